@@ -1,0 +1,153 @@
+# longpoll.h: the only build file. `make help` lists the targets; what is built goes to build/.
+# Plain enough for GNU make 3.81.
+
+CFLAGS  ?= -O2 -g
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ARGS    ?=
+WERROR  ?=
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow \
+           -Wstrict-prototypes -Wmissing-prototypes -Wundef
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+COMMON   = -pthread $(WARNINGS) $(WERROR) -I. -Ibuild -MMD -MP -MT $@ -MF $@.d
+PLAIN    = -std=c99 $(CFLAGS) $(COMMON)
+ASAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG $(SANITIZE) $(COMMON)
+TEST     = -std=gnu99 -O1 -g $(COMMON)
+
+BUILD    = @mkdir -p $(@D) && echo "  cc  $@" && $(CC)
+
+# The poller of macOS and the BSDs, on Linux: see tests/build/kqueue.
+KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
+
+# The version is written in one place, the header.
+VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
+
+DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
+UNIT     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/unit/*.c)))
+LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
+WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
+
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
+        install uninstall clean help
+
+all: $(DEMO)
+
+run: all
+	@build/server $(ARGS)
+
+help:
+	@echo 'make                 build the demo, build/server, and the small examples'
+	@echo 'make run             serve it on http://127.0.0.1:8080   (ARGS="--port 9000" ...)'
+	@echo 'make test            every test; as root on Debian it first installs what they need'
+	@echo 'make unit            one suite; also wire, live, browser, build-matrix'
+	@echo 'tests/run -h         how to run one file or one test'
+	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
+	@echo 'make uninstall clean'
+
+# ---- the demo
+
+build/%-asan: demo/%.c
+	$(BUILD) $(ASAN) $< -o $@
+
+build/%-kqueue: demo/%.c build/kqueue.o
+	$(BUILD) $(PLAIN) $(KQUEUE) $< build/kqueue.o -o $@
+
+build/%: demo/%.c
+	$(BUILD) $(PLAIN) $< -o $@
+
+build/server build/server-asan build/server-kqueue: build/web.h
+
+# The page as C: one array per file, and a table of path, type, bytes and size.
+build/web.h: $(WEB) Makefile
+	@mkdir -p $(@D) && echo "  web $@"
+	@{ for file in $(WEB); do \
+	     echo "static const unsigned char web_$$(basename $$file | tr '.-' '__')[] = {"; \
+	     od -An -v -tx1 $$file | sed 's/ *\([0-9a-f][0-9a-f]\)/0x\1,/g'; \
+	     echo '};'; \
+	   done; \
+	   echo 'static const struct {'; \
+	   echo '    const char *path, *type; const unsigned char *bytes; size_t size;'; \
+	   echo '} web_files[] = {'; \
+	   for file in $(WEB); do \
+	     name=$$(basename $$file); id=web_$$(echo $$name | tr '.-' '__'); \
+	     case $$name in \
+	       *.html) type='text/html; charset=utf-8';; \
+	       *.css)  type='text/css; charset=utf-8';; \
+	       *.js)   type='text/javascript; charset=utf-8';; \
+	       *.svg)  type='image/svg+xml';; \
+	       *.png)  type='image/png';; \
+	       *)      type='application/octet-stream';; \
+	     esac; \
+	     case $$name in index.html) name=;; esac; \
+	     echo "    {\"/$$name\", \"$$type\", $$id, sizeof $$id},"; \
+	   done; \
+	   echo '};'; } > $@
+
+# ---- the tests' programs; tests/run runs them
+
+unit-programs: $(UNIT) $(UNIT:=-asan)
+live-programs: build/server build/server-asan $(LIVE) $(LIVE:=-asan)
+ifeq ($(shell uname),Linux)
+live-programs: build/server-kqueue $(LIVE:=-kqueue)
+endif
+
+build/unit/%-asan: tests/unit/%.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/unit/%: tests/unit/%.c Makefile
+	$(BUILD) $(TEST) $< -o $@
+
+build/live/%-asan: tests/live/%.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/live/%-kqueue: tests/live/%.c build/kqueue.o Makefile
+	$(BUILD) $(TEST) $(KQUEUE) $< build/kqueue.o -o $@
+
+build/live/%: tests/live/%.c Makefile
+	$(BUILD) $(TEST) $< -o $@
+
+build/kqueue.o: tests/build/kqueue/kqueue.c Makefile
+	$(BUILD) $(TEST) $(KQUEUE) -c $< -o $@
+
+test:
+	@tests/setup
+	@tests/run
+
+unit wire live browser:
+	@tests/run $@
+
+build-matrix:
+	@tests/run build
+
+# ---- install
+
+build/longpoll.pc: longpoll.h Makefile
+	@mkdir -p $(@D)
+	@{ echo 'prefix=$(PREFIX)'; \
+	   echo 'includedir=$${prefix}/include'; \
+	   echo; \
+	   echo 'Name: longpoll'; \
+	   echo 'Description: HTTP long polling server in a single header'; \
+	   echo 'Version: $(VERSION)'; \
+	   echo 'Cflags: -I$${includedir} -pthread'; \
+	   echo 'Libs: -pthread'; } > $@
+
+.PHONY: build/longpoll.pc
+
+install: build/longpoll.pc
+	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	cp longpoll.h $(DESTDIR)$(PREFIX)/include/longpoll.h
+	cp build/longpoll.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/longpoll.pc
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/include/longpoll.h
+	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/longpoll.pc
+
+clean:
+	rm -rf build
+
+-include $(wildcard build/*.d build/unit/*.d build/live/*.d)

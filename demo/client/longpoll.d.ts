@@ -1,0 +1,102 @@
+/* Types of longpoll.js, whose head is the manual. */
+
+export interface LongPollingMessage {
+  /** EPOCH-SEQ: never given twice on one channel. */
+  id: string;
+  channel: string;
+  /** Seconds since 1970, to the microsecond. */
+  timestamp: number;
+  /** What was published. */
+  [member: string]: unknown;
+}
+
+/** Why messages of a channel may be missing. */
+export type LongPollingReset =
+  Record<string, 'evicted' | 'epoch' | 'ahead'>;
+
+export interface LongPollingError extends Error {
+  /** HTTP status; 0 if there was none. */
+  status: number;
+  /** Milliseconds to the next try; null if there will be none. Undefined if
+      this is not about a poll: a listener threw. */
+  retryIn: number | null | undefined;
+  /** The event whose listener threw `cause`. */
+  listener?: keyof LongPollingEvents;
+  cause?: unknown;
+}
+
+export interface LongPollingDisconnect {
+  /** Null after stop(). */
+  error: LongPollingError | null;
+  /** Milliseconds to the next try; null if the client has stopped. */
+  retryIn: number | null;
+}
+
+export interface LongPollingEvents<M = LongPollingMessage> {
+  message: (message: M, channel: string) => void;
+  reset: (channels: LongPollingReset) => void;
+  connected: () => void;
+  disconnected: (why: LongPollingDisconnect) => void;
+  error: (error: LongPollingError) => void;
+}
+
+export interface LongPollingOptions {
+  /** How long the server may hold a poll, in ms. [30000] */
+  timeout?: number;
+  /** How much longer to wait for its answer, in ms. [10000] */
+  grace?: number;
+  /** Ceiling of the first wait after a failure, in ms. [1000] */
+  retryDelay?: number;
+  /** Ceiling of every wait, in ms. [30000] */
+  retryDelayMax?: number;
+  /** Failures in a row that are retried. [Infinity] */
+  maxRetries?: number;
+  /** '' for all that is held, 'now' for nothing old, or a cursor. [''] */
+  lastId?: string;
+  /** Most messages in one reply. [as the server has] */
+  limit?: number | null;
+  /** Where the API is. ['/api'] */
+  prefix?: string;
+  /** More request headers; read anew for each request. */
+  headers?: Record<string, string>;
+  /** Sent by publish(), as Authorization: Bearer. */
+  token?: string;
+  /** X-Client-ID; '' sends none. [128 random bits] */
+  clientId?: string;
+  /** As fetch() takes it. ['same-origin'] */
+  credentials?: 'omit' | 'same-origin' | 'include';
+  fetch?: typeof globalThis.fetch;
+  /** From 0 up to 1, for the jitter. [Math.random] */
+  random?: () => number;
+}
+
+export interface LongPollingPublished {
+  status: 'published';
+  message_id: string;
+  timestamp: number;
+  /** The polls that it woke. */
+  waiters: number;
+}
+
+export class LongPollingClient<M = LongPollingMessage> {
+  constructor(baseUrl: string | URL, channels: string | readonly string[],
+    options?: LongPollingOptions);
+
+  /** The cursor: everything up to it has been handed on. */
+  readonly lastId: string;
+  readonly state: 'stopped' | 'connecting' | 'connected' | 'waiting';
+  readonly clientId: string;
+
+  on<E extends keyof LongPollingEvents>(
+    event: E, fn: LongPollingEvents<M>[E]): this;
+  once<E extends keyof LongPollingEvents>(
+    event: E, fn: LongPollingEvents<M>[E]): this;
+  off<E extends keyof LongPollingEvents>(
+    event: E, fn: LongPollingEvents<M>[E]): this;
+
+  start(): void;
+  stop(): void;
+
+  /** Rejects with a LongPollingError; never retries. */
+  publish(channel: string, data: object): Promise<LongPollingPublished>;
+}

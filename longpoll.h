@@ -1,0 +1,7111 @@
+/* longpoll.h 1.0.0 - HTTP long polling in one file. MIT or public domain.
+
+   ==========================================================================
+   MANUAL                                                            >>manual
+
+   A complete HTTP/1.1 long-polling server for C and C++: clients ask for
+   news, the server holds the request until there is some. No dependency but
+   the C library. Linux (epoll), macOS and the BSDs (kqueue).
+
+   IN FIVE LINES
+
+       #define LONGPOLL_IMPLEMENTATION        in one source file only
+       #include "longpoll.h"
+
+       lp_config cfg = {0};                   C++: lp_config cfg{};
+       cfg.port = 8080;
+       if (lp_create(&server, &cfg) == LP_OK) lp_run(server);
+       lp_destroy(server);
+
+   Then, from anywhere:
+
+       curl 'localhost:8080/api/poll/news'    waits for news
+       curl -H 'Content-Type: application/json' -d '{"text":"hello"}' \
+            localhost:8080/api/publish/news   is what it waits for
+
+   CONTENTS (search for the tag)
+
+       >>manual                                 what you are reading
+       >>results >>types >>config >>life        the declarations
+       >>routes >>publish-api >>inspect >>advanced
+     A >>platform >>memory >>bytes >>slab >>table           the ground
+     B >>http >>query >>address >>json >>reply >>wheel      pure machines
+     C >>structs >>message >>channel >>hub >>waiter >>limit     state
+     D >>os >>poller >>inbox                                the outside
+     E >>accept >>read >>route >>poll >>publish             one request
+       >>deliver >>write >>close
+     G >>loop     H >>public     I >>licence
+       (F is kept for Redis)
+
+   BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
+
+       LONGPOLL_IMPLEMENTATION   the code, in exactly one source file
+       LONGPOLL_STATIC           every function static: a private copy
+       LONGPOLL_NO_THREADS       no locks: the one thread that runs the server
+                                 is the only one to call it, but for lp_stop()
+       LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
+       LP_ASSERT(x)              your own assertion in its place
+       LONGPOLL_KQUEUE           take kqueue where epoll would be taken
+
+   HTTP API (the prefix /api is cfg.prefix)
+
+     GET /api/poll/{channels}?last_id=&timeout=&limit=      one, or up to 16
+                                                            with ',' between
+       last_id   the cursor: the last_id of the previous reply, verbatim.
+                 Absent, empty or 0: all that is held, then what comes.
+                 now: only what comes. With several channels a list in their
+                 order; a lone 0 or now stands for all.
+       since     instead of last_id, one channel only: the timestamp of the
+                 last message had; 0 for all. One message a reply.
+       timeout   seconds, may have a fraction [30]; above the cap (60) it is
+                 the cap; 0 answers at once.
+       limit     most messages in one reply, 1 to 1000 [100].
+       X-Client-ID (header) the client's name for limits, 1 to 128 visible
+                 bytes; absent: its address.
+     Replies, all 200:
+       {"status":"messages","last_id":C,"timestamp":T,"count":N,
+        "messages":[M,...]}                   then "more":true if cut short,
+                                              "reset":{CHANNEL:REASON} if any
+       {"status":"timeout","last_id":C,"timestamp":T,"count":0,"messages":[]}
+       {"status":"message","last_id":C,"timestamp":T,"count":1,"data":M}
+                                              the answer to since=
+       M is the published object, led by "id", "channel" and "timestamp".
+
+     POST /api/publish/{channel}, Content-Type: application/json
+       one JSON object, at most 64 KiB:
+       {"status":"published","message_id":ID,"timestamp":T,"waiters":N}
+
+     Every error is {"error":"..."} with its status.
+
+   THE PROMISE
+
+     A client that sends back the cursor that it was last given gets every
+     message after it exactly once and in order, or is told at once that this
+     cannot be proven ("reset"). Never neither. The reasons:
+       epoch     the channel was forgotten, or the server restarted, since
+       evicted   messages after the cursor are no longer held
+       ahead     the cursor was never given
+     A reply with a reset holds everything that is still held, after which
+     its last_id is good again. Nothing held: an empty reply comes at once,
+     but in the dialect of since= the poll is parked and the reset rides on
+     the reply that ends the wait.
+
+   THREADS
+
+     lp_publish, lp_publish_async, lp_stop and lp_stats are safe on any thread
+     between lp_create and lp_destroy; lp_stop in a signal handler too. All
+     else belongs to the thread that runs the server, handlers and hooks
+     included. No hook but memory's is called while a lock is held, so a
+     handler may publish.
+
+   OWNERSHIP
+
+     Inputs are copied before the call returns. What a request accessor
+     returns is valid until its handler returns. Strings in lp_config are
+     read during lp_create alone.
+
+   ERRORS
+
+     A function that can fail returns lp_result: LP_OK (0), or a negative code
+     that lp_strerror() explains; its out-parameters are then untouched. The
+     library never prints, exits or aborts. Out of memory, a request gets 503
+     or its connection is closed, and the others go on.
+
+   LIMITS
+
+     Every one stands in lp_config with its default in brackets.
+
+   WHAT IT IS NOT
+
+     No TLS (put nginx or HAProxy in front), no HTTP/2, no files, no cookies.
+     Messages live in memory: a restart forgets them, and tells the clients.
+   ========================================================================== */
+
+#if defined(LONGPOLL_IMPLEMENTATION) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* before the first include: the code wants accept4 */
+#endif
+
+#ifndef LONGPOLL_H
+#define LONGPOLL_H
+
+#define LP_VERSION "1.0.0"
+#define LP_VERSION_NUMBER 10000 /* major * 10000 + minor * 100 + patch */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef LONGPOLL_STATIC
+#if defined(__GNUC__)
+#define LPDEF static __attribute__((unused))
+#else
+#define LPDEF static
+#endif
+#else
+#define LPDEF extern
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==========================================================================
+   RESULTS                                                          >>results
+   ========================================================================== */
+
+typedef enum lp_result {
+    LP_OK = 0,
+    LP_ERR_ARG = -1,      /* an argument is not what the comment asks for    */
+    LP_ERR_CONFIG = -2,   /* a field of lp_config is bad: the log says which */
+    LP_ERR_NOMEM = -3,    /* memory, or a limit on it, is exhausted          */
+    LP_ERR_JSON = -4,     /* not exactly one JSON object                     */
+    LP_ERR_TOO_LARGE = -5,/* more than message_bytes_max                     */
+    LP_ERR_FULL = -6,     /* channels_max is reached and none is idle        */
+    LP_ERR_STOPPED = -7,  /* the server has stopped                          */
+    LP_ERR_IN_USE = -8,   /* the address is taken                            */
+    LP_ERR_DENIED = -9,   /* the system forbids it (a port below 1024?)      */
+    LP_ERR_OS = -10       /* any other system call failed: the log says more */
+} lp_result;
+
+/* What a result means, in a few words. Never NULL. Thread: any. */
+LPDEF const char *lp_strerror(lp_result result);
+
+/* ==========================================================================
+   PLAIN TYPES                                                        >>types
+   ========================================================================== */
+
+/* Bytes that somebody else owns; not ended by a NUL. */
+typedef struct lp_slice {
+    const char *bytes;
+    size_t length;
+} lp_slice;
+
+/* A slice of a C string; NULL gives an empty one. */
+LPDEF lp_slice lp_s(const char *text);
+
+/* An IPv6 address, or an IPv4 one mapped into it (::ffff:a.b.c.d). */
+typedef struct lp_address {
+    uint8_t bytes[16];
+    uint16_t port;
+} lp_address;
+
+/* What a message was given when it was published. */
+typedef struct lp_published {
+    char id[40];           /* "EPOCH-SEQ", ended by a NUL                    */
+    uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
+    uint32_t waiters;      /* polls that it woke                             */
+} lp_published;
+
+typedef struct lp_server lp_server;
+typedef struct lp_request lp_request;
+typedef struct lp_os lp_os;
+
+/* Allocates (ptr NULL), resizes, or frees (new_size 0): like realloc, but it
+   is told the old size too. NULL for "no memory". Must be safe on every
+   thread that publishes; it may run while a lock is held. */
+typedef struct lp_memory {
+    void *(*resize)(void *ctx, void *ptr, size_t old_size, size_t new_size);
+    void *ctx;
+} lp_memory;
+
+typedef enum lp_log_level {
+    LP_LOG_ERROR = 0, /* something does not work                             */
+    LP_LOG_WARN = 1,  /* something was refused or shed                       */
+    LP_LOG_INFO = 2   /* start and stop                                      */
+} lp_log_level;
+
+typedef struct lp_log {
+    void (*write)(void *ctx, lp_log_level level, const char *line);
+    void *ctx;
+} lp_log;
+
+typedef enum lp_action { LP_POLL = 0, LP_PUBLISH = 1 } lp_action;
+
+/* Asked once per channel of a request, before a body is read and before a
+   poll is parked. Returns 0 to let it pass, else 401 or 403. */
+typedef struct lp_authorize {
+    int (*ask)(void *ctx, lp_request *request, lp_action action,
+               lp_slice channel);
+    void *ctx;
+} lp_authorize;
+
+typedef enum lp_channel_event {
+    LP_CHANNEL_WAITED_ON = 0, /* a first poll is parked on the channel       */
+    LP_CHANNEL_DESERTED = 1   /* none has been for channel_linger_ms         */
+} lp_channel_event;
+
+typedef struct lp_watch {
+    void (*channel)(void *ctx, lp_channel_event event, lp_slice channel);
+    void *ctx;
+} lp_watch;
+
+/* ==========================================================================
+   CONFIGURATION                                                     >>config
+
+   A field that is zero has the default in brackets. LP_OFF turns a thing off
+   and LP_UNLIMITED lifts a limit, where the field says so.
+   ========================================================================== */
+
+#define LP_UNLIMITED UINT32_MAX
+#define LP_OFF (UINT32_MAX - 1)
+
+typedef struct lp_config {
+    /* Where. */
+    const char *host;   /* an IP literal, "localhost" or "*"     [127.0.0.1] */
+    uint16_t port;      /* 0: the kernel picks, lp_port() tells          [0] */
+    uint32_t backlog;   /* of the listener; the kernel may cut it     [4096] */
+    const char *prefix; /* of the API's paths; "/" for none           [/api] */
+
+    /* Polls. */
+    uint32_t timeout_ms;          /* of a poll that names none       [30000] */
+    uint32_t timeout_ms_max;      /* a longer wait is cut to this    [60000] */
+    uint32_t reply_messages;      /* limit= of a poll that has none    [100] */
+    uint32_t reply_messages_max;  /* a larger limit= is 400           [1000] */
+    uint32_t reply_bytes_max;     /* cut here, never below one message
+                                                                   [1048576] */
+
+    /* History: a message is dropped, oldest first, beyond any of these. */
+    uint32_t history_count;       /* per channel                      [1000] */
+    uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
+    uint64_t history_bytes;       /* all channels, and the replies that slow
+                                     readers hold up; may be LP_UNLIMITED
+                                                                  [67108864] */
+    uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
+
+    /* Limits: may all be LP_UNLIMITED. */
+    uint32_t waiters_max;         /* polls parked; beyond it 429    [100000] */
+    uint32_t waiters_per_client;  /* likewise, by X-Client-ID or address [6] */
+    uint32_t waiters_per_channel; /* likewise                        [10000] */
+    uint32_t waiters_per_address; /* likewise; IPv6 by /64            [1024] */
+    uint32_t channels_max;        /* then the longest idle one is forgotten;
+                                     if none is idle, 503           [100000] */
+    uint32_t connections_max;     /* beyond it 503 and close        [120000] */
+    uint32_t head_bytes_max;      /* beyond it 431 or 414, up to 65535
+                                                                     [16384] */
+    /* Deadlines: may all be LP_OFF. */
+    uint32_t head_ms;             /* from a request's first byte to the end of
+                                     its head; then 408              [10000] */
+    uint32_t body_ms;             /* from there to its end; then 408 [30000] */
+    uint32_t idle_ms;             /* between requests; then close    [75000] */
+    uint32_t write_ms;            /* for each 16 KiB of a reply; then close
+                                                                     [30000] */
+    uint32_t linger_ms;           /* a refused client may take this long to
+                                     read why                         [2000] */
+    uint32_t drain_ms;            /* lp_stop answers the parked polls within
+                                     this time                        [2000] */
+    uint32_t channel_linger_ms;   /* see LP_CHANNEL_DESERTED          [5000] */
+
+    /* Who may. */
+    const char *publish_token;    /* Authorization: Bearer TOKEN      [none] */
+    const char *cors;             /* origins with ',' between, or "*" [none] */
+    uint32_t cors_max_age_s;      /* of a preflight                    [600] */
+    const char *hosts;            /* names that Host may have, ',' between; IP
+                                     literals and localhost always may. Unset,
+                                     a loopback bind takes those alone, any
+                                     other bind every name            [none] */
+    const char *trusted_proxies;  /* networks with ',' between: 10.0.0.0/8
+                                                                      [none] */
+    /* Hooks. */
+    lp_authorize authorize;
+    lp_memory memory;
+    lp_log log;
+    lp_watch watch;
+    const lp_os *os;              /* NULL: the real one                      */
+} lp_config;
+
+/* Set a field by its name, '_' or '-' between the words: "waiters-per-client".
+   Numbers are decimal, with k or m for KiB or MiB, or "off", "unlimited".
+
+   value     for a string field the pointer is kept: it must live until
+             lp_create() has returned.
+
+   Thread:   any.
+   Returns:  LP_OK, or with nothing changed
+             LP_ERR_ARG  no such field, or not a value that it can have      */
+LPDEF lp_result lp_config_set(lp_config *config, const char *name,
+                              const char *value);
+
+/* ==========================================================================
+   LIFE CYCLE                                                          >>life
+   ========================================================================== */
+
+/* Bind and listen. Connections queue in the kernel until lp_run or lp_step.
+
+   config    NULL for all defaults; copied, strings included.
+   out       receives the server, to be ended by lp_destroy().
+
+   Returns:  LP_OK, or LP_ERR_CONFIG, LP_ERR_NOMEM, LP_ERR_IN_USE,
+             LP_ERR_DENIED, LP_ERR_OS                                        */
+LPDEF lp_result lp_create(lp_server **out, const lp_config *config);
+
+/* Serve until lp_stop() and the drain after it. LP_OK, or LP_ERR_OS if the
+   poller fails. */
+LPDEF lp_result lp_run(lp_server *server);
+
+/* Begin the drain: what waits in the listener's queue is accepted, then it
+   closes; parked polls are answered with their own cursor, spread over
+   drain_ms; replies being written are finished; idle connections close last.
+   More calls change nothing.
+
+   Thread:   any, and signal handlers. Never blocks.                         */
+LPDEF void lp_stop(lp_server *server);
+
+/* Close and free everything. No other thread may be in a call. NULL is fine. */
+LPDEF void lp_destroy(lp_server *server);
+
+/* The port that the server listens on. Thread: any. */
+LPDEF uint16_t lp_port(const lp_server *server);
+
+/* Inside somebody else's event loop: wait until lp_fd() is readable or
+   lp_wait_ms() has passed, then call lp_step(server, 0).
+
+   lp_step   one turn: waits at most wait_ms (negative: for as long as
+             nothing is due) and does what is due.
+             LP_OK, LP_ERR_STOPPED once the drain is over, LP_ERR_OS.
+   lp_fd     the poller's descriptor.
+   lp_wait_ms milliseconds until the next deadline; -1 for none, 0 for work
+             that is left.                                                   */
+LPDEF lp_result lp_step(lp_server *server, int wait_ms);
+LPDEF int lp_fd(const lp_server *server);
+LPDEF int lp_wait_ms(lp_server *server);
+
+/* ==========================================================================
+   ROUTES                                                            >>routes
+
+   Your own paths beside the built-in ones. A handler answers with one
+   lp_reply before it returns; a body has then been read whole, chunked or
+   not, up to message_bytes_max.
+   ========================================================================== */
+
+typedef void (*lp_handler)(lp_request *request, void *ctx);
+
+/* Serve `pattern` ("/", "/rooms/{room}/info"; a part in braces is any one
+   non-empty part of a path). GET serves HEAD too, without the body; OPTIONS
+   and 405 come by themselves. The earliest of several that match wins.
+
+   Thread:   the server's, or any before lp_run.
+   Returns:  LP_OK, LP_ERR_ARG (method not one of GET POST PUT PATCH DELETE;
+             pattern without a leading '/'), LP_ERR_NOMEM                    */
+LPDEF lp_result lp_on(lp_server *server, const char *method,
+                      const char *pattern, lp_handler handler, void *ctx);
+
+/* Accessors. An absent thing has bytes NULL; an empty one has not. */
+LPDEF lp_slice lp_method(const lp_request *request);
+LPDEF lp_slice lp_path(const lp_request *request);       /* as sent          */
+LPDEF lp_slice lp_param(lp_request *request, const char *name);   /* decoded */
+LPDEF lp_slice lp_query(lp_request *request, const char *name);   /* decoded */
+LPDEF lp_slice lp_header(const lp_request *request, const char *name);
+LPDEF lp_slice lp_body(const lp_request *request);
+LPDEF lp_slice lp_client(lp_request *request); /* address, past the proxies  */
+
+/* Answer. `type` is the Content-Type; NULL for none. LP_ERR_ARG if the request
+   has been answered, the status is not 200 to 599, or the type could not
+   stand in a header. */
+LPDEF lp_result lp_reply(lp_request *request, int status, const char *type,
+                         lp_slice body);
+
+/* {"error":"text"} with the status. */
+LPDEF lp_result lp_reply_error(lp_request *request, int status,
+                               const char *text);
+
+/* Add a field to the answer, before lp_reply; Cache-Control replaces ours.
+   LP_ERR_ARG for what could not stand in a header (CR and LF above all) and
+   for the fields that frame the message; LP_ERR_NOMEM. */
+LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
+                                lp_slice value);
+
+/* --- the JSON emitter: what every reply of the library is written with ---
+
+   Commas and quotes come by themselves. After the first error nothing more is
+   written and lp_json_text is empty. Depth is at most 64. */
+typedef struct lp_json {
+    char *bytes;
+    size_t length, capacity;
+    lp_memory memory;
+    uint64_t in_array; /* a bit per level                                    */
+    uint8_t depth;
+    uint8_t comma;     /* a comma stands before the next value               */
+    uint8_t after_key;
+    int8_t error;      /* an lp_result                                       */
+} lp_json;
+
+LPDEF void lp_json_init(lp_json *json, const lp_memory *memory); /* or NULL  */
+LPDEF void lp_json_free(lp_json *json);
+LPDEF void lp_json_object(lp_json *json); /* closed by lp_json_end           */
+LPDEF void lp_json_array(lp_json *json);
+LPDEF void lp_json_end(lp_json *json);
+LPDEF void lp_json_key(lp_json *json, lp_slice key);
+LPDEF void lp_json_string(lp_json *json, lp_slice text); /* bad UTF-8: U+FFFD */
+LPDEF void lp_json_uint(lp_json *json, uint64_t value);
+LPDEF void lp_json_int(lp_json *json, int64_t value);
+LPDEF void lp_json_double(lp_json *json, double value); /* NaN, inf: null    */
+LPDEF void lp_json_bool(lp_json *json, int value);
+LPDEF void lp_json_null(lp_json *json);
+LPDEF void lp_json_raw(lp_json *json, lp_slice value); /* valid JSON already */
+LPDEF lp_slice lp_json_text(const lp_json *json); /* until the next call  */
+
+/* Exactly one JSON value (RFC 8259), strictly: UTF-8, depth at most 64.
+   LP_OK, or LP_ERR_JSON and the offset of the first bad byte. Thread: any. */
+LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
+
+/* ==========================================================================
+   PUBLISH                                                      >>publish-api
+   ========================================================================== */
+
+/* Publish one JSON object on `channel` and wake every poll parked there.
+
+   channel   1 to 255 bytes of UTF-8 without control characters.
+   json      UTF-8; copied before return.
+   out       receives id, timestamp and waiters; may be NULL.
+
+   Thread:   any.
+   Blocks:   never on the network; holds the hub for one append.
+   Returns:  LP_OK, or with nothing published
+             LP_ERR_ARG        bad channel name
+             LP_ERR_JSON       not exactly one JSON object
+             LP_ERR_TOO_LARGE  more than message_bytes_max
+             LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED                       */
+LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
+                           lp_published *out);
+
+/* Told on the server's thread, in its next turn, or by lp_destroy. `published`
+   is NULL if result is not LP_OK, and valid during the call. */
+typedef void (*lp_published_fn)(void *ctx, lp_result result,
+                                const lp_published *published);
+
+/* lp_publish, with the outcome told to `fn` later in any case.
+   Returns:  LP_OK (fn will be called once), LP_ERR_NOMEM (it will not)      */
+LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
+                                 lp_slice json, lp_published_fn fn,
+                                 void *ctx);
+
+/* ==========================================================================
+   INSPECT                                                          >>inspect
+   ========================================================================== */
+
+typedef struct lp_stats {
+    uint64_t requests;      /* complete heads                                */
+    uint64_t published;     /* messages appended                             */
+    uint64_t delivered;     /* messages in replies to polls                  */
+    uint64_t resets;        /* replies that said so                          */
+    uint64_t evicted;       /* messages dropped by count, age or bytes       */
+    uint64_t refused;       /* 429, and connections turned away              */
+    uint32_t connections;   /* open now                                      */
+    uint32_t waiters;       /* polls parked now                              */
+    uint32_t channels;      /* known now                                     */
+    uint32_t messages;      /* held now                                      */
+    uint64_t history_bytes; /* what they take                                */
+    uint64_t pinned_bytes;  /* replies that slow readers hold up             */
+} lp_stats;
+
+/* Thread: any. */
+LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
+
+/* ==========================================================================
+   ADVANCED                                                        >>advanced
+
+   The operating system, as the library sees it: one table of functions, so
+   that a simulator can stand in its place. `ctx` comes first in each. What
+   fails returns -errno. Descriptors are any integers from 0 up. Nothing
+   blocks but poller_wait.
+   ========================================================================== */
+
+#define LP_READ 1u   /* readable, or the peer has ended its stream           */
+#define LP_WRITE 2u  /* writable                                             */
+#define LP_HANGUP 4u /* the peer has ended its stream, or it broke           */
+
+typedef struct lp_event {
+    uint32_t tag;
+    uint32_t what;
+} lp_event;
+
+struct lp_os {
+    void *ctx;
+    uint64_t (*monotonic_us)(void *ctx);
+    uint64_t (*wall_us)(void *ctx); /* since 1970                            */
+    int (*random)(void *ctx, void *bytes, size_t size);
+
+    /* A listening descriptor; its address and port as bound in *bound. */
+    int (*listen)(void *ctx, const lp_address *at, int backlog,
+                  lp_address *bound);
+    int (*accept)(void *ctx, int listener, lp_address *peer);
+    long (*recv)(void *ctx, int fd, void *bytes, size_t size); /* 0: ended   */
+    long (*send)(void *ctx, int fd, const lp_slice *parts, int count);
+    int (*shutdown)(void *ctx, int fd); /* nothing more will be sent         */
+    void (*close)(void *ctx, int fd);
+    int (*reserve)(void *ctx); /* a descriptor, kept for the day of EMFILE   */
+
+    /* Level-triggered. `was` and `want` are masks of LP_READ, LP_WRITE and
+       LP_HANGUP; was 0 adds; closing a descriptor removes it. */
+    int (*poller_open)(void *ctx);
+    int (*poller_set)(void *ctx, int poller, int fd, uint32_t tag,
+                      uint32_t was, uint32_t want);
+    int (*poller_wait)(void *ctx, int poller, lp_event *events, int max,
+                       int wait_ms); /* -1: no deadline                      */
+
+    /* Two ends: signalling fds[1] makes fds[0] readable until cleared.
+       wake_signal is called on any thread and in signal handlers. */
+    int (*wake_open)(void *ctx, int fds[2]);
+    void (*wake_signal)(void *ctx, int fd);
+    void (*wake_clear)(void *ctx, int fd);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* LONGPOLL_H */
+
+/* ==========================================================================
+   ==========================================================================
+   IMPLEMENTATION
+   ==========================================================================
+   ========================================================================== */
+
+#if defined(LONGPOLL_IMPLEMENTATION) && !defined(LONGPOLL_IMPLEMENTED)
+#define LONGPOLL_IMPLEMENTED
+
+/* ==========================================================================
+   A1  PLATFORM                                                    >>platform
+
+   Includes, assertions, atomics and the mutex. What differs between systems
+   at run time is in D (>>os, >>poller); this is what differs at compile time.
+   ========================================================================== */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#ifdef __linux__
+#include <sys/random.h>
+#endif
+#include <sys/time.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(LONGPOLL_KQUEUE) && defined(__linux__)
+#include <sys/epoll.h>
+#else
+#ifndef LONGPOLL_KQUEUE
+#define LONGPOLL_KQUEUE
+#endif
+#include <sys/event.h>
+#endif
+
+#ifndef LONGPOLL_NO_THREADS
+#include <pthread.h>
+#endif
+
+/* With -std=c99 and a system header before this one it is too late to ask
+   glibc for these two, though they are there. */
+#if defined(__GLIBC__) && !defined(__USE_GNU) && !defined(__cplusplus)
+extern int accept4(int fd, struct sockaddr *address, socklen_t *length,
+                   int flags);
+#ifndef __USE_POSIX199309
+extern int clock_gettime(int clock, struct timespec *out);
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+#endif
+#endif
+
+#ifndef LP_ASSERT
+#ifdef LONGPOLL_DEBUG
+#define LP_ASSERT(x)                                                          \
+    ((x) ? (void)0                                                            \
+         : (fprintf(stderr, "longpoll.h:%d: LP_ASSERT(%s)\n", __LINE__, #x),  \
+            abort()))
+#else
+#define LP_ASSERT(x) ((void)0)
+#endif
+#endif
+
+#define LPI_NONE UINT32_MAX /* no index                                      */
+#define LPI_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* Reference counts and flags that several threads touch. */
+static void lpi_atomic_add(uint32_t *value, uint32_t n)
+{
+    __atomic_add_fetch(value, n, __ATOMIC_RELAXED);
+}
+
+static uint32_t lpi_atomic_sub(uint32_t *value, uint32_t n)
+{
+    return __atomic_sub_fetch(value, n, __ATOMIC_ACQ_REL);
+}
+
+static uint32_t lpi_atomic_get(const uint32_t *value)
+{
+    return __atomic_load_n(value, __ATOMIC_ACQUIRE);
+}
+
+static void lpi_atomic_set(uint32_t *value, uint32_t to)
+{
+    __atomic_store_n(value, to, __ATOMIC_RELEASE);
+}
+
+#ifdef LONGPOLL_NO_THREADS
+typedef int lpi_mutex;
+static int lpi_mutex_init(lpi_mutex *m) { return *m = 0; }
+static void lpi_mutex_free(lpi_mutex *m) { (void)m; }
+static void lpi_lock(lpi_mutex *m) { LP_ASSERT(!*m); *m = 1; }
+static void lpi_unlock(lpi_mutex *m) { LP_ASSERT(*m); *m = 0; }
+#else
+typedef pthread_mutex_t lpi_mutex;
+static int lpi_mutex_init(lpi_mutex *m) { return pthread_mutex_init(m, NULL); }
+static void lpi_mutex_free(lpi_mutex *m) { pthread_mutex_destroy(m); }
+static void lpi_lock(lpi_mutex *m) { pthread_mutex_lock(m); }
+static void lpi_unlock(lpi_mutex *m) { pthread_mutex_unlock(m); }
+#endif
+
+/* ==========================================================================
+   A2  MEMORY                                                        >>memory
+
+   One hook for all of it, told the old size, so that an allocator without
+   headers can serve. Nothing else in the file calls malloc or free.
+   ========================================================================== */
+
+static void *lpi_libc_resize(void *ctx, void *ptr, size_t old_size,
+                             size_t new_size)
+{
+    (void)ctx;
+    (void)old_size;
+    if (new_size) return realloc(ptr, new_size);
+    free(ptr);
+    return NULL;
+}
+
+static const lp_memory lpi_libc_memory = {lpi_libc_resize, NULL};
+
+static void *lpi_alloc(const lp_memory *memory, size_t size)
+{
+    LP_ASSERT(size);
+    return memory->resize(memory->ctx, NULL, 0, size);
+}
+
+static void *lpi_alloc_zero(const lp_memory *memory, size_t size)
+{
+    void *ptr = lpi_alloc(memory, size);
+    if (ptr) memset(ptr, 0, size);
+    return ptr;
+}
+
+static void lpi_free(const lp_memory *memory, void *ptr, size_t size)
+{
+    if (ptr) memory->resize(memory->ctx, ptr, size, 0);
+}
+
+/* Make room for `need` bytes at *bytes, growing by doubling. 0 or -1. */
+static int lpi_reserve(const lp_memory *memory, char **bytes,
+                       size_t *capacity, size_t need)
+{
+    size_t grown = *capacity ? *capacity : 256;
+    void *ptr;
+    if (need <= *capacity) return 0;
+    while (grown < need) {
+        if (grown > SIZE_MAX / 2) return -1;
+        grown *= 2;
+    }
+    ptr = memory->resize(memory->ctx, *bytes, *capacity, grown);
+    if (!ptr) return -1;
+    *bytes = (char *)ptr;
+    *capacity = grown;
+    return 0;
+}
+
+/* ==========================================================================
+   A3  BYTES                                                          >>bytes
+
+   Slices, character classes, numbers and UTF-8 as text, and the keyed hash.
+   ========================================================================== */
+
+enum {
+    LPI_TOKEN = 1,  /* RFC 9110 5.6.2                                        */
+    LPI_HEX = 2,
+    LPI_TARGET = 4, /* a request target: visible, neither # nor \            */
+    LPI_VALUE = 8,  /* a field value: HTAB, SP, visible, obs-text            */
+    LPI_PLAIN = 16, /* ASCII that a JSON string needs no care for            */
+    LPI_HOST = 32   /* RFC 3986 3.2.2, reg-name, without the comma           */
+};
+
+/* clang-format off */
+static const uint8_t lpi_classes[256] = {
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  8,  0,  0,  0,  0,  0,  0,
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+    24, 61, 12, 25, 61, 61, 61, 61, 60, 60, 61, 61, 28, 61, 61, 28,
+    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 28, 60, 28, 60, 28, 28,
+    28, 63, 63, 63, 63, 63, 63, 61, 61, 61, 61, 61, 61, 61, 61, 61,
+    61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 28,  8, 28, 29, 61,
+    29, 63, 63, 63, 63, 63, 63, 61, 61, 61, 61, 61, 61, 61, 61, 61,
+    61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 28, 29, 28, 61,  0,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
+     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8
+};
+/* clang-format on */
+
+static int lpi_is(char c, int classes)
+{
+    return lpi_classes[(uint8_t)c] & classes;
+}
+
+static lp_slice lpi_slice(const char *bytes, size_t length)
+{
+    lp_slice s;
+    s.bytes = bytes;
+    s.length = length;
+    return s;
+}
+
+#define LPI_S(literal) lpi_slice("" literal, sizeof(literal) - 1)
+
+static int lpi_equal(lp_slice a, lp_slice b)
+{
+    return a.length == b.length &&
+           (!a.length || !memcmp(a.bytes, b.bytes, a.length));
+}
+
+static char lpi_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+/* Equal but for the case of ASCII letters. */
+static int lpi_alike(lp_slice a, lp_slice b)
+{
+    size_t i;
+    if (a.length != b.length) return 0;
+    for (i = 0; i < a.length; i++)
+        if (lpi_lower(a.bytes[i]) != lpi_lower(b.bytes[i])) return 0;
+    return 1;
+}
+
+/* Equal, in a time that does not depend on where they differ. */
+static int lpi_equal_slowly(lp_slice a, lp_slice b)
+{
+    uint32_t differs = a.length != b.length;
+    size_t i;
+    for (i = 0; i < a.length; i++)
+        differs |= (uint32_t)(uint8_t)a.bytes[i] ^
+                   (b.length ? (uint8_t)b.bytes[i % b.length] : 1u);
+    return !differs;
+}
+
+static lp_slice lpi_trim(lp_slice s)
+{
+    while (s.length && (*s.bytes == ' ' || *s.bytes == '\t')) {
+        s.bytes++;
+        s.length--;
+    }
+    while (s.length && (s.bytes[s.length - 1] == ' ' ||
+                        s.bytes[s.length - 1] == '\t'))
+        s.length--;
+    return s;
+}
+
+/* Cut the text before the next `by` off *rest; 0 once there is none left. A
+   text without bytes has one empty part, as one between two commas is. */
+static int lpi_split(lp_slice *rest, char by, lp_slice *out)
+{
+    const char *end;
+    if (!rest->bytes) return 0;
+    end = rest->length
+              ? (const char *)memchr(rest->bytes, by, rest->length) : NULL;
+    *out = lpi_slice(rest->bytes, end ? (size_t)(end - rest->bytes)
+                                      : rest->length);
+    *rest = end ? lpi_slice(end + 1, rest->length - out->length - 1)
+                : lpi_slice(NULL, 0);
+    return 1;
+}
+
+static int lpi_hex_value(char c)
+{
+    if (!lpi_is(c, LPI_HEX)) return -1;
+    return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
+}
+
+/* Decimal digits alone, without leading zeros. 0, or -1 if it is not that or
+   over 2^64 - 1. */
+static int lpi_parse_uint(lp_slice s, uint64_t *out)
+{
+    uint64_t value = 0;
+    size_t i;
+    if (!s.length || s.length > 20 || (s.length > 1 && *s.bytes == '0'))
+        return -1;
+    for (i = 0; i < s.length; i++) {
+        uint64_t digit = (uint64_t)(uint8_t)s.bytes[i] - '0';
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10) return -1;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return 0;
+}
+
+/* These write without a NUL and return how many bytes: at most 20, 16, 27. */
+static size_t lpi_put_uint(char *to, uint64_t value)
+{
+    char digits[20];
+    size_t n = 0, i;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    for (i = 0; i < n; i++) to[i] = digits[n - 1 - i];
+    return n;
+}
+
+static size_t lpi_put_epoch(char *to, uint64_t epoch)
+{
+    int i;
+    for (i = 0; i < 16; i++)
+        to[i] = "0123456789abcdef"[epoch >> (60 - 4 * i) & 15];
+    return 16;
+}
+
+static size_t lpi_put_seconds(char *to, uint64_t us)
+{
+    size_t n = lpi_put_uint(to, us / 1000000), i;
+    uint64_t rest = us % 1000000;
+    to[n] = '.';
+    for (i = 6; i > 0; i--, rest /= 10) to[n + i] = (char)('0' + rest % 10);
+    return n + 7;
+}
+
+static size_t lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
+{
+    lpi_put_epoch(to, epoch);
+    to[16] = '-';
+    return 17 + lpi_put_uint(to + 17, seq);
+}
+
+/* The length of the UTF-8 sequence that `text` begins with (RFC 3629 4), or 0
+   if it is not one. */
+static size_t lpi_utf8(const char *text, size_t length)
+{
+    const uint8_t *p = (const uint8_t *)text;
+    uint8_t low = 0x80, high = 0xBF;
+    size_t n, i;
+    if (!length) return 0;
+    if (p[0] < 0x80) return 1;
+    if (p[0] < 0xC2 || p[0] > 0xF4) return 0;
+    n = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
+    if (p[0] == 0xE0) low = 0xA0;  /* no overlong form */
+    if (p[0] == 0xED) high = 0x9F; /* no surrogate     */
+    if (p[0] == 0xF0) low = 0x90;
+    if (p[0] == 0xF4) high = 0x8F; /* <= U+10FFFF      */
+    if (length < n || p[1] < low || p[1] > high) return 0;
+    for (i = 2; i < n; i++)
+        if (p[i] < 0x80 || p[i] > 0xBF) return 0;
+    return n;
+}
+
+/* SipHash-1-3 (Aumasson and Bernstein, 2012): names come from strangers, so
+   the hash is keyed. `domain` keeps different uses apart. */
+static uint64_t lpi_rotate(uint64_t x, int by)
+{
+    return x << by | x >> (64 - by);
+}
+
+static void lpi_sip_round(uint64_t v[4])
+{
+    v[0] += v[1], v[1] = lpi_rotate(v[1], 13) ^ v[0];
+    v[0] = lpi_rotate(v[0], 32);
+    v[2] += v[3], v[3] = lpi_rotate(v[3], 16) ^ v[2];
+    v[0] += v[3], v[3] = lpi_rotate(v[3], 21) ^ v[0];
+    v[2] += v[1], v[1] = lpi_rotate(v[1], 17) ^ v[2];
+    v[2] = lpi_rotate(v[2], 32);
+}
+
+static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
+{
+    uint64_t v[4], word = 0;
+    size_t i;
+    v[0] = key[0] ^ 0x736f6d6570736575u ^ domain;
+    v[1] = key[1] ^ 0x646f72616e646f6du;
+    v[2] = key[0] ^ 0x6c7967656e657261u;
+    v[3] = key[1] ^ 0x7465646279746573u;
+    for (i = 0; i < s.length; i++) {
+        word |= (uint64_t)(uint8_t)s.bytes[i] << (i & 7) * 8;
+        if ((i & 7) != 7) continue;
+        v[3] ^= word;
+        lpi_sip_round(v);
+        v[0] ^= word;
+        word = 0;
+    }
+    word |= (uint64_t)s.length << 56;
+    v[3] ^= word;
+    lpi_sip_round(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    for (i = 0; i < 3; i++) lpi_sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* --- a buffer that grows; after a failure it stays `failed` until cleared */
+
+typedef struct lpi_buffer {
+    char *bytes;
+    size_t length, capacity;
+    const lp_memory *memory;
+    int failed;
+} lpi_buffer;
+
+static void lpi_buffer_clear(lpi_buffer *b)
+{
+    b->length = 0;
+    b->failed = 0;
+}
+
+static void lpi_buffer_free(lpi_buffer *b)
+{
+    lpi_free(b->memory, b->bytes, b->capacity);
+    b->bytes = NULL;
+    b->capacity = 0;
+    lpi_buffer_clear(b);
+}
+
+static void lpi_buffer_add(lpi_buffer *b, lp_slice s)
+{
+    if (!s.length) return;
+    if (b->failed ||
+        lpi_reserve(b->memory, &b->bytes, &b->capacity, b->length + s.length)) {
+        b->failed = 1;
+        return;
+    }
+    memcpy(b->bytes + b->length, s.bytes, s.length);
+    b->length += s.length;
+}
+
+static lp_slice lpi_buffer_text(const lpi_buffer *b)
+{
+    return b->failed ? lpi_slice(NULL, 0) : lpi_slice(b->bytes, b->length);
+}
+
+/* --- an arena: many small things that end together */
+
+typedef struct lpi_block {
+    struct lpi_block *next;
+    size_t size; /* all of it */
+} lpi_block;
+
+typedef struct lpi_arena {
+    const lp_memory *memory;
+    lpi_block *blocks; /* the newest first */
+    size_t used;       /* of the newest    */
+} lpi_arena;
+
+static char *lpi_arena_take(lpi_arena *arena, size_t size)
+{
+    lpi_block *block = arena->blocks;
+    size_t want = sizeof *block + size;
+    if (!block || block->size - arena->used < size) {
+        if (want < 4096) want = 4096;
+        block = (lpi_block *)lpi_alloc(arena->memory, want);
+        if (!block) return NULL;
+        block->next = arena->blocks;
+        block->size = want;
+        arena->blocks = block;
+        arena->used = sizeof *block;
+    }
+    arena->used += size;
+    return (char *)block + arena->used - size;
+}
+
+/* Forget all but the first block, which the next request will want. */
+static void lpi_arena_clear(lpi_arena *arena, int keep)
+{
+    while (arena->blocks && (arena->blocks->next || !keep)) {
+        lpi_block *block = arena->blocks;
+        arena->blocks = block->next;
+        lpi_free(arena->memory, block, block->size);
+    }
+    arena->used = sizeof(lpi_block);
+}
+
+/* ==========================================================================
+   A4  SLAB                                                            >>slab
+
+   Records of one size, named by 32-bit indices: half the links' memory of
+   pointers, and a record never moves. Chunks that fall empty are given back,
+   all but one, so that a burst leaves nothing behind. A list through records
+   keeps its links in an lpi_link at a fixed offset.
+   ========================================================================== */
+
+typedef struct lpi_chunk {
+    char *records;  /* NULL: vacant                      */
+    uint32_t used;
+    uint32_t free;  /* first free record, by index       */
+    uint32_t prev;  /* the list of chunks with room, and */
+    uint32_t next;  /* that of the vacant ones           */
+} lpi_chunk;
+
+typedef struct lpi_slab {
+    const lp_memory *memory;
+    lpi_chunk *chunks;
+    uint32_t chunk_count, chunk_capacity;
+    uint32_t roomy, vacant; /* heads of the two lists             */
+    uint32_t empty;         /* roomy chunks with nothing in them  */
+    uint32_t record_size;
+    uint32_t shift;         /* 2^shift records a chunk            */
+    uint32_t used;
+} lpi_slab;
+
+static void lpi_slab_init(lpi_slab *slab, const lp_memory *memory,
+                          size_t record_size, uint32_t shift)
+{
+    memset(slab, 0, sizeof *slab);
+    slab->memory = memory;
+    slab->roomy = slab->vacant = LPI_NONE;
+    slab->record_size = (uint32_t)record_size;
+    slab->shift = shift;
+}
+
+static size_t lpi_slab_chunk_size(const lpi_slab *slab)
+{
+    return (size_t)slab->record_size << slab->shift;
+}
+
+static void lpi_slab_free(lpi_slab *slab)
+{
+    uint32_t i;
+    for (i = 0; i < slab->chunk_count; i++)
+        lpi_free(slab->memory, slab->chunks[i].records,
+                 lpi_slab_chunk_size(slab));
+    lpi_free(slab->memory, slab->chunks,
+             slab->chunk_capacity * sizeof *slab->chunks);
+    slab->chunks = NULL;
+    slab->chunk_count = slab->chunk_capacity = slab->used = 0;
+}
+
+static void *lpi_at(const lpi_slab *slab, uint32_t index)
+{
+    uint32_t mask = (1u << slab->shift) - 1;
+    LP_ASSERT(index >> slab->shift < slab->chunk_count);
+    return slab->chunks[index >> slab->shift].records +
+           (size_t)(index & mask) * slab->record_size;
+}
+
+static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
+{
+    lpi_chunk *chunk = &slab->chunks[c];
+    if (chunk->prev != LPI_NONE) slab->chunks[chunk->prev].next = chunk->next;
+    else slab->roomy = chunk->next;
+    if (chunk->next != LPI_NONE) slab->chunks[chunk->next].prev = chunk->prev;
+}
+
+static void lpi_slab_room(lpi_slab *slab, uint32_t c)
+{
+    lpi_chunk *chunk = &slab->chunks[c];
+    chunk->prev = LPI_NONE;
+    chunk->next = slab->roomy;
+    if (slab->roomy != LPI_NONE) slab->chunks[slab->roomy].prev = c;
+    slab->roomy = c;
+}
+
+/* A slot for one more chunk in the table of chunks, or LPI_NONE. */
+static uint32_t lpi_slab_slot(lpi_slab *slab)
+{
+    uint32_t c = slab->vacant;
+    if (c != LPI_NONE) {
+        slab->vacant = slab->chunks[c].next;
+        return c;
+    }
+    if (slab->chunk_count == slab->chunk_capacity) {
+        uint32_t grown = slab->chunk_capacity ? slab->chunk_capacity * 2 : 8;
+        void *ptr;
+        if ((uint64_t)grown << slab->shift > 1u << 31) return LPI_NONE;
+        ptr = slab->memory->resize(slab->memory->ctx, slab->chunks,
+                                   slab->chunk_capacity * sizeof(lpi_chunk),
+                                   grown * sizeof(lpi_chunk));
+        if (!ptr) return LPI_NONE;
+        slab->chunks = (lpi_chunk *)ptr;
+        slab->chunk_capacity = grown;
+    }
+    slab->chunks[slab->chunk_count].records = NULL;
+    return slab->chunk_count++;
+}
+
+static int lpi_slab_grow(lpi_slab *slab)
+{
+    uint32_t c = lpi_slab_slot(slab), i, n = 1u << slab->shift;
+    lpi_chunk *chunk;
+    if (c == LPI_NONE) return -1;
+    chunk = &slab->chunks[c];
+    chunk->records =
+        (char *)lpi_alloc_zero(slab->memory, lpi_slab_chunk_size(slab));
+    if (!chunk->records) {
+        chunk->next = slab->vacant;
+        slab->vacant = c;
+        return -1;
+    }
+    chunk->used = 0;
+    chunk->free = c << slab->shift;
+    for (i = 0; i < n; i++) {
+        uint32_t next = i + 1 < n ? (c << slab->shift) + i + 1 : LPI_NONE;
+        memcpy(chunk->records + (size_t)i * slab->record_size, &next, 4);
+    }
+    lpi_slab_room(slab, c);
+    slab->empty++;
+    return 0;
+}
+
+/* The index of a zeroed record, or LPI_NONE without memory. */
+static uint32_t lpi_slab_take(lpi_slab *slab)
+{
+    lpi_chunk *chunk;
+    uint32_t c, index;
+    void *record;
+    if (slab->roomy == LPI_NONE && lpi_slab_grow(slab)) return LPI_NONE;
+    c = slab->roomy;
+    chunk = &slab->chunks[c];
+    index = chunk->free;
+    record = lpi_at(slab, index);
+    memcpy(&chunk->free, record, 4);
+    if (chunk->free == LPI_NONE) lpi_slab_unroom(slab, c);
+    if (!chunk->used++) slab->empty--;
+    slab->used++;
+    memset(record, 0, slab->record_size);
+    return index;
+}
+
+static void lpi_slab_give(lpi_slab *slab, uint32_t index)
+{
+    uint32_t c = index >> slab->shift;
+    lpi_chunk *chunk = &slab->chunks[c];
+    LP_ASSERT(chunk->used);
+    memcpy(lpi_at(slab, index), &chunk->free, 4);
+    if (chunk->free == LPI_NONE) lpi_slab_room(slab, c);
+    chunk->free = index;
+    slab->used--;
+    if (--chunk->used) return;
+    if (!slab->empty) {
+        slab->empty = 1;
+        return;
+    }
+    lpi_slab_unroom(slab, c);
+    lpi_free(slab->memory, chunk->records, lpi_slab_chunk_size(slab));
+    chunk->records = NULL;
+    chunk->next = slab->vacant;
+    slab->vacant = c;
+}
+
+typedef struct lpi_link {
+    uint32_t prev, next;
+} lpi_link;
+
+typedef struct lpi_list {
+    uint32_t head, tail;
+} lpi_list;
+
+static void lpi_list_init(lpi_list *list)
+{
+    list->head = list->tail = LPI_NONE;
+}
+
+static lpi_link *lpi_link_at(const lpi_slab *slab, size_t offset, uint32_t i)
+{
+    return (lpi_link *)(void *)((char *)lpi_at(slab, i) + offset);
+}
+
+static void lpi_list_append(lpi_list *list, const lpi_slab *slab,
+                            size_t offset, uint32_t index)
+{
+    lpi_link *link = lpi_link_at(slab, offset, index);
+    link->prev = list->tail;
+    link->next = LPI_NONE;
+    if (list->tail == LPI_NONE) list->head = index;
+    else lpi_link_at(slab, offset, list->tail)->next = index;
+    list->tail = index;
+}
+
+static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
+                            size_t offset, uint32_t index)
+{
+    lpi_link *link = lpi_link_at(slab, offset, index);
+    if (link->prev == LPI_NONE) list->head = link->next;
+    else lpi_link_at(slab, offset, link->prev)->next = link->next;
+    if (link->next == LPI_NONE) list->tail = link->prev;
+    else lpi_link_at(slab, offset, link->next)->prev = link->prev;
+}
+
+/* ==========================================================================
+   A5  TABLE                                                          >>table
+
+   A hash table over the records of a slab, whose first member is an lpi_node.
+   Linear hashing (Litwin, 1980): a bucket is split at each insertion and
+   merged at each removal, so there is never a pause in which all move, and
+   the memory follows the number of entries down as well as up.
+   ========================================================================== */
+
+typedef struct lpi_node {
+    uint64_t hash;
+    uint32_t next;
+} lpi_node;
+
+enum { LPI_SEGMENT = 256 }; /* buckets that are allocated together */
+
+typedef struct lpi_table {
+    const lpi_slab *slab;
+    uint32_t **segments;
+    uint32_t segment_count, segment_capacity;
+    uint32_t buckets; /* in use: 2^level <= buckets < 2^(level + 1) */
+    uint32_t round;   /* 2^level                                    */
+    uint32_t count;
+} lpi_table;
+
+static uint32_t *lpi_table_bucket(const lpi_table *t, uint32_t bucket)
+{
+    return &t->segments[bucket / LPI_SEGMENT][bucket % LPI_SEGMENT];
+}
+
+static uint32_t lpi_table_index(const lpi_table *t, uint64_t hash)
+{
+    uint32_t bucket = (uint32_t)hash & (t->round * 2 - 1);
+    return bucket < t->buckets ? bucket : bucket - t->round;
+}
+
+static int lpi_table_add_segment(lpi_table *t)
+{
+    const lp_memory *memory = t->slab->memory;
+    uint32_t *segment;
+    if (t->segment_count == t->segment_capacity) {
+        uint32_t grown = t->segment_capacity ? t->segment_capacity * 2 : 4;
+        void *ptr = memory->resize(memory->ctx, t->segments,
+                                   t->segment_capacity * sizeof(uint32_t *),
+                                   grown * sizeof(uint32_t *));
+        if (!ptr) return -1;
+        t->segments = (uint32_t **)ptr;
+        t->segment_capacity = grown;
+    }
+    segment = (uint32_t *)lpi_alloc(memory, LPI_SEGMENT * sizeof *segment);
+    if (!segment) return -1;
+    memset(segment, 0xff, LPI_SEGMENT * sizeof *segment); /* LPI_NONE */
+    t->segments[t->segment_count++] = segment;
+    return 0;
+}
+
+static int lpi_table_init(lpi_table *t, const lpi_slab *slab)
+{
+    memset(t, 0, sizeof *t);
+    t->slab = slab;
+    t->buckets = t->round = 16;
+    return lpi_table_add_segment(t);
+}
+
+static void lpi_table_free(lpi_table *t)
+{
+    const lp_memory *memory = t->slab ? t->slab->memory : NULL;
+    if (!memory) return;
+    while (t->segment_count)
+        lpi_free(memory, t->segments[--t->segment_count],
+                 LPI_SEGMENT * sizeof(uint32_t));
+    lpi_free(memory, t->segments, t->segment_capacity * sizeof(uint32_t *));
+    t->segments = NULL;
+}
+
+static lpi_node *lpi_node_at(const lpi_table *t, uint32_t index)
+{
+    return (lpi_node *)lpi_at(t->slab, index);
+}
+
+/* The first entry with this hash at or after `index` in its chain. Start with
+   lpi_table_first; go on from the entry's `next`. */
+static uint32_t lpi_table_match(const lpi_table *t, uint32_t index,
+                                uint64_t hash)
+{
+    while (index != LPI_NONE && lpi_node_at(t, index)->hash != hash)
+        index = lpi_node_at(t, index)->next;
+    return index;
+}
+
+static uint32_t lpi_table_first(const lpi_table *t, uint64_t hash)
+{
+    return lpi_table_match(t, *lpi_table_bucket(t, lpi_table_index(t, hash)),
+                           hash);
+}
+
+static void lpi_table_split(lpi_table *t)
+{
+    uint32_t *from, *to, i;
+    if (t->buckets == t->segment_count * LPI_SEGMENT &&
+        lpi_table_add_segment(t))
+        return; /* longer chains, until there is memory again */
+    from = lpi_table_bucket(t, t->buckets - t->round);
+    to = lpi_table_bucket(t, t->buckets);
+    i = *from;
+    *from = *to = LPI_NONE;
+    t->buckets++;
+    while (i != LPI_NONE) {
+        lpi_node *node = lpi_node_at(t, i);
+        uint32_t next = node->next;
+        uint32_t *home = node->hash & t->round ? to : from;
+        node->next = *home;
+        *home = i;
+        i = next;
+    }
+    if (t->buckets == t->round * 2) t->round *= 2;
+}
+
+static void lpi_table_merge(lpi_table *t)
+{
+    uint32_t *from, *to;
+    if (t->buckets == t->round) t->round /= 2;
+    t->buckets--;
+    from = lpi_table_bucket(t, t->buckets);
+    to = lpi_table_bucket(t, t->buckets - t->round);
+    while (*from != LPI_NONE) {
+        lpi_node *node = lpi_node_at(t, *from);
+        uint32_t moved = *from;
+        *from = node->next;
+        node->next = *to;
+        *to = moved;
+    }
+    if (t->buckets + LPI_SEGMENT < t->segment_count * LPI_SEGMENT)
+        lpi_free(t->slab->memory, t->segments[--t->segment_count],
+                 LPI_SEGMENT * sizeof(uint32_t));
+}
+
+/* The entry's node has its hash already. Cannot fail. */
+static void lpi_table_add(lpi_table *t, uint32_t index)
+{
+    lpi_node *node = lpi_node_at(t, index);
+    uint32_t *bucket = lpi_table_bucket(t, lpi_table_index(t, node->hash));
+    node->next = *bucket;
+    *bucket = index;
+    if (++t->count > t->buckets) lpi_table_split(t);
+}
+
+static void lpi_table_remove(lpi_table *t, uint32_t index)
+{
+    lpi_node *node = lpi_node_at(t, index);
+    uint32_t *link = lpi_table_bucket(t, lpi_table_index(t, node->hash));
+    while (*link != index) link = &lpi_node_at(t, *link)->next;
+    *link = node->next;
+    if (--t->count * 2 < t->buckets && t->buckets > 16) lpi_table_merge(t);
+}
+
+/* ==========================================================================
+   B1  HTTP                                                            >>http
+
+   The request head (RFC 9112), read line by line as it comes; what was
+   scanned is not scanned again. Strict wherever two readers of one message
+   could disagree, since a proxy may stand in front: one disagreement is a
+   smuggled request. Spans are offsets from the request's first byte, so that
+   the bytes may move between two calls.
+
+   Returns   > 0 bytes that the head takes, 0 for more, or -STATUS.
+   Touches   the lpi_http that it is given. No clock, memory or sockets.
+   ========================================================================== */
+
+enum { LPI_FIELDS_MAX = 100 };
+
+typedef struct lpi_span {
+    uint16_t at, length;
+} lpi_span;
+
+typedef enum lpi_method {
+    LPI_GET, LPI_HEAD, LPI_POST, LPI_PUT, LPI_PATCH, LPI_DELETE, LPI_OPTIONS,
+    LPI_TRACE, LPI_CONNECT, LPI_METHODS
+} lpi_method;
+
+static const char *const lpi_method_names[LPI_METHODS] = {
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
+    "CONNECT"};
+
+/* Fields that the library reads. Those before LPI_F_LISTS may come once. */
+typedef enum lpi_field {
+    LPI_F_HOST, LPI_F_LENGTH, LPI_F_ENCODING, LPI_F_EXPECT, LPI_F_TYPE,
+    LPI_F_AUTHORIZATION, LPI_F_ORIGIN, LPI_F_CLIENT_ID, LPI_F_CODING,
+    LPI_F_REAL_IP, LPI_F_PREFLIGHT, LPI_F_LISTS,
+    LPI_F_CONNECTION = LPI_F_LISTS, LPI_F_FORWARDED, LPI_F_KNOWN
+} lpi_field;
+
+static const char *const lpi_field_names[LPI_F_KNOWN] = {
+    "host", "content-length", "transfer-encoding", "expect", "content-type",
+    "authorization", "origin", "x-client-id", "content-encoding", "x-real-ip",
+    "access-control-request-method", "connection", "x-forwarded-for"};
+
+typedef struct lpi_http {
+    uint32_t line;           /* where the line that is looked for begins     */
+    uint32_t scanned;        /* no line end before this                      */
+    uint32_t limit;          /* of the head's size                           */
+    uint8_t in_fields;       /* the request line is behind                   */
+    uint8_t minor;           /* 0 or 1: HTTP/1.x                             */
+    uint8_t method;          /* an lpi_method                                */
+    uint8_t absolute;        /* the target named its host                    */
+    uint8_t close;           /* Connection: close                            */
+    uint8_t keep_alive;      /* Connection: keep-alive                       */
+    uint8_t chunked;
+    uint8_t expects;         /* a 100 (Continue)                             */
+    uint64_t content_length;
+    uint16_t field_count;
+    uint8_t known[LPI_F_KNOWN]; /* 1 + the index of the (last) such field    */
+    lpi_span method_text, path, query, authority;
+    lpi_span names[LPI_FIELDS_MAX], values[LPI_FIELDS_MAX];
+} lpi_http;
+
+/* All but the arrays of fields, whose first field_count are set by then. */
+static void lpi_http_init(lpi_http *h, uint32_t limit)
+{
+    memset(h, 0, offsetof(lpi_http, names));
+    h->limit = limit;
+}
+
+static lpi_span lpi_span_of(size_t at, size_t length)
+{
+    lpi_span span;
+    span.at = (uint16_t)at;
+    span.length = (uint16_t)length;
+    return span;
+}
+
+static lp_slice lpi_text_of(const char *bytes, lpi_span span)
+{
+    return lpi_slice(bytes + span.at, span.length);
+}
+
+static lp_slice lpi_http_field(const lpi_http *h, const char *bytes,
+                               lpi_field field)
+{
+    if (!h->known[field]) return lpi_slice(NULL, 0);
+    return lpi_text_of(bytes, h->values[h->known[field] - 1]);
+}
+
+/* host [ ":" port ] of RFC 9112 3.2, RFC 3986 3.2.2; no userinfo. */
+static int lpi_http_authority_good(lp_slice s)
+{
+    size_t i = 0, digits;
+    if (s.length && *s.bytes == '[') {
+        for (i = 1; i < s.length && s.bytes[i] != ']'; i++)
+            if (!lpi_is(s.bytes[i], LPI_HEX) && s.bytes[i] != ':' &&
+                s.bytes[i] != '.')
+                return 0;
+        if (i == s.length || i < 3) return 0;
+        i++;
+    } else {
+        while (i < s.length && lpi_is(s.bytes[i], LPI_HOST)) i++;
+        if (!i) return 0;
+    }
+    if (i == s.length) return 1;
+    if (s.bytes[i++] != ':') return 0;
+    for (digits = 0; i < s.length; i++, digits++)
+        if (s.bytes[i] < '0' || s.bytes[i] > '9') return 0;
+    return digits >= 1 && digits <= 5;
+}
+
+/* The target from `at` to `end`: origin-form, absolute-form, or "*". */
+static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
+                           size_t end)
+{
+    lp_slice target = lpi_slice(bytes + at, end - at);
+    const char *mark;
+    size_t i, scheme = 0;
+    for (i = 0; i < target.length; i++)
+        if (!lpi_is(target.bytes[i], LPI_TARGET)) return -400;
+    if (h->method == LPI_CONNECT) return 0; /* 501 in the end */
+    if (h->method == LPI_OPTIONS && lpi_equal(target, LPI_S("*"))) {
+        h->path = lpi_span_of(at, 1);
+        return 0;
+    }
+    if (target.length > 7 && lpi_alike(lpi_slice(target.bytes, 7),
+                                       LPI_S("http://")))
+        scheme = 7;
+    else if (target.length > 8 && lpi_alike(lpi_slice(target.bytes, 8),
+                                            LPI_S("https://")))
+        scheme = 8;
+    if (scheme) {
+        at += scheme;
+        for (i = at; i < end && bytes[i] != '/' && bytes[i] != '?';) i++;
+        h->authority = lpi_span_of(at, i - at);
+        h->absolute = 1;
+        if (!lpi_http_authority_good(lpi_text_of(bytes, h->authority)))
+            return -400;
+        at = i;
+    }
+    if (at == end ? !scheme : bytes[at] != '/' && !scheme) return -400;
+    mark = (const char *)memchr(bytes + at, '?', end - at);
+    i = mark ? (size_t)(mark - bytes) : end;
+    h->path = lpi_span_of(at, i - at);
+    if (mark) h->query = lpi_span_of(i + 1, end - i - 1);
+    return 0;
+}
+
+/* "HTTP/" DIGIT "." DIGIT, and a major version of 1. */
+static int lpi_http_version(lpi_http *h, lp_slice s)
+{
+    if (s.length != 8 || memcmp(s.bytes, "HTTP/", 5) || s.bytes[6] != '.' ||
+        s.bytes[5] < '0' || s.bytes[5] > '9' || s.bytes[7] < '0' ||
+        s.bytes[7] > '9')
+        return -400;
+    if (s.bytes[5] != '1') return -505;
+    h->minor = s.bytes[7] != '0';
+    return 0;
+}
+
+static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t end)
+{
+    size_t at = h->line, target, version;
+    int bad;
+    for (target = at; target < end && lpi_is(bytes[target], LPI_TOKEN);)
+        target++;
+    if (target == at || target == end || bytes[target] != ' ') return -400;
+    h->method_text = lpi_span_of(at, target - at);
+    for (h->method = 0; h->method < LPI_METHODS; h->method++)
+        if (lpi_equal(lp_s(lpi_method_names[h->method]),
+                      lpi_text_of(bytes, h->method_text)))
+            break;
+    target++;
+    for (version = target; version < end && bytes[version] != ' ';) version++;
+    if (version == target || version == end) return -400;
+    bad = lpi_http_version(h, lpi_slice(bytes + version + 1,
+                                        end - version - 1));
+    if (bad) return bad;
+    return lpi_http_target(h, bytes, target, version);
+}
+
+static void lpi_http_connection(lpi_http *h, lp_slice value)
+{
+    lp_slice option;
+    while (lpi_split(&value, ',', &option)) {
+        option = lpi_trim(option);
+        if (lpi_alike(option, LPI_S("close"))) h->close = 1;
+        if (lpi_alike(option, LPI_S("keep-alive"))) h->keep_alive = 1;
+    }
+}
+
+/* Note a field that the library reads; a second one of most is 400. */
+static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
+{
+    int field;
+    for (field = 0; field < LPI_F_KNOWN; field++) {
+        const char *known = lpi_field_names[field];
+        if (*known == lpi_lower(*name.bytes) && lpi_alike(lp_s(known), name))
+            break;
+    }
+    if (field == LPI_F_KNOWN) return 0;
+    if (h->known[field] && field < LPI_F_LISTS) return -400;
+    h->known[field] = (uint8_t)(h->field_count + 1);
+    if (field == LPI_F_CONNECTION) lpi_http_connection(h, value);
+    return 0;
+}
+
+static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t end)
+{
+    size_t colon = h->line, i;
+    lp_slice value;
+    while (colon < end && lpi_is(bytes[colon], LPI_TOKEN)) colon++;
+    if (colon == h->line || colon == end || bytes[colon] != ':') return -400;
+    value = lpi_trim(lpi_slice(bytes + colon + 1, end - colon - 1));
+    for (i = 0; i < value.length; i++)
+        if (!lpi_is(value.bytes[i], LPI_VALUE)) return -400;
+    if (h->field_count == LPI_FIELDS_MAX) return -431;
+    if (lpi_http_note(h, lpi_slice(bytes + h->line, colon - h->line), value))
+        return -400;
+    h->names[h->field_count] = lpi_span_of(h->line, colon - h->line);
+    h->values[h->field_count] =
+        lpi_span_of((size_t)(value.bytes - bytes), value.length);
+    h->field_count++;
+    return 0;
+}
+
+/* What the fields say together: who is asked, and where the body ends
+   (RFC 9112 3.2, 6.3). */
+static int lpi_http_settle(lpi_http *h, const char *bytes)
+{
+    lp_slice value = lpi_http_field(h, bytes, LPI_F_HOST);
+    size_t i;
+    if (!value.bytes && h->minor) return -400;
+    if (value.bytes && !lpi_http_authority_good(value)) return -400;
+    if (value.bytes && !h->absolute)
+        h->authority = h->values[h->known[LPI_F_HOST] - 1];
+    if (h->known[LPI_F_ENCODING]) {
+        value = lpi_http_field(h, bytes, LPI_F_ENCODING);
+        if (h->known[LPI_F_LENGTH] || !h->minor || !value.length) return -400;
+        h->chunked = (uint8_t)lpi_alike(value, LPI_S("chunked"));
+        for (i = 0; i < value.length; i++)
+            if (!lpi_is(value.bytes[i], LPI_TOKEN)) return -400;
+        if (!h->chunked) return -501;
+    }
+    if (h->known[LPI_F_LENGTH] &&
+        (lpi_parse_uint(lpi_http_field(h, bytes, LPI_F_LENGTH),
+                        &h->content_length) ||
+         h->content_length > INT64_MAX))
+        return -400;
+    if (h->known[LPI_F_EXPECT] && h->minor) {
+        h->expects = (uint8_t)lpi_alike(
+            lpi_http_field(h, bytes, LPI_F_EXPECT), LPI_S("100-continue"));
+        if (!h->expects) return -417;
+    }
+    if (h->method >= LPI_TRACE) return -501;
+    return 0;
+}
+
+static int lpi_http_too_long(const lpi_http *h, const char *bytes)
+{
+    if (h->in_fields) return -431;
+    if (!memchr(bytes + h->line, ' ', h->limit - h->line)) return -400;
+    return -414;
+}
+
+static int lpi_http_line(lpi_http *h, const char *bytes, size_t end)
+{
+    if (h->in_fields) return lpi_http_field_line(h, bytes, end);
+    if (end == 0) return 0; /* one empty line before it (RFC 9112 2.2) */
+    h->in_fields = 1;
+    return lpi_http_request_line(h, bytes, end);
+}
+
+/* A CR that no LF follows is found as soon as the line goes on. */
+static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
+{
+    size_t seen = length < h->limit ? length : h->limit;
+    for (;;) {
+        const char *lf =
+            (const char *)memchr(bytes + h->scanned, '\n', seen - h->scanned);
+        size_t end;
+        int bad;
+        if (!lf) break;
+        end = (size_t)(lf - bytes);
+        if (end == h->line || bytes[end - 1] != '\r') return -400;
+        h->scanned = (uint32_t)end + 1;
+        if (h->in_fields && end == h->line + 1) {
+            bad = lpi_http_settle(h, bytes);
+            return bad ? bad : (int)h->scanned;
+        }
+        bad = lpi_http_line(h, bytes, end - 1);
+        if (bad) return bad;
+        h->line = h->scanned;
+    }
+    h->scanned = (uint32_t)seen;
+    if (seen == h->limit) return lpi_http_too_long(h, bytes);
+    if (h->line + 1 < seen && bytes[h->line] == '\r') return -400;
+    return 0;
+}
+
+/* --- chunked bodies (RFC 9112 7.1), decoded in place --- */
+
+enum { LPI_CHUNK_LINE_MAX = 1024 }; /* size and extensions of one chunk */
+
+typedef enum lpi_chunk_phase {
+    LPI_C_SIZE, LPI_C_EXTENSION, LPI_C_SIZE_LF, LPI_C_DATA, LPI_C_DATA_CR,
+    LPI_C_DATA_LF, LPI_C_TRAILER, LPI_C_TRAILER_NAME, LPI_C_TRAILER_VALUE,
+    LPI_C_TRAILER_LF, LPI_C_LAST_LF, LPI_C_DONE
+} lpi_chunk_phase;
+
+typedef struct lpi_chunked {
+    uint8_t phase;   /* an lpi_chunk_phase                       */
+    uint8_t digits;  /* of the size                              */
+    uint16_t lines;  /* of trailers                              */
+    uint32_t line;   /* bytes of the line so far, or of trailers */
+    uint64_t left;   /* of the chunk                             */
+    uint64_t raw;    /* bytes consumed                           */
+    uint64_t decoded;
+    uint64_t limit;  /* of `decoded`                             */
+} lpi_chunked;
+
+static void lpi_chunked_init(lpi_chunked *c, uint64_t limit)
+{
+    memset(c, 0, sizeof *c);
+    c->limit = limit;
+}
+
+static int lpi_chunked_size(lpi_chunked *c, char byte)
+{
+    int digit = lpi_hex_value(byte);
+    if (digit >= 0) {
+        if (++c->digits > 8) return -400;
+        c->left = c->left << 4 | (uint64_t)digit;
+        return 0;
+    }
+    if (!c->digits) return -400;
+    if (c->left > c->limit - c->decoded) return -413;
+    c->line = 0;
+    if (byte == ';') c->phase = LPI_C_EXTENSION;
+    else if (byte == '\r') c->phase = LPI_C_SIZE_LF;
+    else return -400;
+    return 0;
+}
+
+static int lpi_chunked_trailer(lpi_chunked *c, char byte)
+{
+    if (++c->line > 16384) return -431;
+    if (c->phase == LPI_C_TRAILER) { /* the first byte of a line */
+        if (byte == '\r') c->phase = LPI_C_LAST_LF;
+        else if (!lpi_is(byte, LPI_TOKEN)) return -400;
+        else c->phase = LPI_C_TRAILER_NAME;
+    } else if (c->phase == LPI_C_TRAILER_NAME) {
+        if (byte == ':') c->phase = LPI_C_TRAILER_VALUE;
+        else if (!lpi_is(byte, LPI_TOKEN)) return -400;
+    } else if (c->phase == LPI_C_TRAILER_VALUE) {
+        if (byte == '\r') c->phase = LPI_C_TRAILER_LF;
+        else if (!lpi_is(byte, LPI_VALUE)) return -400;
+    } else { /* LPI_C_TRAILER_LF */
+        if (byte != '\n') return -400;
+        if (++c->lines > LPI_FIELDS_MAX) return -431;
+        c->phase = LPI_C_TRAILER;
+    }
+    return 0;
+}
+
+static int lpi_chunked_byte(lpi_chunked *c, char byte)
+{
+    switch ((lpi_chunk_phase)c->phase) {
+    case LPI_C_SIZE:
+        return lpi_chunked_size(c, byte);
+    case LPI_C_EXTENSION:
+        if (++c->line > LPI_CHUNK_LINE_MAX) return -400;
+        if (byte == '\r') c->phase = LPI_C_SIZE_LF;
+        else if (!lpi_is(byte, LPI_VALUE)) return -400;
+        return 0;
+    case LPI_C_SIZE_LF:
+        if (byte != '\n') return -400;
+        c->digits = 0;
+        c->line = 0;
+        c->phase = c->left ? LPI_C_DATA : LPI_C_TRAILER;
+        return 0;
+    case LPI_C_DATA_CR:
+        c->phase = LPI_C_DATA_LF;
+        return byte == '\r' ? 0 : -400;
+    case LPI_C_DATA_LF:
+        c->phase = LPI_C_SIZE;
+        return byte == '\n' ? 0 : -400;
+    case LPI_C_LAST_LF:
+        c->phase = LPI_C_DONE;
+        return byte == '\n' ? 0 : -400;
+    default:
+        return lpi_chunked_trailer(c, byte);
+    }
+}
+
+/* Decode `length` raw bytes at `raw`; the body so far ends at `to`, which lies
+   at or before `raw`. Returns 1 when the body is complete, 0 for more, or
+   -STATUS; *taken is how many raw bytes were consumed. */
+static int lpi_chunked_decode(lpi_chunked *c, char *to, const char *raw,
+                              size_t length, size_t *taken)
+{
+    size_t i = 0;
+    while (i < length && c->phase != LPI_C_DONE) {
+        size_t n = length - i;
+        int bad = 0;
+        if (c->phase == LPI_C_DATA) {
+            if (n > c->left) n = (size_t)c->left;
+            memmove(to, raw + i, n);
+            to += n;
+            c->decoded += n;
+            c->left -= n;
+            if (!c->left) c->phase = LPI_C_DATA_CR;
+        } else {
+            n = 1;
+            bad = lpi_chunked_byte(c, raw[i]);
+        }
+        i += n;
+        c->raw += n;
+        if (c->raw - c->decoded > 100 * 1024 && c->decoded < c->raw / 4)
+            bad = -400; /* more than 75% of it is framing */
+        if (bad) return bad;
+    }
+    *taken = i;
+    return c->phase == LPI_C_DONE;
+}
+
+/* ==========================================================================
+   B2  QUERY                                                          >>query
+
+   What a poll asks for: names, cursors and numbers, as text from strangers.
+   ========================================================================== */
+
+enum {
+    LPI_POLL_CHANNELS = 16,
+    LPI_CHANNEL_BYTES = 255,
+    LPI_CLIENT_ID_BYTES = 128
+};
+
+/* Percent-decode (RFC 3986 2.1) into `to`, which has room for s.length bytes;
+   `plus` makes '+' a space. The length, or -1. */
+static long lpi_percent_decode(char *to, lp_slice s, int plus)
+{
+    size_t i, n = 0;
+    for (i = 0; i < s.length; i++) {
+        char c = s.bytes[i];
+        if (c == '%') {
+            int high, low;
+            if (s.length - i < 3) return -1;
+            high = lpi_hex_value(s.bytes[i + 1]);
+            low = lpi_hex_value(s.bytes[i + 2]);
+            if (high < 0 || low < 0) return -1;
+            c = (char)(high * 16 + low);
+            i += 2;
+        } else if (c == '+' && plus) {
+            c = ' ';
+        }
+        to[n++] = c;
+    }
+    return (long)n;
+}
+
+/* 1 to 255 bytes of UTF-8 without control characters (U+0000 to U+001F,
+   U+007F to U+009F). */
+static int lpi_channel_name_good(lp_slice name)
+{
+    size_t i = 0;
+    if (!name.length || name.length > LPI_CHANNEL_BYTES) return 0;
+    while (i < name.length) {
+        size_t n = lpi_utf8(name.bytes + i, name.length - i);
+        uint8_t c = (uint8_t)name.bytes[i];
+        if (!n || c < 0x20 || c == 0x7f) return 0;
+        if (n == 2 && c == 0xC2 && (uint8_t)name.bytes[i + 1] < 0xA0) return 0;
+        i += n;
+    }
+    return 1;
+}
+
+/* Decode one channel's name into `to` (room for 3 * 255 bytes). */
+static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
+{
+    long n;
+    if (raw.length > 3 * LPI_CHANNEL_BYTES) return -1;
+    n = lpi_percent_decode(to, raw, 0);
+    if (n < 0 || !lpi_channel_name_good(lpi_slice(to, (size_t)n))) return -1;
+    *out = lpi_slice(to, (size_t)n);
+    return 0;
+}
+
+/* Seconds with an optional fraction. Digits beyond the microsecond are an
+   error if `exact`, else rounded up. 0, or -1. Saturates. */
+static int lpi_parse_seconds(lp_slice s, int exact, uint64_t *out_us)
+{
+    uint64_t whole = 0, part = 0, unit = 100000;
+    size_t i = 0;
+    int more = 0;
+    for (; i < s.length && s.bytes[i] >= '0' && s.bytes[i] <= '9'; i++) {
+        uint64_t digit = (uint64_t)(s.bytes[i] - '0');
+        whole = whole > UINT64_MAX / 20000000 ? whole : whole * 10 + digit;
+    }
+    if (!i) return -1;
+    if (i < s.length) {
+        if (s.bytes[i++] != '.' || i == s.length) return -1;
+        for (; i < s.length; i++, unit /= 10) {
+            if (s.bytes[i] < '0' || s.bytes[i] > '9') return -1;
+            if (!unit && exact) return -1;
+            if (!unit && s.bytes[i] != '0') more = 1;
+            part += (uint64_t)(s.bytes[i] - '0') * unit;
+        }
+    }
+    *out_us = whole * 1000000 + part + (uint64_t)more;
+    return 0;
+}
+
+/* What a poll claims to have had of a channel. */
+typedef enum lpi_claim_kind {
+    LPI_FROM_START, LPI_FROM_NOW, LPI_FROM_CURSOR, LPI_FROM_TIME
+} lpi_claim_kind;
+
+typedef struct lpi_claim {
+    lpi_claim_kind kind;
+    uint64_t epoch;
+    uint64_t seq; /* or microseconds */
+} lpi_claim;
+
+static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
+{
+    lpi_claim claim;
+    size_t i;
+    claim.kind = LPI_FROM_START;
+    claim.epoch = claim.seq = 0;
+    if (lpi_equal(s, LPI_S("now"))) {
+        claim.kind = LPI_FROM_NOW;
+    } else if (s.length && !lpi_equal(s, LPI_S("0"))) {
+        claim.kind = LPI_FROM_CURSOR;
+        if (s.length < 18 || s.bytes[16] != '-') return -1;
+        for (i = 0; i < 16; i++) {
+            int digit = lpi_hex_value(s.bytes[i]);
+            if (digit < 0 || (s.bytes[i] >= 'A' && s.bytes[i] <= 'F'))
+                return -1;
+            claim.epoch = claim.epoch << 4 | (uint64_t)digit;
+        }
+        if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17), &claim.seq))
+            return -1;
+    }
+    *out = claim;
+    return 0;
+}
+
+/* A list of `count` cursors, or one of "", "0", "now" for all. */
+static int lpi_parse_cursors(lp_slice s, lpi_claim *out, uint32_t count)
+{
+    lp_slice part;
+    uint32_t n = 0;
+    if (!s.bytes) s = LPI_S("");
+    while (lpi_split(&s, ',', &part))
+        if (n == count || lpi_parse_cursor(part, &out[n++])) return -1;
+    if (n == 1 && out[0].kind != LPI_FROM_CURSOR)
+        while (n < count) out[n++] = out[0];
+    return n == count ? 0 : -1;
+}
+
+/* ==========================================================================
+   B3  ADDRESS                                                      >>address
+
+   IPv4 is kept as ::ffff:a.b.c.d, so that one form serves for all.
+   ========================================================================== */
+
+typedef struct lpi_network {
+    uint8_t bytes[16];
+    uint8_t bits;
+} lpi_network;
+
+static const uint8_t lpi_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+
+static int lpi_address_is_v4(const uint8_t bytes[16])
+{
+    return !memcmp(bytes, lpi_mapped, 12);
+}
+
+static int lpi_parse_address(lp_slice s, uint8_t out[16])
+{
+    char text[INET6_ADDRSTRLEN];
+    if (!s.length || s.length >= sizeof text) return -1;
+    memcpy(text, s.bytes, s.length);
+    text[s.length] = 0;
+    if (memchr(text, 0, s.length)) return -1;
+    if (inet_pton(AF_INET, text, out + 12) == 1) {
+        memcpy(out, lpi_mapped, 12);
+        return 0;
+    }
+    return inet_pton(AF_INET6, text, out) == 1 ? 0 : -1;
+}
+
+/* `to` has room for INET6_ADDRSTRLEN bytes. */
+static lp_slice lpi_put_address(char *to, const uint8_t bytes[16])
+{
+    if (lpi_address_is_v4(bytes))
+        inet_ntop(AF_INET, bytes + 12, to, INET6_ADDRSTRLEN);
+    else
+        inet_ntop(AF_INET6, bytes, to, INET6_ADDRSTRLEN);
+    return lp_s(to);
+}
+
+/* "10.0.0.0/8", "fd00::/8", or one address. */
+static int lpi_parse_network(lp_slice s, lpi_network *out)
+{
+    lp_slice text;
+    lpi_network net;
+    uint64_t bits;
+    int v4;
+    if (!lpi_split(&s, '/', &text) || lpi_parse_address(text, net.bytes))
+        return -1;
+    v4 = lpi_address_is_v4(net.bytes) && !memchr(text.bytes, ':', text.length);
+    bits = v4 ? 32 : 128;
+    if (s.bytes && (lpi_parse_uint(s, &bits) || bits > (v4 ? 32u : 128u)))
+        return -1;
+    net.bits = (uint8_t)(v4 ? bits + 96 : bits);
+    *out = net;
+    return 0;
+}
+
+static int lpi_network_holds(const lpi_network *net, const uint8_t bytes[16])
+{
+    uint32_t whole = net->bits / 8u, rest = net->bits % 8u;
+    if (memcmp(net->bytes, bytes, whole)) return 0;
+    return !rest || !((net->bytes[whole] ^ bytes[whole]) >> (8 - rest));
+}
+
+static int lpi_networks_hold(const lpi_network *nets, uint32_t count,
+                             const uint8_t bytes[16])
+{
+    uint32_t i;
+    for (i = 0; i < count; i++)
+        if (lpi_network_holds(&nets[i], bytes)) return 1;
+    return 0;
+}
+
+/* One element of X-Forwarded-For: an address, perhaps with a port. */
+static int lpi_parse_hop(lp_slice s, uint8_t out[16])
+{
+    const char *end;
+    s = lpi_trim(s);
+    if (s.length && *s.bytes == '[') {
+        end = (const char *)memchr(s.bytes, ']', s.length);
+        if (!end) return -1;
+        s = lpi_slice(s.bytes + 1, (size_t)(end - s.bytes) - 1);
+    } else if (s.length) {
+        end = (const char *)memchr(s.bytes, ':', s.length);
+        if (end && memchr(s.bytes, '.', (size_t)(end - s.bytes)))
+            s.length = (size_t)(end - s.bytes);
+    }
+    return lpi_parse_address(s, out);
+}
+
+/* Walk one X-Forwarded-For from the right through the trusted networks to the
+   first that is not one of them. `at` holds the hop known so far and receives
+   each. 1 while the walk may go on to the field before, else 0. */
+static int lpi_walk_forwarded(lp_slice value, const lpi_network *nets,
+                              uint32_t count, uint8_t at[16])
+{
+    uint8_t hop[16];
+    while (lpi_networks_hold(nets, count, at)) {
+        size_t cut = value.length;
+        while (cut && value.bytes[cut - 1] != ',') cut--;
+        if (lpi_parse_hop(lpi_slice(value.bytes + cut, value.length - cut),
+                          hop))
+            return 0;
+        memcpy(at, hop, 16);
+        if (!cut) return 1;
+        value.length = cut - 1;
+    }
+    return 0;
+}
+
+/* A Host that needs no trust in DNS: an IP literal, or localhost. `host` has
+   its port; out receives it without. */
+static lp_slice lpi_host_name(lp_slice host)
+{
+    size_t n = host.length;
+    while (n && host.bytes[n - 1] >= '0' && host.bytes[n - 1] <= '9') n--;
+    if (n && n < host.length && host.bytes[n - 1] == ':') host.length = n - 1;
+    return host;
+}
+
+static int lpi_host_is_literal(lp_slice name)
+{
+    uint8_t bytes[16];
+    if (name.length > 2 && *name.bytes == '[')
+        name = lpi_slice(name.bytes + 1, name.length - 2);
+    else if (name.length && memchr(name.bytes, ':', name.length))
+        return 0;
+    return !lpi_parse_address(name, bytes) ||
+           lpi_alike(name, LPI_S("localhost"));
+}
+
+/* ==========================================================================
+   B4  JSON                                                            >>json
+
+   The validator (RFC 8259) reads a text once, without recursion, and on the
+   way copies out the members of the top-level object, byte for byte, but for
+   the three that the server sets itself. The emitter writes what it accepts.
+
+   Touches   the text, and the room for the members. Numbers are not converted.
+   ========================================================================== */
+
+enum { LPI_JSON_DEPTH = 64 };
+
+typedef struct lpi_scan {
+    const char *at, *end; /* after a failure, `at` is the bad byte           */
+    uint64_t objects;     /* a bit per open level: it is an object           */
+    uint32_t depth;
+    int gives_way;        /* the member that is being read is one of three   */
+    const char *member;   /* where it began                                  */
+    char *rest;           /* receives the members that stay; may be NULL     */
+    size_t rest_length;
+} lpi_scan;
+
+static void lpi_scan_space(lpi_scan *s)
+{
+    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' ||
+                              *s->at == '\r' || *s->at == '\t'))
+        s->at++;
+}
+
+static int lpi_scan_escape(lpi_scan *s) /* past the backslash */
+{
+    int i;
+    if (s->at == s->end) return -1;
+    if (*s->at != 'u') {
+        if (!*s->at || !strchr("\"\\/bfnrt", *s->at)) return -1;
+        s->at++;
+        return 0;
+    }
+    s->at++;
+    for (i = 0; i < 4; i++, s->at++)
+        if (s->at == s->end || !lpi_is(*s->at, LPI_HEX)) return -1;
+    return 0;
+}
+
+static int lpi_scan_string(lpi_scan *s) /* at the opening quote */
+{
+    s->at++;
+    for (;;) {
+        while (s->at < s->end && lpi_is(*s->at, LPI_PLAIN)) s->at++;
+        if (s->at == s->end) return -1;
+        if (*s->at == '"') {
+            s->at++;
+            return 0;
+        }
+        if (*s->at == '\\') {
+            s->at++;
+            if (lpi_scan_escape(s)) return -1;
+        } else {
+            size_t n = lpi_utf8(s->at, (size_t)(s->end - s->at));
+            if (!n || (uint8_t)*s->at < 0x20) return -1;
+            s->at += n;
+        }
+    }
+}
+
+static int lpi_scan_digits(lpi_scan *s)
+{
+    const char *begin = s->at;
+    while (s->at < s->end && *s->at >= '0' && *s->at <= '9') s->at++;
+    return s->at == begin ? -1 : 0;
+}
+
+static int lpi_scan_number(lpi_scan *s)
+{
+    if (*s->at == '-') s->at++;
+    if (s->at < s->end && *s->at == '0') s->at++;
+    else if (lpi_scan_digits(s)) return -1;
+    if (s->at < s->end && *s->at == '.') {
+        s->at++;
+        if (lpi_scan_digits(s)) return -1;
+    }
+    if (s->at < s->end && (*s->at == 'e' || *s->at == 'E')) {
+        s->at++;
+        if (s->at < s->end && (*s->at == '+' || *s->at == '-')) s->at++;
+        return lpi_scan_digits(s);
+    }
+    return 0;
+}
+
+static int lpi_scan_literal(lpi_scan *s, const char *word)
+{
+    for (; *word; word++, s->at++)
+        if (s->at == s->end || *s->at != *word) return -1;
+    return 0;
+}
+
+/* Whether the raw text of a key, decoded, is `name` (of ASCII letters). */
+static int lpi_scan_key_is(lp_slice raw, const char *name)
+{
+    size_t i;
+    for (i = 0; i < raw.length && *name; i++, name++) {
+        int c = (uint8_t)raw.bytes[i];
+        if (c == '\\') { /* of the escapes only \u can stand for a letter */
+            if (raw.bytes[i + 1] != 'u') return 0;
+            c = lpi_hex_value(raw.bytes[i + 2]) << 12 |
+                lpi_hex_value(raw.bytes[i + 3]) << 8 |
+                lpi_hex_value(raw.bytes[i + 4]) << 4 |
+                lpi_hex_value(raw.bytes[i + 5]);
+            i += 5;
+        }
+        if (c != *name) return 0;
+    }
+    return i == raw.length && !*name;
+}
+
+static int lpi_scan_key(lpi_scan *s)
+{
+    const char *begin;
+    lp_slice raw;
+    lpi_scan_space(s);
+    if (s->at == s->end || *s->at != '"') return -1;
+    begin = s->at + 1;
+    if (lpi_scan_string(s)) return -1;
+    raw = lpi_slice(begin, (size_t)(s->at - 1 - begin));
+    if (s->depth == 1)
+        s->gives_way = lpi_scan_key_is(raw, "id") ||
+                       lpi_scan_key_is(raw, "channel") ||
+                       lpi_scan_key_is(raw, "timestamp");
+    lpi_scan_space(s);
+    if (s->at == s->end || *s->at != ':') return -1;
+    s->at++;
+    lpi_scan_space(s);
+    return 0;
+}
+
+/* A top-level member ends at s->at. */
+static void lpi_scan_member(lpi_scan *s)
+{
+    size_t length = (size_t)(s->at - s->member);
+    if (s->rest && !s->gives_way) {
+        if (s->rest_length) s->rest[s->rest_length++] = ',';
+        memcpy(s->rest + s->rest_length, s->member, length);
+        s->rest_length += length;
+    }
+    s->member = s->at + 1;
+}
+
+/* 1: a container is open and a value stands next in it; 0: it was empty. */
+static int lpi_scan_open(lpi_scan *s)
+{
+    int object = *s->at == '{';
+    if (s->depth == LPI_JSON_DEPTH) return -1;
+    s->at++;
+    s->objects = s->objects << 1 | (uint64_t)object;
+    if (++s->depth == 1) s->member = s->at;
+    lpi_scan_space(s);
+    if (s->at < s->end && *s->at == (object ? '}' : ']')) {
+        s->at++;
+        s->depth--;
+        s->objects >>= 1;
+        return 0;
+    }
+    return object && lpi_scan_key(s) ? -1 : 1;
+}
+
+static int lpi_scan_value(lpi_scan *s)
+{
+    if (s->at == s->end) return -1;
+    switch (*s->at) {
+    case '{':
+    case '[': return lpi_scan_open(s);
+    case '"': return lpi_scan_string(s);
+    case 't': return lpi_scan_literal(s, "true");
+    case 'f': return lpi_scan_literal(s, "false");
+    case 'n': return lpi_scan_literal(s, "null");
+    default: return lpi_scan_number(s);
+    }
+}
+
+/* After a value: 1 if another one stands next, 0 if all are closed. */
+static int lpi_scan_next(lpi_scan *s)
+{
+    while (s->depth) {
+        int object = (int)(s->objects & 1);
+        lpi_scan_space(s);
+        if (s->at == s->end) return -1;
+        if (*s->at == ',') {
+            if (object && s->depth == 1) lpi_scan_member(s);
+            s->at++;
+            if (object) return lpi_scan_key(s) ? -1 : 1;
+            lpi_scan_space(s);
+            return 1;
+        }
+        if (*s->at != (object ? '}' : ']')) return -1;
+        if (object && s->depth == 1) lpi_scan_member(s);
+        s->at++;
+        s->depth--;
+        s->objects >>= 1;
+    }
+    return 0;
+}
+
+/* Exactly one value. 0, or -1 with s->at at the bad byte. */
+static int lpi_scan_text(lpi_scan *s, lp_slice text, char *rest)
+{
+    int more = 1;
+    memset(s, 0, sizeof *s);
+    s->at = text.bytes;
+    s->end = text.bytes + text.length;
+    s->rest = rest;
+    if (!text.bytes) return -1;
+    lpi_scan_space(s);
+    while (more > 0) {
+        more = lpi_scan_value(s);
+        if (!more) more = lpi_scan_next(s);
+    }
+    if (more < 0) return -1;
+    lpi_scan_space(s);
+    return s->at == s->end ? 0 : -1;
+}
+
+LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
+{
+    lpi_scan scan;
+    if (!lpi_scan_text(&scan, text, NULL)) return LP_OK;
+    if (out_offset)
+        *out_offset = text.bytes ? (size_t)(scan.at - text.bytes) : 0;
+    return LP_ERR_JSON;
+}
+
+/* --- the emitter --- */
+
+static void lpi_json_put(lp_json *j, const char *bytes, size_t length)
+{
+    if (j->error || !length) return;
+    if (lpi_reserve(&j->memory, &j->bytes, &j->capacity, j->length + length)) {
+        j->error = LP_ERR_NOMEM;
+        return;
+    }
+    memcpy(j->bytes + j->length, bytes, length);
+    j->length += length;
+}
+
+/* Before a value: the comma that it needs. A key must stand before it in an
+   object and nowhere else. */
+static void lpi_json_begin_value(lp_json *j)
+{
+    int in_object = j->depth && !(j->in_array & 1);
+    if (in_object != j->after_key || (!j->depth && j->comma))
+        j->error = LP_ERR_ARG;
+    if (j->comma && !j->after_key) lpi_json_put(j, ",", 1);
+    j->after_key = 0;
+    j->comma = 1;
+}
+
+static void lpi_json_open(lp_json *j, int array)
+{
+    lpi_json_begin_value(j);
+    if (j->depth == LPI_JSON_DEPTH) j->error = LP_ERR_ARG;
+    if (j->error) return;
+    lpi_json_put(j, array ? "[" : "{", 1);
+    j->in_array = j->in_array << 1 | (uint64_t)array;
+    j->depth++;
+    j->comma = 0;
+}
+
+LPDEF void lp_json_init(lp_json *j, const lp_memory *memory)
+{
+    memset(j, 0, sizeof *j);
+    j->memory = memory && memory->resize ? *memory : lpi_libc_memory;
+}
+
+LPDEF void lp_json_free(lp_json *j)
+{
+    lp_memory memory = j->memory;
+    if (memory.resize) lpi_free(&memory, j->bytes, j->capacity);
+    lp_json_init(j, &memory);
+}
+
+static void lpi_json_restart(lp_json *j)
+{
+    j->length = 0;
+    j->in_array = 0;
+    j->depth = j->comma = j->after_key = 0;
+    j->error = 0;
+}
+
+LPDEF void lp_json_object(lp_json *j) { lpi_json_open(j, 0); }
+
+LPDEF void lp_json_array(lp_json *j) { lpi_json_open(j, 1); }
+
+LPDEF void lp_json_end(lp_json *j)
+{
+    if (!j->depth || j->after_key) j->error = LP_ERR_ARG;
+    if (j->error) return;
+    lpi_json_put(j, j->in_array & 1 ? "]" : "}", 1);
+    j->in_array >>= 1;
+    j->depth--;
+    j->comma = 1;
+}
+
+static void lpi_json_quote(lp_json *j, lp_slice s)
+{
+    static const char escapes[] = "\bb\ff\nn\rr\tt\"\"\\\\";
+    size_t i = 0, plain;
+    lpi_json_put(j, "\"", 1);
+    while (i < s.length) {
+        char c;
+        size_t n;
+        for (plain = i; i < s.length && lpi_is(s.bytes[i], LPI_PLAIN);) i++;
+        lpi_json_put(j, s.bytes + plain, i - plain);
+        if (i == s.length) break;
+        c = s.bytes[i];
+        n = lpi_utf8(s.bytes + i, s.length - i);
+        if (n > 1 || c == 0x7f) {
+            lpi_json_put(j, s.bytes + i, n);
+        } else if (n) {
+            const char *known = c ? strchr(escapes, c) : NULL;
+            char code[7] = "\\u00";
+            code[4] = (char)('0' + ((uint8_t)c >> 4));
+            code[5] = "0123456789abcdef"[c & 15];
+            if (known) code[1] = known[1];
+            lpi_json_put(j, code, known ? 2 : 6);
+        } else {
+            lpi_json_put(j, "\xEF\xBF\xBD", 3); /* U+FFFD */
+        }
+        i += n ? n : 1;
+    }
+    lpi_json_put(j, "\"", 1);
+}
+
+LPDEF void lp_json_key(lp_json *j, lp_slice key)
+{
+    if (!j->depth || (j->in_array & 1) || j->after_key) j->error = LP_ERR_ARG;
+    if (j->error) return;
+    if (j->comma) lpi_json_put(j, ",", 1);
+    lpi_json_quote(j, key);
+    lpi_json_put(j, ":", 1);
+    j->after_key = 1;
+}
+
+LPDEF void lp_json_string(lp_json *j, lp_slice text)
+{
+    lpi_json_begin_value(j);
+    lpi_json_quote(j, text);
+}
+
+LPDEF void lp_json_raw(lp_json *j, lp_slice value)
+{
+    lpi_json_begin_value(j);
+    lpi_json_put(j, value.bytes, value.length);
+}
+
+LPDEF void lp_json_uint(lp_json *j, uint64_t value)
+{
+    char text[20];
+    lp_json_raw(j, lpi_slice(text, lpi_put_uint(text, value)));
+}
+
+LPDEF void lp_json_int(lp_json *j, int64_t value)
+{
+    char text[21] = "-";
+    size_t n = value < 0;
+    uint64_t magnitude = n ? 0 - (uint64_t)value : (uint64_t)value;
+    lp_json_raw(j, lpi_slice(text, n + lpi_put_uint(text + n, magnitude)));
+}
+
+LPDEF void lp_json_double(lp_json *j, double value)
+{
+    char text[40];
+    int i, n;
+    if (!(value - value == 0)) { /* NaN and the infinities */
+        lp_json_null(j);
+        return;
+    }
+    n = snprintf(text, sizeof text, "%.17g", value);
+    for (i = 0; i < n; i++) /* a locale's decimal comma */
+        if (!strchr("0123456789+-eE.", text[i])) text[i] = '.';
+    lp_json_raw(j, lpi_slice(text, (size_t)n));
+}
+
+LPDEF void lp_json_bool(lp_json *j, int value)
+{
+    lp_json_raw(j, value ? LPI_S("true") : LPI_S("false"));
+}
+
+LPDEF void lp_json_null(lp_json *j) { lp_json_raw(j, LPI_S("null")); }
+
+LPDEF lp_slice lp_json_text(const lp_json *j)
+{
+    if (j->error || j->depth) return lpi_slice(NULL, 0);
+    return lpi_slice(j->bytes, j->length);
+}
+
+static void lpi_json_seconds(lp_json *j, uint64_t us)
+{
+    char text[27];
+    lp_json_raw(j, lpi_slice(text, lpi_put_seconds(text, us)));
+}
+
+/* ==========================================================================
+   B5  REPLY                                                          >>reply
+
+   The head of an answer, written into room that the caller has made.
+   ========================================================================== */
+
+enum {
+    LPI_HEAD_FIXED = 224, /* all of a head but its type and extra lines    */
+    LPI_HEAD_ROOM = 320,  /* a head that is at most this long can stand just
+                             before its body and go out in one piece       */
+    LPI_DATE_LENGTH = 29
+};
+
+typedef struct lpi_head {
+    int status;
+    lp_slice type;    /* none without bytes                        */
+    uint64_t length;
+    const char *date; /* LPI_DATE_LENGTH bytes                     */
+    lp_slice extra;   /* whole lines                               */
+    uint8_t close;
+    uint8_t keep_alive;  /* say so to an HTTP/1.0 client           */
+    uint8_t may_cache;   /* `extra` has a Cache-Control of its own */
+} lpi_head;
+
+static const char *lpi_status_text(int status)
+{
+    switch (status) {
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 301: return "Moved Permanently";
+    case 302: return "Found";
+    case 303: return "See Other";
+    case 304: return "Not Modified";
+    case 307: return "Temporary Redirect";
+    case 308: return "Permanent Redirect";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 411: return "Length Required";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 417: return "Expectation Failed";
+    case 421: return "Misdirected Request";
+    case 422: return "Unprocessable Content";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    default: return "Other";
+    }
+}
+
+static char *lpi_append(char *to, const char *text, size_t length)
+{
+    memcpy(to, text, length);
+    return to + length;
+}
+
+#define LPI_APPEND(to, literal) lpi_append(to, literal, sizeof(literal) - 1)
+
+/* `to` has room for LPI_HEAD_FIXED + type.length + extra.length bytes. */
+static size_t lpi_head_write(char *to, const lpi_head *head)
+{
+    const char *reason = lpi_status_text(head->status);
+    char *p = LPI_APPEND(to, "HTTP/1.1 ");
+    p += lpi_put_uint(p, (uint64_t)head->status);
+    *p++ = ' ';
+    p = lpi_append(p, reason, strlen(reason));
+    p = LPI_APPEND(p, "\r\nDate: ");
+    p = lpi_append(p, head->date, LPI_DATE_LENGTH);
+    if (head->type.bytes) {
+        p = LPI_APPEND(p, "\r\nContent-Type: ");
+        p = lpi_append(p, head->type.bytes, head->type.length);
+    }
+    if (head->status != 204 && head->status != 304) {
+        p = LPI_APPEND(p, "\r\nContent-Length: ");
+        p += lpi_put_uint(p, head->length);
+    }
+    if (!head->may_cache) p = LPI_APPEND(p, "\r\nCache-Control: no-store");
+    p = LPI_APPEND(p, "\r\nX-Content-Type-Options: nosniff\r\n");
+    if (head->close) p = LPI_APPEND(p, "Connection: close\r\n");
+    else if (head->keep_alive) p = LPI_APPEND(p, "Connection: keep-alive\r\n");
+    if (head->extra.length)
+        p = lpi_append(p, head->extra.bytes, head->extra.length);
+    p = LPI_APPEND(p, "\r\n");
+    return (size_t)(p - to);
+}
+
+static char *lpi_put_two(char *to, uint64_t n)
+{
+    to[0] = (char)('0' + n / 10 % 10);
+    to[1] = (char)('0' + n % 10);
+    return to + 2;
+}
+
+/* IMF-fixdate (RFC 9110 5.6.7): LPI_DATE_LENGTH bytes. The calendar is counted
+   in 400-year eras that begin on a 1 March. */
+static void lpi_put_date(char *to, uint64_t seconds)
+{
+    uint64_t days = seconds / 86400, left = seconds % 86400;
+    uint64_t z = days + 719468, era = z / 146097, doe = z % 146097;
+    uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    uint64_t march = (5 * doy + 2) / 153, day = doy - (153 * march + 2) / 5 + 1;
+    uint64_t month = march < 10 ? march + 2 : march - 10;
+    uint64_t year = yoe + era * 400 + (month < 2);
+    to = lpi_append(to, &"ThuFriSatSunMonTueWed"[days % 7 * 3], 3);
+    to = LPI_APPEND(to, ", ");
+    to = lpi_put_two(to, day);
+    *to++ = ' ';
+    to = lpi_append(to, &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3], 3);
+    *to++ = ' ';
+    to = lpi_put_two(lpi_put_two(to, year / 100), year % 100);
+    *to++ = ' ';
+    to = lpi_put_two(to, left / 3600);
+    *to++ = ':';
+    to = lpi_put_two(to, left / 60 % 60);
+    *to++ = ':';
+    to = lpi_put_two(to, left % 60);
+    LPI_APPEND(to, " GMT");
+}
+
+/* ==========================================================================
+   B6  TIMER WHEEL                                                    >>wheel
+
+   Every parked poll has a deadline and nearly all are cancelled before they
+   ring, so arming and cancelling are list splices; only ringing costs. After
+   Varghese and Lauck (1987): six wheels of 64 slots, each turning 64 times as
+   slowly as the one before. A timer stands on the wheel of the highest digit
+   (base 64) in which its time differs from now, and moves to a lower one when
+   that digit comes round. Times are milliseconds modulo 2^32, less than 2^31
+   ahead.
+
+   A timer is a record of a slab with an lpi_timer at a fixed offset. The `prev`
+   of the first one in a slot names the slot, so that the last to leave can
+   clear the slot's bit.
+
+   Touches   the lpi_wheel that it is given. No clock, no memory, no sockets.
+   Promises  never early; as late as it is called.
+   ========================================================================== */
+
+enum {
+    LPI_WHEELS = 6,
+    LPI_SLOTS = 64,
+    LPI_DUE_SLOT = LPI_WHEELS * LPI_SLOTS /* what has run out */
+};
+
+#define LPI_SLOT_MARK 0x80000000u
+
+typedef struct lpi_timer {
+    lpi_link link;     /* `next` of one that is not armed is its own index   */
+    uint32_t due;      /* when its slot comes round                          */
+    uint32_t deadline; /* when it is meant to ring: due, or later            */
+} lpi_timer;
+
+typedef struct lpi_wheel {
+    const lpi_slab *slab;
+    size_t offset;
+    uint32_t now;
+    uint64_t bits[LPI_WHEELS];
+    uint32_t heads[LPI_DUE_SLOT + 1];
+} lpi_wheel;
+
+static void lpi_wheel_init(lpi_wheel *w, const lpi_slab *slab, size_t offset,
+                           uint32_t now)
+{
+    memset(w, 0, sizeof *w);
+    memset(w->heads, 0xff, sizeof w->heads); /* LPI_NONE */
+    w->slab = slab;
+    w->offset = offset;
+    w->now = now;
+}
+
+static lpi_timer *lpi_timer_at(const lpi_wheel *w, uint32_t index)
+{
+    return (lpi_timer *)(void *)((char *)lpi_at(w->slab, index) + w->offset);
+}
+
+/* The number of trailing zeros of a value that has a one. */
+static uint32_t lpi_lowest(uint64_t bits)
+{
+    return (uint32_t)__builtin_ctzll(bits);
+}
+
+static uint32_t lpi_wheel_slot(const lpi_wheel *w, uint32_t due)
+{
+    uint32_t differs = w->now ^ due, wheel = 0;
+    if ((int32_t)(due - w->now) <= 0) return LPI_DUE_SLOT;
+    while (differs >= LPI_SLOTS) {
+        differs >>= 6;
+        wheel++;
+    }
+    return wheel * LPI_SLOTS + (due >> 6 * wheel) % LPI_SLOTS;
+}
+
+static void lpi_wheel_link(lpi_wheel *w, uint32_t index)
+{
+    lpi_timer *timer = lpi_timer_at(w, index);
+    uint32_t slot = lpi_wheel_slot(w, timer->due), head = w->heads[slot];
+    timer->link.prev = LPI_SLOT_MARK | slot;
+    timer->link.next = head;
+    if (head != LPI_NONE) lpi_timer_at(w, head)->link.prev = index;
+    w->heads[slot] = index;
+    if (slot < LPI_DUE_SLOT)
+        w->bits[slot / LPI_SLOTS] |= UINT64_C(1) << slot % LPI_SLOTS;
+}
+
+static void lpi_wheel_unlink(lpi_wheel *w, uint32_t index)
+{
+    lpi_link *link = &lpi_timer_at(w, index)->link;
+    if (link->next != LPI_NONE)
+        lpi_timer_at(w, link->next)->link.prev = link->prev;
+    if (link->prev & LPI_SLOT_MARK) {
+        uint32_t slot = link->prev & ~LPI_SLOT_MARK;
+        w->heads[slot] = link->next;
+        if (link->next == LPI_NONE && slot < LPI_DUE_SLOT)
+            w->bits[slot / LPI_SLOTS] &= ~(UINT64_C(1) << slot % LPI_SLOTS);
+    } else {
+        lpi_timer_at(w, link->prev)->link.next = link->next;
+    }
+    link->next = index;
+}
+
+static int lpi_timer_armed(const lpi_wheel *w, uint32_t index)
+{
+    return lpi_timer_at(w, index)->link.next != index;
+}
+
+/* A new record's timer, before anything else. */
+static void lpi_timer_init(lpi_wheel *w, uint32_t index)
+{
+    lpi_timer_at(w, index)->link.next = index;
+}
+
+static void lpi_wheel_cancel(lpi_wheel *w, uint32_t index)
+{
+    if (lpi_timer_armed(w, index)) lpi_wheel_unlink(w, index);
+}
+
+/* Ring at `deadline`. Moving one later costs nothing now: it is looked at when
+   its old time comes. */
+static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
+{
+    lpi_timer *timer = lpi_timer_at(w, index);
+    timer->deadline = deadline;
+    if (lpi_timer_armed(w, index)) {
+        if ((int32_t)(deadline - timer->due) >= 0) return;
+        lpi_wheel_unlink(w, index);
+    }
+    timer->due = deadline;
+    lpi_wheel_link(w, index);
+}
+
+/* When the next slot comes round, in *out; 0 if all wheels are empty. */
+static int lpi_wheel_turn(const lpi_wheel *w, uint32_t *out_wheel,
+                          uint32_t *out)
+{
+    uint32_t wheel, shift, slot, here;
+    uint64_t bits;
+    for (wheel = 0; wheel < LPI_WHEELS && !w->bits[wheel];) wheel++;
+    if (wheel == LPI_WHEELS) return 0;
+    shift = 6 * wheel;
+    here = (w->now >> shift) % LPI_SLOTS;
+    bits = w->bits[wheel] & ~(UINT64_MAX >> (63 - here)); /* after here */
+    slot = lpi_lowest(bits ? bits : w->bits[wheel]); /* the last wheel wraps */
+    *out_wheel = wheel;
+    *out = (wheel < LPI_WHEELS - 1 ? w->now >> shift >> 6 << 6 << shift : 0) |
+           slot << shift;
+    return 1;
+}
+
+/* Milliseconds until something may ring; UINT32_MAX for never. */
+static uint32_t lpi_wheel_wait(const lpi_wheel *w)
+{
+    uint32_t wheel, when;
+    if (w->heads[LPI_DUE_SLOT] != LPI_NONE) return 0;
+    return lpi_wheel_turn(w, &wheel, &when) ? when - w->now : UINT32_MAX;
+}
+
+/* Turn to the slot that comes round at `when`: its timers move down. */
+static void lpi_wheel_cascade(lpi_wheel *w, uint32_t wheel, uint32_t when)
+{
+    uint32_t slot = wheel * LPI_SLOTS + (when >> 6 * wheel) % LPI_SLOTS;
+    uint32_t index = w->heads[slot];
+    w->heads[slot] = LPI_NONE;
+    w->bits[wheel] &= ~(UINT64_C(1) << slot % LPI_SLOTS);
+    w->now = when;
+    while (index != LPI_NONE) {
+        uint32_t next = lpi_timer_at(w, index)->link.next;
+        lpi_wheel_link(w, index);
+        index = next;
+    }
+}
+
+/* Turn to `now` and take a timer that rings; LPI_NONE if none does. */
+static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
+{
+    for (;;) {
+        uint32_t index = w->heads[LPI_DUE_SLOT], wheel, when;
+        if (index != LPI_NONE) {
+            lpi_timer *timer = lpi_timer_at(w, index);
+            lpi_wheel_unlink(w, index);
+            if ((int32_t)(timer->deadline - w->now) <= 0) return index;
+            timer->due = timer->deadline; /* it was moved later */
+            lpi_wheel_link(w, index);
+        } else if (lpi_wheel_turn(w, &wheel, &when) &&
+                   (int32_t)(when - now) <= 0) {
+            lpi_wheel_cascade(w, wheel, when);
+        } else {
+            w->now = now;
+            return LPI_NONE;
+        }
+    }
+}
+
+/* ==========================================================================
+   C1  STRUCTS                                                      >>structs
+
+   All state of a server, grouped by who may touch it.
+
+     lp_server    set up by lp_create, then read by all
+       lpi_hub    under its mutex: channels, history, limits, who waits where
+       lpi_loop   its own thread's: connections, timers, scratch space; but
+                  its list of ready views belongs to the hub
+
+   A channel has a view per loop that has waiters on it, so that a publisher
+   touches as many records as there are loops, and no waiter. A parked poll is
+   a connection (64 bytes) and a seat for each of its channels (32 bytes).
+   ========================================================================== */
+
+/* A published object: immutable, one allocation, counted. */
+typedef struct lpi_message {
+    uint32_t refs;    /* atomic                                              */
+    uint32_t channel; /* an index; meaningful while it is held               */
+    uint64_t seq, timestamp_us;
+    uint64_t born_ms; /* on the monotonic clock                              */
+    struct lpi_message *older, *newer; /* of all channels' messages          */
+    size_t size;      /* of the allocation                                   */
+    uint32_t at, length; /* its text, from the start of this record          */
+    uint32_t rest_at;    /* where the members as published begin             */
+} lpi_message;
+
+typedef struct lpi_channel {
+    lpi_node node;
+    uint32_t epoch_number; /* counts the epochs that waiters may have seen   */
+    char *name;
+    uint32_t name_length;
+    uint8_t fetching;      /* its state is elsewhere and on its way          */
+    uint8_t idle;          /* it is in the hub's list of those               */
+    uint8_t watched;       /* LP_CHANNEL_WAITED_ON has been told             */
+    uint8_t deserted;      /* it is in the hub's list of those               */
+    uint8_t pinned;        /* by the poll that is being judged               */
+    uint64_t epoch;
+    uint64_t last;         /* SEQ of the newest message                      */
+    uint64_t start_us;     /* when it was made                               */
+    uint64_t last_us;      /* of the newest message, or start_us             */
+    uint64_t evicted_us;   /* of the newest one that is not held any more    */
+    lpi_message **ring;
+    uint32_t ring_size, ring_at, held; /* the oldest held is ring[ring_at]   */
+    uint32_t waiters;
+    uint32_t fresh;        /* of them parked since the last append           */
+    lpi_list views;
+    lpi_link idle_link, deserted_link;
+    uint64_t idle_ms, deserted_ms; /* since when                             */
+} lpi_channel;
+
+/* The waiters of one loop on one channel. */
+typedef struct lpi_view {
+    lpi_link link;      /* among the channel's views                         */
+    uint32_t channel, loop;
+    lpi_list parked;    /* seats, the lowest SEQ first                       */
+    lpi_list fetching;  /* seats that cannot be judged yet                   */
+    uint32_t seats;
+    uint32_t next_ready;
+    uint8_t ready;      /* it is in its loop's ready list, or being served   */
+} lpi_view;
+
+/* One channel of one poll. */
+typedef struct lpi_seat {
+    lpi_link link;
+    uint32_t connection, view;
+    uint32_t sibling;      /* the poll's next seat                           */
+    uint32_t epoch_number; /* of the channel, when it was parked             */
+    uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
+} lpi_seat;
+
+/* How many polls of one client, or from one address, are parked. */
+typedef struct lpi_tally {
+    lpi_node node; /* its hash is all that is known of the name */
+    uint32_t count;
+} lpi_tally;
+
+typedef struct lpi_hub {
+    lpi_mutex mutex;
+    const lp_memory *memory;
+    const lp_config *config;
+    const lp_os *os;
+    struct lpi_loop *loops;
+    uint32_t loop_count;
+    uint64_t hash_key[2];
+    int has_mutex, stopped;
+    int remote; /* new channels are fetching: their store is elsewhere       */
+
+    lpi_slab channels, views, seats, claims, tallies;
+    lpi_table names, tallied;
+    lpi_list idle, deserted;       /* channels, the longest so first         */
+    lpi_message *oldest, *newest;
+    uint64_t forgotten_us;         /* above every timestamp of a forgotten
+                                      channel                                */
+    uint64_t sweep_ms;             /* when something is past its time        */
+    int sweep_moved;               /* the first loop has not seen sweep_ms   */
+    uint32_t waiters;
+    uint32_t connections;          /* atomic: accepting needs no lock        */
+    lp_stats stats;
+} lpi_hub;
+
+typedef enum lpi_phase {
+    LPI_CLOSED,  /* until the step's end; and a record that is not in use    */
+    LPI_FRESH,   /* accepted, nothing received                               */
+    LPI_IDLE,    /* between requests                                         */
+    LPI_HEADING, /* a head is incomplete                                     */
+    LPI_BODYING, /* a body is incomplete                                     */
+    LPI_SERVING, /* within one call: a request is complete, not yet answered */
+    LPI_PARKED,
+    LPI_FETCHING,
+    LPI_WRITING, /* the rest of a reply waits for the socket                 */
+    LPI_LINGER,  /* all is said; what still comes is not read as a request   */
+    LPI_PHASES
+} lpi_phase;
+
+enum { /* flags of a connection */
+    LPI_CLOSE = 1,   /* after this reply                                     */
+    LPI_OLD = 2,     /* HTTP/1.0 that asked to be kept alive                 */
+    LPI_BASIC = 4,   /* the parked poll speaks the dialect of since=         */
+    LPI_TRUSTED = 8, /* the peer is a proxy of ours                          */
+    LPI_ENDED = 16,  /* the peer has ended its stream                        */
+    LPI_BODILESS = 32 /* the request was HEAD                                */
+};
+
+/* Bytes that wait to be written, shared by all that send the same. */
+typedef struct lpi_blob {
+    uint32_t refs;   /* its loop's thread alone counts */
+    uint32_t length;
+    /* then the bytes */
+} lpi_blob;
+
+/* What a connection has only while something is incomplete. */
+typedef struct lpi_io {
+    struct lpi_io *next; /* of the spare ones                                */
+    char *in;            /* from the first byte of the request that comes    */
+    size_t in_length, in_capacity;
+    lpi_http http;
+    lpi_chunked chunked;
+    uint32_t head_length;
+    uint32_t route;
+    lpi_blob *out;
+    uint32_t out_at;
+    uint32_t moved;      /* since the write deadline was set                 */
+} lpi_io;
+
+typedef struct lpi_connection {
+    lpi_timer timer;
+    uint8_t address[16];
+    lpi_io *io;
+    int fd;
+    uint32_t seat;      /* the first; when closed: the next closed one       */
+    uint32_t client, ceiling; /* tallies that the parked poll counts in      */
+    uint16_t limit;     /* of the parked poll                                */
+    uint16_t flags;
+    uint8_t phase;
+    uint8_t interest;   /* what the poller watches                           */
+    uint8_t cors;       /* 1 + the index of the origin to name               */
+    uint8_t reset;      /* an lpi_reason that rides on the reply             */
+} lpi_connection;
+
+/* Where a poll stands in a channel. */
+typedef struct lpi_position {
+    uint32_t channel;
+    uint8_t reason;
+    uint64_t seq;
+} lpi_position;
+
+/* One reply to be rendered: all that it needs of the hub. */
+typedef struct lpi_plan {
+    uint32_t channel;        /* these six are the key by which polls share   */
+    uint64_t from;
+    uint16_t limit;
+    uint8_t basic, reason;
+    uint8_t positions;       /* number of channels                           */
+    uint8_t more;
+    uint8_t resets;          /* some position has a reason                   */
+    uint32_t first, count;   /* in the batch's messages                      */
+    uint64_t timestamp_us;
+    struct {
+        uint64_t epoch, seq;
+        uint8_t reason;
+        uint32_t name_at, name_length; /* in the batch's names, if reset     */
+    } at[LPI_POLL_CHANNELS];
+} lpi_plan;
+
+enum { LPI_BATCH = 32 };
+
+/* Polls that were released together and are answered outside the mutex. */
+typedef struct lpi_batch {
+    lpi_plan plans[LPI_BATCH];
+    struct { uint32_t connection, plan; } entries[LPI_BATCH];
+    uint32_t plan_count, entry_count;
+    lpi_message **messages;
+    uint32_t message_count, message_capacity;
+    lpi_buffer names;
+} lpi_batch;
+
+typedef struct lpi_outcome { /* for lp_publish_async */
+    struct lpi_outcome *next;
+    lp_published_fn fn;
+    void *ctx;
+    lp_result result;
+    lp_published published;
+} lpi_outcome;
+
+/* What other threads leave for a loop. */
+typedef struct lpi_inbox {
+    lpi_mutex mutex;
+    int has_mutex;
+    lpi_outcome *first, *last;
+} lpi_inbox;
+
+typedef struct lpi_loop {
+    lp_server *server;
+    const lp_os *os;
+    uint32_t index;
+    int poller, wake[2];
+    lpi_inbox inbox;
+
+    uint32_t ready_first, ready_last; /* views: under the hub's mutex        */
+    uint8_t sleeping, woken;          /* likewise                            */
+
+    uint64_t now_ms;
+    uint64_t sweep_ms;   /* the hub's, as it was before the loop slept       */
+    lpi_slab connections;
+    lpi_wheel wheel;
+    uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
+    uint32_t closed;             /* the list of those to be given back       */
+    lpi_io *spare;
+    uint32_t spare_count;
+    uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
+
+    char *in;                    /* LPI_READ_SIZE bytes                      */
+    lpi_http http;
+    lpi_chunked chunked;
+    lpi_arena arena;             /* of the request that is being served      */
+    lp_json json;                /* the body that is being written           */
+    lpi_buffer extra;            /* header lines of the reply                */
+    lpi_buffer head;
+    lpi_batch batch;
+    uint64_t date_ms;            /* when `date` was last looked at           */
+    char date[LPI_DATE_LENGTH];
+} lpi_loop;
+
+typedef enum lpi_route_kind {
+    LPI_USER, LPI_POLLS, LPI_PUBLISHES
+} lpi_route_kind;
+
+typedef struct lpi_route {
+    lpi_route_kind kind;
+    lpi_method method;
+    lp_slice pattern;
+    lp_handler handler;
+    void *ctx;
+} lpi_route;
+
+struct lp_server {
+    lp_config config; /* resolved; its strings are in `strings` */
+    lp_memory memory;
+    lp_os os;
+    lpi_arena strings;
+    lpi_hub hub;
+    lpi_loop loop;
+    int listener, reserve;
+    lp_address bound;
+    int on_loopback;
+    uint64_t rest_ms;        /* the listener rests until then; 0: it does not */
+    uint32_t stopping;       /* atomic */
+    lpi_route *routes;
+    uint32_t route_count, route_capacity;
+    lpi_network *proxies;
+    uint32_t proxy_count;
+    lp_slice *origins, *hosts;
+    uint32_t origin_count, host_count;
+    int any_origin;
+};
+
+struct lp_request {
+    lp_server *server;
+    lpi_loop *loop;
+    uint32_t connection;
+    const lpi_http *http;
+    const char *bytes;
+    lp_slice body;
+    const lpi_route *route;
+    uint8_t answered, may_cache;
+};
+
+static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_channel *)lpi_at(&hub->channels, index);
+}
+
+static lpi_view *lpi_view_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_view *)lpi_at(&hub->views, index);
+}
+
+static lpi_seat *lpi_seat_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_seat *)lpi_at(&hub->seats, index);
+}
+
+static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
+{
+    return (lpi_connection *)lpi_at(&loop->connections, index);
+}
+
+static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
+{
+    loop->phases[c->phase]--;
+    loop->phases[phase]++;
+    c->phase = (uint8_t)phase;
+}
+
+static void lpi_log(const lp_server *server, lp_log_level level,
+                    const char *what, const char *detail)
+{
+    char line[256];
+    size_t i;
+    if (!server->config.log.write) return;
+    snprintf(line, sizeof line, "%s%s%s", what, *detail ? ": " : "", detail);
+    for (i = 0; line[i]; i++)
+        if (line[i] < 0x20 || line[i] > 0x7e) line[i] = '?';
+    server->config.log.write(server->config.log.ctx, level, line);
+}
+
+/* ==========================================================================
+   C2  MESSAGE                                                      >>message
+
+   Made and validated outside the mutex with room for what is known only under
+   it: id, channel and timestamp are written in front of the members, and the
+   text that results is what every reply contains.
+   ========================================================================== */
+
+static char *lpi_message_room(lpi_message *m) { return (char *)(m + 1); }
+
+static lp_slice lpi_message_text(const lpi_message *m)
+{
+    return lpi_slice((const char *)m + m->at, m->length);
+}
+
+static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
+{
+    if (!lpi_atomic_sub(&m->refs, 1)) lpi_free(memory, m, m->size);
+}
+
+/* {"id":"EPOCH-SEQ","channel":"...","timestamp":T, at its longest. */
+static size_t lpi_message_prefix_max(lp_slice channel)
+{
+    size_t n = sizeof("{\"id\":\"\",\"channel\":\"\",\"timestamp\":,");
+    size_t i;
+    n += 37 + 27; /* the longest id and timestamp */
+    for (i = 0; i < channel.length; i++)
+        n += channel.bytes[i] == '"' || channel.bytes[i] == '\\' ? 2 : 1;
+    return n;
+}
+
+/* A message of `json`'s members, or NULL with *result and the bad offset. */
+static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
+                                    lp_slice json, lp_result *result,
+                                    size_t *offset)
+{
+    size_t before = lpi_message_prefix_max(channel);
+    size_t size = sizeof(lpi_message) + before + json.length + 1;
+    lpi_message *m = (lpi_message *)lpi_alloc(memory, size);
+    lpi_scan scan;
+    char *rest;
+    *result = LP_ERR_NOMEM;
+    if (!m) return NULL;
+    memset(m, 0, sizeof *m);
+    m->refs = 1;
+    m->size = size;
+    m->rest_at = (uint32_t)(sizeof *m + before);
+    rest = lpi_message_room(m) + before;
+    *result = LP_ERR_JSON;
+    *offset = 0;
+    if (lpi_scan_text(&scan, json, rest)) {
+        *offset = json.bytes ? (size_t)(scan.at - json.bytes) : 0;
+    } else {
+        const char *at = json.bytes;
+        while (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n') at++;
+        *offset = (size_t)(at - json.bytes);
+        if (*at == '{') *result = LP_OK;
+    }
+    if (*result != LP_OK) {
+        lpi_free(memory, m, size);
+        return NULL;
+    }
+    rest[scan.rest_length] = '}';
+    m->length = (uint32_t)scan.rest_length;
+    return m;
+}
+
+static void *lpi_no_memory(void *ctx, void *ptr, size_t old_size,
+                           size_t new_size)
+{
+    (void)ctx, (void)ptr, (void)old_size, (void)new_size;
+    return NULL;
+}
+
+/* Write what the server sets in front of the members. */
+static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
+                             uint64_t seq, uint64_t timestamp_us)
+{
+    char prefix[2 * LPI_CHANNEL_BYTES + 128], id[40];
+    lp_json j;
+    memset(&j, 0, sizeof j);
+    j.bytes = prefix;
+    j.capacity = sizeof prefix;
+    j.memory.resize = lpi_no_memory;
+    lp_json_object(&j);
+    lp_json_key(&j, LPI_S("id"));
+    lp_json_string(&j, lpi_slice(id, lpi_put_id(id, epoch, seq)));
+    lp_json_key(&j, LPI_S("channel"));
+    lp_json_string(&j, channel);
+    lp_json_key(&j, LPI_S("timestamp"));
+    lpi_json_seconds(&j, timestamp_us);
+    if (m->length) lpi_json_put(&j, ",", 1);
+    LP_ASSERT(!j.error && j.length <= m->rest_at - sizeof *m);
+    m->at = m->rest_at - (uint32_t)j.length;
+    memcpy((char *)m + m->at, prefix, j.length);
+    m->length += (uint32_t)j.length + 1;
+    m->seq = seq;
+    m->timestamp_us = timestamp_us;
+}
+
+/* ==========================================================================
+   C3  CHANNEL                                                      >>channel
+
+   A channel's messages are SEQ `last - held + 1` to `last`, in a ring. A
+   cursor is judged against that, and nothing else. All under the mutex.
+   ========================================================================== */
+
+typedef enum lpi_reason {
+    LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD
+} lpi_reason;
+
+static const char *const lpi_reason_names[] = {"", "epoch", "evicted",
+                                               "ahead"};
+
+static lp_slice lpi_channel_name(const lpi_channel *ch)
+{
+    return lpi_slice(ch->name, ch->name_length);
+}
+
+/* The lowest SEQ that a continuous cursor can have. */
+static uint64_t lpi_channel_floor(const lpi_channel *ch)
+{
+    return ch->last - ch->held;
+}
+
+static lpi_message *lpi_channel_message(const lpi_channel *ch, uint64_t seq)
+{
+    uint64_t i = seq - lpi_channel_floor(ch) - 1;
+    LP_ASSERT(i < ch->held);
+    i += ch->ring_at;
+    return ch->ring[i < ch->ring_size ? i : i - ch->ring_size];
+}
+
+/* The SEQ of the last message not newer than `us`. */
+static uint64_t lpi_channel_seq_at(const lpi_channel *ch, uint64_t us)
+{
+    uint64_t low = lpi_channel_floor(ch), high = ch->last;
+    while (low < high) {
+        uint64_t middle = high - (high - low) / 2;
+        if (lpi_channel_message(ch, middle)->timestamp_us <= us) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+/* The timestamp of the message `seq`, or of what stands for it. */
+static uint64_t lpi_channel_time_at(const lpi_channel *ch, uint64_t seq)
+{
+    if (seq == ch->last) return ch->last_us;
+    if (seq > lpi_channel_floor(ch))
+        return lpi_channel_message(ch, seq)->timestamp_us;
+    return seq && ch->evicted_us ? ch->evicted_us : ch->start_us;
+}
+
+static lpi_reason lpi_judge_time(const lpi_channel *ch, uint64_t us)
+{
+    if (us < ch->start_us) return LPI_EPOCH;
+    if (us < ch->evicted_us) return LPI_EVICTED;
+    return us > ch->last_us ? LPI_AHEAD : LPI_NO_RESET;
+}
+
+static lpi_reason lpi_judge_cursor(const lpi_channel *ch, uint64_t epoch,
+                                   uint64_t seq)
+{
+    if (epoch != ch->epoch) return LPI_EPOCH;
+    if (seq > ch->last) return LPI_AHEAD;
+    return seq < lpi_channel_floor(ch) ? LPI_EVICTED : LPI_NO_RESET;
+}
+
+/* Whether continuity from the claim can be proven, and in *seq from where to
+   go on: after a reset, from all that is held. */
+static lpi_reason lpi_judge(const lpi_channel *ch, const lpi_claim *claim,
+                            uint64_t *seq)
+{
+    lpi_reason reason = LPI_NO_RESET;
+    *seq = lpi_channel_floor(ch);
+    switch (claim->kind) {
+    case LPI_FROM_START: break;
+    case LPI_FROM_NOW: *seq = ch->last; break;
+    case LPI_FROM_CURSOR:
+        reason = lpi_judge_cursor(ch, claim->epoch, claim->seq);
+        if (!reason) *seq = claim->seq;
+        break;
+    case LPI_FROM_TIME:
+        if (!claim->seq) break;
+        reason = lpi_judge_time(ch, claim->seq);
+        if (!reason) *seq = lpi_channel_seq_at(ch, claim->seq);
+        break;
+    }
+    return reason;
+}
+
+/* Room for one more message. 0 or -1. */
+static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch)
+{
+    uint32_t limit = hub->config->history_count, grown, i;
+    lpi_message **ring;
+    if (ch->held < ch->ring_size || ch->held >= limit) return 0;
+    grown = ch->ring_size ? ch->ring_size : 4;
+    grown = grown > limit / 2 ? limit : grown * 2;
+    ring = (lpi_message **)lpi_alloc(hub->memory, grown * sizeof *ring);
+    if (!ring) return -1;
+    for (i = 0; i < ch->held; i++)
+        ring[i] = lpi_channel_message(ch, lpi_channel_floor(ch) + 1 + i);
+    lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ring);
+    ch->ring = ring;
+    ch->ring_size = grown;
+    ch->ring_at = 0;
+    return 0;
+}
+
+/* ==========================================================================
+   C4  HUB                                                              >>hub
+
+   One mutex around channels, history, limits and who waits. What is done under
+   it is short: nearly all of the cost of a delivery is system calls, and those
+   are made outside.
+
+   Messages leave in the order in which they came, over all channels, so that
+   expiry by age and by bytes looks at the oldest only. Memory is given back by
+   sweeps, at most one a second; what a poll sees is exact all the same, since
+   a channel's own messages are looked at whenever it is found.
+   ========================================================================== */
+
+enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
+
+/* Something is past its time after another `in_ms`; the first loop must know
+   if it would sleep longer. */
+static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
+{
+    if (in_ms == LP_UNLIMITED || now_ms + in_ms >= hub->sweep_ms) return;
+    hub->sweep_ms = now_ms + in_ms;
+    hub->sweep_moved = 1;
+}
+
+/* Keep the channel's place in the hub's two lists in step with its state. */
+static void lpi_channel_settle(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    int idle, deserted = ch->watched && !ch->waiters;
+    if (deserted != ch->deserted) {
+        ch->deserted = (uint8_t)deserted;
+        ch->deserted_ms = now_ms;
+        lpi_hub_want_sweep(hub, now_ms, hub->config->channel_linger_ms);
+        if (deserted)
+            lpi_list_append(&hub->deserted, &hub->channels,
+                            offsetof(lpi_channel, deserted_link), index);
+        else
+            lpi_list_remove(&hub->deserted, &hub->channels,
+                            offsetof(lpi_channel, deserted_link), index);
+    }
+    idle = !ch->held && !ch->waiters && !ch->watched && !ch->pinned;
+    if (idle == ch->idle) return;
+    ch->idle = (uint8_t)idle;
+    ch->idle_ms = now_ms;
+    lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+    if (idle)
+        lpi_list_append(&hub->idle, &hub->channels,
+                        offsetof(lpi_channel, idle_link), index);
+    else
+        lpi_list_remove(&hub->idle, &hub->channels,
+                        offsetof(lpi_channel, idle_link), index);
+}
+
+/* Drop the oldest message of all, or of its channel. */
+static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
+{
+    lpi_channel *ch = lpi_channel_at(hub, m->channel);
+    LP_ASSERT(ch->held && ch->ring[ch->ring_at] == m);
+    ch->evicted_us = m->timestamp_us;
+    ch->held--;
+    if (++ch->ring_at == ch->ring_size) ch->ring_at = 0;
+    if (m->older) m->older->newer = m->newer;
+    else hub->oldest = m->newer;
+    if (m->newer) m->newer->older = m->older;
+    else hub->newest = m->older;
+    hub->stats.history_bytes -= m->size;
+    hub->stats.messages--;
+    hub->stats.evicted++;
+    if (!ch->held) lpi_channel_settle(hub, m->channel, now_ms);
+    lpi_message_unref(hub->memory, m);
+}
+
+static int lpi_message_old(const lpi_hub *hub, const lpi_message *m,
+                           uint64_t now_ms)
+{
+    return hub->config->history_age_ms != LP_UNLIMITED &&
+           now_ms - m->born_ms >= hub->config->history_age_ms;
+}
+
+static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
+                                   uint64_t now_ms)
+{
+    return ch->idle && hub->config->history_age_ms != LP_UNLIMITED &&
+           now_ms - ch->idle_ms >= hub->config->history_age_ms;
+}
+
+static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    LP_ASSERT(ch->idle && ch->views.head == LPI_NONE);
+    hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
+    lpi_list_remove(&hub->idle, &hub->channels,
+                    offsetof(lpi_channel, idle_link), index);
+    lpi_table_remove(&hub->names, index);
+    lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
+    lpi_free(hub->memory, ch->name, ch->name_length);
+    lpi_slab_give(&hub->channels, index);
+    hub->stats.channels--;
+}
+
+/* The channel of that name, as it stands now; LPI_NONE if there is none. */
+static uint32_t lpi_channel_find(lpi_hub *hub, lp_slice name, uint64_t hash,
+                                 uint64_t now_ms)
+{
+    uint32_t index = lpi_table_first(&hub->names, hash);
+    lpi_channel *ch;
+    while (index != LPI_NONE) {
+        ch = lpi_channel_at(hub, index);
+        if (lpi_equal(lpi_channel_name(ch), name)) break;
+        index = lpi_table_match(&hub->names, ch->node.next, hash);
+    }
+    if (index == LPI_NONE) return index;
+    ch = lpi_channel_at(hub, index);
+    while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
+        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
+    if (!lpi_channel_forgettable(hub, ch, now_ms)) return index;
+    lpi_hub_forget(hub, index);
+    return LPI_NONE;
+}
+
+static void lpi_view_make_ready(lpi_hub *hub, uint32_t index)
+{
+    lpi_view *view = lpi_view_at(hub, index);
+    lpi_loop *loop = &hub->loops[view->loop];
+    if (view->ready) return;
+    view->ready = 1;
+    view->next_ready = LPI_NONE;
+    if (loop->ready_last == LPI_NONE) loop->ready_first = index;
+    else lpi_view_at(hub, loop->ready_last)->next_ready = index;
+    loop->ready_last = index;
+}
+
+static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
+{
+    uint32_t view = ch->views.head;
+    for (; view != LPI_NONE; view = lpi_view_at(hub, view)->link.next)
+        lpi_view_make_ready(hub, view);
+    ch->fresh = 0;
+}
+
+/* The state of a fetching channel is here: its polls can be judged. */
+static void lpi_hub_arrived(lpi_hub *hub, uint32_t index)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    ch->fetching = 0;
+    lpi_channel_wake(hub, ch);
+}
+
+static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
+                                  uint64_t now_ms, uint32_t *out)
+{
+    lpi_channel *ch;
+    uint32_t index;
+    uint64_t epoch;
+    if (hub->stats.channels >= hub->config->channels_max) {
+        if (hub->idle.head == LPI_NONE) return LP_ERR_FULL;
+        lpi_hub_forget(hub, hub->idle.head);
+    }
+    if (hub->os->random(hub->os->ctx, &epoch, sizeof epoch)) return LP_ERR_OS;
+    index = lpi_slab_take(&hub->channels);
+    if (index == LPI_NONE) return LP_ERR_NOMEM;
+    ch = lpi_channel_at(hub, index);
+    ch->name = (char *)lpi_alloc(hub->memory, name.length);
+    if (!ch->name) {
+        lpi_slab_give(&hub->channels, index);
+        return LP_ERR_NOMEM;
+    }
+    memcpy(ch->name, name.bytes, name.length);
+    ch->name_length = (uint32_t)name.length;
+    ch->node.hash = hash;
+    ch->epoch = epoch;
+    ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
+                             hub->forgotten_us + 1);
+    ch->last_us = ch->start_us;
+    ch->fetching = 1;
+    lpi_list_init(&ch->views);
+    lpi_table_add(&hub->names, index);
+    hub->stats.channels++;
+    if (!hub->remote) lpi_hub_arrived(hub, index);
+    lpi_channel_settle(hub, index, now_ms);
+    *out = index;
+    return LP_OK;
+}
+
+static lp_result lpi_channel_get(lpi_hub *hub, lp_slice name, uint64_t now_ms,
+                                 uint32_t *out)
+{
+    uint64_t hash = lpi_hash(hub->hash_key, 'c', name);
+    uint32_t index = lpi_channel_find(hub, name, hash, now_ms);
+    if (index == LPI_NONE)
+        return lpi_channel_make(hub, name, hash, now_ms, out);
+    *out = index;
+    return LP_OK;
+}
+
+/* Signal the loops that sleep though they have something to do. Called after
+   the mutex is released, with the loops that lpi_hub_sleepers named. */
+static uint32_t lpi_hub_sleepers(lpi_hub *hub)
+{
+    uint32_t i, mask = 0;
+    for (i = 0; i < hub->loop_count; i++) {
+        lpi_loop *loop = &hub->loops[i];
+        int wanted = loop->ready_first != LPI_NONE ||
+                     (hub->sweep_moved && !i);
+        if (!wanted || !loop->sleeping || loop->woken) continue;
+        loop->woken = 1;
+        mask |= 1u << i;
+    }
+    return mask;
+}
+
+static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
+{
+    for (; mask; mask &= mask - 1) {
+        lpi_loop *loop = &hub->loops[lpi_lowest(mask)];
+        loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
+    }
+}
+
+/* Give the message its place, and drop what that pushes out. */
+static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
+                                uint64_t now_ms)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    uint64_t budget = hub->config->history_bytes;
+    uint32_t end;
+    if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
+    if (ch->held >= hub->config->history_count)
+        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
+    ch->last_us = lpi_max64(hub->os->wall_us(hub->os->ctx), ch->last_us + 1);
+    lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ++ch->last,
+                     ch->last_us);
+    m->channel = index;
+    m->born_ms = now_ms;
+    end = ch->ring_at + ch->held++;
+    ch->ring[end < ch->ring_size ? end : end - ch->ring_size] = m;
+    m->older = hub->newest;
+    if (hub->newest) hub->newest->newer = m;
+    else hub->oldest = m;
+    hub->newest = m;
+    hub->stats.history_bytes += m->size;
+    hub->stats.messages++;
+    hub->stats.published++;
+    lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+    while (budget != LP_UNLIMITED && hub->oldest != m &&
+           hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
+        lpi_hub_evict(hub, hub->oldest, now_ms);
+    lpi_channel_settle(hub, index, now_ms);
+    return LP_OK;
+}
+
+static uint64_t lpi_hub_now_ms(const lpi_hub *hub)
+{
+    return hub->os->monotonic_us(hub->os->ctx) / 1000;
+}
+
+/* Append on any thread. The caller keeps `m` if this fails. */
+static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
+                                 lpi_message *m, lp_published *out)
+{
+    uint64_t now_ms = lpi_hub_now_ms(hub);
+    lp_result result = LP_ERR_STOPPED;
+    uint32_t index, sleepers = 0;
+    lpi_lock(&hub->mutex);
+    if (!hub->stopped) result = lpi_channel_get(hub, channel, now_ms, &index);
+    if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_ms);
+    if (result == LP_OK) {
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        out->id[lpi_put_id(out->id, ch->epoch, ch->last)] = 0;
+        out->timestamp_us = ch->last_us;
+        out->waiters = ch->fresh;
+        lpi_channel_wake(hub, ch);
+        sleepers = lpi_hub_sleepers(hub);
+    }
+    lpi_unlock(&hub->mutex);
+    lpi_hub_signal(hub, sleepers);
+    return result;
+}
+
+/* When something will be past its time; messages and channels may wait for
+   LPI_SWEEP_MS, so that sweeps are few. */
+static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
+{
+    uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
+    if (age != LP_UNLIMITED) {
+        if (hub->oldest) next = hub->oldest->born_ms + age;
+        if (hub->idle.head != LPI_NONE) {
+            uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
+            if (idle < next) next = idle;
+        }
+        if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
+    }
+    if (hub->deserted.head != LPI_NONE) {
+        uint64_t told = lpi_channel_at(hub, hub->deserted.head)->deserted_ms +
+                        hub->config->channel_linger_ms;
+        if (told < next) next = told;
+    }
+    return next;
+}
+
+/* Give back what is past its time: at most LPI_SWEEP_MAX things, so that
+   nobody waits long. out_name receives the name of a deserted channel, to be
+   told outside the mutex. Sets hub->sweep_ms. */
+static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms, char *out_name,
+                          size_t *out_length)
+{
+    uint32_t left = LPI_SWEEP_MAX;
+    *out_length = 0;
+    while (left && hub->oldest && lpi_message_old(hub, hub->oldest, now_ms))
+        lpi_hub_evict(hub, hub->oldest, now_ms), left--;
+    while (left && hub->idle.head != LPI_NONE &&
+           lpi_channel_forgettable(hub, lpi_channel_at(hub, hub->idle.head),
+                                   now_ms))
+        lpi_hub_forget(hub, hub->idle.head), left--;
+    if (hub->deserted.head != LPI_NONE) {
+        uint32_t index = hub->deserted.head;
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        if (ch->deserted_ms + hub->config->channel_linger_ms <= now_ms) {
+            memcpy(out_name, ch->name, ch->name_length);
+            *out_length = ch->name_length;
+            ch->watched = 0;
+            lpi_channel_settle(hub, index, now_ms);
+            left = 0; /* there may be more */
+        }
+    }
+    hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
+}
+
+static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
+                        const lp_config *config, const lp_os *os)
+{
+    hub->memory = memory;
+    hub->config = config;
+    hub->os = os;
+    lpi_slab_init(&hub->channels, memory, sizeof(lpi_channel), 6);
+    lpi_slab_init(&hub->views, memory, sizeof(lpi_view), 6);
+    lpi_slab_init(&hub->seats, memory, sizeof(lpi_seat), 8);
+    lpi_slab_init(&hub->claims, memory, sizeof(lpi_claim), 6);
+    lpi_slab_init(&hub->tallies, memory, sizeof(lpi_tally), 8);
+    lpi_list_init(&hub->idle);
+    lpi_list_init(&hub->deserted);
+    hub->sweep_ms = UINT64_MAX;
+    if (lpi_table_init(&hub->names, &hub->channels) ||
+        lpi_table_init(&hub->tallied, &hub->tallies) ||
+        lpi_mutex_init(&hub->mutex))
+        return -1;
+    hub->has_mutex = 1;
+    return os->random(os->ctx, hub->hash_key, sizeof hub->hash_key);
+}
+
+static void lpi_hub_free(lpi_hub *hub)
+{
+    uint64_t now_ms = 0;
+    if (!hub->memory) return;
+    while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
+    while (hub->deserted.head != LPI_NONE) {
+        uint32_t index = hub->deserted.head;
+        lpi_channel_at(hub, index)->watched = 0;
+        lpi_channel_settle(hub, index, now_ms);
+    }
+    while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
+    lpi_table_free(&hub->names);
+    lpi_table_free(&hub->tallied);
+    lpi_slab_free(&hub->channels);
+    lpi_slab_free(&hub->views);
+    lpi_slab_free(&hub->seats);
+    lpi_slab_free(&hub->claims);
+    lpi_slab_free(&hub->tallies);
+    if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
+}
+
+/* ==========================================================================
+   C5  LIMIT                                                          >>limit
+
+   Exact counts of parked polls by client and by address, under keyed hashes of
+   their names. A tally lives from the first poll to the last.
+   ========================================================================== */
+
+static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
+                               const uint8_t address[16])
+{
+    if (client_id.bytes) return lpi_hash(hub->hash_key, 'i', client_id);
+    return lpi_hash(hub->hash_key, 'a', lpi_slice((const char *)address, 16));
+}
+
+/* The address for the ceiling: an IPv6 customer has a whole /64. */
+static uint64_t lpi_ceiling_key(const lpi_hub *hub, const uint8_t address[16])
+{
+    size_t length = lpi_address_is_v4(address) ? 16 : 8;
+    return lpi_hash(hub->hash_key, 'n',
+                    lpi_slice((const char *)address, length));
+}
+
+static uint32_t lpi_tally_count(lpi_hub *hub, uint64_t key)
+{
+    uint32_t index = lpi_table_first(&hub->tallied, key);
+    if (index == LPI_NONE) return 0;
+    return ((lpi_tally *)lpi_at(&hub->tallies, index))->count;
+}
+
+/* Count one more. The tally's index, or LPI_NONE without memory. */
+static uint32_t lpi_tally_take(lpi_hub *hub, uint64_t key)
+{
+    uint32_t index = lpi_table_first(&hub->tallied, key);
+    if (index == LPI_NONE) {
+        index = lpi_slab_take(&hub->tallies);
+        if (index == LPI_NONE) return index;
+        ((lpi_tally *)lpi_at(&hub->tallies, index))->node.hash = key;
+        lpi_table_add(&hub->tallied, index);
+    }
+    ((lpi_tally *)lpi_at(&hub->tallies, index))->count++;
+    return index;
+}
+
+static void lpi_tally_give(lpi_hub *hub, uint32_t index)
+{
+    lpi_tally *tally = (lpi_tally *)lpi_at(&hub->tallies, index);
+    LP_ASSERT(tally->count);
+    if (--tally->count) return;
+    lpi_table_remove(&hub->tallied, index);
+    lpi_slab_give(&hub->tallies, index);
+}
+
+/* ==========================================================================
+   C6  WAITER                                                        >>waiter
+
+   Parking a poll and letting it go: one way in, one way out. Both under the
+   mutex and on the poll's own loop, so that comparing and parking are one step
+   against appending and waking.
+   ========================================================================== */
+
+static uint32_t lpi_view_get(lpi_hub *hub, uint32_t channel, uint32_t loop)
+{
+    lpi_channel *ch = lpi_channel_at(hub, channel);
+    uint32_t index = ch->views.head;
+    lpi_view *view;
+    for (; index != LPI_NONE; index = view->link.next) {
+        view = lpi_view_at(hub, index);
+        if (view->loop == loop) return index;
+    }
+    index = lpi_slab_take(&hub->views);
+    if (index == LPI_NONE) return index;
+    view = lpi_view_at(hub, index);
+    view->channel = channel;
+    view->loop = loop;
+    lpi_list_init(&view->parked);
+    lpi_list_init(&view->fetching);
+    lpi_list_append(&ch->views, &hub->views, offsetof(lpi_view, link), index);
+    return index;
+}
+
+static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index)
+{
+    lpi_view *view = lpi_view_at(hub, index);
+    if (view->seats || view->ready) return;
+    lpi_list_remove(&lpi_channel_at(hub, view->channel)->views, &hub->views,
+                    offsetof(lpi_view, link), index);
+    lpi_slab_give(&hub->views, index);
+}
+
+/* Take the poll's seats away. Its channels may fall idle. */
+static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+{
+    int fetching = c->phase == LPI_FETCHING;
+    while (c->seat != LPI_NONE) {
+        uint32_t index = c->seat;
+        lpi_seat *seat = lpi_seat_at(hub, index);
+        lpi_view *view = lpi_view_at(hub, seat->view);
+        lpi_channel *ch = lpi_channel_at(hub, view->channel);
+        lpi_list_remove(fetching ? &view->fetching : &view->parked,
+                        &hub->seats, offsetof(lpi_seat, link), index);
+        if (fetching) lpi_slab_give(&hub->claims, (uint32_t)seat->seq);
+        else if (seat->seq == ch->last && ch->fresh) ch->fresh--;
+        view->seats--;
+        if (!--ch->waiters)
+            lpi_channel_settle(hub, view->channel, now_ms);
+        lpi_view_drop_if_empty(hub, seat->view);
+        c->seat = seat->sibling;
+        lpi_slab_give(&hub->seats, index);
+    }
+}
+
+/* The end of every wait, whatever ends it. The phase is the caller's. */
+static void lpi_waiter_leave(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+{
+    LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
+    lpi_seats_give(hub, c, now_ms);
+    lpi_tally_give(hub, c->client);
+    lpi_tally_give(hub, c->ceiling);
+    hub->stats.waiters--;
+}
+
+/* Add a seat for one channel. 0 or -1. */
+static int lpi_seat_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                         const lpi_position *at, const lpi_claim *claim)
+{
+    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
+                                                 connection);
+    lpi_channel *ch = lpi_channel_at(hub, at->channel);
+    int fetching = c->phase == LPI_FETCHING;
+    uint32_t view_index, index, claimed = LPI_NONE;
+    lpi_seat *seat;
+    if (fetching && (claimed = lpi_slab_take(&hub->claims)) == LPI_NONE)
+        return -1;
+    index = lpi_slab_take(&hub->seats);
+    view_index = index == LPI_NONE
+                     ? LPI_NONE : lpi_view_get(hub, at->channel, loop->index);
+    if (view_index == LPI_NONE) {
+        if (index != LPI_NONE) lpi_slab_give(&hub->seats, index);
+        if (fetching) lpi_slab_give(&hub->claims, claimed);
+        return -1;
+    }
+    seat = lpi_seat_at(hub, index);
+    seat->connection = connection;
+    seat->view = view_index;
+    seat->epoch_number = ch->epoch_number;
+    seat->seq = fetching ? claimed : at->seq;
+    if (fetching) memcpy(lpi_at(&hub->claims, claimed), claim, sizeof *claim);
+    else ch->fresh++;
+    seat->sibling = c->seat;
+    c->seat = index;
+    lpi_list_append(fetching ? &lpi_view_at(hub, view_index)->fetching
+                             : &lpi_view_at(hub, view_index)->parked,
+                    &hub->seats, offsetof(lpi_seat, link), index);
+    lpi_view_at(hub, view_index)->seats++;
+    if (!ch->waiters++) lpi_channel_settle(hub, at->channel, loop->now_ms);
+    return 0;
+}
+
+/* Seats for all channels of a poll, in the order of the poll. `as` is
+   LPI_PARKED or LPI_FETCHING. 0, or -1 with nothing changed but the phase. */
+static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                          const lpi_position *at, const lpi_claim *claims,
+                          uint32_t count, lpi_phase as)
+{
+    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
+                                                 connection);
+    lpi_set_phase(loop, c, as);
+    c->seat = LPI_NONE;
+    while (count--) {
+        if (!lpi_seat_take(hub, loop, connection, &at[count], &claims[count]))
+            continue;
+        lpi_seats_give(hub, c, loop->now_ms);
+        return -1;
+    }
+    return 0;
+}
+
+/* Why the poll may not be parked, or NULL. */
+static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_position *at,
+                                      uint32_t count, uint64_t client_key,
+                                      uint64_t ceiling_key)
+{
+    const lp_config *cfg = hub->config;
+    uint32_t i;
+    if (hub->stats.waiters >= cfg->waiters_max) return "Server at capacity";
+    if (lpi_tally_count(hub, client_key) >= cfg->waiters_per_client)
+        return "Too many connections from client";
+    for (i = 0; i < count; i++)
+        if (lpi_channel_at(hub, at[i].channel)->waiters >=
+            cfg->waiters_per_channel)
+            return "Channel at capacity";
+    if (lpi_tally_count(hub, ceiling_key) >= cfg->waiters_per_address)
+        return "Too many connections from address";
+    return NULL;
+}
+
+/* Park: 0, or -1 without memory. */
+static int lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                            const lpi_position *at, const lpi_claim *claims,
+                            uint32_t count, lpi_phase as, uint64_t client_key,
+                            uint64_t ceiling_key)
+{
+    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
+                                                 connection);
+    uint32_t client = lpi_tally_take(hub, client_key), ceiling;
+    if (client == LPI_NONE) return -1;
+    ceiling = lpi_tally_take(hub, ceiling_key);
+    if (ceiling == LPI_NONE ||
+        lpi_seats_take(hub, loop, connection, at, claims, count, as)) {
+        if (ceiling != LPI_NONE) lpi_tally_give(hub, ceiling);
+        lpi_tally_give(hub, client);
+        return -1;
+    }
+    c->client = client;
+    c->ceiling = ceiling;
+    hub->stats.waiters++;
+    return 0;
+}
+
+/* Where the parked poll stands, in the order of its channels, judged again:
+   another epoch by now, or a next message that is no longer held, is a reset.
+   Returns the number of channels. */
+static uint32_t lpi_waiter_positions(lpi_hub *hub, const lpi_connection *c,
+                                     lpi_position *at)
+{
+    uint32_t index = c->seat, n = 0;
+    for (; index != LPI_NONE; index = lpi_seat_at(hub, index)->sibling, n++) {
+        lpi_seat *seat = lpi_seat_at(hub, index);
+        lpi_channel *ch;
+        at[n].channel = lpi_view_at(hub, seat->view)->channel;
+        at[n].seq = seat->seq;
+        at[n].reason = c->reset;
+        ch = lpi_channel_at(hub, at[n].channel);
+        if (seat->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
+        else if (seat->seq >= lpi_channel_floor(ch)) continue;
+        else if (!at[n].reason) at[n].reason = LPI_EVICTED;
+        at[n].seq = lpi_channel_floor(ch);
+    }
+    return n;
+}
+
+/* Whether the seat has something to be told. */
+static int lpi_seat_behind(lpi_hub *hub, uint32_t index)
+{
+    lpi_seat *seat = lpi_seat_at(hub, index);
+    lpi_channel *ch =
+        lpi_channel_at(hub, lpi_view_at(hub, seat->view)->channel);
+    return seat->epoch_number != ch->epoch_number || seat->seq < ch->last;
+}
+
+/* ==========================================================================
+   D1  OS                                                                >>os
+
+   The real operating system behind lp_os. Sockets are non-blocking and
+   close-on-exec; SIGPIPE is never raised.
+   ========================================================================== */
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* SO_NOSIGPIPE serves instead */
+#endif
+
+static uint64_t lpi_clock_us(int wall)
+{
+    struct timespec ts;
+    clock_gettime(wall ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static uint64_t lpi_os_monotonic_us(void *ctx)
+{
+    (void)ctx;
+    return lpi_clock_us(0);
+}
+
+static uint64_t lpi_os_wall_us(void *ctx)
+{
+    (void)ctx;
+    return lpi_clock_us(1);
+}
+
+/* The kernel's generator at each call: nothing is kept that a fork could
+   double. */
+static int lpi_os_random(void *ctx, void *bytes, size_t size)
+{
+    (void)ctx;
+#ifdef __linux__
+    for (;;) {
+        ssize_t n = getrandom(bytes, size, 0); /* whole, up to 256 bytes */
+        if (n == (ssize_t)size) return 0;
+        if (n < 0 && errno != EINTR) return -errno;
+    }
+#else
+    arc4random_buf(bytes, size);
+    return 0;
+#endif
+}
+
+static socklen_t lpi_to_sockaddr(const lp_address *at,
+                                 struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof *out);
+    if (lpi_address_is_v4(at->bytes)) {
+        struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)out;
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(at->port);
+        memcpy(&v4->sin_addr, at->bytes + 12, 4);
+        return sizeof *v4;
+    } else {
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)out;
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(at->port);
+        memcpy(&v6->sin6_addr, at->bytes, 16);
+        return sizeof *v6;
+    }
+}
+
+static void lpi_from_sockaddr(const struct sockaddr_storage *from,
+                              lp_address *out)
+{
+    memset(out, 0, sizeof *out);
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 =
+            (const struct sockaddr_in *)(const void *)from;
+        memcpy(out->bytes, lpi_mapped, 12);
+        memcpy(out->bytes + 12, &v4->sin_addr, 4);
+        out->port = ntohs(v4->sin_port);
+    } else if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 =
+            (const struct sockaddr_in6 *)(const void *)from;
+        memcpy(out->bytes, &v6->sin6_addr, 16);
+        out->port = ntohs(v6->sin6_port);
+    }
+}
+
+static int lpi_prepare_fd(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
+    return fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static void lpi_set_option(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
+/* What an accepted socket inherits on Linux is set here, once. */
+static int lpi_os_listen(void *ctx, const lp_address *at, int backlog,
+                         lp_address *bound)
+{
+    struct sockaddr_storage address;
+    socklen_t length = lpi_to_sockaddr(at, &address);
+    int fd = socket(address.ss_family, SOCK_STREAM, 0), error;
+    (void)ctx;
+    if (fd < 0) return -errno;
+    lpi_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    lpi_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (address.ss_family == AF_INET6)
+        lpi_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (!lpi_prepare_fd(fd) &&
+        !bind(fd, (struct sockaddr *)&address, length) &&
+        !listen(fd, backlog) &&
+        !getsockname(fd, (struct sockaddr *)&address, &length)) {
+        lpi_from_sockaddr(&address, bound);
+        return fd;
+    }
+    error = errno;
+    close(fd);
+    return -error;
+}
+
+static int lpi_os_accept(void *ctx, int listener, lp_address *peer)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int fd;
+    (void)ctx;
+#ifdef __linux__
+    fd = accept4(listener, (struct sockaddr *)&address, &length,
+                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) return -errno;
+#else
+    fd = accept(listener, (struct sockaddr *)&address, &length);
+    if (fd < 0) return -errno;
+    lpi_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (lpi_prepare_fd(fd)) {
+        close(fd);
+        return -ECONNABORTED;
+    }
+#endif
+#ifdef SO_NOSIGPIPE
+    lpi_set_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+#endif
+    lpi_from_sockaddr(&address, peer);
+    return fd;
+}
+
+static long lpi_os_recv(void *ctx, int fd, void *bytes, size_t size)
+{
+    ssize_t n = recv(fd, bytes, size, 0);
+    (void)ctx;
+    return n < 0 ? -errno : (long)n;
+}
+
+enum { LPI_PARTS_MAX = 4 };
+
+static long lpi_os_send(void *ctx, int fd, const lp_slice *parts, int count)
+{
+    struct iovec vectors[LPI_PARTS_MAX];
+    struct msghdr message;
+    ssize_t n;
+    int i;
+    (void)ctx;
+    LP_ASSERT(count <= LPI_PARTS_MAX);
+    if (count == 1) {
+        n = send(fd, parts->bytes, parts->length, MSG_NOSIGNAL);
+        return n < 0 ? -errno : (long)n;
+    }
+    memset(&message, 0, sizeof message);
+    for (i = 0; i < count; i++) {
+        vectors[i].iov_base = (void *)(uintptr_t)parts[i].bytes;
+        vectors[i].iov_len = parts[i].length;
+    }
+    message.msg_iov = vectors;
+    message.msg_iovlen = (unsigned)count;
+    n = sendmsg(fd, &message, MSG_NOSIGNAL);
+    return n < 0 ? -errno : (long)n;
+}
+
+static int lpi_os_shutdown(void *ctx, int fd)
+{
+    (void)ctx;
+    return shutdown(fd, SHUT_WR) ? -errno : 0;
+}
+
+static void lpi_os_close(void *ctx, int fd)
+{
+    (void)ctx;
+    close(fd);
+}
+
+static int lpi_os_reserve(void *ctx)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    (void)ctx;
+    return fd < 0 ? -errno : fd;
+}
+
+/* A pipe to oneself: write() may be called in a signal handler. */
+static int lpi_os_wake_open(void *ctx, int fds[2])
+{
+    int error;
+    (void)ctx;
+    if (pipe(fds)) return -errno;
+    if (!lpi_prepare_fd(fds[0]) && !lpi_prepare_fd(fds[1])) return 0;
+    error = errno;
+    close(fds[0]);
+    close(fds[1]);
+    return -error;
+}
+
+static void lpi_os_wake_signal(void *ctx, int fd)
+{
+    int saved = errno;
+    ssize_t n = write(fd, "", 1); /* a full pipe is as good */
+    (void)ctx, (void)n;
+    errno = saved;
+}
+
+static void lpi_os_wake_clear(void *ctx, int fd)
+{
+    char bytes[64];
+    ssize_t n;
+    (void)ctx;
+    do n = read(fd, bytes, sizeof bytes);
+    while (n == (ssize_t)sizeof bytes);
+}
+
+/* ==========================================================================
+   D2  POLLER                                                        >>poller
+
+   Level-triggered, so that what a step leaves is reported again. The one place
+   that knows epoll from kqueue.
+   ========================================================================== */
+
+enum { LPI_EVENTS = 256 };
+
+#ifndef LONGPOLL_KQUEUE
+
+static int lpi_os_poller_open(void *ctx)
+{
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    (void)ctx;
+    return fd < 0 ? -errno : fd;
+}
+
+static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
+                             uint32_t was, uint32_t want)
+{
+    struct epoll_event event;
+    int op = !was ? EPOLL_CTL_ADD : want ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+    (void)ctx;
+    memset(&event, 0, sizeof event);
+    event.data.u32 = tag;
+    if (want & LP_READ) event.events |= (uint32_t)EPOLLIN;
+    if (want & LP_WRITE) event.events |= (uint32_t)EPOLLOUT;
+    if (want & LP_HANGUP) event.events |= (uint32_t)EPOLLRDHUP;
+    return epoll_ctl(poller, op, fd, &event) ? -errno : 0;
+}
+
+static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
+                              int wait_ms)
+{
+    struct epoll_event got[LPI_EVENTS];
+    int i, n;
+    (void)ctx;
+    n = epoll_wait(poller, got, max < LPI_EVENTS ? max : LPI_EVENTS, wait_ms);
+    if (n < 0) return errno == EINTR ? 0 : -errno;
+    for (i = 0; i < n; i++) {
+        uint32_t e = got[i].events;
+        events[i].tag = got[i].data.u32;
+        events[i].what = 0;
+        if (e & (EPOLLIN | EPOLLERR | EPOLLHUP)) events[i].what |= LP_READ;
+        if (e & (EPOLLOUT | EPOLLERR | EPOLLHUP)) events[i].what |= LP_WRITE;
+        if (e & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+            events[i].what |= LP_HANGUP;
+    }
+    return n;
+}
+
+#else /* kqueue: a filter for each direction; the end comes with reading */
+
+static int lpi_os_poller_open(void *ctx)
+{
+    int fd = kqueue();
+    (void)ctx;
+    return fd < 0 ? -errno : fd;
+}
+
+static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
+                             uint32_t was, uint32_t want)
+{
+    static const struct { uint32_t bit; int filter; } filters[] = {
+        {LP_READ, EVFILT_READ}, {LP_WRITE, EVFILT_WRITE}};
+    struct kevent changes[2];
+    int i, n = 0;
+    (void)ctx;
+    for (i = 0; i < 2; i++) {
+        uint32_t had = was & filters[i].bit, has = want & filters[i].bit;
+        if (had == has) continue;
+        EV_SET(&changes[n], (uintptr_t)fd, (short)filters[i].filter,
+               has ? EV_ADD : EV_DELETE, 0, 0, (void *)(uintptr_t)tag);
+        n++;
+    }
+    if (!n) return 0;
+    return kevent(poller, changes, n, NULL, 0, NULL) < 0 ? -errno : 0;
+}
+
+static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
+                              int wait_ms)
+{
+    struct kevent got[LPI_EVENTS];
+    struct timespec wait;
+    int i, n;
+    (void)ctx;
+    wait.tv_sec = wait_ms / 1000;
+    wait.tv_nsec = wait_ms % 1000 * 1000000L;
+    n = kevent(poller, NULL, 0, got, max < LPI_EVENTS ? max : LPI_EVENTS,
+               wait_ms < 0 ? NULL : &wait);
+    if (n < 0) return errno == EINTR ? 0 : -errno;
+    for (i = 0; i < n; i++) {
+        events[i].tag = (uint32_t)(uintptr_t)got[i].udata;
+        events[i].what = got[i].filter == EVFILT_READ ? LP_READ : LP_WRITE;
+        if (got[i].flags & EV_EOF) events[i].what |= LP_HANGUP;
+    }
+    return n;
+}
+
+#endif
+
+static const lp_os lpi_real_os = {
+    NULL,
+    lpi_os_monotonic_us, lpi_os_wall_us, lpi_os_random,
+    lpi_os_listen, lpi_os_accept, lpi_os_recv, lpi_os_send, lpi_os_shutdown,
+    lpi_os_close, lpi_os_reserve,
+    lpi_os_poller_open, lpi_os_poller_set, lpi_os_poller_wait,
+    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear};
+
+/* ==========================================================================
+   D3  INBOX                                                          >>inbox
+
+   What other threads leave for a loop's next turn. Its mutex is held for a
+   list operation, never together with the hub's.
+   ========================================================================== */
+
+static void lpi_inbox_add(lpi_inbox *inbox, lpi_outcome *outcome)
+{
+    outcome->next = NULL;
+    lpi_lock(&inbox->mutex);
+    if (inbox->last) inbox->last->next = outcome;
+    else inbox->first = outcome;
+    inbox->last = outcome;
+    lpi_unlock(&inbox->mutex);
+}
+
+static lpi_outcome *lpi_inbox_take(lpi_inbox *inbox)
+{
+    lpi_outcome *all;
+    lpi_lock(&inbox->mutex);
+    all = inbox->first;
+    inbox->first = inbox->last = NULL;
+    lpi_unlock(&inbox->mutex);
+    return all;
+}
+
+/* Tell all outcomes, in the order in which they came. */
+static void lpi_inbox_tell(lpi_inbox *inbox, const lp_memory *memory)
+{
+    lpi_outcome *outcome = lpi_inbox_take(inbox);
+    while (outcome) {
+        lpi_outcome *next = outcome->next;
+        outcome->fn(outcome->ctx, outcome->result,
+                    outcome->result == LP_OK ? &outcome->published : NULL);
+        lpi_free(memory, outcome, sizeof *outcome);
+        outcome = next;
+    }
+}
+
+/* ==========================================================================
+   E   ONE REQUEST
+
+   In the order of its life: accepted, read, routed, parked or published,
+   delivered, written, closed. What stands first uses what comes last, hence:
+   ========================================================================== */
+
+static void lpi_close(lpi_loop *loop, uint32_t index); /* anything may fail  */
+static void lpi_refuse(lpi_loop *loop, uint32_t index, int status);
+                                               /* a request that is not one  */
+static void lpi_error(lp_request *r, int status, const char *text);
+                                               /* one that may not be served */
+static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
+                      size_t length);          /* a reply's end serves what
+                                                  was pipelined behind it    */
+static void lpi_poll(lp_request *r);           /* routing knows both         */
+static void lpi_publish(lp_request *r);
+static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
+                                                  once                       */
+
+enum { LPI_READ_SIZE = 65536, LPI_NEVER = UINT32_MAX >> 1 };
+
+/* Ring after at least `ms`. */
+static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
+{
+    if (ms >= LPI_NEVER) lpi_wheel_cancel(&loop->wheel, index);
+    else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
+}
+
+/* Have the poller watch `want`. A failure closes the connection. */
+static void lpi_watch(lpi_loop *loop, uint32_t index, uint32_t want)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (want == c->interest || c->phase == LPI_CLOSED) return;
+    if (loop->os->poller_set(loop->os->ctx, loop->poller, c->fd, index,
+                             c->interest, want))
+        lpi_close(loop, index);
+    c->interest = (uint8_t)want;
+}
+
+static int lpi_try_again(long error)
+{
+    return error == -EAGAIN || error == -EWOULDBLOCK || error == -EINTR ||
+           error == -ENOBUFS || error == -ENOMEM;
+}
+
+/* --- bodies: loop->json holds the one that is being written, behind room for
+   its head */
+
+static lp_json *lpi_body_begin(lpi_loop *loop)
+{
+    static const char room[LPI_HEAD_ROOM] = {0};
+    lpi_json_restart(&loop->json);
+    lpi_json_put(&loop->json, room, sizeof room);
+    return &loop->json;
+}
+
+/* The body; without bytes if memory ran out. */
+static lp_slice lpi_body_end(lpi_loop *loop)
+{
+    lp_slice text = lp_json_text(&loop->json);
+    if (!text.bytes) return text;
+    return lpi_slice(text.bytes + LPI_HEAD_ROOM, text.length - LPI_HEAD_ROOM);
+}
+
+static lp_slice lpi_body_error(lpi_loop *loop, const char *text)
+{
+    lp_json *j = lpi_body_begin(loop);
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("error"));
+    lp_json_string(j, lp_s(text));
+    lp_json_end(j);
+    return lpi_body_end(loop);
+}
+
+static const char *lpi_date(lpi_loop *loop)
+{
+    if (loop->date_ms + 100 <= loop->now_ms || !loop->date_ms) {
+        lpi_put_date(loop->date,
+                     loop->os->wall_us(loop->os->ctx) / 1000000);
+        loop->date_ms = loop->now_ms;
+    }
+    return loop->date;
+}
+
+/* Write the head, just before the body if that stands in loop->json and the
+   room is enough. Without bytes if memory ran out. */
+static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
+                                 lp_slice body)
+{
+    size_t most = LPI_HEAD_FIXED + head->type.length + head->extra.length, n;
+    char text[LPI_HEAD_ROOM], *to;
+    if (most <= sizeof text && loop->json.bytes &&
+        body.bytes == loop->json.bytes + LPI_HEAD_ROOM) {
+        n = lpi_head_write(text, head);
+        to = loop->json.bytes + LPI_HEAD_ROOM - n;
+        memcpy(to, text, n);
+        return lpi_slice(to, n);
+    }
+    if (lpi_reserve(loop->head.memory, &loop->head.bytes,
+                    &loop->head.capacity, most))
+        return lpi_slice(NULL, 0);
+    n = lpi_head_write(loop->head.bytes, head);
+    return lpi_slice(loop->head.bytes, n);
+}
+
+static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
+{
+    lpi_buffer_add(to, lp_s(name));
+    lpi_buffer_add(to, LPI_S(": "));
+    lpi_buffer_add(to, value);
+    lpi_buffer_add(to, LPI_S("\r\n"));
+}
+
+/* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0. */
+static void lpi_cors_lines(const lp_server *server, uint32_t cors,
+                           lpi_buffer *to)
+{
+    if (!server->any_origin && !server->origin_count) return;
+    if (!server->any_origin) lpi_line(to, "Vary", LPI_S("Origin"));
+    if (!server->any_origin && !cors) return;
+    lpi_line(to, "Access-Control-Allow-Origin",
+             server->any_origin ? LPI_S("*") : server->origins[cors - 1]);
+    lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After"));
+}
+
+static lpi_head lpi_head_of(lpi_loop *loop, lpi_connection *c, int status,
+                            lp_slice type, size_t length)
+{
+    lpi_head head;
+    memset(&head, 0, sizeof head);
+    if (loop->drain_ms) c->flags |= LPI_CLOSE;
+    head.status = status;
+    head.type = type;
+    head.length = length;
+    head.date = lpi_date(loop);
+    head.close = (c->flags & LPI_CLOSE) != 0;
+    head.keep_alive = (c->flags & LPI_OLD) != 0;
+    return head;
+}
+
+/* ==========================================================================
+   E1  ACCEPT                                                        >>accept
+
+   A bounded number per step, so that a storm of connections does not hold up
+   those that are there. Out of descriptors, a reserved one is given up to
+   accept and turn away; if even that fails the listener rests.
+   ========================================================================== */
+
+enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
+
+#define LPI_TAG_WAKE UINT32_MAX
+#define LPI_TAG_LISTENER (UINT32_MAX - 1)
+
+/* 503 and close, without a record. What was sent is read once, since closing
+   with unread bytes would take the answer back. */
+static void lpi_turn_away(lpi_loop *loop, int fd)
+{
+    const lp_os *os = loop->os;
+    lpi_hub *hub = &loop->server->hub;
+    lp_slice parts[2];
+    lpi_head head;
+    memset(&head, 0, sizeof head);
+    head.status = 503;
+    head.type = LPI_S("application/json");
+    head.date = lpi_date(loop);
+    head.close = 1;
+    head.extra = LPI_S("Retry-After: 5\r\n");
+    parts[1] = lpi_body_error(loop, "Server at capacity");
+    head.length = parts[1].length;
+    parts[0] = lpi_head_compose(loop, &head, parts[1]);
+    if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
+    os->shutdown(os->ctx, fd);
+    os->recv(os->ctx, fd, loop->in, LPI_READ_SIZE);
+    os->close(os->ctx, fd);
+    lpi_lock(&hub->mutex);
+    hub->stats.refused++;
+    lpi_unlock(&hub->mutex);
+}
+
+static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
+{
+    lp_server *server = loop->server;
+    uint32_t index = LPI_NONE;
+    lpi_connection *c;
+    if (lpi_atomic_get(&server->hub.connections) <
+        server->config.connections_max)
+        index = lpi_slab_take(&loop->connections);
+    if (index == LPI_NONE) {
+        lpi_turn_away(loop, fd);
+        return;
+    }
+    c = lpi_connection_at(loop, index);
+    c->fd = fd;
+    c->seat = LPI_NONE;
+    c->interest = LP_READ | LP_HANGUP;
+    memcpy(c->address, peer->bytes, 16);
+    if (lpi_networks_hold(server->proxies, server->proxy_count, c->address))
+        c->flags = LPI_TRUSTED;
+    lpi_timer_init(&loop->wheel, index);
+    if (loop->os->poller_set(loop->os->ctx, loop->poller, fd, index, 0,
+                             c->interest)) {
+        lpi_slab_give(&loop->connections, index);
+        lpi_turn_away(loop, fd);
+        return;
+    }
+    lpi_set_phase(loop, c, LPI_FRESH);
+    lpi_atomic_add(&server->hub.connections, 1);
+    lpi_arm(loop, index, server->config.head_ms);
+}
+
+static void lpi_listener_rest(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
+                         LPI_TAG_LISTENER, LP_READ, 0);
+    server->rest_ms = loop->now_ms + LPI_REST_MS;
+    lpi_log(server, LP_LOG_WARN, "the listener rests", "");
+}
+
+static void lpi_listener_resume(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    server->rest_ms = 0;
+    if (loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
+                             LPI_TAG_LISTENER, 0, LP_READ))
+        server->rest_ms = loop->now_ms + LPI_REST_MS;
+}
+
+/* With no descriptor left: 1 if somebody was turned away. */
+static int lpi_accept_by_reserve(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    const lp_os *os = loop->os;
+    lp_address peer;
+    int fd;
+    if (server->reserve < 0) server->reserve = os->reserve(os->ctx);
+    if (server->reserve < 0) return 0;
+    os->close(os->ctx, server->reserve);
+    fd = os->accept(os->ctx, server->listener, &peer);
+    if (fd >= 0) lpi_turn_away(loop, fd);
+    server->reserve = os->reserve(os->ctx);
+    return fd >= 0;
+}
+
+/* Returns 1 if there may be more. */
+static int lpi_accept(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    int left = LPI_ACCEPTS;
+    while (left--) {
+        lp_address peer;
+        int fd = loop->os->accept(loop->os->ctx, server->listener, &peer);
+        if (fd >= 0) lpi_welcome(loop, fd, &peer);
+        else if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
+        else if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO ||
+                 fd == -EPERM)
+            continue; /* that connection's own trouble */
+        else if ((fd != -EMFILE && fd != -ENFILE) ||
+                 !lpi_accept_by_reserve(loop)) {
+            lpi_listener_rest(loop);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* ==========================================================================
+   E2  READ                                                            >>read
+
+   One recv per readable event, into the loop's own buffer; requests are parsed
+   where they lie. Only what is incomplete is copied, into a connection's
+   lpi_io, and then read on from there. Behind a poll or a slow reply at most
+   head_bytes_max is kept, and then reading pauses.
+   ========================================================================== */
+
+/* The connection's lpi_io, NULL without memory. */
+static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
+{
+    if (c->io) return c->io;
+    c->io = loop->spare;
+    if (c->io) {
+        loop->spare = c->io->next;
+        loop->spare_count--;
+    } else {
+        c->io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *c->io);
+    }
+    return c->io;
+}
+
+enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
+
+/* Give it back, keeping a few with small buffers for the next. */
+static void lpi_io_drop(lpi_loop *loop, lpi_connection *c)
+{
+    const lp_memory *memory = &loop->server->memory;
+    lpi_io *io = c->io;
+    if (!io) return;
+    LP_ASSERT(!io->out);
+    c->io = NULL;
+    io->in_length = 0;
+    if (loop->spare_count < LPI_SPARE_MAX &&
+        io->in_capacity <= LPI_SPARE_BYTES) {
+        io->next = loop->spare;
+        loop->spare = io;
+        loop->spare_count++;
+        return;
+    }
+    lpi_free(memory, io->in, io->in_capacity);
+    lpi_free(memory, io, sizeof *io);
+}
+
+/* Make `bytes`, which may lie within the kept ones, all that is kept. */
+static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
+                    size_t length)
+{
+    lpi_io *io = c->io;
+    if (!length) {
+        if (io) io->in_length = 0;
+        if (io && !io->out) lpi_io_drop(loop, c);
+        return 0;
+    }
+    io = lpi_io_get(loop, c);
+    if (!io || lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
+                           length))
+        return -1;
+    memmove(io->in, bytes, length);
+    io->in_length = length;
+    return 0;
+}
+
+static int lpi_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
+{
+    lpi_io *io = lpi_io_get(loop, c);
+    if (!io || lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
+                           io->in_length + length))
+        return -1;
+    memcpy(io->in + io->in_length, loop->in, length);
+    io->in_length += length;
+    return 0;
+}
+
+/* A request may begin or go on: what comes is parsed as it comes. */
+static int lpi_receiving(const lpi_connection *c)
+{
+    return c->phase >= LPI_FRESH && c->phase <= LPI_BODYING;
+}
+
+/* Read on, unless enough waits behind a poll or a slow reply. */
+static void lpi_watch_reading(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t want = c->interest & LP_WRITE;
+    if (c->flags & LPI_ENDED) want &= ~LP_HANGUP;
+    else if (lpi_receiving(c) || !c->io ||
+             c->io->in_length < loop->server->config.head_bytes_max)
+        want |= LP_READ | LP_HANGUP;
+    else want |= LP_HANGUP;
+    lpi_watch(loop, index, want);
+}
+
+static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
+                             const lpi_http *http, const char *bytes)
+{
+    memset(r, 0, sizeof *r);
+    r->server = loop->server;
+    r->loop = loop;
+    r->connection = index;
+    r->http = http;
+    r->bytes = bytes;
+    lpi_buffer_clear(&loop->extra);
+    lpi_arena_clear(&loop->arena, 1);
+}
+
+static void lpi_dispatch(lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lpi_set_phase(r->loop, c, LPI_SERVING);
+    switch (r->route->kind) {
+    case LPI_POLLS: lpi_poll(r); break;
+    case LPI_PUBLISHES: lpi_publish(r); break;
+    case LPI_USER:
+        r->route->handler(r, r->route->ctx);
+        if (r->answered) break;
+        lpi_log(r->server, LP_LOG_ERROR, "a handler gave no answer", "");
+        lpi_error(r, 500, "No answer");
+        break;
+    }
+}
+
+/* The body is not whole yet: keep what there is to know of the request. */
+static size_t lpi_await_body(lpi_loop *loop, uint32_t index,
+                             const lpi_http *http, const lpi_chunked *chunked,
+                             uint32_t head_length, const lpi_route *route)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_io *io;
+    if (c->phase == LPI_BODYING) return 0;
+    io = lpi_io_get(loop, c);
+    if (!io) {
+        lpi_close(loop, index);
+        return 0;
+    }
+    if (http != &io->http) io->http = *http;
+    io->chunked = *chunked;
+    io->head_length = head_length;
+    io->route = (uint32_t)(route - loop->server->routes);
+    lpi_set_phase(loop, c, LPI_BODYING);
+    lpi_arm(loop, index, loop->server->config.body_ms);
+    return 0;
+}
+
+/* The body follows the head at bytes[0]. Returns how many bytes the request
+   takes, or 0 for more, with *length cut to what is to be kept. */
+static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
+                             size_t *length, const lpi_http *http,
+                             lpi_chunked *chunked, uint32_t head_length,
+                             const lpi_route *route)
+{
+    size_t at = head_length, size = (size_t)http->content_length, taken = size;
+    lp_request r;
+    if (http->chunked) {
+        int done;
+        at += (size_t)chunked->decoded;
+        done = lpi_chunked_decode(chunked, bytes + at, bytes + at,
+                                  *length - at, &taken);
+        if (done < 0) {
+            lpi_refuse(loop, index, -done);
+            return *length;
+        }
+        size = (size_t)chunked->decoded;
+        if (!done) *length = head_length + size;
+        if (!done) taken = *length + 1;
+    }
+    if (*length < at + taken)
+        return lpi_await_body(loop, index, http, chunked, head_length, route);
+    lpi_request_init(&r, loop, index, http, bytes);
+    r.body = lpi_slice(bytes + head_length, size);
+    r.route = route;
+    lpi_dispatch(&r);
+    return at + taken;
+}
+
+static int lpi_route_head(lp_request *r);
+
+static void lpi_continue(lpi_loop *loop, uint32_t index)
+{
+    lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
+    lpi_connection *c = lpi_connection_at(loop, index);
+    long n = loop->os->send(loop->os->ctx, c->fd, &text, 1);
+    if (n != (long)text.length) lpi_close(loop, index);
+}
+
+/* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
+static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
+                             size_t *length, const lpi_http *http,
+                             uint32_t head_length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    int has_body = http->chunked || http->content_length;
+    lp_request r;
+    lpi_request_init(&r, loop, index, http, bytes);
+    c->flags &= LPI_TRUSTED | LPI_ENDED;
+    if (http->close || (!http->minor && !http->keep_alive))
+        c->flags |= LPI_CLOSE;
+    else if (!http->minor) c->flags |= LPI_OLD;
+    if (http->method == LPI_HEAD) c->flags |= LPI_BODILESS;
+    c->cors = c->reset = 0;
+    lpi_set_phase(loop, c, LPI_SERVING);
+    if (lpi_route_head(&r)) return has_body ? *length : head_length;
+    if (!has_body) {
+        r.body = LPI_S("");
+        lpi_dispatch(&r);
+        return head_length;
+    }
+    if (http->expects) lpi_continue(loop, index);
+    if (c->phase == LPI_CLOSED) return *length;
+    lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
+    return lpi_serve_body(loop, index, bytes, length, http, &loop->chunked,
+                          head_length, r.route);
+}
+
+/* The request that begins at bytes[0]. Returns like lpi_serve_body. */
+static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
+                            size_t *length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_io *io = c->io;
+    lpi_http *http = c->phase == LPI_HEADING ? &io->http : &loop->http;
+    int n;
+    if (c->phase == LPI_BODYING)
+        return lpi_serve_body(loop, index, bytes, length, &io->http,
+                              &io->chunked, io->head_length,
+                              &loop->server->routes[io->route]);
+    if (c->phase != LPI_HEADING)
+        lpi_http_init(http, loop->server->config.head_bytes_max);
+    n = lpi_http_head(http, bytes, *length);
+    if (n > 0)
+        return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
+    if (n < 0) {
+        lpi_refuse(loop, index, -n);
+        return *length;
+    }
+    if (c->phase == LPI_HEADING) return 0;
+    io = lpi_io_get(loop, c);
+    if (!io) {
+        lpi_close(loop, index);
+        return 0;
+    }
+    io->http = *http;
+    lpi_set_phase(loop, c, LPI_HEADING);
+    lpi_arm(loop, index, loop->server->config.head_ms);
+    return 0;
+}
+
+/* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
+   keep the rest. */
+static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
+                      size_t length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    size_t at = 0;
+    while (at < length && lpi_receiving(c)) {
+        size_t left = length - at;
+        size_t n = lpi_serve_one(loop, index, bytes + at, &left);
+        if (!n) {
+            length = at + left;
+            break;
+        }
+        at += n;
+    }
+    if (c->phase == LPI_LINGER || c->phase == LPI_CLOSED) return;
+    if (lpi_keep(loop, c, bytes + at, length - at) ||
+        (c->flags & LPI_ENDED && lpi_receiving(c)))
+        lpi_close(loop, index);
+    else lpi_watch_reading(loop, index);
+}
+
+/* A reply has gone out that did not come from lpi_serve: go on with what was
+   pipelined behind it. */
+static void lpi_resume(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (!lpi_receiving(c)) return;
+    if (c->io && c->io->in_length)
+        lpi_serve(loop, index, c->io->in, c->io->in_length);
+    else if (c->flags & LPI_ENDED) lpi_close(loop, index);
+    else lpi_watch_reading(loop, index);
+}
+
+static void lpi_stream_ended(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (c->phase != LPI_WRITING) {
+        lpi_close(loop, index);
+        return;
+    }
+    c->flags |= LPI_ENDED;
+    lpi_watch(loop, index, LP_WRITE);
+}
+
+static void lpi_readable(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    size_t room = LPI_READ_SIZE, kept = c->io ? c->io->in_length : 0;
+    size_t limit = loop->server->config.head_bytes_max;
+    int receiving = lpi_receiving(c);
+    long n;
+    if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
+    if (!receiving && c->phase != LPI_LINGER)
+        room = limit - kept < room ? limit - kept : room;
+    n = loop->os->recv(loop->os->ctx, c->fd, loop->in, room);
+    if (n < 0) {
+        if (!lpi_try_again(n)) lpi_close(loop, index);
+    } else if (!n) {
+        lpi_stream_ended(loop, index);
+    } else if (c->phase == LPI_LINGER) {
+        return; /* not read as a request */
+    } else if (receiving && !kept) {
+        lpi_serve(loop, index, loop->in, (size_t)n);
+    } else if (lpi_keep_more(loop, c, (size_t)n)) {
+        lpi_close(loop, index);
+    } else if (receiving) {
+        lpi_serve(loop, index, c->io->in, c->io->in_length);
+    } else {
+        lpi_watch_reading(loop, index);
+    }
+}
+
+/* The peer has ended its stream, or it broke, and we are not reading. */
+static void lpi_hangup(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (c->phase == LPI_CLOSED || c->interest & LP_READ) return;
+    if (c->phase == LPI_WRITING) lpi_watch(loop, index, LP_WRITE);
+    else lpi_close(loop, index);
+}
+
+/* ==========================================================================
+   E3  ROUTE                                                          >>route
+
+   Paths are matched as they were sent: a %2F or a dot is data of its part,
+   never structure. All that can be refused is refused before the body is read;
+   if there is one the connection then ends, however the bytes came in.
+   ========================================================================== */
+
+static lp_slice lpi_request_path(const lp_request *r)
+{
+    lp_slice path = lpi_text_of(r->bytes, r->http->path);
+    return path.length ? path : LPI_S("/");
+}
+
+static int lpi_is_parameter(lp_slice part)
+{
+    return part.length > 2 && *part.bytes == '{' &&
+           part.bytes[part.length - 1] == '}';
+}
+
+static int lpi_route_matches(lp_slice pattern, lp_slice path)
+{
+    lp_slice want, part;
+    while (lpi_split(&pattern, '/', &want)) {
+        if (!lpi_split(&path, '/', &part)) return 0;
+        if (lpi_is_parameter(want) ? !part.length : !lpi_equal(want, part))
+            return 0;
+    }
+    return !path.bytes;
+}
+
+/* The part of the path that stands where the pattern has {name}. */
+static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
+{
+    lp_slice pattern = r->route->pattern, path = lpi_request_path(r);
+    lp_slice want, part;
+    while (lpi_split(&pattern, '/', &want) && lpi_split(&path, '/', &part))
+        if (lpi_is_parameter(want) &&
+            lpi_equal(lpi_slice(want.bytes + 1, want.length - 2), name))
+            return part;
+    return lpi_slice(NULL, 0);
+}
+
+/* Find the route; else *allowed is a mask of the methods that the path has. */
+static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
+{
+    const lp_server *server = r->server;
+    lpi_method method = (lpi_method)r->http->method;
+    lp_slice path = lpi_request_path(r);
+    uint32_t i;
+    *allowed = 0;
+    if (method == LPI_HEAD) method = LPI_GET;
+    for (i = 0; i < server->route_count; i++) {
+        const lpi_route *route = &server->routes[i];
+        if (!lpi_route_matches(route->pattern, path)) continue;
+        if (route->method == method) return route;
+        *allowed |= 1u << route->method;
+    }
+    return NULL;
+}
+
+static void lpi_allow(lp_request *r, const char *name, uint32_t methods)
+{
+    lpi_buffer *extra = &r->loop->extra;
+    int i;
+    if (methods & 1u << LPI_GET) methods |= 1u << LPI_HEAD;
+    methods |= 1u << LPI_OPTIONS;
+    lpi_buffer_add(extra, lp_s(name));
+    for (i = 0; i < LPI_METHODS; i++) {
+        if (!(methods & 1u << i)) continue;
+        methods &= ~(1u << i);
+        lpi_buffer_add(extra, *name ? LPI_S(": ") : LPI_S(", "));
+        name = "";
+        lpi_buffer_add(extra, lp_s(lpi_method_names[i]));
+    }
+    lpi_buffer_add(extra, LPI_S("\r\n"));
+}
+
+static void lpi_respond(lp_request *r, int status, lp_slice type,
+                        lp_slice body);
+
+/* OPTIONS, and with it the CORS preflight (Fetch standard, 4.8). */
+static void lpi_options(lp_request *r, uint32_t allowed)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    char text[20];
+    lpi_allow(r, "Allow", allowed);
+    if (r->http->known[LPI_F_PREFLIGHT] && (r->server->any_origin || c->cors)) {
+        lpi_allow(r, "Access-Control-Allow-Methods", allowed);
+        lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
+                 LPI_S("Authorization, Content-Type, X-Client-ID"));
+        lpi_line(&r->loop->extra, "Access-Control-Max-Age",
+                 lpi_slice(text, lpi_put_uint(
+                                     text, r->server->config.cors_max_age_s)));
+    }
+    lpi_respond(r, 204, lpi_slice(NULL, 0), LPI_S(""));
+}
+
+/* Whether Host is one that this server answers to; a page that found its way
+   here by DNS rebinding brings another. */
+static int lpi_host_good(const lp_request *r)
+{
+    const lp_server *server = r->server;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lp_slice name = lpi_host_name(lpi_text_of(r->bytes, r->http->authority));
+    uint32_t i;
+    if (!server->on_loopback && !server->host_count) return 1;
+    if (c->flags & LPI_TRUSTED || !name.length) return 1;
+    if (lpi_host_is_literal(name)) return 1;
+    for (i = 0; i < server->host_count; i++)
+        if (lpi_alike(server->hosts[i], name)) return 1;
+    return 0;
+}
+
+/* The origin's place in the list, from 1; 0 if it is not there. */
+static uint8_t lpi_origin_index(const lp_server *server, lp_slice origin)
+{
+    uint32_t i;
+    for (i = 0; i < server->origin_count; i++)
+        if (lpi_alike(server->origins[i], origin)) return (uint8_t)(i + 1);
+    return 0;
+}
+
+static lp_slice lpi_without_port(lp_slice host, lp_slice port)
+{
+    if (host.length > port.length &&
+        lpi_equal(lpi_slice(host.bytes + host.length - port.length,
+                            port.length), port))
+        host.length -= port.length;
+    return host;
+}
+
+/* Whether a page of that origin may publish here: its own, or a listed one. */
+static int lpi_origin_good(const lp_request *r)
+{
+    lp_slice origin = lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN);
+    lp_slice host, port;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    if (!origin.bytes || r->server->any_origin || c->cors) return 1;
+    host = lpi_text_of(r->bytes, r->http->authority);
+    if (origin.length > 7 && lpi_alike(lpi_slice(origin.bytes, 7),
+                                       LPI_S("http://"))) {
+        port = LPI_S(":80");
+        origin = lpi_slice(origin.bytes + 7, origin.length - 7);
+    } else if (origin.length > 8 && lpi_alike(lpi_slice(origin.bytes, 8),
+                                              LPI_S("https://"))) {
+        port = LPI_S(":443");
+        origin = lpi_slice(origin.bytes + 8, origin.length - 8);
+    } else {
+        return 0;
+    }
+    return lpi_alike(lpi_without_port(origin, port),
+                     lpi_without_port(host, port));
+}
+
+static int lpi_authorized(lp_request *r, lp_action action, lp_slice channel)
+{
+    const lp_authorize *hook = &r->server->config.authorize;
+    int status = hook->ask ? hook->ask(hook->ctx, r, action, channel) : 0;
+    if (!status) return 1;
+    if (status == 401)
+        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
+    lpi_error(r, status == 401 ? 401 : 403,
+              status == 401 ? "Unauthorized" : "Forbidden");
+    return 0;
+}
+
+/* RFC 6750 2.1: the scheme's name in any case, then the token. */
+static int lpi_token_good(const lp_request *r)
+{
+    const char *token = r->server->config.publish_token;
+    lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
+    if (!token) return 1;
+    if (given.length < 7 ||
+        !lpi_alike(lpi_slice(given.bytes, 7), LPI_S("bearer ")))
+        return 0;
+    given = lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
+    return lpi_equal_slowly(given, lp_s(token));
+}
+
+static int lpi_media_type_is_json(lp_slice type)
+{
+    lp_slice media;
+    return lpi_split(&type, ';', &media) &&
+           lpi_alike(lpi_trim(media), LPI_S("application/json"));
+}
+
+static lp_slice lpi_decoded(lp_request *r, lp_slice raw, int plus);
+
+/* Who publishes, where and what, before it is read. 1 if it was refused. */
+static int lpi_publish_refused(lp_request *r)
+{
+    lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
+    lp_slice name;
+    if (!lpi_origin_good(r)) {
+        lpi_error(r, 403, "Origin not allowed");
+    } else if (!lpi_token_good(r)) {
+        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
+        lpi_error(r, 401, "Unauthorized");
+    } else if (!lpi_media_type_is_json(
+                   lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
+        lpi_error(r, 415, "Content-Type must be application/json");
+    } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
+        lpi_error(r, 415, "Content-Encoding not supported");
+    } else {
+        name = lpi_decoded(r, lpi_route_part(r, LPI_S("channel")), 0);
+        if (lpi_channel_name_good(name))
+            return !lpi_authorized(r, LP_PUBLISH, name);
+        lpi_error(r, 400, "Bad channel name");
+    }
+    return 1;
+}
+
+/* Everything that can be said before the body. 1 if the request is answered. */
+static int lpi_route_head(lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lp_slice path = lpi_request_path(r);
+    uint32_t allowed;
+    c->cors = lpi_origin_index(
+        r->server, lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN));
+    if (r->http->chunked || r->http->content_length)
+        c->flags |= LPI_CLOSE; /* taken back below, if it is to be read */
+    if (!lpi_host_good(r)) {
+        lpi_error(r, 421, "Host not served here");
+        return 1;
+    }
+    if (lpi_equal(path, LPI_S("*"))) {
+        lpi_options(r, 1u << LPI_GET | 1u << LPI_POST);
+        return 1;
+    }
+    r->route = lpi_route_find(r, &allowed);
+    if (!r->route) {
+        if (r->http->method == LPI_OPTIONS && allowed) {
+            lpi_options(r, allowed);
+            return 1;
+        }
+        if (allowed) lpi_allow(r, "Allow", allowed);
+        lpi_error(r, allowed ? 405 : 404,
+                  allowed ? "Method not allowed" : "Not found");
+        return 1;
+    }
+    if (r->route->kind == LPI_PUBLISHES && lpi_publish_refused(r)) return 1;
+    if (r->http->content_length > r->server->config.message_bytes_max) {
+        lpi_error(r, 413, "Body too large");
+        return 1;
+    }
+    if (!r->http->close && (r->http->minor || r->http->keep_alive))
+        c->flags &= (uint16_t)~LPI_CLOSE;
+    return 0;
+}
+
+/* --- what a request says --- */
+
+/* A percent-decoded copy; without bytes if it cannot be decoded. */
+static lp_slice lpi_decoded(lp_request *r, lp_slice raw, int plus)
+{
+    char *to;
+    long n;
+    if (!raw.bytes) return raw;
+    to = lpi_arena_take(&r->loop->arena, raw.length + 1);
+    n = to ? lpi_percent_decode(to, raw, plus) : -1;
+    return n < 0 ? lpi_slice(NULL, 0) : lpi_slice(to, (size_t)n);
+}
+
+static void lpi_client_address(const lp_request *r, uint8_t out[16])
+{
+    const lp_server *server = r->server;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    uint32_t i = r->http->field_count;
+    memcpy(out, c->address, 16);
+    if (!(c->flags & LPI_TRUSTED)) return;
+    if (!r->http->known[LPI_F_FORWARDED]) {
+        uint8_t real[16];
+        if (!lpi_parse_hop(lpi_http_field(r->http, r->bytes, LPI_F_REAL_IP),
+                           real))
+            memcpy(out, real, 16);
+        return;
+    }
+    while (i--) /* a later field stands further right */
+        if (lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
+                      lp_s(lpi_field_names[LPI_F_FORWARDED])) &&
+            !lpi_walk_forwarded(lpi_text_of(r->bytes, r->http->values[i]),
+                                server->proxies, server->proxy_count, out))
+            return;
+}
+
+/* ==========================================================================
+   E4  POLL                                                            >>poll
+
+   What is asked is read and refused outside the mutex; under it, in one hold,
+   the channels are found, the cursors judged, and the poll answered or parked.
+   ========================================================================== */
+
+typedef struct lpi_asked {
+    uint32_t count; /* of channels */
+    lp_slice names[LPI_POLL_CHANNELS];
+    lpi_claim claims[LPI_POLL_CHANNELS];
+    uint32_t wait_ms;
+    uint16_t limit;
+    int basic;
+    uint64_t client_key, ceiling_key;
+} lpi_asked;
+
+enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
+
+static const char *const lpi_query_names[LPI_Q_KNOWN] = {"last_id", "since",
+                                                         "timeout", "limit"};
+
+/* These say what is wrong, or NULL. */
+static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
+{
+    lp_slice list = lpi_route_part(r, LPI_S("channels")), raw;
+    uint32_t i;
+    while (lpi_split(&list, ',', &raw)) {
+        lp_slice *name = &ask->names[ask->count];
+        char *to;
+        if (ask->count == LPI_POLL_CHANNELS) return "Too many channels";
+        to = lpi_arena_take(&r->loop->arena, raw.length + 1);
+        if (!to || lpi_channel_decode(to, raw, name)) return "Bad channel name";
+        for (i = 0; i < ask->count; i++)
+            if (lpi_equal(ask->names[i], *name)) return "Channel named twice";
+        ask->count++;
+    }
+    return NULL;
+}
+
+static const char *lpi_ask_values(lp_request *r, lp_slice *values)
+{
+    lp_slice query = lpi_text_of(r->bytes, r->http->query), part;
+    int i;
+    memset(values, 0, LPI_Q_KNOWN * sizeof *values);
+    while (query.length && lpi_split(&query, '&', &part)) {
+        lp_slice name = lpi_slice(NULL, 0);
+        lpi_split(&part, '=', &name);
+        name = lpi_decoded(r, name, 1);
+        part = lpi_decoded(r, part.bytes ? part : LPI_S(""), 1);
+        if (!name.bytes || !part.bytes) return "Bad query";
+        for (i = 0; i < LPI_Q_KNOWN; i++) {
+            if (!lpi_equal(name, lp_s(lpi_query_names[i]))) continue;
+            if (values[i].bytes) return "Query names a thing twice";
+            values[i] = part;
+        }
+    }
+    return NULL;
+}
+
+static const char *lpi_ask_where(lpi_asked *ask, const lp_slice *values)
+{
+    uint64_t us = 0;
+    if (!values[LPI_Q_SINCE].bytes)
+        return lpi_parse_cursors(values[LPI_Q_LAST_ID], ask->claims,
+                                 ask->count)
+                   ? "Bad last_id" : NULL;
+    if (values[LPI_Q_LAST_ID].bytes) return "since and last_id exclude another";
+    if (ask->count != 1) return "since takes one channel";
+    if (lpi_parse_seconds(values[LPI_Q_SINCE], 1, &us)) return "Bad since";
+    ask->basic = 1;
+    ask->claims[0].kind = LPI_FROM_TIME;
+    ask->claims[0].epoch = 0;
+    ask->claims[0].seq = us;
+    return NULL;
+}
+
+static const char *lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
+                                   const lp_slice *values)
+{
+    uint64_t us, limit = cfg->reply_messages;
+    uint64_t wait_ms = cfg->timeout_ms;
+    if (values[LPI_Q_TIMEOUT].bytes) {
+        if (lpi_parse_seconds(values[LPI_Q_TIMEOUT], 0, &us))
+            return "Bad timeout";
+        wait_ms = us / 1000 + (us % 1000 != 0);
+    }
+    ask->wait_ms = (uint32_t)(wait_ms < cfg->timeout_ms_max
+                                  ? wait_ms : cfg->timeout_ms_max);
+    if (values[LPI_Q_LIMIT].bytes &&
+        (lpi_parse_uint(values[LPI_Q_LIMIT], &limit) || !limit ||
+         limit > cfg->reply_messages_max))
+        return "Bad limit";
+    ask->limit = (uint16_t)(ask->basic ? 1 : limit);
+    return NULL;
+}
+
+static const char *lpi_ask_who(lp_request *r, lpi_asked *ask)
+{
+    lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
+    uint8_t address[16];
+    size_t i;
+    if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES))
+        return "Bad X-Client-ID";
+    for (i = 0; i < id.length; i++)
+        if (id.bytes[i] <= 0x20 || id.bytes[i] > 0x7e) return "Bad X-Client-ID";
+    lpi_client_address(r, address);
+    ask->client_key = lpi_client_key(&r->server->hub, id, address);
+    ask->ceiling_key = lpi_ceiling_key(&r->server->hub, address);
+    return NULL;
+}
+
+static const char *lpi_ask(lp_request *r, lpi_asked *ask)
+{
+    lp_slice values[LPI_Q_KNOWN];
+    const char *bad;
+    memset(ask, 0, sizeof *ask);
+    bad = lpi_ask_names(r, ask);
+    if (!bad) bad = lpi_ask_values(r, values);
+    if (!bad) bad = lpi_ask_where(ask, values);
+    if (!bad) bad = lpi_ask_numbers(&r->server->config, ask, values);
+    if (!bad) bad = lpi_ask_who(r, ask);
+    if (r->http->method == LPI_HEAD || r->loop->drain_ms) ask->wait_ms = 0;
+    return bad;
+}
+
+/* Find or make the channels, and pin them: making one may forget another. */
+static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
+                                   uint64_t now_ms, lpi_position *at)
+{
+    lp_result result = LP_OK;
+    uint32_t i, n;
+    memset(at, 0, sizeof *at * LPI_POLL_CHANNELS);
+    for (n = 0; n < ask->count && result == LP_OK; n++) {
+        result = lpi_channel_get(hub, ask->names[n], now_ms, &at[n].channel);
+        if (result != LP_OK) break;
+        lpi_channel_at(hub, at[n].channel)->pinned = 1;
+        lpi_channel_settle(hub, at[n].channel, now_ms);
+    }
+    for (i = 0; i < n; i++) {
+        lpi_channel_at(hub, at[i].channel)->pinned = 0;
+        lpi_channel_settle(hub, at[i].channel, now_ms);
+    }
+    return result;
+}
+
+/* Judge all claims. 1 if that must be answered at once. In the basic dialect
+   a reset with nothing held does not, since its client would spin. */
+static int lpi_poll_judge(lpi_hub *hub, const lpi_claim *claims,
+                          lpi_position *at, uint32_t count, int basic)
+{
+    int answer = 0;
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        at[i].reason = (uint8_t)lpi_judge(ch, &claims[i], &at[i].seq);
+        if (at[i].seq < ch->last || (at[i].reason && !basic)) answer = 1;
+    }
+    return answer;
+}
+
+static int lpi_poll_fetching(lpi_hub *hub, const lpi_position *at,
+                             uint32_t count)
+{
+    uint32_t i;
+    for (i = 0; i < count; i++)
+        if (lpi_channel_at(hub, at[i].channel)->fetching) return 1;
+    return 0;
+}
+
+static void lpi_batch_add(lpi_loop *loop, uint32_t index,
+                          const lpi_position *at, uint32_t count);
+
+/* Answer (into the batch) or park, under the mutex. Returns 0, or the status
+   of a refusal, whose text is in *why. */
+static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
+                           const lpi_asked *ask, lpi_position *at,
+                           const char **why)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_phase as = LPI_PARKED;
+    c->limit = ask->limit;
+    if (ask->basic) c->flags |= LPI_BASIC;
+    if (lpi_poll_fetching(hub, at, ask->count)) {
+        as = LPI_FETCHING;
+        *why = "Channel not available yet";
+        if (!ask->wait_ms) return 503;
+    } else if (lpi_poll_judge(hub, ask->claims, at, ask->count, ask->basic) ||
+               !ask->wait_ms) {
+        lpi_batch_add(loop, index, at, ask->count);
+        return 0;
+    }
+    *why = lpi_waiter_refusal(hub, at, ask->count, ask->client_key,
+                              ask->ceiling_key);
+    if (*why) {
+        hub->stats.refused++;
+        return 429;
+    }
+    *why = "Out of memory";
+    if (lpi_waiter_enter(hub, loop, index, at, ask->claims, ask->count, as,
+                         ask->client_key, ask->ceiling_key)) {
+        lpi_set_phase(loop, c, LPI_SERVING);
+        return 503;
+    }
+    c->reset = at[0].reason; /* of the basic dialect only */
+    return 0;
+}
+
+/* Tell of channels that were not waited on before this poll. */
+static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
+                           const lpi_position *at)
+{
+    const lp_watch *watch = &loop->server->config.watch;
+    lpi_hub *hub = &loop->server->hub;
+    uint32_t i;
+    for (i = 0; i < ask->count && watch->channel; i++) {
+        lpi_channel *ch;
+        int first;
+        lpi_lock(&hub->mutex);
+        ch = lpi_channel_at(hub, at[i].channel);
+        first = !ch->watched;
+        ch->watched = 1;
+        lpi_unlock(&hub->mutex);
+        if (first)
+            watch->channel(watch->ctx, LP_CHANNEL_WAITED_ON, ask->names[i]);
+    }
+}
+
+static void lpi_poll(lp_request *r)
+{
+    lpi_loop *loop = r->loop;
+    lpi_hub *hub = &r->server->hub;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_asked ask;
+    lp_result result;
+    int status = 503;
+    uint32_t i;
+    const char *why = lpi_ask(r, &ask);
+    if (why) {
+        lpi_error(r, 400, why);
+        return;
+    }
+    for (i = 0; i < ask.count; i++)
+        if (!lpi_authorized(r, LP_POLL, ask.names[i])) return;
+    lpi_lock(&hub->mutex);
+    result = lpi_poll_channels(hub, &ask, loop->now_ms, at);
+    if (result == LP_OK)
+        status = lpi_poll_settle(loop, r->connection, &ask, at, &why);
+    lpi_unlock(&hub->mutex);
+    if (result != LP_OK)
+        why = result == LP_ERR_FULL ? "Too many channels" : "Out of memory";
+    if (status) {
+        lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
+        lpi_error(r, status, why);
+        return;
+    }
+    r->answered = 1;
+    lpi_flush(loop);
+    if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) return;
+    lpi_arm(loop, r->connection, ask.wait_ms);
+    lpi_poll_watch(loop, &ask, at);
+}
+
+/* ==========================================================================
+   E5  PUBLISH                                                      >>publish
+
+   The same way for HTTP and for lp_publish: the message is made outside the
+   mutex, and appended under it.
+   ========================================================================== */
+
+static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
+                                  lp_slice json, lp_published *out,
+                                  size_t *offset)
+{
+    lp_result result;
+    lpi_message *m;
+    if (!lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
+    m = lpi_message_new(&server->memory, channel, json, &result, offset);
+    if (!m) return result;
+    result = lpi_hub_publish(&server->hub, channel, m, out);
+    if (result != LP_OK) lpi_message_unref(&server->memory, m);
+    return result;
+}
+
+static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
+{
+    char text[64] = "Not a JSON object, at byte ";
+    size_t n = strlen(text);
+    if (result == LP_ERR_JSON) {
+        text[n + lpi_put_uint(text + n, offset)] = 0;
+        lpi_error(r, 400, text);
+        return;
+    }
+    lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
+    lpi_error(r, 503, result == LP_ERR_FULL ? "Too many channels"
+                                            : lp_strerror(result));
+}
+
+static void lpi_publish(lp_request *r)
+{
+    lp_slice channel = lpi_decoded(r, lpi_route_part(r, LPI_S("channel")), 0);
+    lp_published published;
+    size_t offset = 0;
+    lp_result result = LP_ERR_NOMEM;
+    lp_json *j;
+    if (channel.bytes)
+        result = lpi_publish_json(r->server, channel, r->body, &published,
+                                  &offset);
+    if (result != LP_OK) {
+        lpi_publish_failed(r, result, offset);
+        return;
+    }
+    j = lpi_body_begin(r->loop);
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("status"));
+    lp_json_string(j, LPI_S("published"));
+    lp_json_key(j, LPI_S("message_id"));
+    lp_json_string(j, lp_s(published.id));
+    lp_json_key(j, LPI_S("timestamp"));
+    lpi_json_seconds(j, published.timestamp_us);
+    lp_json_key(j, LPI_S("waiters"));
+    lp_json_uint(j, published.waiters);
+    lp_json_end(j);
+    lpi_respond(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
+}
+
+/* ==========================================================================
+   E6  DELIVER                                                      >>deliver
+
+   Under the mutex, polls are released and what their replies need is noted in
+   the batch: a plan for each place that polls stand at, shared by all who
+   stand there. Outside it each plan is rendered once and the same bytes go to
+   all of them, by one send each. A fan-out is served in batches, and channels
+   take turns, so that a large one does not hold up the rest.
+   ========================================================================== */
+
+enum { LPI_BATCHES = 8, LPI_RINGS = 256 };
+
+static int lpi_plan_has(const lpi_plan *plan, const lpi_connection *c,
+                        const lpi_position *at, uint32_t count)
+{
+    return count == 1 && plan->positions == 1 &&
+           plan->channel == at->channel && plan->from == at->seq &&
+           plan->limit == c->limit && plan->reason == at->reason &&
+           plan->basic == !!(c->flags & LPI_BASIC);
+}
+
+/* Of the channels that have more, the one whose next message is the oldest;
+   the first of several. `count` if there is none. */
+static uint32_t lpi_plan_next(lpi_hub *hub, const lpi_position *at,
+                              uint32_t count)
+{
+    uint32_t i, best = count;
+    uint64_t best_us = UINT64_MAX;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        uint64_t us;
+        if (at[i].seq == ch->last) continue;
+        us = lpi_channel_message(ch, at[i].seq + 1)->timestamp_us;
+        if (us >= best_us) continue;
+        best_us = us;
+        best = i;
+    }
+    return best;
+}
+
+/* Take the messages, in the order of their timestamps, and move `at` on. */
+static void lpi_plan_gather(lpi_hub *hub, lpi_batch *batch, lpi_plan *plan,
+                            lpi_position *at, uint32_t count)
+{
+    size_t bytes = 0;
+    uint32_t i;
+    plan->first = batch->message_count;
+    while ((i = lpi_plan_next(hub, at, count)) < count) {
+        lpi_message *m = lpi_channel_message(
+            lpi_channel_at(hub, at[i].channel), at[i].seq + 1);
+        bytes += m->length;
+        if (plan->count == plan->limit ||
+            (plan->count && bytes > hub->config->reply_bytes_max)) {
+            plan->more = 1;
+            return;
+        }
+        lpi_atomic_add(&m->refs, 1);
+        batch->messages[batch->message_count++] = m;
+        plan->count++;
+        plan->timestamp_us = m->timestamp_us;
+        at[i].seq++;
+    }
+}
+
+/* Note the cursor in each channel, and why it is not continuous. */
+static void lpi_plan_note(lpi_hub *hub, lpi_batch *batch, lpi_plan *plan,
+                          const lpi_position *at, uint32_t count)
+{
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        plan->at[i].epoch = ch->epoch;
+        plan->at[i].seq = at[i].seq;
+        plan->at[i].reason = at[i].reason;
+        if (!plan->count)
+            plan->timestamp_us = lpi_max64(plan->timestamp_us,
+                                           lpi_channel_time_at(ch, at[i].seq));
+        if (!at[i].reason) continue;
+        plan->resets = 1;
+        plan->at[i].name_at = (uint32_t)batch->names.length;
+        plan->at[i].name_length = ch->name_length;
+        lpi_buffer_add(&batch->names, lpi_channel_name(ch));
+    }
+}
+
+static uint32_t lpi_plan_make(lpi_hub *hub, lpi_batch *batch,
+                              const lpi_connection *c, const lpi_position *from,
+                              uint32_t count)
+{
+    lpi_plan *plan = &batch->plans[batch->plan_count];
+    lpi_position at[LPI_POLL_CHANNELS];
+    memset(plan, 0, offsetof(lpi_plan, at));
+    memcpy(at, from, count * sizeof *at);
+    plan->channel = from->channel;
+    plan->from = from->seq;
+    plan->reason = from->reason;
+    plan->limit = c->limit;
+    plan->basic = (c->flags & LPI_BASIC) != 0;
+    plan->positions = (uint8_t)count;
+    lpi_plan_gather(hub, batch, plan, at, count);
+    lpi_plan_note(hub, batch, plan, at, count);
+    return batch->plan_count++;
+}
+
+/* Note a reply to a poll that is not parked (any more). The caller has seen
+   that there is room. */
+static void lpi_batch_add(lpi_loop *loop, uint32_t index,
+                          const lpi_position *at, uint32_t count)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_batch *batch = &loop->batch;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t i = batch->plan_count;
+    while (i-- && !lpi_plan_has(&batch->plans[i], c, at, count)) {}
+    if (i == UINT32_MAX) i = lpi_plan_make(hub, batch, c, at, count);
+    batch->entries[batch->entry_count].connection = index;
+    batch->entries[batch->entry_count++].plan = i;
+    hub->stats.delivered += batch->plans[i].count;
+    hub->stats.resets += batch->plans[i].resets;
+}
+
+static int lpi_batch_full(const lpi_batch *batch, const lpi_connection *c)
+{
+    return batch->entry_count == LPI_BATCH ||
+           batch->message_capacity - batch->message_count < c->limit;
+}
+
+static void lpi_render_cursor(lp_json *j, const lpi_plan *plan)
+{
+    char text[LPI_POLL_CHANNELS * 38];
+    size_t n = 0;
+    uint32_t i;
+    for (i = 0; i < plan->positions; i++) {
+        if (i) text[n++] = ',';
+        n += lpi_put_id(text + n, plan->at[i].epoch, plan->at[i].seq);
+    }
+    lp_json_string(j, lpi_slice(text, n));
+}
+
+static void lpi_render_resets(lp_json *j, const lpi_plan *plan,
+                              const lpi_batch *batch)
+{
+    uint32_t i;
+    lp_json_key(j, LPI_S("reset"));
+    lp_json_object(j);
+    for (i = 0; i < plan->positions; i++) {
+        if (!plan->at[i].reason) continue;
+        lp_json_key(j, lpi_slice(batch->names.bytes + plan->at[i].name_at,
+                                 plan->at[i].name_length));
+        lp_json_string(j, lp_s(lpi_reason_names[plan->at[i].reason]));
+    }
+    lp_json_end(j);
+}
+
+/* The body of the reply; without bytes if memory ran out. */
+static lp_slice lpi_render(lpi_loop *loop, const lpi_plan *plan)
+{
+    const lpi_batch *batch = &loop->batch;
+    int basic = plan->basic && plan->count;
+    const char *status = basic ? "message" : "messages";
+    lp_json *j = lpi_body_begin(loop);
+    uint32_t i;
+    if (batch->names.failed) return lpi_slice(NULL, 0);
+    if (!plan->count && (!plan->resets || plan->basic)) status = "timeout";
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("status"));
+    lp_json_string(j, lp_s(status));
+    lp_json_key(j, LPI_S("last_id"));
+    lpi_render_cursor(j, plan);
+    lp_json_key(j, LPI_S("timestamp"));
+    lpi_json_seconds(j, plan->timestamp_us);
+    lp_json_key(j, LPI_S("count"));
+    lp_json_uint(j, plan->count);
+    lp_json_key(j, basic ? LPI_S("data") : LPI_S("messages"));
+    if (!basic) lp_json_array(j);
+    for (i = 0; i < plan->count; i++)
+        lp_json_raw(j, lpi_message_text(batch->messages[plan->first + i]));
+    if (!basic) lp_json_end(j);
+    if (plan->more && !plan->basic) {
+        lp_json_key(j, LPI_S("more"));
+        lp_json_bool(j, 1);
+    }
+    if (plan->resets) lpi_render_resets(j, plan, batch);
+    lp_json_end(j);
+    return lpi_body_end(loop);
+}
+
+static void lpi_send(lpi_loop *loop, uint32_t index, lp_slice head,
+                     lp_slice body, lpi_blob **shared);
+static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob);
+
+/* Send one plan's reply to all who wait for it. The head is written anew only
+   where it differs from the one before. */
+static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
+{
+    lpi_batch *batch = &loop->batch;
+    lp_slice body = lpi_render(loop, &batch->plans[p]), head = body;
+    lpi_blob *shared = NULL;
+    uint32_t i, variant = LPI_NONE;
+    for (i = 0; i < batch->entry_count; i++) {
+        uint32_t index = batch->entries[i].connection, mine;
+        lpi_connection *c = lpi_connection_at(loop, index);
+        if (batch->entries[i].plan != p) continue;
+        if (loop->drain_ms) c->flags |= LPI_CLOSE;
+        mine = (c->flags & (LPI_CLOSE | LPI_OLD)) | (uint32_t)c->cors << 16;
+        if (body.bytes && mine != variant) {
+            lpi_head h = lpi_head_of(loop, c, 200, LPI_S("application/json"),
+                                     body.length);
+            lpi_buffer_clear(&loop->extra);
+            lpi_cors_lines(loop->server, c->cors, &loop->extra);
+            h.extra = lpi_buffer_text(&loop->extra);
+            head = lpi_head_compose(loop, &h, body);
+            if (loop->extra.failed) head = lpi_slice(NULL, 0);
+            variant = mine;
+        }
+        if (!body.bytes || !head.bytes) lpi_close(loop, index);
+        else if (c->flags & LPI_BODILESS)
+            lpi_send(loop, index, head, LPI_S(""), NULL);
+        else lpi_send(loop, index, head, body, &shared);
+    }
+    if (shared) lpi_blob_unref(loop, shared);
+}
+
+/* Answer everybody in the batch, and empty it. */
+static void lpi_flush(lpi_loop *loop)
+{
+    lpi_batch *batch = &loop->batch;
+    uint32_t i;
+    for (i = 0; i < batch->plan_count; i++) lpi_flush_plan(loop, i);
+    for (i = 0; i < batch->message_count; i++)
+        lpi_message_unref(&loop->server->memory, batch->messages[i]);
+    batch->plan_count = batch->entry_count = batch->message_count = 0;
+    lpi_buffer_clear(&batch->names);
+}
+
+/* lpi_flush outside lpi_serve: then serve what is pipelined behind. */
+static void lpi_flush_and_resume(lpi_loop *loop)
+{
+    uint32_t indices[LPI_BATCH], n = loop->batch.entry_count, i;
+    for (i = 0; i < n; i++) indices[i] = loop->batch.entries[i].connection;
+    lpi_flush(loop);
+    for (i = 0; i < n; i++) lpi_resume(loop, indices[i]);
+}
+
+/* End a wait and note its reply, under the mutex. */
+static void lpi_release(lpi_loop *loop, uint32_t index)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_position at[LPI_POLL_CHANNELS];
+    uint32_t count = lpi_waiter_positions(hub, c, at);
+    lpi_waiter_leave(hub, c, loop->now_ms);
+    lpi_set_phase(loop, c, LPI_SERVING);
+    lpi_batch_add(loop, index, at, count);
+}
+
+/* A fetching poll, one of whose channels has arrived: if all have, judge it,
+   and answer it or park it. */
+static void lpi_poll_fetched(lpi_loop *loop, uint32_t index)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_claim claims[LPI_POLL_CHANNELS];
+    uint32_t seat = c->seat, count = 0;
+    int basic = (c->flags & LPI_BASIC) != 0, answer;
+    for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling, count++) {
+        lpi_seat *s = lpi_seat_at(hub, seat);
+        at[count].channel = lpi_view_at(hub, s->view)->channel;
+        claims[count] =
+            *(lpi_claim *)lpi_at(&hub->claims, (uint32_t)s->seq);
+    }
+    if (lpi_poll_fetching(hub, at, count)) return;
+    answer = lpi_poll_judge(hub, claims, at, count, basic);
+    c->reset = basic ? at[0].reason : 0;
+    lpi_seats_give(hub, c, loop->now_ms);
+    if (!answer &&
+        !lpi_seats_take(hub, loop, index, at, claims, count, LPI_PARKED))
+        return;
+    lpi_waiter_leave(hub, c, loop->now_ms);
+    lpi_set_phase(loop, c, LPI_SERVING);
+    lpi_batch_add(loop, index, at, count);
+}
+
+/* Serve the next ready view for as long as the batch has room. 0 if no view
+   was ready. */
+static int lpi_deliver_view(lpi_loop *loop)
+{
+    lpi_hub *hub = &loop->server->hub;
+    uint32_t index = loop->ready_first, seat, next;
+    lpi_view *view;
+    if (index == LPI_NONE) return 0;
+    view = lpi_view_at(hub, index);
+    loop->ready_first = view->next_ready;
+    if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
+    for (seat = view->fetching.head; seat != LPI_NONE; seat = next) {
+        uint32_t c = lpi_seat_at(hub, seat)->connection;
+        next = lpi_seat_at(hub, seat)->link.next;
+        if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
+        lpi_poll_fetched(loop, c);
+    }
+    next = seat;
+    while ((seat = view->parked.head) != LPI_NONE &&
+           lpi_seat_behind(hub, seat)) {
+        uint32_t c = lpi_seat_at(hub, seat)->connection;
+        if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
+        lpi_release(loop, c);
+    }
+    view->ready = 0;
+    if (next != LPI_NONE || (seat != LPI_NONE && lpi_seat_behind(hub, seat)))
+        lpi_view_make_ready(hub, index);
+    else lpi_view_drop_if_empty(hub, index);
+    return 1;
+}
+
+static void lpi_deliver(lpi_loop *loop)
+{
+    lpi_hub *hub = &loop->server->hub;
+    int turns, some = 1;
+    for (turns = 0; turns < LPI_BATCHES && some; turns++) {
+        uint32_t views = 0;
+        lpi_lock(&hub->mutex);
+        while (views++ < LPI_BATCH && loop->batch.entry_count < LPI_BATCH / 2 &&
+               lpi_deliver_view(loop)) {}
+        some = loop->ready_first != LPI_NONE;
+        lpi_unlock(&hub->mutex);
+        lpi_flush_and_resume(loop);
+    }
+}
+
+/* The wait of a parked poll is over: its own cursor, or what has come. */
+static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
+{
+    lpi_lock(&loop->server->hub.mutex);
+    lpi_release(loop, index);
+    lpi_unlock(&loop->server->hub.mutex);
+    lpi_flush_and_resume(loop);
+}
+
+/* ==========================================================================
+   E7  WRITE                                                          >>write
+
+   One send per reply. What the socket does not take at once is kept in a blob
+   that all who are sent the same share, and counts against history_bytes; if
+   that is spent, the slow reader is cut off, and its cursor asks again.
+   ========================================================================== */
+
+enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
+
+static lpi_blob *lpi_blob_new(lpi_loop *loop, lp_slice first, lp_slice second)
+{
+    lpi_hub *hub = &loop->server->hub;
+    size_t length = first.length + second.length;
+    size_t size = sizeof(lpi_blob) + length;
+    uint64_t budget = loop->server->config.history_bytes;
+    lpi_blob *blob = NULL;
+    lpi_lock(&hub->mutex);
+    if (budget == LP_UNLIMITED || hub->stats.pinned_bytes + size <= budget)
+        blob = (lpi_blob *)lpi_alloc(&loop->server->memory, size);
+    if (blob) hub->stats.pinned_bytes += size;
+    lpi_unlock(&hub->mutex);
+    if (!blob) return NULL;
+    blob->refs = 1;
+    blob->length = (uint32_t)length;
+    if (first.length) memcpy(blob + 1, first.bytes, first.length);
+    if (second.length)
+        memcpy((char *)(blob + 1) + first.length, second.bytes, second.length);
+    return blob;
+}
+
+static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob)
+{
+    lpi_hub *hub = &loop->server->hub;
+    size_t size = sizeof *blob + blob->length;
+    if (--blob->refs) return;
+    lpi_lock(&hub->mutex);
+    hub->stats.pinned_bytes -= size;
+    lpi_unlock(&hub->mutex);
+    lpi_free(&loop->server->memory, blob, size);
+}
+
+/* All that is to be said is said: wait for the client to have read it, so that
+   what it still sends does not make the kernel take it back (RFC 9112 9.6). */
+static void lpi_linger(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t linger_ms = loop->server->config.linger_ms;
+    if (c->flags & LPI_ENDED || !linger_ms ||
+        loop->os->shutdown(loop->os->ctx, c->fd)) {
+        lpi_close(loop, index);
+        return;
+    }
+    lpi_set_phase(loop, c, LPI_LINGER);
+    lpi_watch(loop, index, LP_READ | LP_HANGUP);
+    lpi_arm(loop, index, linger_ms);
+}
+
+/* The reply is out. */
+static void lpi_finish(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (c->flags & LPI_CLOSE) {
+        lpi_linger(loop, index);
+        return;
+    }
+    lpi_set_phase(loop, c, LPI_IDLE);
+    lpi_arm(loop, index, loop->server->config.idle_ms);
+}
+
+/* Keep what the socket did not take. */
+static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
+                     lp_slice body, size_t sent, lpi_blob **shared)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_io *io = lpi_io_get(loop, c);
+    lpi_blob *blob = NULL;
+    size_t at = 0;
+    if (shared && sent >= head.length) {
+        if (!*shared) *shared = lpi_blob_new(loop, lpi_slice(NULL, 0), body);
+        blob = *shared;
+        if (blob) blob->refs++;
+        at = sent - head.length;
+    } else if (sent >= head.length) {
+        sent -= head.length;
+        blob = lpi_blob_new(loop, lpi_slice(NULL, 0),
+                            lpi_slice(body.bytes + sent, body.length - sent));
+    } else {
+        blob = lpi_blob_new(loop, lpi_slice(head.bytes + sent,
+                                            head.length - sent), body);
+    }
+    if (!io || !blob) {
+        if (blob) lpi_blob_unref(loop, blob);
+        lpi_close(loop, index);
+        return;
+    }
+    io->out = blob;
+    io->out_at = (uint32_t)at;
+    io->moved = 0;
+    lpi_set_phase(loop, c, LPI_WRITING);
+    lpi_watch(loop, index, c->interest | LP_WRITE);
+    lpi_arm(loop, index, loop->server->config.write_ms);
+}
+
+/* Send a reply; `shared` is where others who are sent the same body find what
+   is kept of it, or NULL. */
+static void lpi_send(lpi_loop *loop, uint32_t index, lp_slice head,
+                     lp_slice body, lpi_blob **shared)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lp_slice parts[2];
+    size_t total = head.length + body.length;
+    long n;
+    int count = body.length ? 2 : 1;
+    parts[0] = head;
+    parts[1] = body;
+    if (head.bytes + head.length == body.bytes) {
+        parts[0].length = total;
+        count = 1;
+    }
+    n = loop->os->send(loop->os->ctx, c->fd, parts, count);
+    if (n < 0 && !lpi_try_again(n)) {
+        lpi_close(loop, index);
+        return;
+    }
+    if (n < 0) n = 0;
+    if ((size_t)n == total) lpi_finish(loop, index);
+    else lpi_pend(loop, index, head, body, (size_t)n, shared);
+}
+
+static void lpi_writable(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_io *io = c->io;
+    lp_slice rest;
+    long n;
+    if (c->phase != LPI_WRITING) return;
+    rest = lpi_slice((const char *)(io->out + 1) + io->out_at,
+                     io->out->length - io->out_at);
+    n = loop->os->send(loop->os->ctx, c->fd, &rest, 1);
+    if (n < 0) {
+        if (!lpi_try_again(n)) lpi_close(loop, index);
+        return;
+    }
+    io->out_at += (uint32_t)n;
+    io->moved += (uint32_t)n;
+    if (io->moved >= LPI_MOVED) {
+        io->moved = 0;
+        lpi_arm(loop, index, loop->server->config.write_ms);
+    }
+    if ((size_t)n < rest.length) return;
+    lpi_blob_unref(loop, io->out);
+    io->out = NULL;
+    if (!io->in_length) lpi_io_drop(loop, c);
+    lpi_watch(loop, index, c->interest & ~LP_WRITE);
+    if (c->phase == LPI_CLOSED) return;
+    lpi_finish(loop, index);
+    lpi_resume(loop, index);
+}
+
+/* Answer the request that is being served; loop->extra has its own lines. */
+static void lpi_respond(lp_request *r, int status, lp_slice type,
+                        lp_slice body)
+{
+    lpi_loop *loop = r->loop;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lpi_head head = lpi_head_of(loop, c, status, type, body.length);
+    lp_slice text = lpi_slice(NULL, 0);
+    r->answered = 1;
+    lpi_cors_lines(r->server, c->cors, &loop->extra);
+    head.extra = lpi_buffer_text(&loop->extra);
+    head.may_cache = r->may_cache;
+    if (!loop->extra.failed && body.bytes)
+        text = lpi_head_compose(loop, &head, body);
+    if (c->flags & LPI_BODILESS || status == 204 || status == 304)
+        body = LPI_S("");
+    if (text.bytes) lpi_send(loop, r->connection, text, body, NULL);
+    else lpi_close(loop, r->connection);
+}
+
+static void lpi_error(lp_request *r, int status, const char *text)
+{
+    lpi_respond(r, status, LPI_S("application/json"),
+                lpi_body_error(r->loop, text));
+}
+
+static const char *lpi_refusal(int status)
+{
+    switch (status) {
+    case 408: return "Request timeout";
+    case 413: return "Body too large";
+    case 414: return "URI too long";
+    case 417: return "Expectation failed";
+    case 431: return "Request head too large";
+    case 501: return "Not implemented";
+    case 503: return "Channel not available yet";
+    case 505: return "HTTP version not supported";
+    default: return "Malformed request";
+    }
+}
+
+/* Answer a request that is none, or came too late, and close: nothing behind
+   it can be read as a request. */
+static void lpi_refuse(lpi_loop *loop, uint32_t index, int status)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lp_request r;
+    lpi_request_init(&r, loop, index, NULL, NULL);
+    c->flags &= LPI_TRUSTED | LPI_ENDED;
+    c->flags |= LPI_CLOSE;
+    c->cors = 0;
+    lpi_set_phase(loop, c, LPI_SERVING);
+    if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
+    lpi_error(&r, status, lpi_refusal(status));
+}
+
+/* ==========================================================================
+   E8  CLOSE                                                          >>close
+
+   The one way out of a connection, whatever it was doing. Its record is given
+   back at the end of the step, since those who called this still hold it.
+   ========================================================================== */
+
+static void lpi_close(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_hub *hub = &loop->server->hub;
+    if (c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING) {
+        lpi_lock(&hub->mutex);
+        lpi_waiter_leave(hub, c, loop->now_ms);
+        lpi_unlock(&hub->mutex);
+    }
+    lpi_wheel_cancel(&loop->wheel, index);
+    loop->os->close(loop->os->ctx, c->fd);
+    lpi_set_phase(loop, c, LPI_CLOSED);
+    lpi_atomic_sub(&hub->connections, 1);
+    c->seat = loop->closed;
+    loop->closed = index;
+}
+
+/* At the end of a step. */
+static void lpi_reap(lpi_loop *loop)
+{
+    while (loop->closed != LPI_NONE) {
+        uint32_t index = loop->closed;
+        lpi_connection *c = lpi_connection_at(loop, index);
+        loop->closed = c->seat;
+        if (c->io && c->io->out) lpi_blob_unref(loop, c->io->out);
+        if (c->io) c->io->out = NULL;
+        lpi_io_drop(loop, c);
+        lpi_slab_give(&loop->connections, index);
+    }
+}
+
+/* A deadline has passed. */
+static void lpi_ring(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_hub *hub = &loop->server->hub;
+    switch ((lpi_phase)c->phase) {
+    case LPI_PARKED: lpi_poll_expired(loop, index); break;
+    case LPI_FETCHING:
+        lpi_lock(&hub->mutex);
+        lpi_waiter_leave(hub, c, loop->now_ms);
+        lpi_unlock(&hub->mutex);
+        lpi_refuse(loop, index, 503);
+        break;
+    case LPI_HEADING:
+    case LPI_BODYING: lpi_refuse(loop, index, 408); break;
+    default: lpi_close(loop, index); break;
+    }
+}
+
+/* ==========================================================================
+   G   LOOP                                                            >>loop
+
+   One step: wait, serve what is ready, ring what is due, deliver, sweep, and
+   give back what was closed. While it waits, `sleeping` tells publishers that
+   a signal is needed; a signal is sent once.
+   ========================================================================== */
+
+static void lpi_earlier(uint64_t *wait, uint64_t when, uint64_t now)
+{
+    uint64_t in = when > now ? when - now : 0;
+    if (in < *wait) *wait = in;
+}
+
+/* Milliseconds until something is due, or UINT64_MAX. */
+static uint64_t lpi_loop_due(const lpi_loop *loop)
+{
+    const lp_server *server = loop->server;
+    uint64_t wait = UINT64_MAX, now = loop->now_ms;
+    uint32_t turn = lpi_wheel_wait(&loop->wheel);
+    if (turn != UINT32_MAX)
+        lpi_earlier(&wait, loop->wheel.now + (uint64_t)turn,
+                    (uint32_t)now);
+    if (loop->sweep_ms != UINT64_MAX) lpi_earlier(&wait, loop->sweep_ms, now);
+    if (server->rest_ms) lpi_earlier(&wait, server->rest_ms, now);
+    if (loop->drain_ms) lpi_earlier(&wait, loop->drain_ms, now);
+    return wait;
+}
+
+/* Make ready to wait: what is published from now on signals. Returns whether
+   there is work already. */
+static int lpi_loop_sleep(lpi_loop *loop)
+{
+    lpi_hub *hub = &loop->server->hub;
+    int work;
+    lpi_lock(&hub->mutex);
+    work = loop->ready_first != LPI_NONE;
+    loop->sleeping = !work;
+    loop->sweep_ms = hub->sweep_ms;
+    hub->sweep_moved = 0;
+    lpi_unlock(&hub->mutex);
+    return work;
+}
+
+static void lpi_loop_wake(lpi_loop *loop)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_lock(&hub->mutex);
+    loop->sleeping = loop->woken = 0;
+    lpi_unlock(&hub->mutex);
+}
+
+static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
+{
+    if (event->tag == LPI_TAG_WAKE) {
+        loop->os->wake_clear(loop->os->ctx, loop->wake[0]);
+        lpi_inbox_tell(&loop->inbox, &loop->server->memory);
+    } else if (event->tag == LPI_TAG_LISTENER) {
+        lpi_accept(loop);
+    } else {
+        if (event->what & LP_WRITE) lpi_writable(loop, event->tag);
+        if (event->what & LP_READ) lpi_readable(loop, event->tag);
+        if (event->what & LP_HANGUP) lpi_hangup(loop, event->tag);
+    }
+}
+
+static void lpi_loop_ring(lpi_loop *loop)
+{
+    int left = LPI_RINGS;
+    while (left--) {
+        uint32_t index = lpi_wheel_pop(&loop->wheel, (uint32_t)loop->now_ms);
+        if (index == LPI_NONE) return;
+        lpi_ring(loop, index);
+    }
+}
+
+static void lpi_loop_sweep(lpi_loop *loop)
+{
+    lpi_hub *hub = &loop->server->hub;
+    const lp_watch *watch = &loop->server->config.watch;
+    char name[LPI_CHANNEL_BYTES];
+    size_t length;
+    if (loop->now_ms < loop->sweep_ms) return;
+    lpi_lock(&hub->mutex);
+    lpi_hub_sweep(hub, loop->now_ms, name, &length);
+    lpi_unlock(&hub->mutex);
+    if (length && watch->channel)
+        watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
+                       lpi_slice(name, length));
+}
+
+/* Every connection that is in use, in no order. *index starts at 0. */
+static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
+{
+    lpi_slab *slab = &loop->connections;
+    for (; *index < slab->chunk_count << slab->shift; ++*index) {
+        lpi_connection *c;
+        if (!slab->chunks[*index >> slab->shift].records) continue;
+        c = lpi_connection_at(loop, *index);
+        if (c->phase != LPI_CLOSED) return c;
+    }
+    return NULL;
+}
+
+/* lp_stop was called: take in who is waiting outside, shut the door, and give
+   every parked poll a place in the drain. */
+static void lpi_drain_begin(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    uint32_t drain_ms = server->config.drain_ms, index = 0;
+    lpi_connection *c;
+    int left = 1024;
+    while (!server->rest_ms && left-- && lpi_accept(loop)) {}
+    loop->os->close(loop->os->ctx, server->listener);
+    server->listener = -1;
+    server->rest_ms = 0;
+    loop->drain_ms = loop->now_ms + drain_ms;
+    for (; (c = lpi_loop_each(loop, &index)); index++) {
+        if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) continue;
+        lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms +
+                      (uint32_t)((uint64_t)(index * 2654435761u) * drain_ms >>
+                                 32));
+    }
+    lpi_log(server, LP_LOG_INFO, "draining", "");
+}
+
+static void lpi_close_all(lpi_loop *loop)
+{
+    uint32_t index = 0;
+    for (; lpi_loop_each(loop, &index); index++) lpi_close(loop, index);
+    lpi_reap(loop);
+}
+
+/* Whether nobody is left but idle connections, or time is up. */
+static int lpi_drained(lpi_loop *loop)
+{
+    const uint32_t *n = loop->phases;
+    uint64_t write_ms = loop->server->config.write_ms;
+    uint32_t waiting = n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] +
+                       n[LPI_LINGER];
+    uint32_t coming = n[LPI_FRESH] + n[LPI_HEADING] + n[LPI_BODYING];
+    if (!waiting && !coming) return 1;
+    if (loop->now_ms < loop->drain_ms) return 0;
+    return !waiting || loop->now_ms >= loop->drain_ms + write_ms;
+}
+
+/* 1 once the drain is over. */
+static int lpi_loop_drain(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    if (!lpi_atomic_get(&server->stopping)) return 0;
+    if (!loop->drain_ms) lpi_drain_begin(loop);
+    if (!lpi_drained(loop)) return 0;
+    lpi_close_all(loop);
+    lpi_lock(&server->hub.mutex);
+    server->hub.stopped = 1;
+    lpi_unlock(&server->hub.mutex);
+    lpi_log(server, LP_LOG_INFO, "stopped", "");
+    return 1;
+}
+
+static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
+{
+    lp_event events[LPI_EVENTS];
+    const lp_os *os = loop->os;
+    uint64_t due;
+    int i, n;
+    if (loop->server->hub.stopped) return LP_ERR_STOPPED;
+    due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
+    if (due < INT32_MAX && (wait_ms < 0 || (int)due < wait_ms))
+        wait_ms = (int)due;
+    n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
+    lpi_loop_wake(loop);
+    if (n < 0) return LP_ERR_OS;
+    loop->now_ms = os->monotonic_us(os->ctx) / 1000;
+    for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
+    lpi_loop_ring(loop);
+    lpi_deliver(loop);
+    lpi_loop_sweep(loop);
+    if (loop->server->rest_ms && loop->now_ms >= loop->server->rest_ms)
+        lpi_listener_resume(loop);
+    i = lpi_loop_drain(loop);
+    lpi_reap(loop);
+    if (i) return LP_ERR_STOPPED;
+    lpi_loop_sleep(loop); /* for who waits on lp_fd */
+    return LP_OK;
+}
+
+static int lpi_loop_init(lpi_loop *loop, lp_server *server)
+{
+    const lp_memory *memory = &server->memory;
+    const lp_os *os = &server->os;
+    loop->now_ms = os->monotonic_us(os->ctx) / 1000;
+    lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection), 8);
+    lpi_wheel_init(&loop->wheel, &loop->connections,
+                   offsetof(lpi_connection, timer), (uint32_t)loop->now_ms);
+    lp_json_init(&loop->json, memory);
+    loop->arena.memory = loop->extra.memory = loop->head.memory = memory;
+    loop->batch.names.memory = memory;
+    loop->batch.message_capacity = server->config.reply_messages_max + 1024;
+    loop->batch.messages = (lpi_message **)lpi_alloc(
+        memory, loop->batch.message_capacity * sizeof(lpi_message *));
+    loop->in = (char *)lpi_alloc(memory, LPI_READ_SIZE);
+    if (!loop->in || !loop->batch.messages) return -ENOMEM;
+    if (lpi_mutex_init(&loop->inbox.mutex)) return -ENOMEM;
+    loop->inbox.has_mutex = 1;
+    loop->poller = os->poller_open(os->ctx);
+    if (loop->poller < 0) return loop->poller;
+    if (os->wake_open(os->ctx, loop->wake)) {
+        loop->wake[0] = loop->wake[1] = -1;
+        return -EMFILE;
+    }
+    return os->poller_set(os->ctx, loop->poller, loop->wake[0], LPI_TAG_WAKE,
+                          0, LP_READ);
+}
+
+static void lpi_loop_free(lpi_loop *loop)
+{
+    const lp_memory *memory = &loop->server->memory;
+    const lp_os *os = loop->os;
+    lpi_close_all(loop);
+    if (loop->inbox.has_mutex) {
+        lpi_inbox_tell(&loop->inbox, memory);
+        lpi_mutex_free(&loop->inbox.mutex);
+    }
+    if (loop->wake[0] >= 0) os->close(os->ctx, loop->wake[0]);
+    if (loop->wake[1] >= 0) os->close(os->ctx, loop->wake[1]);
+    if (loop->poller >= 0) os->close(os->ctx, loop->poller);
+    while (loop->spare) {
+        lpi_io *io = loop->spare;
+        loop->spare = io->next;
+        lpi_free(memory, io->in, io->in_capacity);
+        lpi_free(memory, io, sizeof *io);
+    }
+    lpi_free(memory, loop->in, LPI_READ_SIZE);
+    lpi_free(memory, loop->batch.messages,
+             loop->batch.message_capacity * sizeof(lpi_message *));
+    lpi_buffer_free(&loop->batch.names);
+    lpi_buffer_free(&loop->extra);
+    lpi_buffer_free(&loop->head);
+    lpi_arena_clear(&loop->arena, 0);
+    lp_json_free(&loop->json);
+    lpi_slab_free(&loop->connections);
+}
+
+/* ==========================================================================
+   H   PUBLIC                                                        >>public
+
+   What the declarations promise, over what stands above.
+   ========================================================================== */
+
+LPDEF const char *lp_strerror(lp_result result)
+{
+    switch (result) {
+    case LP_OK: return "OK";
+    case LP_ERR_ARG: return "Bad argument";
+    case LP_ERR_CONFIG: return "Bad configuration";
+    case LP_ERR_NOMEM: return "Out of memory";
+    case LP_ERR_JSON: return "Not a JSON object";
+    case LP_ERR_TOO_LARGE: return "Message too large";
+    case LP_ERR_FULL: return "Too many channels";
+    case LP_ERR_STOPPED: return "Server stopped";
+    case LP_ERR_IN_USE: return "Address already in use";
+    case LP_ERR_DENIED: return "Permission denied";
+    case LP_ERR_OS: return "System call failed";
+    }
+    return "Unknown result";
+}
+
+LPDEF lp_slice lp_s(const char *text)
+{
+    return lpi_slice(text, text ? strlen(text) : 0);
+}
+
+/* --- configuration: one table serves the defaults, the checks and
+   lp_config_set */
+
+typedef enum lpi_option_kind {
+    LPI_O_16, LPI_O_32, LPI_O_64, LPI_O_TEXT
+} lpi_option_kind;
+
+enum {
+    LPI_O_UNLIMITED = 1, /* LP_UNLIMITED is a value         */
+    LPI_O_NEVER = 2,     /* LP_OFF: the deadline never comes */
+    LPI_O_ZERO = 4       /* LP_OFF: no time at all           */
+};
+
+typedef struct lpi_option {
+    const char *name;
+    size_t offset;
+    lpi_option_kind kind;
+    int flags;
+    uint64_t initial, least, most;
+    const char *text;
+} lpi_option;
+
+#define LPI_O(field) #field, offsetof(lp_config, field)
+#define LPI_MS_MAX 1000000000u
+
+static const lpi_option lpi_options_known[] = {
+    {LPI_O(host), LPI_O_TEXT, 0, 0, 0, 0, "127.0.0.1"},
+    {LPI_O(port), LPI_O_16, 0, 0, 0, 65535, NULL},
+    {LPI_O(backlog), LPI_O_32, 0, 4096, 1, INT32_MAX, NULL},
+    {LPI_O(prefix), LPI_O_TEXT, 0, 0, 0, 0, "/api"},
+    {LPI_O(timeout_ms), LPI_O_32, 0, 30000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(timeout_ms_max), LPI_O_32, 0, 60000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(reply_messages), LPI_O_32, 0, 100, 1, 65535, NULL},
+    {LPI_O(reply_messages_max), LPI_O_32, 0, 1000, 1, 65535, NULL},
+    {LPI_O(reply_bytes_max), LPI_O_32, 0, 1 << 20, 1, 1 << 30, NULL},
+    {LPI_O(history_count), LPI_O_32, 0, 1000, 1, 1 << 24, NULL},
+    {LPI_O(history_age_ms), LPI_O_32, LPI_O_UNLIMITED, 300000, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(history_bytes), LPI_O_64, LPI_O_UNLIMITED, 64 << 20, 1,
+     UINT64_C(1) << 50, NULL},
+    {LPI_O(message_bytes_max), LPI_O_32, 0, 65536, 2, 1 << 28, NULL},
+    {LPI_O(waiters_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(waiters_per_client), LPI_O_32, LPI_O_UNLIMITED, 6, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(waiters_per_channel), LPI_O_32, LPI_O_UNLIMITED, 10000, 1,
+     LPI_MS_MAX, NULL},
+    {LPI_O(waiters_per_address), LPI_O_32, LPI_O_UNLIMITED, 1024, 1,
+     LPI_MS_MAX, NULL},
+    {LPI_O(channels_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(connections_max), LPI_O_32, LPI_O_UNLIMITED, 120000, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(head_bytes_max), LPI_O_32, 0, 16384, 64, 65535, NULL},
+    {LPI_O(head_ms), LPI_O_32, LPI_O_NEVER, 10000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(body_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(idle_ms), LPI_O_32, LPI_O_NEVER, 75000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(write_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(linger_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(drain_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_MS_MAX,
+     NULL},
+    {LPI_O(publish_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
+    {LPI_O(hosts), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(trusted_proxies), LPI_O_TEXT, 0, 0, 0, 0, NULL}};
+
+static uint64_t lpi_option_get(const lp_config *config, const lpi_option *o)
+{
+    const char *at = (const char *)config + o->offset;
+    uint16_t v16;
+    uint32_t v32;
+    uint64_t v64;
+    switch (o->kind) {
+    case LPI_O_16: memcpy(&v16, at, sizeof v16); return v16;
+    case LPI_O_32: memcpy(&v32, at, sizeof v32); return v32;
+    default: memcpy(&v64, at, sizeof v64); return v64;
+    }
+}
+
+static void lpi_option_put(lp_config *config, const lpi_option *o,
+                           uint64_t value)
+{
+    char *at = (char *)config + o->offset;
+    uint16_t v16 = (uint16_t)value;
+    uint32_t v32 = (uint32_t)value;
+    switch (o->kind) {
+    case LPI_O_16: memcpy(at, &v16, sizeof v16); break;
+    case LPI_O_32: memcpy(at, &v32, sizeof v32); break;
+    default: memcpy(at, &value, sizeof value); break;
+    }
+}
+
+/* Whether the field may have this value, zero (the default) included. */
+static int lpi_option_good(const lpi_option *o, uint64_t value)
+{
+    if (!value) return 1;
+    if (o->kind != LPI_O_16 && value == LP_UNLIMITED &&
+        o->flags & LPI_O_UNLIMITED)
+        return 1;
+    if (o->kind == LPI_O_32 && value == LP_OFF)
+        return (o->flags & (LPI_O_NEVER | LPI_O_ZERO)) != 0;
+    return value >= o->least && value <= o->most;
+}
+
+static int lpi_option_named(const lpi_option *o, const char *name)
+{
+    const char *known = o->name;
+    for (; *known && *name; known++, name++)
+        if (*known != *name && !(*known == '_' && *name == '-')) return 0;
+    return !*known && !*name;
+}
+
+static int lpi_parse_option(const char *text, uint64_t *out)
+{
+    lp_slice s = lp_s(text);
+    int shift = 0;
+    char unit = s.length ? lpi_lower(s.bytes[s.length - 1]) : 0;
+    if (lpi_equal(s, LPI_S("off"))) *out = LP_OFF;
+    else if (lpi_equal(s, LPI_S("unlimited"))) *out = LP_UNLIMITED;
+    else {
+        if (unit == 'k') shift = 10;
+        if (unit == 'm') shift = 20;
+        if (shift) s.length--;
+        if (lpi_parse_uint(s, out) || *out > UINT64_MAX >> shift) return -1;
+        *out <<= shift;
+        if (*out == LP_OFF || *out == LP_UNLIMITED) return -1;
+    }
+    return 0;
+}
+
+LPDEF lp_result lp_config_set(lp_config *config, const char *name,
+                              const char *value)
+{
+    uint64_t number;
+    size_t i;
+    if (!config || !name || !value) return LP_ERR_ARG;
+    for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
+        const lpi_option *o = &lpi_options_known[i];
+        if (!lpi_option_named(o, name)) continue;
+        if (o->kind == LPI_O_TEXT) {
+            memcpy((char *)config + o->offset, &value, sizeof value);
+            return LP_OK;
+        }
+        if (lpi_parse_option(value, &number) || !lpi_option_good(o, number))
+            return LP_ERR_ARG;
+        lpi_option_put(config, o, number);
+        return LP_OK;
+    }
+    return LP_ERR_ARG;
+}
+
+/* --- life cycle */
+
+static lp_result lpi_bad_config(lp_server *server, const char *field)
+{
+    lpi_log(server, LP_LOG_ERROR, "bad configuration", field);
+    return LP_ERR_CONFIG;
+}
+
+static lp_result lpi_resolve_text(lp_server *server, const lpi_option *o)
+{
+    char *at = (char *)&server->config + o->offset, *copy;
+    const char *text;
+    size_t size;
+    memcpy(&text, at, sizeof text);
+    if (!text || !*text) text = o->text;
+    if (text) {
+        size = strlen(text) + 1;
+        copy = lpi_arena_take(&server->strings, size);
+        if (!copy) return LP_ERR_NOMEM;
+        memcpy(copy, text, size);
+        text = copy;
+    }
+    memcpy(at, &text, sizeof text);
+    return LP_OK;
+}
+
+/* Put the defaults where there is nothing, and copy the strings. */
+static lp_result lpi_resolve(lp_server *server)
+{
+    lp_config *cfg = &server->config;
+    size_t i;
+    for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
+        const lpi_option *o = &lpi_options_known[i];
+        uint64_t value;
+        if (o->kind == LPI_O_TEXT) {
+            if (lpi_resolve_text(server, o) != LP_OK) return LP_ERR_NOMEM;
+            continue;
+        }
+        value = lpi_option_get(cfg, o);
+        if (!lpi_option_good(o, value)) return lpi_bad_config(server, o->name);
+        if (!value) lpi_option_put(cfg, o, o->initial);
+        if (value == LP_OFF && o->flags & LPI_O_NEVER)
+            lpi_option_put(cfg, o, LPI_NEVER);
+        if (value == LP_OFF && o->flags & LPI_O_ZERO)
+            lpi_option_put(cfg, o, 0);
+    }
+    if (cfg->reply_messages > cfg->reply_messages_max)
+        return lpi_bad_config(server, "reply_messages");
+    return LP_OK;
+}
+
+static uint32_t lpi_list_length(const char *list)
+{
+    uint32_t n = 1;
+    if (!list) return 0;
+    for (; *list; list++) n += *list == ',';
+    return n;
+}
+
+/* A list of slices, allocated with the strings. */
+static lp_result lpi_resolve_list(lp_server *server, const char *list,
+                                  lp_slice **out, uint32_t *count)
+{
+    lp_slice rest = lp_s(list), part;
+    uint32_t n = lpi_list_length(list);
+    if (!n) return LP_OK;
+    *out = (lp_slice *)(void *)lpi_arena_take(&server->strings,
+                                              (n + 1) * sizeof **out);
+    if (!*out) return LP_ERR_NOMEM;
+    while (lpi_split(&rest, ',', &part)) {
+        part = lpi_trim(part);
+        if (part.length) (*out)[(*count)++] = part;
+    }
+    return LP_OK;
+}
+
+static lp_result lpi_resolve_proxies(lp_server *server)
+{
+    lp_slice rest = lp_s(server->config.trusted_proxies), part;
+    uint32_t n = lpi_list_length(server->config.trusted_proxies);
+    if (!n) return LP_OK;
+    server->proxies = (lpi_network *)(void *)lpi_arena_take(
+        &server->strings, n * sizeof *server->proxies);
+    if (!server->proxies) return LP_ERR_NOMEM;
+    while (lpi_split(&rest, ',', &part)) {
+        part = lpi_trim(part);
+        if (lpi_parse_network(part, &server->proxies[server->proxy_count++]))
+            return lpi_bad_config(server, "trusted_proxies");
+    }
+    return LP_OK;
+}
+
+static lp_result lpi_resolve_lists(lp_server *server)
+{
+    const lp_config *cfg = &server->config;
+    lp_result result = lpi_resolve_proxies(server);
+    uint32_t i;
+    if (result == LP_OK)
+        result = lpi_resolve_list(server, cfg->hosts, &server->hosts,
+                                  &server->host_count);
+    if (result == LP_OK)
+        result = lpi_resolve_list(server, cfg->cors, &server->origins,
+                                  &server->origin_count);
+    if (result != LP_OK) return result;
+    if (server->origin_count > 255) return lpi_bad_config(server, "cors");
+    for (i = 0; i < server->origin_count; i++) {
+        lp_slice origin = server->origins[i];
+        size_t k;
+        for (k = 0; k < origin.length; k++)
+            if (origin.bytes[k] <= 0x20 || origin.bytes[k] > 0x7e)
+                return lpi_bad_config(server, "cors");
+        if (lpi_equal(origin, LPI_S("*"))) server->any_origin = 1;
+    }
+    return LP_OK;
+}
+
+static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
+                               lpi_method method, lp_slice pattern,
+                               lp_handler handler, void *ctx)
+{
+    const lp_memory *memory = &server->memory;
+    lpi_route *route;
+    char *copy;
+    if (server->route_count == server->route_capacity) {
+        uint32_t had = server->route_capacity, grown = had ? had * 2 : 8;
+        void *ptr = memory->resize(memory->ctx, server->routes,
+                                   had * sizeof *route,
+                                   grown * sizeof *route);
+        if (!ptr) return LP_ERR_NOMEM;
+        server->routes = (lpi_route *)ptr;
+        server->route_capacity = grown;
+    }
+    copy = lpi_arena_take(&server->strings, pattern.length + 1);
+    if (!copy) return LP_ERR_NOMEM;
+    memcpy(copy, pattern.bytes, pattern.length);
+    route = &server->routes[server->route_count++];
+    route->kind = kind;
+    route->method = method;
+    route->pattern = lpi_slice(copy, pattern.length);
+    route->handler = handler;
+    route->ctx = ctx;
+    return LP_OK;
+}
+
+/* The two routes of the API, below the prefix. */
+static lp_result lpi_add_api(lp_server *server)
+{
+    lp_slice prefix = lp_s(server->config.prefix);
+    lpi_buffer path;
+    lp_result result = LP_ERR_NOMEM;
+    size_t i;
+    for (i = 0; i < prefix.length; i++)
+        if (!lpi_is(prefix.bytes[i], LPI_TARGET) || prefix.bytes[i] == '?')
+            return lpi_bad_config(server, "prefix");
+    if (!prefix.length || *prefix.bytes != '/')
+        return lpi_bad_config(server, "prefix");
+    while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
+        prefix.length--;
+    memset(&path, 0, sizeof path);
+    path.memory = &server->memory;
+    lpi_buffer_add(&path, prefix);
+    lpi_buffer_add(&path, LPI_S("/poll/{channels}"));
+    if (!path.failed)
+        result = lpi_add_route(server, LPI_POLLS, LPI_GET,
+                               lpi_buffer_text(&path), NULL, NULL);
+    path.length = prefix.length;
+    lpi_buffer_add(&path, LPI_S("/publish/{channel}"));
+    if (path.failed) result = LP_ERR_NOMEM;
+    if (result == LP_OK)
+        result = lpi_add_route(server, LPI_PUBLISHES, LPI_POST,
+                               lpi_buffer_text(&path), NULL, NULL);
+    lpi_buffer_free(&path);
+    return result;
+}
+
+static lp_result lpi_from_errno(int error)
+{
+    switch (error) {
+    case EADDRINUSE: return LP_ERR_IN_USE;
+    case EACCES:
+    case EPERM: return LP_ERR_DENIED;
+    case ENOMEM: return LP_ERR_NOMEM;
+    default: return LP_ERR_OS;
+    }
+}
+
+static lp_result lpi_listen(lp_server *server)
+{
+    const lp_config *cfg = &server->config;
+    const lp_os *os = &server->os;
+    lp_slice host = lp_s(cfg->host);
+    lp_address at;
+    int fd;
+    if (lpi_equal(host, LPI_S("localhost"))) host = LPI_S("127.0.0.1");
+    if (lpi_equal(host, LPI_S("*"))) host = LPI_S("0.0.0.0");
+    if (host.length > 2 && *host.bytes == '[')
+        host = lpi_slice(host.bytes + 1, host.length - 2);
+    if (lpi_parse_address(host, at.bytes))
+        return lpi_bad_config(server, "host");
+    at.port = cfg->port;
+    fd = os->listen(os->ctx, &at, (int)cfg->backlog, &server->bound);
+    if (fd < 0) {
+        lpi_log(server, LP_LOG_ERROR, "cannot listen", strerror(-fd));
+        return lpi_from_errno(-fd);
+    }
+    server->listener = fd;
+    server->on_loopback =
+        (lpi_address_is_v4(at.bytes) && at.bytes[12] == 127) ||
+        !memcmp(at.bytes, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
+    fd = os->poller_set(os->ctx, server->loop.poller, server->listener,
+                        LPI_TAG_LISTENER, 0, LP_READ);
+    return fd < 0 ? lpi_from_errno(-fd) : LP_OK;
+}
+
+/* What cannot fail: after this lp_destroy may be called. */
+static void lpi_server_blank(lp_server *server, const lp_config *config,
+                             const lp_memory *memory)
+{
+    memset(server, 0, sizeof *server);
+    if (config) server->config = *config;
+    server->memory = *memory;
+    server->os = server->config.os ? *server->config.os : lpi_real_os;
+    server->strings.memory = &server->memory;
+    server->listener = server->reserve = -1;
+    server->hub.loops = &server->loop;
+    server->hub.loop_count = 1;
+    server->loop.server = server;
+    server->loop.os = &server->os;
+    server->loop.poller = server->loop.wake[0] = server->loop.wake[1] = -1;
+    server->loop.ready_first = server->loop.ready_last = LPI_NONE;
+    server->loop.closed = LPI_NONE;
+    server->loop.sweep_ms = UINT64_MAX;
+}
+
+static lp_result lpi_server_init(lp_server *server)
+{
+    lp_result result = lpi_resolve(server);
+    int error;
+    if (result == LP_OK) result = lpi_resolve_lists(server);
+    if (result == LP_OK) result = lpi_add_api(server);
+    if (result != LP_OK) return result;
+    if (lpi_hub_init(&server->hub, &server->memory, &server->config,
+                     &server->os))
+        return LP_ERR_NOMEM;
+    error = lpi_loop_init(&server->loop, server);
+    if (error) return lpi_from_errno(-error);
+    server->reserve = server->os.reserve(server->os.ctx);
+    return lpi_listen(server);
+}
+
+LPDEF lp_result lp_create(lp_server **out, const lp_config *config)
+{
+    const lp_memory *memory = config && config->memory.resize
+                                  ? &config->memory : &lpi_libc_memory;
+    lp_server *server;
+    lp_result result;
+    if (!out) return LP_ERR_ARG;
+    server = (lp_server *)lpi_alloc(memory, sizeof *server);
+    if (!server) return LP_ERR_NOMEM;
+    lpi_server_blank(server, config, memory);
+    result = lpi_server_init(server);
+    if (result != LP_OK) lp_destroy(server);
+    else *out = server;
+    return result;
+}
+
+LPDEF void lp_destroy(lp_server *server)
+{
+    lp_memory memory;
+    if (!server) return;
+    memory = server->memory;
+    if (server->listener >= 0) server->os.close(server->os.ctx,
+                                                server->listener);
+    if (server->reserve >= 0) server->os.close(server->os.ctx,
+                                               server->reserve);
+    lpi_loop_free(&server->loop);
+    lpi_hub_free(&server->hub);
+    lpi_free(&memory, server->routes,
+             server->route_capacity * sizeof *server->routes);
+    lpi_arena_clear(&server->strings, 0);
+    lpi_free(&memory, server, sizeof *server);
+}
+
+LPDEF lp_result lp_step(lp_server *server, int wait_ms)
+{
+    return server ? lpi_loop_step(&server->loop, wait_ms) : LP_ERR_ARG;
+}
+
+LPDEF lp_result lp_run(lp_server *server)
+{
+    lp_result result;
+    do result = lp_step(server, -1);
+    while (result == LP_OK);
+    return result == LP_ERR_STOPPED ? LP_OK : result;
+}
+
+LPDEF void lp_stop(lp_server *server)
+{
+    if (!server) return;
+    lpi_atomic_set(&server->stopping, 1);
+    server->os.wake_signal(server->os.ctx, server->loop.wake[1]);
+}
+
+LPDEF uint16_t lp_port(const lp_server *server)
+{
+    return server ? server->bound.port : 0;
+}
+
+LPDEF int lp_fd(const lp_server *server)
+{
+    return server ? server->loop.poller : -1;
+}
+
+LPDEF int lp_wait_ms(lp_server *server)
+{
+    lpi_loop *loop;
+    uint64_t due;
+    if (!server) return -1;
+    loop = &server->loop;
+    if (lpi_loop_sleep(loop)) return 0;
+    loop->now_ms = lpi_hub_now_ms(&server->hub);
+    due = lpi_loop_due(loop);
+    return due < INT32_MAX ? (int)due : -1;
+}
+
+LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
+{
+    lpi_lock(&server->hub.mutex);
+    *out = server->hub.stats;
+    lpi_unlock(&server->hub.mutex);
+    out->connections = lpi_atomic_get(&server->hub.connections);
+}
+
+/* --- routes */
+
+LPDEF lp_result lp_on(lp_server *server, const char *method,
+                      const char *pattern, lp_handler handler, void *ctx)
+{
+    int m;
+    if (!server || !method || !pattern || *pattern != '/' || !handler)
+        return LP_ERR_ARG;
+    for (m = 0; m <= LPI_DELETE; m++)
+        if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD)
+            return lpi_add_route(server, LPI_USER, (lpi_method)m,
+                                 lp_s(pattern), handler, ctx);
+    return LP_ERR_ARG;
+}
+
+LPDEF lp_slice lp_method(const lp_request *r)
+{
+    return lpi_text_of(r->bytes, r->http->method_text);
+}
+
+LPDEF lp_slice lp_path(const lp_request *r) { return lpi_request_path(r); }
+
+LPDEF lp_slice lp_param(lp_request *r, const char *name)
+{
+    return lpi_decoded(r, lpi_route_part(r, lp_s(name)), 0);
+}
+
+LPDEF lp_slice lp_query(lp_request *r, const char *name)
+{
+    lp_slice query = lpi_text_of(r->bytes, r->http->query), part, key;
+    while (query.length && lpi_split(&query, '&', &part)) {
+        lpi_split(&part, '=', &key);
+        if (lpi_equal(lpi_decoded(r, key, 1), lp_s(name)))
+            return lpi_decoded(r, part.bytes ? part : LPI_S(""), 1);
+    }
+    return lpi_slice(NULL, 0);
+}
+
+LPDEF lp_slice lp_header(const lp_request *r, const char *name)
+{
+    uint32_t i;
+    for (i = 0; i < r->http->field_count; i++)
+        if (lpi_alike(lpi_text_of(r->bytes, r->http->names[i]), lp_s(name)))
+            return lpi_text_of(r->bytes, r->http->values[i]);
+    return lpi_slice(NULL, 0);
+}
+
+LPDEF lp_slice lp_body(const lp_request *r) { return r->body; }
+
+LPDEF lp_slice lp_client(lp_request *r)
+{
+    char *to = lpi_arena_take(&r->loop->arena, INET6_ADDRSTRLEN);
+    uint8_t address[16];
+    if (!to) return lpi_slice(NULL, 0);
+    lpi_client_address(r, address);
+    return lpi_put_address(to, address);
+}
+
+static int lpi_is_value(lp_slice s)
+{
+    size_t i;
+    for (i = 0; i < s.length; i++)
+        if (!lpi_is(s.bytes[i], LPI_VALUE)) return 0;
+    return 1;
+}
+
+LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
+                                lp_slice value)
+{
+    static const char *const ours[] = {
+        "connection", "content-length", "content-type", "date",
+        "transfer-encoding", "trailer", "upgrade", "x-content-type-options"};
+    lp_slice key = lp_s(name);
+    size_t i;
+    if (r->answered || !key.length || !lpi_is_value(value)) return LP_ERR_ARG;
+    for (i = 0; i < key.length; i++)
+        if (!lpi_is(key.bytes[i], LPI_TOKEN)) return LP_ERR_ARG;
+    for (i = 0; i < LPI_COUNT(ours); i++)
+        if (lpi_alike(key, lp_s(ours[i]))) return LP_ERR_ARG;
+    if (lpi_alike(key, LPI_S("cache-control"))) r->may_cache = 1;
+    lpi_line(&r->loop->extra, name, value);
+    return r->loop->extra.failed ? LP_ERR_NOMEM : LP_OK;
+}
+
+LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
+                         lp_slice body)
+{
+    if (r->answered || !r->route || r->route->kind != LPI_USER ||
+        status < 200 || status > 599 || !lpi_is_value(lp_s(type)))
+        return LP_ERR_ARG;
+    if (!body.bytes) body = LPI_S("");
+    lpi_respond(r, status, lp_s(type), body);
+    return LP_OK;
+}
+
+LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
+{
+    if (r->answered || !r->route || r->route->kind != LPI_USER ||
+        status < 200 || status > 599)
+        return LP_ERR_ARG;
+    lpi_error(r, status, text);
+    return LP_OK;
+}
+
+/* --- publish */
+
+LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
+                           lp_published *out)
+{
+    lp_published published;
+    size_t offset;
+    lp_result result;
+    if (!server) return LP_ERR_ARG;
+    result = lpi_publish_json(server, channel, json, &published, &offset);
+    if (result == LP_OK && out) *out = published;
+    return result;
+}
+
+LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
+                                 lp_slice json, lp_published_fn fn, void *ctx)
+{
+    lpi_outcome *outcome;
+    if (!server || !fn) return LP_ERR_ARG;
+    outcome = (lpi_outcome *)lpi_alloc_zero(&server->memory, sizeof *outcome);
+    if (!outcome) return LP_ERR_NOMEM;
+    outcome->fn = fn;
+    outcome->ctx = ctx;
+    outcome->result = lp_publish(server, channel, json, &outcome->published);
+    lpi_inbox_add(&server->loop.inbox, outcome);
+    server->os.wake_signal(server->os.ctx, server->loop.wake[1]);
+    return LP_OK;
+}
+
+/* ==========================================================================
+   I   LICENCE AND CHANGES                                          >>licence
+
+   As you prefer: public domain, or the MIT licence.
+
+   --- Public domain (unlicense.org) ---
+   This is free and unencumbered software released into the public domain.
+   Anyone is free to copy, modify, publish, use, compile, sell, or distribute
+   this software, either in source code form or as a compiled binary, for any
+   purpose, commercial or non-commercial, and by any means. In jurisdictions
+   that recognize copyright laws, the authors dedicate any and all copyright
+   interest in the software to the public domain, in perpetuity, for the
+   benefit of the public at large. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT
+   WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+   OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE
+   USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+   --- MIT ---
+   Copyright (c) 2026 The longpoll.h authors
+   Permission is hereby granted, free of charge, to any person obtaining a copy
+   of this software and associated documentation files (the "Software"), to
+   deal in the Software without restriction, including without limitation the
+   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or
+   sell copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions: The above copyright
+   notice and this permission notice shall be included in all copies or
+   substantial portions of the Software. The software is provided "as is",
+   without warranty of any kind, express or implied, including but not limited
+   to the warranties of merchantability, fitness for a particular purpose and
+   noninfringement. In no event shall the authors or copyright holders be
+   liable for any claim, damages or other liability, whether in an action of
+   contract, tort or otherwise, arising from, out of or in connection with the
+   software or the use or other dealings in the software.
+
+   --- Changes ---
+   1.0.0  the first release
+   ========================================================================== */
+
+#endif /* LONGPOLL_IMPLEMENTATION */

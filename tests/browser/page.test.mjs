@@ -1,0 +1,345 @@
+/* The demo's page in Chromium, against the demo's server.
+
+   LONGPOLL_NODE_MODULES  where playwright-core is       [build/node_modules]
+   CHROMIUM               the browser                     [/usr/bin/chromium]
+   LONGPOLL_SERVER        the server                           [build/server]
+   UPDATE_PICTURE=1       draws the README's demo/page.png anew
+
+   What the page looked like is left in build/screenshots. */
+
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { DEMO, Server, SLOW } from '../live/harness.mjs';
+
+const { env } = process;
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const modules = path.resolve(root, env.LONGPOLL_NODE_MODULES || 'build/node_modules');
+const chromium = env.CHROMIUM || '/usr/bin/chromium';
+const shots = path.join(root, 'build/screenshots');
+const WAIT_MS = 30_000 * SLOW;
+
+const skip = missing();
+
+function missing() {
+  if (!existsSync(path.join(modules, 'playwright-core'))) return `no playwright-core in ${modules} (tests/setup)`;
+  if (!existsSync(chromium)) return `no Chromium at ${chromium} (apt-get install chromium, or set CHROMIUM)`;
+  return false;
+}
+
+/* One browser for all tests; each window is a context of its own. */
+let launched = null;
+after(async () => (await launched)?.close());
+
+function browser() {
+  const { chromium: driver } = createRequire(path.join(modules, 'here.js'))('playwright-core');
+  launched ??= driver.launch({
+    executablePath: chromium,
+    timeout: 60_000,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+      '--disable-background-networking', '--disable-component-update'],
+  });
+  return launched;
+}
+
+/* A server that ends with its test, after the windows on it. */
+async function serve(t, options) {
+  const server = await Server.start(DEMO, options);
+  server.windows = [];
+  t.after(async () => {
+    for (const { context } of server.windows) await context.close();
+    await server.stop();
+    for (const { name, wrong } of server.windows) assert.deepEqual(wrong, [], `what went wrong in ${name}'s window`);
+  });
+  return server;
+}
+
+/* A window on the page, as somebody with a name. Whatever it asks of another
+   host, or reports as an error, fails the test, but for what is `expected`. */
+async function open(server, name, { hash = '#lobby', expected = /^$/, ...options } = {}) {
+  const context = await (await browser()).newContext({
+    viewport: { width: 1200, height: 800 }, locale: 'en-GB', ...options,
+  });
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  const wrong = [];
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.origin !== server.url && url.protocol !== 'data:') wrong.push(`request to ${url}`);
+  });
+  page.on('pageerror', (error) => wrong.push(String(error)));
+  page.on('console', (message) => {
+    const bad = ['error', 'warning'].includes(message.type());
+    if (bad && !expected.test(message.text())) wrong.push(message.text());
+  });
+  server.windows.push({ name, context, wrong });
+  await page.addInitScript((own) => {
+    if (!sessionStorage.getItem('longpoll.name')) sessionStorage.setItem('longpoll.name', own);
+  }, name);
+  await page.goto(`${server.url}/${hash}`);
+  await connected(page);
+  return page;
+}
+
+const inState = (page, state) => page.locator(`#state[data-state="${state}"]`).waitFor();
+const connected = (page) => inState(page, 'connected');
+const arrived = (page, text) => page.locator('.msg p', { hasText: text }).first().waitFor();
+const texts = (page) => page.locator('.msg p').allTextContents();
+
+async function write(page, text) {
+  await page.fill('#text', text);
+  await page.press('#text', 'Enter');
+}
+
+async function shoot(page, name) {
+  mkdirSync(shots, { recursive: true });
+  await page.screenshot({ path: path.join(shots, `${name}.png`), timeout: WAIT_MS });
+}
+
+/* Each entry of the log as one word or line: what stands where. */
+const log = (page) => page.locator('#log > li').evaluateAll((items) => items.map((item) =>
+  (item.matches('.msg') ? item.querySelector('p') : item).textContent));
+
+const limits = { timeout: 120_000 * SLOW, skip };
+
+test('page: two windows chat', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada');
+  const ben = await open(server, 'Ben');
+  assert.equal(await ada.title(), 'lobby \u2013 longpoll.h');
+  assert.ok(await ada.locator('#empty').isVisible(), 'an empty room says so');
+
+  await write(ada, 'Hello, Ben');
+  await arrived(ben, 'Hello, Ben');
+  await arrived(ada, 'Hello, Ben');
+  await write(ben, 'Hello, <b>Ada</b><img src=x onerror=alert(1)>');
+  await arrived(ada, 'Hello, <b>Ada</b>');
+  await arrived(ben, 'Hello, <b>Ada</b>');
+  assert.equal(await ada.locator('#log :is(img, b)').count(), 0, 'markup stays text');
+  assert.equal(await ada.locator('#empty').isVisible(), false);
+
+  for (const page of [ada, ben]) {
+    assert.deepEqual(await page.locator('.by strong').allTextContents(), ['Ada', 'Ben']);
+    assert.match(await page.locator('.msg time').first().textContent(), /^\d\d:\d\d$/);
+    assert.deepEqual(await page.locator('.seq').allTextContents(), ['lobby #1', 'lobby #2']);
+    assert.match(await page.locator('#cursor').textContent(), /^[0-9a-f]{16}-2$/);
+  }
+  assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['Hello, Ben']);
+
+  await ada.reload();
+  await arrived(ada, 'Hello, <b>Ada</b>');
+  assert.equal((await texts(ada)).length, 2, 'what the server holds comes again after a reload');
+  assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['Hello, Ben']);
+  assert.equal(await ada.inputValue('#name'), 'Ada', 'the name is remembered');
+});
+
+test('page: a message of any other shape is shown as JSON', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada');
+  await server.say('lobby', { temperature: 21.5, name: { not: 'a string' } });
+  await server.say('lobby', { text: ['<i>'], name: ' ' });
+  await arrived(ada, '["<i>"]');
+  assert.deepEqual(await texts(ada), ['{"temperature":21.5}', '{"text":["<i>"]}']);
+  assert.deepEqual(await ada.locator('.msg:not(.more) strong').allTextContents(), ['someone']);
+});
+
+test('page: offline, and what was missed', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada');
+  const ben = await open(server, 'Ben');
+  await write(ada, 'one');
+  await arrived(ben, 'one');
+
+  await ben.focus('#switch');
+  await ben.keyboard.press('Space');
+  await inState(ben, 'offline');
+  assert.equal(await ben.getAttribute('#switch', 'aria-checked'), 'false');
+  assert.ok(await ben.isDisabled('#send'));
+  for (const text of ['two', 'three', 'four']) await write(ada, text);
+  await arrived(ada, 'four');
+  await shoot(ben, 'offline');
+  assert.deepEqual(await texts(ben), ['one'], 'offline is offline');
+
+  await ben.click('#switch');
+  await arrived(ben, 'four');
+  await write(ada, 'five');
+  await arrived(ben, 'five');
+  assert.deepEqual(await log(ben),
+    ['one', 'While you were away: 3 messages', 'two', 'three', 'four', 'five']);
+  await shoot(ben, 'catch-up');
+
+  await ben.click('#switch');
+  await ben.click('#switch');
+  await connected(ben);
+  await write(ada, 'six');
+  await arrived(ben, 'six');
+  assert.equal(await ben.locator('.divider').count(), 1, 'nothing missed, nothing said');
+});
+
+test('page: rooms', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada');
+  await write(ada, 'in the lobby');
+  await arrived(ada, 'in the lobby');
+
+  const name = 'a/b, \u00e9t\u00e9 100%';
+  await ada.fill('#join-name', name);
+  await ada.press('#join-name', 'Enter');
+  await ada.locator('#room', { hasText: name }).waitFor();
+  await connected(ada);
+  const ben = await open(server, 'Ben', { hash: new URL(ada.url()).hash });
+  assert.equal(await ben.textContent('#room'), name, 'the room is in the address');
+  await write(ben, 'up here');
+  await arrived(ada, 'up here');
+  assert.deepEqual(await texts(ada), ['up here']);
+
+  await server.say('lobby', { name: 'Cleo', text: 'anybody?' });
+  await ada.locator('#rooms li', { hasText: 'lobby' }).locator('b', { hasText: '1' }).waitFor();
+  assert.match(await ada.title(), /^\(1\) /);
+  await ada.locator('#rooms a', { hasText: 'lobby' }).focus();
+  await ada.keyboard.press('Enter');
+  await arrived(ada, 'anybody?');
+  assert.deepEqual(await texts(ada), ['in the lobby', 'anybody?'], 'each once, in order');
+  assert.equal(await ada.locator('#rooms b:visible').count(), 0, 'read');
+
+  await ada.goBack();
+  await arrived(ada, 'up here');
+  await ada.click('.here .leave');
+  await arrived(ada, 'anybody?');
+  assert.equal(await ada.locator('#rooms a', { hasText: name }).count(), 0);
+
+  /* One poll takes sixteen channels: the page says so and stays where it is. */
+  for (let i = await ada.locator('#rooms li').count(); i < 16; i += 1) {
+    await ada.fill('#join-name', `room ${i}`);
+    await ada.press('#join-name', 'Enter');
+    await ada.locator('#room', { hasText: `room ${i}` }).waitFor();
+  }
+  await ada.fill('#join-name', 'too many');
+  await ada.press('#join-name', 'Enter');
+  await ada.locator('#alert', { hasText: '16 rooms at most' }).waitFor();
+  assert.equal(await ada.textContent('#room'), 'room 15');
+});
+
+test('page: a restart of the server is a reset, and said', limits, async (t) => {
+  const expected = /Failed to load resource: net::ERR_/;
+  const first = await serve(t);
+  const ada = await open(first, 'Ada', { expected });
+  const ben = await open(first, 'Ben', { expected, colorScheme: 'dark' });
+  await write(ada, 'before');
+  await arrived(ben, 'before');
+
+  await first.stop();
+  await inState(ada, 'waiting');
+  await shoot(ada, 'waiting');
+  await serve(t, { port: first.port });
+  await ben.locator('.notice', { hasText: 'could not prove continuity: epoch' }).waitFor();
+  await connected(ada);
+  await write(ada, 'after');
+  await arrived(ben, 'after');
+  const [, notice] = await log(ben);
+  assert.deepEqual(await log(ben), ['before', notice, 'after']);
+  assert.match(notice, /epoch.*What follows is everything it still holds/);
+  assert.match(await ben.textContent('#cursor'), /-1$/);
+  await shoot(ben, 'reset-dark');
+});
+
+test('page: publishing that wants a token', limits, async (t) => {
+  const server = await serve(t, { token: 'sesame' });
+  const ada = await open(server, 'Ada', { expected: /status of 401/ });
+  await write(ada, 'open');
+  await ada.locator('#token').waitFor();
+  assert.equal(await ada.inputValue('#text'), 'open', 'nothing written is lost');
+  await shoot(ada, 'token');
+  await ada.fill('#token-value', 'wrong');
+  await ada.press('#token-value', 'Enter');
+  await ada.locator('#alert', { hasText: 'does not take this token' }).waitFor();
+  await ada.fill('#token-value', 'sesame');
+  await ada.press('#token-value', 'Enter');
+  await arrived(ada, 'open');
+  assert.equal(await ada.locator('#token').isVisible(), false);
+  assert.equal(await ada.inputValue('#text'), '');
+  assert.deepEqual(await texts(ada), ['open']);
+});
+
+test('page: a refusal is said, and the words are kept', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada', { expected: /status of 429/ });
+  await ada.route('**/api/publish/**', (route) => route.fulfill({
+    status: 429, headers: { 'Retry-After': '3' }, json: { error: 'Server at capacity' },
+  }));
+  await write(ada, 'patience');
+  await ada.locator('#alert', { hasText: '429 Server at capacity. Try again in 3 s.' }).waitFor();
+  assert.equal(await ada.inputValue('#text'), 'patience');
+  await ada.unroute('**/api/publish/**');
+  await ada.click('#send');
+  await arrived(ada, 'patience');
+  assert.equal(await ada.locator('#alert').isVisible(), false);
+});
+
+test('page: a phone', limits, async (t) => {
+  const server = await serve(t);
+  const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+  for (const colorScheme of ['light', 'dark']) {
+    const ada = await open(server, 'Ada', { ...phone, colorScheme });
+    await write(ada, `${'unbroken'.repeat(20)} ${colorScheme}`);
+    await arrived(ada, colorScheme);
+    const width = await ada.evaluate(() => Math.max(
+      document.documentElement.scrollWidth, document.body.scrollWidth,
+      document.querySelector('#scroll').scrollWidth));
+    assert.ok(width <= 390, `no sideways scrolling: ${width}`);
+    const send = await ada.locator('#send').boundingBox();
+    assert.ok(send.x + send.width <= 390 && send.y + send.height <= 844, 'the button is in sight');
+    await shoot(ada, `phone-${colorScheme}`);
+  }
+});
+
+test('page: the log is bounded, and follows only a reader at its end', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada');
+  for (let i = 1; i <= 620; i += 1) await server.say('lobby', { name: 'Bot', text: `line ${i}.` });
+  await arrived(ada, 'line 620.');
+  assert.equal((await texts(ada)).length, 500);
+  await ada.waitForFunction(() => {
+    const { scrollHeight, scrollTop, clientHeight } = document.querySelector('#scroll');
+    return scrollHeight - scrollTop - clientHeight < 2;
+  });
+
+  await ada.evaluate(() => { document.querySelector('#scroll').scrollTop = 100; });
+  await ada.waitForTimeout(100);
+  await server.say('lobby', { name: 'Bot', text: 'the newest' });
+  await ada.locator('#newer', { hasText: '1 new message' }).click();
+  await ada.locator('#newer').waitFor({ state: 'hidden' });
+  assert.ok(await ada.getByText('the newest').isVisible());
+});
+
+/* The README's picture: no test, so drawn only when asked for. */
+if (env.UPDATE_PICTURE) test('page: the picture', limits, async (t) => {
+  const server = await serve(t);
+  const maren = await open(server, 'Maren', { colorScheme: 'light' });
+  const say = (room, name, text) => server.say(room, { name, text });
+  await say('kitchen', 'Ida', 'Soup is on the stove.');
+  await say('lobby', 'Theo', 'Morning! Is the new build out?');
+  await say('lobby', 'Yusuf', 'Ten minutes ago. One header, one page, no framework.');
+  await say('lobby', 'Yusuf', 'And the coffee machine works again.');
+  await say('lobby', 'Ida', 'Both equally important.');
+  await arrived(maren, 'Both equally');
+  await write(maren, 'Going into the tunnel, back in five minutes.');
+  await arrived(maren, 'tunnel');
+  await maren.click('#switch');
+  await inState(maren, 'offline');
+  await say('lobby', 'Theo', 'Then she will miss the best part.');
+  await say('lobby', 'Ida', 'She won\u2019t: her page sends its cursor back, and gets all that came after it, in order, once.');
+  await say('kitchen', 'Ida', 'Second helping, anyone?');
+  await say('lobby', 'doorbell', 'Somebody is at the door.');
+  await maren.click('#switch');
+  await arrived(maren, 'at the door');
+  await write(maren, 'Out of the tunnel, and all of it is here.');
+  await arrived(maren, 'Out of the tunnel');
+  await say('lobby', 'Theo', 'Told you so, Ida. I mean, you told me.');
+  await arrived(maren, 'Told you');
+  await maren.screenshot({ path: path.join(root, 'demo/page.png') });
+});

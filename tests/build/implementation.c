@@ -1,0 +1,4 @@
+#ifndef LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_IMPLEMENTATION
+#endif
+#include "longpoll.h"

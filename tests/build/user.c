@@ -1,0 +1,34 @@
+/* A second source file that uses the library through its declarations: one short life
+   of a server, so that what was built is also seen to run. */
+#include "longpoll.h"
+#include "tests/build/system.h"
+
+static int failed(const char *what, lp_result result) {
+    printf("%s: %s\n", what, lp_strerror(result));
+    return 1;
+}
+
+int main(void) {
+    lp_server *server = NULL;
+    lp_published published;
+    lp_config config;
+    lp_result result;
+    int turn;
+    memset(&config, 0, sizeof config);
+    result = lp_config_set(&config, "drain-ms", "1");
+    if (result != LP_OK) return failed("lp_config_set", result);
+    result = lp_create(&server, &config);
+    if (result != LP_OK) return failed("lp_create", result);
+    if (lp_port(server) == 0) return failed("lp_port", LP_OK);
+    result = lp_publish(server, lp_s("news"), lp_s("{\"text\":\"hello\"}"), &published);
+    if (result != LP_OK) return failed("lp_publish", result);
+    for (turn = 0; turn < 3; turn++) {
+        result = lp_step(server, 1);
+        if (result != LP_OK) return failed("lp_step", result);
+    }
+    lp_stop(server);
+    result = lp_run(server);
+    if (result != LP_OK) return failed("lp_run", result);
+    lp_destroy(server);
+    return 0;
+}

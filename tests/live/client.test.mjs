@@ -1,0 +1,761 @@
+/* demo/client/longpoll.js against a scripted server: what it sends, when it
+   sends it, and what it hands on. Where time is the subject, fetch() and the
+   timers are the test's own, so that nothing is waited for. */
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { getEventListeners, once } from 'node:events';
+import { spawn } from 'node:child_process';
+import { LongPollingClient } from '../../demo/client/longpoll.js';
+
+const CLIENT = new URL('../../demo/client/longpoll.js', import.meta.url).href;
+const QUICK = { retryDelay: 20, retryDelayMax: 40 };
+const SLOW = { retryDelay: undefined, retryDelayMax: undefined }; /* default */
+const LIMIT = { timeout: 20000 };
+
+/* --- the scripted server -------------------------------------------------- */
+
+const M = (id, channel = 'news', more = {}) =>
+  ({ id, channel, timestamp: 1, ...more });
+
+const body = (lastId, messages = [], more = {}) => JSON.stringify({
+  status: messages.length ? 'messages' : 'timeout', last_id: lastId,
+  timestamp: 1, count: messages.length, messages, ...more });
+
+/* Each step answers one request: a string is the body of a 200, a function
+   is called with (req, res). When the steps are used up, polls are parked. */
+async function serve(t, steps, options = {}) {
+  const seen = [];                  /* every request, in order */
+  const server = http.createServer((req, res) => {
+    const url = new URL(req.url, 'http://x');
+    seen.push({ url: req.url, query: url.searchParams, at: performance.now(),
+      headers: req.headers, method: req.method, req, res });
+    server.emit('seen');
+    const step = steps[seen.length - 1] ?? options.otherwise;
+    if (typeof step === 'string') res.end(step);
+    else if (step) step(req, res);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => { server.close(); server.closeAllConnections(); });
+  const requests = async (n) => {
+    while (seen.length < n) await once(server, 'seen');
+  };
+  return { url: `http://127.0.0.1:${server.address().port}`, seen, requests };
+}
+
+const status = (code, headers = {}, text = '{"error":"because"}') =>
+  (req, res) => { res.writeHead(code, headers); res.end(text); };
+
+function client(t, url, channels = 'news', options = {}) {
+  const c = new LongPollingClient(url, channels, { ...QUICK, ...options });
+  const log = { ids: [], resets: [], errors: [], gone: [], connected: 0 };
+  c.on('message', (m) => log.ids.push(m.id));
+  c.on('reset', (r) => log.resets.push(r));
+  c.on('error', (e) => log.errors.push(e));
+  c.on('disconnected', (d) => log.gone.push(d));
+  c.on('connected', () => { log.connected++; });
+  t.after(() => c.stop());
+  return Object.assign(c, { log });
+}
+
+const next = (c, event) => new Promise((resolve) => {
+  c.once(event, (...args) => resolve(args));
+});
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/* --- time and network of the test's own ----------------------------------- */
+
+const realImmediate = setImmediate;
+async function settle() {
+  for (let i = 0; i < 20; i++) await new Promise((r) => realImmediate(r));
+}
+
+function fakeTimers(t) {
+  const { setTimeout: set, clearTimeout: clear } = globalThis;
+  const timers = new Map();
+  let id = 0;
+  const clock = {
+    now: 0,
+    pending: () => [...timers.values()].map((timer) => timer.at - clock.now),
+    async advance(ms) {
+      const end = clock.now + ms;
+      for (;;) {
+        const due = [...timers].filter(([, timer]) => timer.at <= end)
+          .sort((a, b) => a[1].at - b[1].at)[0];
+        if (!due) break;
+        clock.now = due[1].at;
+        timers.delete(due[0]);
+        due[1].fn();
+        await settle();
+      }
+      clock.now = end;
+      await settle();
+    },
+  };
+  globalThis.setTimeout = (fn, ms = 1) => {
+    /* Node's own fetch() keeps timers too, from the tests before. */
+    if (!new Error().stack.includes('/longpoll.js')) return set(fn, ms);
+    /* As the real one: out of range is 1. */
+    const wait = ms >= 1 && ms <= 2 ** 31 - 1 ? ms : 1;
+    timers.set(++id, { at: clock.now + wait, fn });
+    return id;
+  };
+  globalThis.clearTimeout = (timer) =>
+    (typeof timer === 'number' ? timers.delete(timer) : clear(timer));
+  t.after(() => {
+    globalThis.setTimeout = set;
+    globalThis.clearTimeout = clear;
+  });
+  return clock;
+}
+
+/* A fetch() whose answers are Response objects, errors to reject with, or
+   'park', which is left only by an abort. The last one repeats, but not for
+   ever: a client that spins must fail its test, not hang it. */
+function fakeFetch(answers) {
+  const calls = [];
+  const fetch = (url, init) => new Promise((resolve, reject) => {
+    const answer = answers[Math.min(calls.length, answers.length - 1)];
+    calls.push(url);
+    if (calls.length > 1000) return;
+    init.signal.addEventListener('abort', () => reject(init.signal.reason));
+    if (answer instanceof Error) reject(answer);
+    else if (answer !== 'park') resolve(answer());
+  });
+  return { fetch, calls };
+}
+
+const refuse = (code, headers = {}) => () =>
+  new Response('{"error":"because"}', { status: code, headers });
+const ok = (...args) => () => new Response(body(...args));
+
+/* --- what it sends -------------------------------------------------------- */
+
+test('sends names encoded, cursor, timeout, limit and client id', LIMIT,
+  async (t) => {
+    const cursor = 'a1-5,b2-0 &=%+/';
+    const s = await serve(t, [body(cursor)]);
+    const c = client(t, `${s.url}/sub//`, ['a,b/c', 'ä ?#%+'],
+      { timeout: 1250, limit: 7, headers: { 'X-Mine': 'yes' } });
+    c.start();
+    await s.requests(2);
+    const [first, second] = s.seen;
+    const path = '/sub/api/poll/a%2Cb%2Fc,%C3%A4%20%3F%23%25%2B';
+    assert.equal(first.url, `${path}?last_id=&timeout=0&limit=7`);
+    assert.equal(second.url.split('?')[0], path);
+    assert.equal(second.query.get('last_id'), cursor);
+    assert.ok(!second.url.includes(cursor), 'the cursor is percent-encoded');
+    assert.equal(second.query.get('timeout'), '1.25');
+    assert.equal(second.headers['x-mine'], 'yes');
+    assert.match(first.headers['x-client-id'], /^[0-9a-f]{32}$/);
+    assert.equal(first.headers['x-client-id'], second.headers['x-client-id']);
+    assert.equal(first.headers['x-client-id'], c.clientId);
+    assert.notEqual(c.clientId, client(t, s.url).clientId);
+    assert.equal(first.headers.authorization, undefined);
+  });
+
+test('prefix, starting cursor, no client id, page-relative base', LIMIT,
+  async (t) => {
+    const s = await serve(t, []);
+    client(t, new URL(s.url), 'news',
+      { prefix: '/v1', lastId: 'now', clientId: '' }).start();
+    await s.requests(1);
+    assert.equal(s.seen[0].url, '/v1/poll/news?last_id=now&timeout=0');
+    assert.equal(s.seen[0].headers['x-client-id'], undefined);
+    const { fetch, calls } = fakeFetch(['park']);
+    client(t, '', 'news', { fetch }).start();
+    assert.equal(calls[0], '/api/poll/news?last_id=&timeout=0');
+  });
+
+test('what cannot work is refused by the constructor', () => {
+  const make = (channels, options) => () =>
+    new LongPollingClient('http://x', channels, options);
+  const many = Array.from({ length: 17 }, (_, i) => `c${i}`);
+  for (const bad of ['', '.', '..', [], many, ['a', 'a'], [1], '\ud800'])
+    assert.throws(make(bad), undefined, JSON.stringify(bad));
+  for (const bad of [{ timeout: 0 }, { timeout: '5' }, { timeout: Infinity },
+    { retryDelay: 0 }, { retryDelayMax: NaN }, { maxRetries: -1 }])
+    assert.throws(make('a', bad), RangeError, JSON.stringify(bad));
+  make(many.slice(1), { timeout: undefined })();
+  assert.throws(() => make('a')().on('mesage', () => {}), TypeError);
+  assert.throws(() => make('a')().on('message', null), TypeError);
+});
+
+test('polls again at once, and tells what state it is in', LIMIT,
+  async (t) => {
+    const s = await serve(t, [body('a-0'),
+      (req, res) => setTimeout(() => res.end(body('a-1', [M('a-1')])), 60)]);
+    const c = client(t, s.url, 'news', { ...SLOW, random: () => 0.999999 });
+    assert.equal(c.state, 'stopped');
+    c.start();
+    assert.equal(c.state, 'connecting');
+    await next(c, 'connected');
+    assert.equal(c.state, 'connected');
+    let cursor;
+    c.once('message', () => { cursor = c.lastId; });
+    const [message, channel] = await next(c, 'message');
+    assert.deepEqual([message.id, channel], ['a-1', 'news']);
+    assert.equal(cursor, 'a-0', 'moves only when all was handed on');
+    const answered = performance.now();
+    await s.requests(3);
+    assert.ok(s.seen[2].at - answered < 1000);
+    assert.equal(c.lastId, 'a-1');
+    assert.equal(c.log.connected, 1);
+    assert.deepEqual(c.log.gone, []);
+  });
+
+/* --- when it tries again -------------------------------------------------- */
+
+test('backs off exponentially up to the cap, and waits what it says', LIMIT,
+  async (t) => {
+    const clock = fakeTimers(t);
+    const { fetch, calls } = fakeFetch([new TypeError('down')]);
+    const c = client(t, 'http://x', 'news', { fetch, random: () => 0.999999,
+      ...SLOW });
+    c.start();
+    await settle();
+    for (const want of [1000, 2000, 4000, 8000, 16000, 30000, 30000]) {
+      const before = calls.length;
+      const { retryIn, status: code } = c.log.errors.at(-1);
+      assert.equal(retryIn, want);
+      assert.equal(code, 0);
+      assert.equal(c.state, 'waiting');
+      assert.deepEqual(clock.pending(), [want], 'one timer, and no other');
+      await clock.advance(want - 1);
+      assert.equal(calls.length, before, 'not early');
+      await clock.advance(1);
+      assert.equal(calls.length, before + 1, 'not late');
+    }
+    assert.deepEqual(c.log.gone, [], 'it never was connected');
+    c.stop();
+    assert.deepEqual(clock.pending(), [], 'nothing left behind');
+  });
+
+test('the jitter is full, and never nothing', LIMIT, async (t) => {
+  const clock = fakeTimers(t);
+  const first = async (random) => {
+    const { fetch } = fakeFetch([new TypeError('down')]);
+    const c = client(t, 'http://x', 'news', { fetch, random, ...SLOW });
+    c.start();
+    await settle();
+    c.stop();
+    return c.log.errors[0].retryIn;
+  };
+  assert.equal(await first(() => 0), 100);
+  const waits = await Promise.all(Array.from({ length: 400 }, () => first()));
+  assert.ok(Math.min(...waits) >= 100 && Math.max(...waits) <= 1000);
+  for (let low = 100; low < 1000; low += 150) {
+    const n = waits.filter((w) => w >= low && w < low + 150).length;
+    assert.ok(n > 25, `${n} of 400 waits in ${low}..${low + 150}`);
+  }
+  assert.deepEqual(clock.pending(), []);
+});
+
+test('Retry-After: seconds or a date, never earlier', LIMIT, async (t) => {
+  const clock = fakeTimers(t);
+  const date = 'Sun, 06 Nov 1994 08:49:37 GMT';     /* a wrong clock is no */
+  const later = 'Sun, 06 Nov 1994 08:51:37 GMT';    /* matter: 120 s later */
+  const soon = new Date(Math.ceil(Date.now() / 1000) * 1000 + 90000);
+  const cases = [
+    [{ 'Retry-After': '7' }, 7000, 7000],
+    [{ 'Retry-After': '0' }, 0, 0],
+    [{ 'Retry-After': later, 'Date': date }, 120000, 120000],
+    [{ 'Retry-After': date, 'Date': later }, 0, 0],
+    [{ 'Retry-After': soon.toUTCString() }, 89000, 91000],
+    [{ 'Retry-After': '9999999' }, 9999999000, 9999999000],
+    [{ 'Retry-After': 'soon' }, 0, 0],
+  ];
+  for (const [headers, least, most] of cases) {
+    const { fetch, calls } = fakeFetch([refuse(503, headers), 'park']);
+    const c = client(t, 'http://x', 'news', { fetch, random: () => 0.5,
+      ...SLOW });
+    c.start();
+    await settle();
+    const { retryIn, message } = c.log.errors[0];
+    assert.equal(message, '503 because');
+    assert.ok(retryIn >= least + 500 && retryIn <= most + 500,
+      `${JSON.stringify(headers)}: ${retryIn}`);
+    await clock.advance(retryIn - 1);
+    assert.equal(calls.length, 1, `early: ${JSON.stringify(headers)}`);
+    await clock.advance(1);
+    assert.equal(calls.length, 2, `late: ${JSON.stringify(headers)}`);
+    c.stop();
+  }
+});
+
+test('back online, or back at the page: the wait is cut short', LIMIT,
+  async (t) => {
+    const clock = fakeTimers(t);
+    const page = new EventTarget();
+    globalThis.addEventListener = page.addEventListener.bind(page);
+    globalThis.document = new EventTarget();
+    t.after(() => {
+      delete globalThis.addEventListener;
+      delete globalThis.document;
+    });
+    const { fetch, calls } = fakeFetch([new TypeError('down'),
+      new TypeError('down'), new TypeError('down'),
+      refuse(503, { 'Retry-After': '5' }), new TypeError('down')]);
+    const c = client(t, 'http://x', 'news', { fetch, ...SLOW,
+      random: () => 0.999999 });
+    const online = () => page.dispatchEvent(new Event('online'));
+    const visible = (visibilityState) => {
+      document.visibilityState = visibilityState;
+      document.dispatchEvent(new Event('visibilitychange'));
+    };
+    c.start();
+    await settle();
+    online();
+    await settle();
+    assert.equal(calls.length, 2);
+    visible('hidden');
+    await settle();
+    assert.equal(calls.length, 2);
+    visible('visible');
+    await settle();
+    assert.equal(calls.length, 3);
+    online();
+    await settle();
+    for (let i = 0; i < 3; i++) {   /* not before the server's own time */
+      online();
+      await settle();
+    }
+    await clock.advance(4999);
+    assert.equal(calls.length, 4);
+    await clock.advance(1);
+    online();
+    await settle();
+    assert.equal(calls.length, 5);
+    assert.equal(getEventListeners(page, 'online').length, 1);
+    c.stop();
+    online();
+    visible('visible');
+    await settle();
+    assert.equal(calls.length, 5);
+    assert.equal(getEventListeners(page, 'online').length, 0);
+    assert.equal(getEventListeners(document, 'visibilitychange').length, 0);
+    assert.deepEqual(clock.pending(), []);
+  });
+
+test('does not spin on instant replies that bring nothing new', LIMIT,
+  async (t) => {
+    const reset = { reset: { news: 'epoch' } };
+    const kinds = {
+      empty: () => body('a-0'),
+      reset: (n) => body(`${n}-0`, [], reset),
+      known: () => body('a-2', [M('a-1'), M('a-2')], reset),
+    };
+    await Promise.all(Object.entries(kinds).map(async ([kind, reply]) => {
+      let n = 0;
+      const s = await serve(t, [], { otherwise: (req, res) =>
+        res.end(reply(n++)) });
+      const c = client(t, s.url, 'news', { retryDelay: 80,
+        retryDelayMax: 1000, random: () => 0.999999 });
+      c.start();
+      /* The probe, the first, one in order, then after 80, 160, 320. */
+      await s.requests(6);
+      c.stop();
+      const gaps = s.seen.slice(3).map((r, i) => r.at - s.seen[i + 2].at);
+      [80, 160, 320].forEach((want, i) => assert.ok(
+        gaps[i] >= want - 2, `${kind}: ${gaps}`));
+      assert.deepEqual(c.log.errors, []);
+      assert.equal(c.log.connected, 1);
+      assert.equal(c.log.gone.length, 1, 'by stop() alone');
+    }));
+  });
+
+test('replies that waited, or brought something, are not slowed', LIMIT,
+  async (t) => {
+    let n = 0;
+    const busy = await serve(t, [], { otherwise: (req, res) => {
+      if (++n <= 200) res.end(body(`a-${n}`, [M(`a-${n}`)]));
+    } });
+    const a = client(t, busy.url, 'news', { retryDelay: 3000 });
+    a.start();
+    await busy.requests(201);
+    assert.equal(a.log.ids.length, 200);
+    const slow = await serve(t, [], { otherwise: (req, res) =>
+      setTimeout(() => res.end(body('a-0')), 30) });
+    const b = client(t, slow.url, 'news', { retryDelay: 3000, timeout: 40 });
+    b.start();
+    await slow.requests(8);
+  });
+
+test('gives up a request a little after its answer was due', LIMIT,
+  async (t) => {
+    const s = await serve(t, [body('a-0'), null, body('a-0'),
+      (req, res) => { res.writeHead(200); res.write('{"status":'); }]);
+    const c = client(t, s.url, 'news', { timeout: 80, grace: 40 });
+    let began;
+    c.once('connected', () => { began = performance.now(); });
+    c.start();
+    await s.requests(2);
+    const closed = once(s.seen[1].res, 'close');
+    const [error] = await next(c, 'error');
+    const took = performance.now() - began;
+    assert.ok(took >= 118 && took < 3000, `${took} ms`);
+    assert.equal(error.status, 0);
+    assert.match(error.message, /no answer/);
+    await closed;
+    assert.equal(c.log.gone.length, 1);
+    await s.requests(4);            /* and a body that never ends */
+    const [stuck] = await next(c, 'error');
+    assert.match(stuck.message, /no answer/);
+    await s.requests(5);
+    assert.equal(s.seen[4].query.get('last_id'), 'a-0');
+  });
+
+test('a slow body has a time of its own', LIMIT, async (t) => {
+  const reply = body('a-1', [M('a-1')]);
+  const s = await serve(t, [body('a-0'), async (req, res) => {
+    await sleep(200);
+    res.write(reply.slice(0, 20));
+    await sleep(200);
+    res.end(reply.slice(20));
+  }]);
+  const c = client(t, s.url, 'news', { timeout: 200, grace: 150 });
+  c.start();
+  await next(c, 'message');
+  assert.deepEqual(c.log.errors, []);
+});
+
+/* --- what it hands on ----------------------------------------------------- */
+
+test('hands each message on once over every kind of reset', LIMIT,
+  async (t) => {
+    const s = await serve(t, [
+      body('a-3', [M('a-2'), M('a-3')]),
+      body('a-4', [M('a-1'), M('a-2'), M('a-3'), M('a-4')],
+        { reset: { news: 'ahead' } }),
+      body('a-9', [M('a-8'), M('a-9')], { reset: { news: 'evicted' } }),
+      body('b-2', [M('b-1'), M('b-2')], { reset: { news: 'epoch' } }),
+      body('a-10', [M('a-8'), M('a-9'), M('a-10')],
+        { reset: { news: 'epoch' } }),
+      body('b-3', [M('b-1'), M('b-2'), M('b-3')],
+        { reset: { news: 'epoch' } }),
+    ]);
+    const c = client(t, s.url);
+    c.start();
+    await s.requests(7);
+    assert.deepEqual(c.log.ids, ['a-2', 'a-3', 'a-4', 'a-8', 'a-9', 'b-1',
+      'b-2', 'a-10', 'b-3']);
+    assert.deepEqual(c.log.resets.map((r) => r.news),
+      ['ahead', 'evicted', 'epoch', 'epoch', 'epoch']);
+    assert.equal(s.seen[6].query.get('last_id'), 'b-3');
+  });
+
+test('a reset is told before the messages that come with it', LIMIT,
+  async (t) => {
+    const s = await serve(t, [body('b-1', [M('b-1')],
+      { reset: { news: 'epoch' } })]);
+    const c = client(t, s.url);
+    const order = [];
+    for (const event of ['connected', 'reset', 'message'])
+      c.on(event, () => order.push(event));
+    c.start();
+    await s.requests(2);
+    assert.deepEqual(order, ['connected', 'reset', 'message']);
+  });
+
+test('compares SEQ as a number, however large, for each channel', LIMIT,
+  async (t) => {
+    const big = '9007199254740993';         /* 2^53 + 1 */
+    const s = await serve(t, [
+      body('x', [M('a-9', 'p'), M('a-2', 'q'), M('a-10', 'p')]),
+      body('x', [M('a-10', 'p'), M('a-3', 'q'), M('a-9007199254740992', 'p')]),
+      body('x', [M(`a-${big}`, 'p'), M(`a-${big}`, 'q')]),
+    ]);
+    const c = client(t, s.url, ['p', 'q']);
+    c.start();
+    await s.requests(4);
+    assert.deepEqual(c.log.ids, ['a-9', 'a-2', 'a-10', 'a-3',
+      'a-9007199254740992', `a-${big}`, `a-${big}`]);
+  });
+
+test('remembers a bounded number of epochs, the recent ones', LIMIT,
+  async (t) => {
+    const others = Array.from({ length: 14 }, (_, i) => M(`e${i}-1`));
+    const s = await serve(t, [
+      body('x', [M('p-1'), M('q-1'), ...others, M('p-2'), M('new-1')]),
+      body('x', [M('p-2'), M('e13-1'), M('e0-1'), M('q-1')]),
+    ]);
+    const c = client(t, s.url);
+    c.start();
+    await s.requests(3);
+    assert.deepEqual(c.log.ids.slice(18), ['q-1'], 'the longest silent');
+  });
+
+test('a connection cut in the middle of a reply costs nothing', LIMIT,
+  async (t) => {
+    const reply = body('a-2', [M('a-1'), M('a-2')]);
+    const cut = (how) => (req, res) => {
+      res.writeHead(200, how === 'length'
+        ? { 'Content-Length': reply.length } : {});
+      res.write(reply.slice(0, how === 'none' ? 0 : reply.length - 9));
+      setTimeout(() => req.socket.destroy(), 10);
+    };
+    const s = await serve(t, [body('a-0'), cut('length'), body('a-0'),
+      cut('chunked'), body('a-0'), cut('none'), reply]);
+    const c = client(t, s.url);
+    c.start();
+    await s.requests(8);
+    assert.deepEqual(s.seen.slice(1, 7).map((r) => r.query.get('last_id')),
+      Array(6).fill('a-0'));
+    assert.deepEqual(c.log.ids, ['a-1', 'a-2']);
+    assert.equal(c.log.errors.length, 3);
+    assert.equal(c.log.connected, 4);
+    assert.equal(c.log.gone.length, 3);
+    assert.equal(c.log.gone[0].error, c.log.errors[0]);
+    assert.equal(c.log.gone[0].retryIn, c.log.errors[0].retryIn);
+  });
+
+test('a reply of another shape is an error, and is retried', LIMIT,
+  async (t) => {
+    const bad = ['', '{', 'null', '[]', '"x"', '<html>busy</html>',
+      body(''), body(7), JSON.stringify({ last_id: 'a-1' }),
+      JSON.stringify({ last_id: 'a-1', messages: {} }),
+      body('a-1', [null]), body('a-1', [M('a-1'), M('nonsense')]),
+      body('a-1', [{ id: 'a-1' }]), body('a-1', [], { reset: 'epoch' })];
+    const s = await serve(t, [...bad, body('a-1', [M('a-1')])]);
+    const c = client(t, s.url, 'news', { retryDelay: 1, retryDelayMax: 1 });
+    c.start();
+    await s.requests(bad.length + 2);
+    assert.equal(c.log.errors.length, bad.length);
+    assert.ok(c.log.errors.every((e) => e.status === 200 && e.retryIn === 1));
+    assert.deepEqual(c.log.ids, ['a-1'], 'nothing of a bad reply is used');
+    assert.equal(s.seen[bad.length].query.get('last_id'), '');
+  });
+
+/* --- when it ends --------------------------------------------------------- */
+
+test('what retrying cannot mend ends it', LIMIT, async (t) => {
+  for (const code of [400, 401, 403, 404, 405, 410, 421, 431]) {
+    const s = await serve(t, [], { otherwise: status(code,
+      { 'Retry-After': '0' }) });
+    const c = client(t, s.url, 'news', { retryDelay: 1, retryDelayMax: 1 });
+    const order = [];
+    c.on('error', () => order.push(`error ${c.state}`));
+    c.on('disconnected', () => order.push(`disconnected ${c.state}`));
+    c.start();
+    const [{ error, retryIn }] = await next(c, 'disconnected');
+    await sleep(15);
+    /* To a 421 fetch() itself gives another connection a try. */
+    const tries = code === 421 ? s.seen.length : 1;
+    assert.ok(s.seen.length === tries && tries <= 2, `${code} was retried`);
+    assert.equal(error.status, code);
+    assert.equal(error.message, `${code} because`);
+    assert.equal(error.retryIn, null);
+    assert.equal(retryIn, null);
+    assert.deepEqual(order, ['error waiting', 'disconnected stopped']);
+    c.start();                      /* the person may try again */
+    await next(c, 'error');
+    assert.equal(s.seen.length, 2 * tries);
+  }
+});
+
+test('what may pass is retried', LIMIT, async (t) => {
+  const codes = [408, 425, 429, 500, 501, 502, 503, 504];
+  const s = await serve(t, codes.map((code) =>
+    status(code, {}, code === 500 ? '<html>' : undefined)));
+  const c = client(t, s.url, 'news', { retryDelay: 1, retryDelayMax: 1 });
+  c.start();
+  await s.requests(codes.length + 1);
+  assert.deepEqual(c.log.errors.map((e) => e.status), codes);
+});
+
+test('maxRetries: failures in a row, which a probe does not break', LIMIT,
+  async (t) => {
+    const quick = { retryDelay: 1, retryDelayMax: 1 };
+    const never = await serve(t, [], { otherwise: status(503) });
+    const a = client(t, never.url, 'news', { ...quick, maxRetries: 0 });
+    a.start();
+    await next(a, 'disconnected');
+    assert.equal(never.seen.length, 1);
+    const slow = (req, res) => setTimeout(() => res.end(body('a-1')), 40);
+    const s = await serve(t, [status(503), status(503), body('a-0'),
+      body('a-1', [M('a-1')]), status(503), slow, status(503), slow,
+      status(503)]);
+    const b = client(t, s.url, 'news',
+      { ...quick, maxRetries: 2, timeout: 60 });
+    b.start();
+    while (b.state !== 'stopped') await next(b, 'disconnected');
+    assert.deepEqual(b.log.errors.map((e) => e.retryIn), [1, 1, 1, 1, null]);
+    assert.equal(s.seen.length, 9);
+  });
+
+test('stop() ends the request on its way, start() goes on', LIMIT,
+  async (t) => {
+    const s = await serve(t, [body('a-1', [M('a-1')]), null,
+      body('a-2', [M('a-1'), M('a-2')])]);
+    const c = client(t, s.url);
+    c.stop();
+    assert.deepEqual(c.log.gone, []);
+    c.start();
+    c.start();
+    await s.requests(2);
+    const closed = once(s.seen[1].res, 'close');
+    c.stop();
+    c.stop();
+    assert.equal(c.state, 'stopped');
+    assert.deepEqual(c.log.gone, [{ error: null, retryIn: null }]);
+    await closed;
+    await sleep(60);
+    assert.equal(s.seen.length, 2);
+    c.start();
+    await s.requests(4);
+    assert.equal(s.seen[2].query.get('last_id'), 'a-1');
+    assert.deepEqual(c.log.ids, ['a-1', 'a-2']);
+    assert.deepEqual(c.log.errors, []);
+  });
+
+test('stop() during a wait; stop() and start() in one breath', LIMIT,
+  async (t) => {
+    const s = await serve(t, [status(503)]);
+    const c = client(t, s.url, 'news', { retryDelay: 60,
+      random: () => 0.999999 });
+    c.start();
+    await next(c, 'error');
+    c.stop();
+    c.start();
+    c.stop();
+    c.start();
+    await sleep(150);
+    const alive = s.seen.filter((r) => !r.res.closed);
+    assert.equal(alive.length, 1, 'one loop, one request');
+  });
+
+test('stop() in a listener: the rest comes after the next start()', LIMIT,
+  async (t) => {
+    const all = [1, 2, 3].map((n) => M(`a-${n}`));
+    const reset = { reset: { news: 'epoch' } };
+    const s = await serve(t, [body('a-3', all), body('a-3', all),
+      body('b-0', [], reset), body('b-0', [], reset),
+      body('b-0', [], reset)]);
+    const c = client(t, s.url);
+    c.once('message', () => c.stop());
+    c.start();
+    await next(c, 'disconnected');
+    assert.deepEqual(c.log.ids, ['a-1']);
+    assert.equal(c.lastId, '');
+    c.start();
+    c.once('message', () => queueMicrotask(() => c.stop()));
+    await next(c, 'disconnected');
+    assert.deepEqual(c.log.ids, ['a-1', 'a-2', 'a-3']);
+    assert.equal(c.lastId, 'a-3');
+    c.once('connected', () => c.stop());
+    c.start();
+    await next(c, 'disconnected');
+    assert.deepEqual(c.log.resets, []);
+    assert.equal(c.lastId, 'a-3', 'what was not told is not passed over');
+    c.start();
+    await next(c, 'reset');
+  });
+
+test('a stopped client does not keep Node alive', LIMIT, async (t) => {
+  const s = await serve(t, [body('a-1', [M('a-1')])]);
+  const down = 'http://127.0.0.1:1';
+  const child = spawn(process.execPath, ['--input-type=module', '-e', `
+    import { LongPollingClient } from '${CLIENT}';
+    const a = new LongPollingClient('${s.url}', 'news');
+    const b = new LongPollingClient('${down}', 'news', { retryDelay: 30000 });
+    b.once('error', () => setTimeout(() => { a.stop(); b.stop(); }, 50));
+    a.once('message', () => b.start());
+    a.start();`], { stdio: ['ignore', 'inherit', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const began = performance.now();
+  const [code] = await once(child, 'exit');
+  assert.equal(code, 0);
+  assert.ok(performance.now() - began < 8000);
+  assert.equal(s.seen.length, 2);
+});
+
+/* --- listeners ------------------------------------------------------------ */
+
+test('a listener that throws loses nothing and is reported', LIMIT,
+  async (t) => {
+    const s = await serve(t, [body('a-2', [M('a-1'), M('a-2')])]);
+    const c = client(t, s.url);
+    const late = [];
+    const bug = new Error('bug');
+    c.once('message', () => { throw bug; });
+    c.on('message', (m) => late.push(m.id));
+    c.start();
+    await s.requests(2);
+    assert.deepEqual(c.log.ids, ['a-1', 'a-2']);
+    assert.deepEqual(late, ['a-1', 'a-2']);
+    assert.equal(c.log.errors.length, 1);
+    const [error] = c.log.errors;
+    assert.equal(error.cause, bug);
+    assert.equal(error.listener, 'message');
+    assert.equal(error.retryIn, undefined);
+    assert.equal(c.state, 'connected');
+  });
+
+test('with nobody to hear of it, it is rethrown', LIMIT, async (t) => {
+  const s = await serve(t, [body('a-2', [M('a-1'), M('a-2')])]);
+  const child = spawn(process.execPath, ['--input-type=module', '-e', `
+    import { LongPollingClient } from '${CLIENT}';
+    const thrown = [];
+    process.on('uncaughtException', (e) => thrown.push(e.message));
+    const c = new LongPollingClient('${s.url}', 'news');
+    c.on('message', (m) => {
+      if (m.id === 'a-2') setTimeout(() => {
+        c.stop();
+        console.log(String(thrown));
+      }, 20);
+      throw new Error(m.id);
+    });
+    c.start();`]);
+  t.after(() => child.kill('SIGKILL'));
+  const [out] = await once(child.stdout, 'data');
+  assert.equal(String(out).trim(), 'a-1,a-2');
+});
+
+test('off() and once()', LIMIT, async (t) => {
+  const three = ['a-1', 'a-2', 'a-3'].map((id) => M(id));
+  const s = await serve(t, [body('a-3', three)]);
+  const c = client(t, s.url);
+  const heard = [];
+  const never = () => heard.push('never');
+  const first = () => { heard.push('first'); c.off('message', first); };
+  assert.equal(c.on('message', never).off('message', never), c);
+  c.once('message', never).off('message', never);
+  c.on('message', first).once('message', () => heard.push('once'));
+  c.start();
+  await s.requests(2);
+  assert.deepEqual(heard, ['first', 'once']);
+});
+
+/* --- publish -------------------------------------------------------------- */
+
+test('publish() posts an object and tells what became of it', LIMIT,
+  async (t) => {
+    const bodies = [];
+    const published = '{"status":"published","message_id":"a-1"}';
+    const s = await serve(t, [async (req, res) => {
+      for await (const part of req) bodies.push(String(part));
+      res.end(published);
+    }, status(429, { 'Retry-After': '3' }), status(401),
+    (req) => req.socket.destroy(), null]);
+    const c = client(t, s.url, 'news', { token: 'secret' });
+    assert.deepEqual(await c.publish('a/b', { text: 'ü' }),
+      JSON.parse(published));
+    const [{ url, method, headers }] = s.seen;
+    assert.deepEqual([method, url], ['POST', '/api/publish/a%2Fb']);
+    assert.equal(headers['content-type'], 'application/json');
+    assert.equal(headers.authorization, 'Bearer secret');
+    assert.deepEqual(bodies, ['{"text":"ü"}']);
+    const fails = (want) => assert.rejects(c.publish('n', {}), want);
+    await fails({ status: 429, retryIn: 3000, message: '429 because' });
+    await fails({ status: 401, retryIn: null });
+    await fails({ status: 0, retryIn: null });
+    const hasty = client(t, s.url, 'news', { grace: 100 });
+    await assert.rejects(hasty.publish('n', {}),
+      { status: 0, message: 'no answer in 100 ms' });
+    await assert.rejects(c.publish('..', {}), TypeError);
+    assert.equal(s.seen.length, 5, 'never retried');
+    assert.equal(c.state, 'stopped');
+    assert.deepEqual(c.log.errors, []);
+  });

@@ -1,0 +1,428 @@
+/* The live tests' server: every field of lp_config from the command line, as
+   --NAME VALUE, and routes under /test/ that do what only the inside can do.
+
+     POST /test/publish-burst/{channel}?n=&text=   n messages in one handler
+     POST /test/publish-thread/{channel}?n=&text=  n messages by a thread
+     POST /test/publish-async/{channel}            the body, lp_publish_async
+     GET  /test/outcomes      what became of those, once each
+     GET  /test/stats         lp_stats
+     GET  /test/address       the client, past the proxies
+     GET  /test/asked         what the authorize hook was asked, once each
+     GET  /test/watched       what the watch hook was told, once each
+     POST /test/echo          the body
+     GET  /test/page?n=       n bytes
+     GET  /test/params/{a}/of/{b}
+
+   The authorize hook refuses channels that begin with "secret" (403) and with
+   "login" (401). */
+
+#define LONGPOLL_IMPLEMENTATION
+#include "longpoll.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static lp_server *server;
+
+/* ---- notes: JSON values that pile up until somebody asks for them ------- */
+
+typedef struct notes {
+    lp_json json;
+    int open;
+} notes;
+
+static notes asked, watched, outcomes;
+
+static lp_json *note(notes *to)
+{
+    if (!to->open) {
+        lp_json_init(&to->json, NULL);
+        lp_json_array(&to->json);
+        to->open = 1;
+    }
+    return &to->json;
+}
+
+static void reply_notes(lp_request *request, void *ctx)
+{
+    notes *of = (notes *)ctx;
+    lp_json *json = note(of);
+
+    lp_json_end(json);
+    lp_reply(request, 200, "application/json", lp_json_text(json));
+    lp_json_free(json);
+    of->open = 0;
+}
+
+/* ---- hooks -------------------------------------------------------------- */
+
+static int begins(lp_slice text, const char *with)
+{
+    size_t length = strlen(with);
+    return text.length >= length && memcmp(text.bytes, with, length) == 0;
+}
+
+static int authorize(void *ctx, lp_request *request, lp_action action,
+                     lp_slice channel)
+{
+    lp_json *json = note(&asked);
+
+    (void)ctx;
+    lp_json_object(json);
+    lp_json_key(json, lp_s("action"));
+    lp_json_string(json, lp_s(action == LP_POLL ? "poll" : "publish"));
+    lp_json_key(json, lp_s("channel"));
+    lp_json_string(json, channel);
+    lp_json_key(json, lp_s("method"));
+    lp_json_string(json, lp_method(request));
+    lp_json_end(json);
+
+    if (begins(channel, "secret"))
+        return 403;
+    if (begins(channel, "login"))
+        return 401;
+    return 0;
+}
+
+static void watch(void *ctx, lp_channel_event event, lp_slice channel)
+{
+    lp_json *json = note(&watched);
+
+    (void)ctx;
+    lp_json_array(json);
+    lp_json_string(json, lp_s(event == LP_CHANNEL_WAITED_ON ? "waited on"
+                                                            : "deserted"));
+    lp_json_string(json, channel);
+    lp_json_end(json);
+}
+
+/* What does not work is on stderr, where the harness takes offence. */
+static void complain(void *ctx, lp_log_level level, const char *line)
+{
+    (void)ctx;
+    if (level == LP_LOG_ERROR)
+        fprintf(stderr, "error: %s\n", line);
+}
+
+/* ---- publishing from the inside ----------------------------------------- */
+
+static unsigned number(lp_request *request, const char *name)
+{
+    lp_slice value = lp_query(request, name);
+    char digits[16] = "0";
+
+    if (value.bytes != NULL && value.length < sizeof digits) {
+        memcpy(digits, value.bytes, value.length);
+        digits[value.length] = 0;
+    }
+    return (unsigned)strtoul(digits, NULL, 10);
+}
+
+typedef struct work {
+    pthread_t thread;
+    struct work *next;
+    char channel[256], text[256];
+    unsigned n;
+    lp_result result;
+    lp_published last;
+} work;
+
+static work *threads;
+
+static void publish_all(work *job)
+{
+    char json[320];
+    unsigned i;
+
+    for (i = 0; i < job->n && job->result == LP_OK; i++) {
+        snprintf(json, sizeof json, "{\"n\":%u,\"text\":\"%s\"}", i + 1,
+                 job->text);
+        job->result = lp_publish(server, lp_s(job->channel), lp_s(json),
+                                 &job->last);
+    }
+}
+
+static void *publish_in_thread(void *job)
+{
+    publish_all((work *)job);
+    return NULL;
+}
+
+static void describe(work *job, lp_request *request)
+{
+    lp_slice channel = lp_param(request, "channel");
+    lp_slice text = lp_query(request, "text");
+
+    memset(job, 0, sizeof *job);
+    job->n = number(request, "n");
+    if (channel.length < sizeof job->channel)
+        memcpy(job->channel, channel.bytes, channel.length);
+    if (text.bytes != NULL && text.length < sizeof job->text)
+        memcpy(job->text, text.bytes, text.length);
+}
+
+static void reply_published(lp_request *request, lp_result result,
+                            const lp_published *last)
+{
+    lp_json json;
+
+    if (result != LP_OK) {
+        lp_reply_error(request, 500, lp_strerror(result));
+        return;
+    }
+    lp_json_init(&json, NULL);
+    lp_json_object(&json);
+    lp_json_key(&json, lp_s("id"));
+    lp_json_string(&json, lp_s(last->id));
+    lp_json_key(&json, lp_s("waiters"));
+    lp_json_uint(&json, last->waiters);
+    lp_json_end(&json);
+    lp_reply(request, 200, "application/json", lp_json_text(&json));
+    lp_json_free(&json);
+}
+
+static void publish_burst(lp_request *request, void *ctx)
+{
+    work job;
+
+    (void)ctx;
+    describe(&job, request);
+    publish_all(&job);
+    reply_published(request, job.result, &job.last);
+}
+
+static void publish_thread(lp_request *request, void *ctx)
+{
+    work *job = (work *)malloc(sizeof *job);
+
+    (void)ctx;
+    if (job == NULL) {
+        lp_reply_error(request, 503, "no memory");
+        return;
+    }
+    describe(job, request);
+    if (pthread_create(&job->thread, NULL, publish_in_thread, job) != 0) {
+        free(job);
+        lp_reply_error(request, 503, "no thread");
+        return;
+    }
+    job->next = threads;
+    threads = job;
+    lp_reply(request, 200, "application/json", lp_s("{\"started\":true}"));
+}
+
+static void join_threads(void)
+{
+    while (threads != NULL) {
+        work *job = threads;
+
+        threads = job->next;
+        pthread_join(job->thread, NULL);
+        free(job);
+    }
+}
+
+static void outcome(void *ctx, lp_result result, const lp_published *published)
+{
+    lp_json *json = note(&outcomes);
+
+    (void)ctx;
+    lp_json_object(json);
+    lp_json_key(json, lp_s("result"));
+    lp_json_string(json, lp_s(lp_strerror(result)));
+    lp_json_key(json, lp_s("id"));
+    if (published != NULL)
+        lp_json_string(json, lp_s(published->id));
+    else
+        lp_json_null(json);
+    lp_json_end(json);
+}
+
+static void publish_async(lp_request *request, void *ctx)
+{
+    lp_result result = lp_publish_async(server, lp_param(request, "channel"),
+                                        lp_body(request), outcome, NULL);
+
+    (void)ctx;
+    if (result != LP_OK)
+        lp_reply_error(request, 500, lp_strerror(result));
+    else
+        lp_reply(request, 200, "application/json", lp_s("{\"asked\":true}"));
+}
+
+/* ---- looking inside ----------------------------------------------------- */
+
+static void member(lp_json *json, const char *name, uint64_t value)
+{
+    lp_json_key(json, lp_s(name));
+    lp_json_uint(json, value);
+}
+
+static void stats(lp_request *request, void *ctx)
+{
+    lp_stats now;
+    lp_json json;
+
+    (void)ctx;
+    lp_stats_read(server, &now);
+    lp_json_init(&json, NULL);
+    lp_json_object(&json);
+    member(&json, "requests", now.requests);
+    member(&json, "published", now.published);
+    member(&json, "delivered", now.delivered);
+    member(&json, "resets", now.resets);
+    member(&json, "evicted", now.evicted);
+    member(&json, "refused", now.refused);
+    member(&json, "connections", now.connections);
+    member(&json, "waiters", now.waiters);
+    member(&json, "channels", now.channels);
+    member(&json, "messages", now.messages);
+    member(&json, "history_bytes", now.history_bytes);
+    member(&json, "pinned_bytes", now.pinned_bytes);
+    lp_json_end(&json);
+    lp_reply(request, 200, "application/json", lp_json_text(&json));
+    lp_json_free(&json);
+}
+
+static void address(lp_request *request, void *ctx)
+{
+    (void)ctx;
+    lp_reply(request, 200, "text/plain", lp_client(request));
+}
+
+static void echo(lp_request *request, void *ctx)
+{
+    (void)ctx;
+    lp_reply(request, 200, "application/octet-stream", lp_body(request));
+}
+
+static void page(lp_request *request, void *ctx)
+{
+    size_t size = number(request, "n");
+    char *bytes = (char *)malloc(size + 1);
+    lp_slice body;
+
+    (void)ctx;
+    if (bytes == NULL) {
+        lp_reply_error(request, 503, "no memory");
+        return;
+    }
+    memset(bytes, 'x', size);
+    body.bytes = bytes;
+    body.length = size;
+    lp_reply(request, 200, "text/plain", body);
+    free(bytes);
+}
+
+static void params(lp_request *request, void *ctx)
+{
+    lp_json json;
+
+    (void)ctx;
+    lp_json_init(&json, NULL);
+    lp_json_array(&json);
+    lp_json_string(&json, lp_param(request, "a"));
+    lp_json_string(&json, lp_param(request, "b"));
+    lp_json_string(&json, lp_query(request, "q"));
+    lp_json_end(&json);
+    lp_reply(request, 200, "application/json", lp_json_text(&json));
+    lp_json_free(&json);
+}
+
+/* ---- start and end ------------------------------------------------------ */
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    lp_stop(server);
+}
+
+static int configure(lp_config *config, int argc, char **argv)
+{
+    int i;
+
+    for (i = 1; i < argc; i += 2) {
+        if (strncmp(argv[i], "--", 2) != 0 || i + 1 == argc ||
+            lp_config_set(config, argv[i] + 2, argv[i + 1]) != LP_OK) {
+            fprintf(stderr, "bad option: %s %s\n", argv[i],
+                    i + 1 < argc ? argv[i + 1] : "");
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int serve_routes(void)
+{
+    static const struct {
+        const char *method, *pattern;
+        lp_handler handler;
+        void *ctx;
+    } routes[] = {
+        {"POST", "/test/publish-burst/{channel}", publish_burst, NULL},
+        {"POST", "/test/publish-thread/{channel}", publish_thread, NULL},
+        {"POST", "/test/publish-async/{channel}", publish_async, NULL},
+        {"GET", "/test/outcomes", reply_notes, &outcomes},
+        {"GET", "/test/stats", stats, NULL},
+        {"GET", "/test/address", address, NULL},
+        {"GET", "/test/asked", reply_notes, &asked},
+        {"GET", "/test/watched", reply_notes, &watched},
+        {"POST", "/test/echo", echo, NULL},
+        {"GET", "/test/page", page, NULL},
+        {"GET", "/test/params/{a}/of/{b}", params, NULL},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (lp_on(server, routes[i].method, routes[i].pattern,
+                  routes[i].handler, routes[i].ctx) != LP_OK)
+            return 0;
+    return 1;
+}
+
+static void free_notes(notes *of)
+{
+    if (of->open)
+        lp_json_free(&of->json);
+}
+
+int main(int argc, char **argv)
+{
+    lp_config config;
+    lp_result result;
+
+    memset(&config, 0, sizeof config);
+    config.authorize.ask = authorize;
+    config.watch.channel = watch;
+    config.log.write = complain;
+    if (!configure(&config, argc, argv))
+        return 2;
+    result = lp_create(&server, &config);
+    if (result != LP_OK || !serve_routes()) {
+        fprintf(stderr, "cannot start: %s\n", lp_strerror(result));
+        return 1;
+    }
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
+
+    {
+        const char *host = config.host != NULL ? config.host : "127.0.0.1";
+        int six = strchr(host, ':') != NULL;
+
+        printf("listening on http://%s%s%s:%u\n", six ? "[" : "", host,
+               six ? "]" : "", (unsigned)lp_port(server));
+        fflush(stdout);
+    }
+    result = lp_run(server);
+    join_threads();
+    lp_destroy(server);
+    free_notes(&asked);
+    free_notes(&watched);
+    free_notes(&outcomes);
+    if (result != LP_OK)
+        fprintf(stderr, "ended: %s\n", lp_strerror(result));
+    return result != LP_OK;
+}
