@@ -4162,9 +4162,11 @@ static void lpi_os_close(void *ctx, int fd)
 
 static int lpi_os_reserve(void *ctx)
 {
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fd = open("/dev/null", O_RDONLY);
     (void)ctx;
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) return -errno;
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
 }
 
 /* A pipe to oneself: write() may be called in a signal handler. */
@@ -4470,7 +4472,7 @@ static void lpi_cors_lines(const lp_server *server, uint32_t cors,
     if (!server->any_origin && !cors) return;
     lpi_line(to, "Access-Control-Allow-Origin",
              server->any_origin ? LPI_S("*") : server->origins[cors - 1]);
-    lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After"));
+    lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After, Date"));
 }
 
 static lpi_head lpi_head_of(lpi_loop *loop, lpi_connection *c, int status,

@@ -368,17 +368,18 @@ test('does not spin on instant replies that bring nothing new', LIMIT,
 
 test('replies that waited, or brought something, are not slowed', LIMIT,
   async (t) => {
+    const never = { retryDelay: 60000, retryDelayMax: 60000 };
     let n = 0;
     const busy = await serve(t, [], { otherwise: (req, res) => {
       if (++n <= 200) res.end(body(`a-${n}`, [M(`a-${n}`)]));
     } });
-    const a = client(t, busy.url, 'news', { retryDelay: 3000 });
+    const a = client(t, busy.url, 'news', never);
     a.start();
     await busy.requests(201);
     assert.equal(a.log.ids.length, 200);
     const slow = await serve(t, [], { otherwise: (req, res) =>
       setTimeout(() => res.end(body('a-0')), 30) });
-    const b = client(t, slow.url, 'news', { retryDelay: 3000, timeout: 40 });
+    const b = client(t, slow.url, 'news', { ...never, timeout: 40 });
     b.start();
     await slow.requests(8);
   });

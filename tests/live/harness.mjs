@@ -332,7 +332,8 @@ export class Answer {
 export class Raw {
   static async connect(port, { host = '127.0.0.1', from, owner = new Set(), ms = WAIT_MS } = {}) {
     const self = new Raw();
-    self.got = Buffer.alloc(0);
+    self.parts = [];
+    self.size = 0;                      /* bytes received and not yet taken */
     self.total = 0;                     /* bytes received, ever */
     self.state = 'open';                /* then 'end' (a FIN came) or 'reset' */
     self.wake = () => {};
@@ -341,7 +342,8 @@ export class Raw {
     owner.add(socket);
     socket.on('close', () => owner.delete(socket));
     socket.on('data', (part) => {
-      self.got = self.got.length > 0 ? Buffer.concat([self.got, part]) : part;
+      self.parts.push(part);
+      self.size += part.length;
       self.total += part.length;
       self.wake();
     });
@@ -353,6 +355,17 @@ export class Raw {
       socket.once('error', fail);
     }), ms, 'a connection');
     return self;
+  }
+
+  /* What came and was not taken yet; joined no more often than asked for. */
+  get got() {
+    if (this.parts.length !== 1) this.parts = [Buffer.concat(this.parts)];
+    return this.parts[0];
+  }
+
+  set got(rest) {
+    this.parts = [rest];
+    this.size = rest.length;
   }
 
   send(bytes) {
@@ -396,7 +409,7 @@ export class Raw {
   async answer({ head = false, ms = WAIT_MS } = {}) {
     const began = performance.now();
     const { status, headers, raw, size, from } = await this.expect(() => parseHead(this.got, head), ms, 'the head of an answer');
-    await this.expect(() => (this.got.length >= from + size ? true : null), ms, 'the body of an answer');
+    await this.expect(() => (this.size >= from + size ? true : null), ms, 'the body of an answer');
     const text = this.got.subarray(from, from + size).toString('utf8');
     this.got = this.got.subarray(from + size);
     const answer = new Answer(status, headers, text, performance.now() - began);
@@ -406,7 +419,7 @@ export class Raw {
 
   /* At least this many bytes, left where they are. */
   bytes(n, { ms = WAIT_MS } = {}) {
-    return this.expect(() => (this.got.length >= n ? true : null), ms, `${n} bytes`);
+    return this.expect(() => (this.size >= n ? true : null), ms, `${n} bytes`);
   }
 
   /* The stream's end: 'end' or 'reset'. With nothing left unread. */

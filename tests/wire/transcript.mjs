@@ -94,15 +94,16 @@ const quoted = bytes => bytes.toString('latin1').replace(/[^A-Za-z0-9_ ]/g, '\\$
 
 /** Whether text (latin1, a character a byte) is what parts say; catches into names if so. */
 function matches(parts, text, names) {
-  const caught = []
+  const caught = new Set()
   const source = parts.map(part => {
+    if (caught.has(part.name)) return `\\k<${part.name}>`
     if (!part.hole) return quoted(render([part], names))
     if (!part.name) return `(?:${holes[part.hole]})`
-    caught.push(part.name)
-    return `(${holes[part.hole]})`
+    caught.add(part.name)
+    return `(?<${part.name}>${holes[part.hole]})`
   })
   const found = new RegExp(`^${source.join('')}$`, 's').exec(text)
-  if (found) caught.forEach((name, index) => { names[name] = found[index + 1] })
+  if (found) Object.assign(names, found.groups)
   return found !== null
 }
 
