@@ -483,7 +483,7 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
    ========================================================================== */
 
 typedef struct lp_stats {
-    uint64_t requests;      /* complete heads                                */
+    uint64_t requests;      /* well-formed heads, up to the turn before      */
     uint64_t published;     /* messages appended                             */
     uint64_t delivered;     /* messages in replies to polls                  */
     uint64_t resets;        /* replies that said so                          */
@@ -1226,6 +1226,17 @@ static void lpi_list_append(lpi_list *list, const lpi_slab *slab,
     list->tail = index;
 }
 
+static void lpi_list_prepend(lpi_list *list, const lpi_slab *slab,
+                             size_t offset, uint32_t index)
+{
+    lpi_link *link = lpi_link_at(slab, offset, index);
+    link->prev = LPI_NONE;
+    link->next = list->head;
+    if (list->head == LPI_NONE) list->tail = index;
+    else lpi_link_at(slab, offset, list->head)->prev = index;
+    list->head = index;
+}
+
 static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
                             size_t offset, uint32_t index)
 {
@@ -1482,7 +1493,8 @@ static lp_slice lpi_http_field(const lpi_http *h, const char *bytes,
 /* host [ ":" port ] of RFC 9112 3.2, RFC 3986 3.2.2; no userinfo. */
 static int lpi_http_authority_good(lp_slice s)
 {
-    size_t i = 0, digits;
+    size_t i = 0;
+    uint32_t port = 0;
     if (s.length && *s.bytes == '[') {
         for (i = 1; i < s.length && s.bytes[i] != ']'; i++)
             if (!lpi_is(s.bytes[i], LPI_HEX) && s.bytes[i] != ':' &&
@@ -1495,10 +1507,12 @@ static int lpi_http_authority_good(lp_slice s)
         if (!i) return 0;
     }
     if (i == s.length) return 1;
-    if (s.bytes[i++] != ':') return 0;
-    for (digits = 0; i < s.length; i++, digits++)
+    if (s.bytes[i++] != ':' || i == s.length || s.length - i > 5) return 0;
+    for (; i < s.length; i++) {
         if (s.bytes[i] < '0' || s.bytes[i] > '9') return 0;
-    return digits >= 1 && digits <= 5;
+        port = port * 10 + (uint32_t)(s.bytes[i] - '0');
+    }
+    return port <= 65535;
 }
 
 /* The target from `at` to `end`: origin-form, absolute-form, or "*". */
@@ -2847,6 +2861,7 @@ typedef struct lpi_channel {
     uint8_t watched;       /* LP_CHANNEL_WAITED_ON has been told             */
     uint8_t deserted;      /* it is in the hub's list of those               */
     uint8_t pinned;        /* by the poll that is being judged               */
+    uint8_t forgotten;     /* all but the news that it is deserted           */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
     uint64_t start_us;     /* when it was made                               */
@@ -3037,6 +3052,7 @@ typedef struct lpi_loop {
     lpi_slab connections;
     lpi_wheel wheel;
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
+    uint32_t requests;           /* that the hub's stats do not count yet    */
     uint32_t closed;             /* the list of those to be given back       */
     lpi_io *spare;
     uint32_t spare_count;
@@ -3388,7 +3404,7 @@ static void lpi_channel_settle(lpi_hub *hub, uint32_t index, uint64_t now_ms)
             lpi_list_remove(&hub->deserted, &hub->channels,
                             offsetof(lpi_channel, deserted_link), index);
     }
-    idle = !ch->held && !ch->waiters && !ch->watched && !ch->pinned;
+    idle = !ch->held && !ch->waiters && !ch->pinned;
     if (idle == ch->idle) return;
     ch->idle = (uint8_t)idle;
     ch->idle_ms = now_ms;
@@ -3420,20 +3436,32 @@ static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     lpi_message_unref(hub->memory, m);
 }
 
+/* A loop's clock is that of its step, a publisher's its own: `now_ms` may lie
+   before what it is compared with. */
 static int lpi_message_old(const lpi_hub *hub, const lpi_message *m,
                            uint64_t now_ms)
 {
     return hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms - m->born_ms >= hub->config->history_age_ms;
+           now_ms >= m->born_ms + hub->config->history_age_ms;
 }
 
 static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
                                    uint64_t now_ms)
 {
     return ch->idle && hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms - ch->idle_ms >= hub->config->history_age_ms;
+           now_ms >= ch->idle_ms + hub->config->history_age_ms;
 }
 
+/* Free the record, which is in no list and no table any more. */
+static void lpi_channel_free(lpi_hub *hub, uint32_t index)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_free(hub->memory, ch->name, ch->name_length);
+    lpi_slab_give(&hub->channels, index);
+}
+
+/* A channel whose last waiter's leaving is not told yet keeps its record until
+   the next sweep tells it. */
 static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
@@ -3443,9 +3471,19 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
                     offsetof(lpi_channel, idle_link), index);
     lpi_table_remove(&hub->names, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
-    lpi_free(hub->memory, ch->name, ch->name_length);
-    lpi_slab_give(&hub->channels, index);
     hub->stats.channels--;
+    if (!ch->deserted) {
+        lpi_channel_free(hub, index);
+        return;
+    }
+    ch->forgotten = 1;
+    ch->deserted_ms = 0;
+    lpi_list_remove(&hub->deserted, &hub->channels,
+                    offsetof(lpi_channel, deserted_link), index);
+    lpi_list_prepend(&hub->deserted, &hub->channels,
+                     offsetof(lpi_channel, deserted_link), index);
+    hub->sweep_ms = 0;
+    hub->sweep_moved = 1;
 }
 
 /* The channel of that name, as it stands now; LPI_NONE if there is none. */
@@ -3648,31 +3686,42 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     return next;
 }
 
+/* Take the name of a channel that has been deserted for long enough. 0 if
+   there is none. */
+static int lpi_hub_deserted(lpi_hub *hub, uint64_t now_ms, char *out_name,
+                            size_t *out_length)
+{
+    uint32_t index = hub->deserted.head;
+    lpi_channel *ch;
+    if (index == LPI_NONE) return 0;
+    ch = lpi_channel_at(hub, index);
+    if (ch->deserted_ms + hub->config->channel_linger_ms > now_ms &&
+        !ch->forgotten)
+        return 0;
+    memcpy(out_name, ch->name, ch->name_length);
+    *out_length = ch->name_length;
+    ch->watched = 0;
+    if (!ch->forgotten) {
+        lpi_channel_settle(hub, index, now_ms);
+        return 1;
+    }
+    lpi_list_remove(&hub->deserted, &hub->channels,
+                    offsetof(lpi_channel, deserted_link), index);
+    lpi_channel_free(hub, index);
+    return 1;
+}
+
 /* Give back what is past its time: at most LPI_SWEEP_MAX things, so that
-   nobody waits long. out_name receives the name of a deserted channel, to be
-   told outside the mutex. Sets hub->sweep_ms. */
-static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms, char *out_name,
-                          size_t *out_length)
+   nobody waits long. Sets hub->sweep_ms. */
+static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
 {
     uint32_t left = LPI_SWEEP_MAX;
-    *out_length = 0;
     while (left && hub->oldest && lpi_message_old(hub, hub->oldest, now_ms))
         lpi_hub_evict(hub, hub->oldest, now_ms), left--;
     while (left && hub->idle.head != LPI_NONE &&
            lpi_channel_forgettable(hub, lpi_channel_at(hub, hub->idle.head),
                                    now_ms))
         lpi_hub_forget(hub, hub->idle.head), left--;
-    if (hub->deserted.head != LPI_NONE) {
-        uint32_t index = hub->deserted.head;
-        lpi_channel *ch = lpi_channel_at(hub, index);
-        if (ch->deserted_ms + hub->config->channel_linger_ms <= now_ms) {
-            memcpy(out_name, ch->name, ch->name_length);
-            *out_length = ch->name_length;
-            ch->watched = 0;
-            lpi_channel_settle(hub, index, now_ms);
-            left = 0; /* there may be more */
-        }
-    }
     hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
 }
 
@@ -3701,14 +3750,12 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
 static void lpi_hub_free(lpi_hub *hub)
 {
     uint64_t now_ms = 0;
+    char name[LPI_CHANNEL_BYTES];
+    size_t length;
     if (!hub->memory) return;
     while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
-    while (hub->deserted.head != LPI_NONE) {
-        uint32_t index = hub->deserted.head;
-        lpi_channel_at(hub, index)->watched = 0;
-        lpi_channel_settle(hub, index, now_ms);
-    }
     while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
+    while (lpi_hub_deserted(hub, UINT64_MAX, name, &length)) {}
     lpi_table_free(&hub->names);
     lpi_table_free(&hub->tallied);
     lpi_slab_free(&hub->channels);
@@ -4357,8 +4404,8 @@ static void lpi_inbox_tell(lpi_inbox *inbox, const lp_memory *memory)
    ========================================================================== */
 
 static void lpi_close(lpi_loop *loop, uint32_t index); /* anything may fail  */
-static void lpi_refuse(lpi_loop *loop, uint32_t index, int status);
-                                               /* a request that is not one  */
+static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
+                       int status);            /* a request that is not one  */
 static void lpi_error(lp_request *r, int status, const char *text);
                                                /* one that may not be served */
 static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
@@ -4776,7 +4823,7 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
         done = lpi_chunked_decode(chunked, bytes + at, bytes + at,
                                   *length - at, &taken);
         if (done < 0) {
-            lpi_refuse(loop, index, -done);
+            lpi_refuse(loop, index, http, -done);
             return *length;
         }
         size = (size_t)chunked->decoded;
@@ -4810,6 +4857,7 @@ static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     lpi_connection *c = lpi_connection_at(loop, index);
     int has_body = http->chunked || http->content_length;
     lp_request r;
+    loop->requests++;
     lpi_request_init(&r, loop, index, http, bytes);
     c->flags &= LPI_TRUSTED | LPI_ENDED;
     if (http->close || (!http->minor && !http->keep_alive))
@@ -4849,7 +4897,7 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     if (n > 0)
         return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
     if (n < 0) {
-        lpi_refuse(loop, index, -n);
+        lpi_refuse(loop, index, http, -n);
         return *length;
     }
     if (c->phase == LPI_HEADING) return 0;
@@ -6104,14 +6152,17 @@ static const char *lpi_refusal(int status)
 }
 
 /* Answer a request that is none, or came too late, and close: nothing behind
-   it can be read as a request. */
-static void lpi_refuse(lpi_loop *loop, uint32_t index, int status)
+   it can be read as a request. `http` is what was read of it, or NULL. */
+static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
+                       int status)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
     c->flags &= LPI_TRUSTED | LPI_ENDED;
     c->flags |= LPI_CLOSE;
+    if (http && http->in_fields && http->method == LPI_HEAD)
+        c->flags |= LPI_BODILESS;
     c->cors = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
     if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
@@ -6168,10 +6219,10 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
         lpi_lock(&hub->mutex);
         lpi_waiter_leave(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
-        lpi_refuse(loop, index, 503);
+        lpi_refuse(loop, index, NULL, 503);
         break;
     case LPI_HEADING:
-    case LPI_BODYING: lpi_refuse(loop, index, 408); break;
+    case LPI_BODYING: lpi_refuse(loop, index, &c->io->http, 408); break;
     default: lpi_close(loop, index); break;
     }
 }
@@ -6225,7 +6276,9 @@ static void lpi_loop_wake(lpi_loop *loop)
     lpi_hub *hub = &loop->server->hub;
     lpi_lock(&hub->mutex);
     loop->sleeping = loop->woken = 0;
+    hub->stats.requests += loop->requests;
     lpi_unlock(&hub->mutex);
+    loop->requests = 0;
 }
 
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
@@ -6258,13 +6311,17 @@ static void lpi_loop_sweep(lpi_loop *loop)
     const lp_watch *watch = &loop->server->config.watch;
     char name[LPI_CHANNEL_BYTES];
     size_t length;
+    int told = 1, left = LPI_SWEEP_MAX;
     if (loop->now_ms < loop->sweep_ms) return;
-    lpi_lock(&hub->mutex);
-    lpi_hub_sweep(hub, loop->now_ms, name, &length);
-    lpi_unlock(&hub->mutex);
-    if (length && watch->channel)
-        watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
-                       lpi_slice(name, length));
+    while (told && left--) {
+        lpi_lock(&hub->mutex);
+        told = lpi_hub_deserted(hub, loop->now_ms, name, &length);
+        if (!told || !left) lpi_hub_sweep(hub, loop->now_ms);
+        lpi_unlock(&hub->mutex);
+        if (told)
+            watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
+                           lpi_slice(name, length));
+    }
 }
 
 /* Every connection that is in use, in no order. *index starts at 0. */

@@ -50,7 +50,7 @@ test('one connection serves many requests', async (t) => {
   }
   raw.send(get('/test/stats'));
   const stats = (await raw.answer()).json;
-  assert.deepEqual([stats.connections, stats.requests, stats.published], [1, 201, 200]);
+  assert.deepEqual([stats.connections, stats.requests, stats.published], [1, 200, 200]);
 });
 
 test('requests byte by byte, and many at once', async (t) => {
@@ -493,22 +493,22 @@ test('a reader that reads nothing is cut off, and holds up nobody', async (t) =>
   assert.ok(slow.total < 30_000_000, `${slow.total} bytes`);
 });
 
-/* Far more than 16 KiB for each write deadline, far less than what the kernel
-   wants to be free before it calls a socket writable. */
+/* It takes longer than the write deadline in all, but not for any 16 KiB. (The
+   kernels hold megabytes between the two, so that neither sees every step.) */
 test('a reader that is slow but reads gets everything', async (t) => {
-  const server = await live(t, { ...HASTE, 'write-ms': 800 * SLOW });
+  const server = await live(t, { ...HASTE, 'write-ms': 2500 * SLOW });
   const raw = await server.raw();
   raw.pause();
-  raw.send(get('/test/page?n=20000000'));
-  const end = Date.now() + 3500 * SLOW;
+  raw.send(get('/test/page?n=60000000'));
+  const end = Date.now() + 4000;
   while (Date.now() < end) {
     raw.socket.once('data', () => raw.pause());
-    raw.resume();                        /* for 64 KiB */
-    await sleep(150);
+    raw.resume();                        /* for at most 64 KiB */
+    await sleep(20);
   }
-  assert.ok(raw.total < 10_000_000, `a slow reader: ${raw.total} bytes`);
+  assert.ok(raw.total < 40_000_000, `a slow reader: ${raw.total} bytes`);
   raw.resume();
-  assert.equal((await raw.answer()).text.length, 20_000_000);
+  assert.equal((await raw.answer()).text.length, 60_000_000);
 });
 
 test('slow readers hold up no more than the budget; whom it cuts off asks again', async (t) => {

@@ -7,6 +7,7 @@ import {
 } from './harness.mjs';
 
 const CLIENT = 'Too many connections from client';
+const ADDRESS = 'Too many connections from address';
 const CHANNEL = 'Channel at capacity';
 const SERVER = 'Server at capacity';
 
@@ -182,8 +183,8 @@ test('X-Client-ID: up to 128 visible bytes', async (t) => {
 test('one address has a ceiling, however many clients it claims to be', async (t) => {
   const server = await live(t, { 'waiters-per-address': 4 });
   for (let i = 0; i < 4; i += 1) await parkAll(server, 1, 'room', { headers: { 'X-Client-ID': `name-${i}` } });
-  tooMany(await ask(server, 'room', { 'X-Client-ID': 'name-4' }), CLIENT);
-  tooMany(await ask(server, 'room'), CLIENT);
+  tooMany(await ask(server, 'room', { 'X-Client-ID': 'name-4' }), ADDRESS);
+  tooMany(await ask(server, 'room'), ADDRESS);
   const [other] = await parkAll(server, 1, 'room', { from: '127.0.0.2', headers: { 'X-Client-ID': 'name-0' } });
   assert.equal((await server.say('room', {})).waiters, 5);
   assert.equal((await other.answer()).json.count, 1);
@@ -262,8 +263,15 @@ test('a full channel table forgets the longest idle empty channel', async (t) =>
   assert.equal((await server.stats()).waiters, 1);
   assert.equal((await server.publish('held', {})).status, 200, 'those that are there go on');
   assert.equal((await server.publish('new', {})).status, 200);
+  assert.equal((await server.say('waited', {})).waiters, 1);
+  assert.equal((await parked.answer()).json.count, 1);
+});
 
-  /* A poll that leaves makes its channel empty, and so there is a place. */
+test('a channel is empty from the moment when its last poll has left', async (t) => {
+  const server = await live(t, { 'channels-max': 2, 'waiters-per-client': 'unlimited' });
+  await server.say('held', {});
+  const [parked] = await parkAll(server, 1, 'waited');
+  (await server.publish('more', {})).refuses(503, 'Too many channels');
   parked.close();
   await server.waiters(0);
   assert.equal((await server.publish('more', {})).status, 200);
@@ -295,7 +303,7 @@ test('more connections than may be are told so', async (t) => {
 });
 
 test('memory is given back when all have gone', async (t) => {
-  const server = await live(t, { 'waiters-per-client': 'unlimited', 'history-age-ms': 300 });
+  const server = await live(t, { 'waiters-per-client': 'unlimited', 'history-age-ms': 300, 'channel-linger-ms': 'off' });
   const first = await server.ask('room', { last_id: 'now', timeout: 0 });
   for (let turn = 0; turn < 3; turn += 1) {
     const all = await Promise.all(Array.from({ length: scaled(100, 10) }, () => server.raw()));

@@ -32,6 +32,10 @@ typedef struct fake_world {
     uint64_t swept_ms;                /* the last sweep                       */
     uint64_t lag_ms;                  /* how far a loop's clock may be behind */
     int arrives_twice;                /* lpi_hub_arrived with parked polls    */
+    int watching;                     /* polls tell of their channels         */
+    char told[4096];                  /* the channels that are deserted       */
+    size_t told_length;
+    char waited_on[256];              /* names of one byte: a first poll came */
 } fake_world;
 
 static fake_world fake;
@@ -63,6 +67,17 @@ static int fake_wake_open(void *ctx, int fds[2]) {
     fds[0] = FAKE_WAKE + FAKE_LOOPS;
     fds[1] = FAKE_WAKE + (int)fake.wakes++;
     return 0;
+}
+
+static void fake_watch(void *ctx, lp_channel_event event, lp_slice channel) {
+    (void)ctx;
+    if (channel.length == 1)
+        fake.waited_on[(uint8_t)*channel.bytes] = event == LP_CHANNEL_WAITED_ON;
+    if (event == LP_CHANNEL_WAITED_ON) return;
+    CHECK(fake.told_length + 1 + channel.length <= sizeof fake.told);
+    if (fake.told_length) fake.told[fake.told_length++] = ',';
+    memcpy(fake.told + fake.told_length, channel.bytes, channel.length);
+    fake.told_length += channel.length;
 }
 
 static void fake_wake_signal(void *ctx, int fd) {
@@ -100,6 +115,7 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     os.wake_open = fake_wake_open;
     os.wake_signal = fake_wake_signal;
     config.os = &os;
+    config.watch.channel = fake_watch;
     memory = unit_memory_of(&fake.memory);
     fake.now_us = UINT64_C(5000000000);
     fake.wall_us = UINT64_C(1732412345123456);
@@ -138,18 +154,19 @@ UNIT_UNUSED static void fake_tick(uint32_t ms) {
     for (i = 0; i < fake.loop_count; i++) fake.loops[i].now_ms = fake_now();
 }
 
-/* What the first loop does when it is time. The channel that was deserted, or "". */
+/* What the first loop does when it is time. The channels that were told of as deserted
+   by this, with ',' between. */
 UNIT_UNUSED static lp_slice fake_sweep(void) {
-    static char name[LPI_CHANNEL_BYTES];
-    size_t length = 99;
-    lpi_hub_sweep(fake.hub, fake.loops[0].now_ms, name, &length);
+    fake.told_length = 0;
+    fake.loops[0].sweep_ms = 0;
+    lpi_loop_sweep(&fake.loops[0]);
     fake.swept_ms = fake.loops[0].now_ms;
-    return lpi_slice(name, length);
+    return lpi_slice(fake.told, fake.told_length);
 }
 
 /* ---- channels and messages ---- */
 
-/* LPI_NONE if there is none, and LPI_NONE is not looked at any further. */
+/* Its index, or LPI_NONE. Unlike lpi_channel_find it changes nothing. */
 UNIT_UNUSED static uint32_t fake_find(const char *name) {
     uint64_t hash = lpi_hash(fake.hub->hash_key, 'c', lp_s(name));
     uint32_t index = lpi_table_first(&fake.hub->names, hash);
@@ -203,10 +220,13 @@ UNIT_UNUSED static uint32_t fake_connect(uint32_t loop_index) {
     CHECK(index != LPI_NONE);
     lpi_timer_init(&loop->wheel, index);
     lpi_connection_at(loop, index)->seat = LPI_NONE;
-    loop->phases[LPI_CLOSED]++;
     lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_SERVING);
     lpi_atomic_add(&fake.hub->connections, 1);
     return index;
+}
+
+UNIT_UNUSED static lpi_phase fake_phase(uint32_t loop_index, uint32_t connection) {
+    return (lpi_phase)lpi_connection_at(&fake.loops[loop_index], connection)->phase;
 }
 
 /* It is gone, whatever it was doing. */
@@ -214,7 +234,6 @@ UNIT_UNUSED static void fake_hang_up(uint32_t loop_index, uint32_t connection) {
     lpi_loop *loop = &fake.loops[loop_index];
     lpi_close(loop, connection);
     lpi_reap(loop);
-    loop->phases[LPI_CLOSED] = 0;
 }
 
 /* `channels` with ',' between; `last_id` as in the query. */
@@ -252,6 +271,9 @@ UNIT_UNUSED static int fake_poll(uint32_t loop_index, uint32_t connection,
     if (fake.result == LP_OK)
         status = lpi_poll_settle(loop, connection, ask, at, &fake.why);
     lpi_unlock(&fake.hub->mutex);
+    if (fake.watching && !status && (fake_phase(loop_index, connection) == LPI_PARKED ||
+                                     fake_phase(loop_index, connection) == LPI_FETCHING))
+        lpi_poll_watch(loop, ask, at);
     return status;
 }
 
@@ -263,10 +285,6 @@ UNIT_UNUSED static uint32_t fake_park(uint32_t loop_index, const char *channels,
     CHECK_INT(fake_poll(loop_index, connection, &ask), 0);
     CHECK_INT(fake.loops[loop_index].batch.entry_count, 0);
     return connection;
-}
-
-UNIT_UNUSED static lpi_phase fake_phase(uint32_t loop_index, uint32_t connection) {
-    return (lpi_phase)lpi_connection_at(&fake.loops[loop_index], connection)->phase;
 }
 
 /* The plan of one entry of the loop's batch. */
@@ -402,8 +420,9 @@ static void check_channel(uint32_t index, check_totals *t) {
     check_ring(index);
     check_views(index, t);
     CHECK(!ch->pinned); /* but within a poll's one hold of the mutex */
+    CHECK(!ch->forgotten);
     CHECK_INT(ch->deserted, ch->watched && !ch->waiters);
-    if (ch->held || ch->waiters || ch->watched) CHECK(!ch->idle);
+    if (ch->held || ch->waiters) CHECK(!ch->idle);
     else CHECK(ch->idle || ch->views.head != LPI_NONE);
     t->idle += ch->idle;
     t->deserted += ch->deserted;
@@ -413,7 +432,7 @@ static void check_channel(uint32_t index, check_totals *t) {
 
 static void check_lists(const check_totals *t) {
     const lpi_hub *hub = fake.hub;
-    uint32_t i, n = 0, before = LPI_NONE;
+    uint32_t i, n = 0, before = LPI_NONE, forgotten = 0;
     uint64_t ms = 0;
     for (i = hub->idle.head; i != LPI_NONE; n++) {
         const lpi_channel *ch = lpi_channel_at(fake.hub, i);
@@ -430,12 +449,14 @@ static void check_lists(const check_totals *t) {
         const lpi_channel *ch = lpi_channel_at(fake.hub, i);
         CHECK(ch->deserted && ch->deserted_link.prev == before &&
               ch->deserted_ms + fake.lag_ms >= ms);
-        ms = ch->deserted_ms;
+        if (ch->forgotten) CHECK(forgotten++ == n); /* these stand first */
+        else ms = ch->deserted_ms;
         before = i;
         i = ch->deserted_link.next;
     }
     CHECK_INT(hub->deserted.tail, before);
-    CHECK_INT(n, t->deserted);
+    CHECK_INT(n, t->deserted + forgotten);
+    CHECK_INT(hub->channels.used, t->channels + forgotten);
 }
 
 static void check_messages(const check_totals *t) {
@@ -559,7 +580,6 @@ UNIT_UNUSED static void check_hub(void) {
              i = lpi_node_at(names, i)->next)
             check_channel(i, &t);
     CHECK_INT(names->count, t.channels);
-    CHECK_INT(fake.hub->channels.used, t.channels);
     CHECK_INT(fake.hub->stats.channels, t.channels);
     check_lists(&t);
     check_messages(&t);

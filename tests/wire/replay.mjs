@@ -21,15 +21,17 @@ const fewer = wrap.length > 0 || process.env.LONGPOLL_PASS === 'kqueue'
 const cutsMost = Number(process.env.LONGPOLL_CUTS ?? (fewer ? 25 : 600)) // of a case
 const patience = wrap.length ? 10 : 1
 
-const replyMs = 5_000 * patience // a reply, or the end, that takes longer is not coming
-const connectionsAtOnce = 400
-const inStep = 700               // so many bytes, byte by byte, wait each until the server has read the last
-const bytewise = 20_000          // of longer blocks the middle goes in pieces of random length
+const replyMs = 10_000 * patience // a reply, or the end, that takes longer is not coming
+const connectionsAtOnce = 120
+const inStepBytes = 700 // byte by byte, so many wait each until the server has read the last,
+const inStepMs = 3_000  // unless that takes too long: a request has its deadline
+const longBytes = 20_000 // the middle of a longer block goes in pieces of random length, and it is cut at fewer places
 
 const count = { cases: 0, replays: 0 }
 
 // ----------------------------------------------------------------------------------- small things
 
+const turn = () => new Promise(resolve => setImmediate(resolve))
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 /** mulberry32: the same numbers for the same seed. */
@@ -105,6 +107,7 @@ class Connection {
     }
     const socket = net.connect({ host, port, localAddress, noDelay: true, allowHalfOpen: true, onread })
     connection.#socket = socket
+    socket.on('drain', wake)
     socket.on('end', () => { connection.ended = true; wake() })
     socket.on('error', error => { connection.error ??= error; wake() })
     socket.on('close', () => { connection.closed = true; wake() })
@@ -123,8 +126,10 @@ class Connection {
     if (bytes.length && !this.ended && !this.closed) this.#socket.write(bytes)
   }
 
+  /** Until the kernel has all of it; others have their turn. */
   async flush() {
-    while (this.#socket.writableLength && !this.ended && !this.closed && !this.error) await this.#change(50)
+    await turn()
+    while (this.#socket.writableLength && !this.ended && !this.closed && !this.error) await this.#change(1_000)
   }
 
   halfClose() {
@@ -160,8 +165,8 @@ class Connection {
       if (this.ended) return null
       if (this.error) throw new Mismatch(`the connection broke before this reply (${this.error.code})${came}`)
       const left = deadline - Date.now()
-      if (left <= 0) throw new Mismatch(`no reply in ${replyMs} ms${came}`)
-      await this.#change(left)
+      if (left <= -1) throw new Mismatch(`no reply in ${replyMs} ms${came}`)
+      await this.#change(Math.max(left, 1)) // once more after the deadline: it may be us who were slow
     }
   }
 
@@ -206,7 +211,13 @@ class Helper {
       if (!this.#connection || this.#connection.ended || this.#connection.error)
         this.#connection = await Connection.open(this.#where)
       this.#connection.write(bytes)
-      return this.#connection.reply()
+      try {
+        return await this.#connection.reply()
+      } catch (error) {
+        this.#connection.done()
+        this.#connection = null
+        throw new Mismatch(`on the runner's own connection: ${error.message}`)
+      }
     })
     this.#turn = answer.catch(() => {})
     return answer
@@ -290,7 +301,7 @@ class Server {
         await this.#ping.ask(request)
         waiting.forEach(({ resolve }) => resolve())
       } catch (error) {
-        waiting.forEach(({ reject }) => reject(error))
+        waiting.forEach(({ reject }) => reject(new Mismatch(error.message)))
       }
     }
     this.#pinging = false
@@ -333,11 +344,12 @@ function waysToCut(blocks, most, rand) {
   blocks.forEach((bytes, block) => {
     for (let at = 1; at < bytes.length; at++) all.push({ block, at, bytes })
   })
+  if (all.length > longBytes) most = Math.min(most, 100)
   let chosen = all
   if (all.length > most) {
-    const nearEnd = ({ bytes, at }) => bytes.subarray(Math.max(0, at - 2), at + 2).includes(10)
-    const near = sample(all.filter(nearEnd), most / 2, rand)
-    const far = sample(all.filter(cut => !nearEnd(cut)), most - near.length, rand)
+    const isNear = ({ bytes, at }) => [-2, -1, 0, 1].some(by => bytes[at + by] === 10)
+    const near = sample(all.filter(isNear), most / 2, rand)
+    const far = sample(all.filter(cut => !isNear(cut)), most - near.length, rand)
     chosen = [...near, ...far]
   }
   return chosen.map(({ block, at, bytes }) => {
@@ -353,13 +365,14 @@ function sample(list, most, rand) {
 }
 
 async function writeBytes(connection, bytes, server, rand) {
-  const middle = bytes.length > bytewise ? [inStep, bytes.length - inStep] : [bytes.length, bytes.length]
-  for (let at = 0; at < bytes.length && !connection.ended;) {
-    const size = at >= middle[0] && at < middle[1] ? Math.min(1 + Math.floor(rand() * 999), middle[1] - at) : 1
+  const long = bytes.length > longBytes
+  const until = Date.now() + inStepMs
+  for (let at = 0, size; at < bytes.length && !connection.ended; at += size) {
+    const middle = long && at >= inStepBytes && at < bytes.length - inStepBytes
+    size = middle ? Math.min(1 + Math.floor(rand() * 999), bytes.length - inStepBytes - at) : 1
     connection.write(bytes.subarray(at, at + size))
-    at += size
-    if (at <= inStep) await server.settled()
-    else if (at % 200 === 0 || size > 1) await connection.flush()
+    if (at < inStepBytes && Date.now() < until) await server.settled()
+    else if (at % 100 === 0 || size > 1) await connection.flush()
   }
 }
 

@@ -1,0 +1,290 @@
+/* Accepting: how many at once, and what happens when there is no room. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+#include "kernel.h"
+
+static world w;
+
+static void check_turned_away(peer *c) {
+    answer *a = take(c);
+    CHECK_INT(a->status, 503);
+    CHECK_STR(a->body, "{\"error\":\"Server at capacity\"}");
+    CHECK_STR(heading(a, "Connection"), "close");
+    CHECK_STR(heading(a, "Retry-After"), "5");
+    CHECK_STR(heading(a, "Content-Type"), "application/json");
+    CHECK(c->shut);
+    CHECK(c->closed);
+    CHECK(!c->cut);
+    CHECK_SILENT(c);
+}
+
+TEST(one_poller_set_per_connection) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    get(c, "/");
+    settle(&w);
+    CHECK_INT(take(c)->status, 404);
+    CHECK_INT(c->sets, 1);
+    CHECK_INT(c->recvs, 1);
+    CHECK_INT(c->sends, 1);
+    CHECK_INT(stats_of(&w).connections, 1);
+    close_world(&w);
+
+}
+
+TEST(a_bounded_number_is_accepted_per_step) {
+    peer *c[200];
+    int i, steps = 1;
+    open_world(&w);
+    for (i = 0; i < 200; i++) c[i] = dial(&w);
+    CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK_INT(stats_of(&w).connections, LPI_ACCEPTS);
+    while (stats_of(&w).connections < 200) {
+        CHECK_INT(turn(&w, 0), LP_OK);
+        steps++;
+    }
+    CHECK_INT(steps, (200 + LPI_ACCEPTS - 1) / LPI_ACCEPTS);
+    for (i = 0; i < 200; i++) CHECK(c[i]->accepted);
+    close_world(&w);
+}
+
+TEST(a_storm_of_connections_does_not_hold_up_the_others) {
+    peer *c;
+    int i;
+    open_world(&w);
+    c = dial(&w);
+    settle(&w);
+    for (i = 0; i < 500; i++) dial(&w);
+    get(c, "/");
+    CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK_INT(take(c)->status, 404);
+    CHECK(stats_of(&w).connections <= 1 + LPI_ACCEPTS);
+    close_world(&w);
+}
+
+TEST(a_connections_own_trouble_is_not_the_listeners) {
+    static const int errors[] = {ECONNABORTED, EINTR, EPROTO, EPERM};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(errors); i++) {
+        peer *c = dial(&w);
+        fault(&w, K_ACCEPT, errors[i], 0, 3);
+        settle(&w);
+        CHECK(c->accepted);
+        CHECK_INT(w.s->rest_ms, 0);
+    }
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 0);
+    close_world(&w);
+}
+
+/* EMFILE: each of those who wait is told, by way of the reserved descriptor. */
+TEST(without_descriptors_the_reserve_turns_away) {
+    peer *first, *c[5], *later;
+    int i;
+    open_world(&w);
+    first = dial(&w);
+    settle(&w);
+    w.k.fd_limit = kernel_open_count(&w.k, K_FREE);
+    for (i = 0; i < 5; i++) {
+        c[i] = dial(&w);
+        get(c[i], "/api/poll/news");
+    }
+    settle(&w);
+    for (i = 0; i < 5; i++) check_turned_away(c[i]);
+    CHECK_INT(kernel_open_count(&w.k, K_SPARE), 1);
+    CHECK_INT(stats_of(&w).connections, 1);
+    CHECK_INT(stats_of(&w).refused, 5);
+    CHECK_INT(ask(&w, first, "/")->status, 404);
+    w.k.fd_limit = 0;
+    later = dial(&w);
+    get(later, "/");
+    pass(&w, LPI_REST_MS + 1);
+    CHECK_INT(take(later)->status, 404);
+    close_world(&w);
+}
+
+/* Nobody is left in the queue, so there is nothing to rest from. */
+TEST(the_reserve_makes_no_rest_necessary) {
+    peer *a, *b;
+    open_world(&w);
+    w.k.fd_limit = kernel_open_count(&w.k, K_FREE);
+    a = dial(&w);
+    settle(&w);
+    check_turned_away(a);
+    b = dial(&w);
+    settle(&w);
+    CHECK_INT(w.s->rest_ms, 0);
+    check_turned_away(b);
+    close_world(&w);
+}
+
+TEST(without_even_a_reserve_the_listener_rests) {
+    peer *c;
+    uint32_t calls;
+    int steps;
+    prepare_world(&w);
+    fault(&w, K_RESERVE, EMFILE, 0, 1000);
+    open_world(&w);
+    CHECK(w.s->reserve < 0);
+    w.k.fd_limit = kernel_open_count(&w.k, K_FREE);
+    c = dial(&w);
+    settle(&w);
+    CHECK(w.s->rest_ms);
+    CHECK_STR(lp_s(w.log), "the listener rests");
+    calls = w.k.calls[K_ACCEPT];
+    steps = pass(&w, 10 * LPI_REST_MS);
+    CHECK(steps < 60); /* and not a busy loop */
+    CHECK(w.k.calls[K_ACCEPT] - calls < 30);
+    CHECK(!c->accepted);
+    fault(&w, K_RESERVE, 0, 0, 0);
+    w.k.fd_limit = 0;
+    get(c, "/");
+    pass(&w, LPI_REST_MS + 1);
+    CHECK_INT(take(c)->status, 404);
+    close_world(&w);
+}
+
+static void check_rest(int error) {
+    peer *c;
+    uint64_t began;
+    memset(&w, 0, sizeof w);
+    open_world(&w);
+    fault(&w, K_ACCEPT, error, 0, 1);
+    c = dial(&w);
+    began = now_ms(&w);
+    settle(&w);
+    CHECK(!c->accepted);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
+    while (!c->accepted) CHECK_INT(turn(&w, 1), LP_OK);
+    CHECK(now_ms(&w) - began >= LPI_REST_MS);
+    CHECK(now_ms(&w) - began <= LPI_REST_MS + 2);
+    CHECK_INT(w.s->rest_ms, 0);
+    close_world(&w);
+}
+
+TEST(out_of_buffers_the_listener_rests_and_resumes) {
+    check_rest(ENOBUFS);
+    check_rest(ENOMEM);
+    check_rest(EOPNOTSUPP); /* whatever else: never a busy loop */
+}
+
+TEST(a_rest_that_cannot_end_goes_on) {
+    peer *c;
+    open_world(&w);
+    fault(&w, K_ACCEPT, ENOBUFS, 0, 1);
+    c = dial(&w);
+    settle(&w);
+    fault(&w, K_POLLER_SET, ENOMEM, 0, 2);
+    pass(&w, LPI_REST_MS + 5);
+    CHECK(!c->accepted);
+    pass(&w, 2 * LPI_REST_MS + 5);
+    CHECK(c->accepted);
+    close_world(&w);
+}
+
+TEST(a_rest_does_not_hold_up_those_who_are_here) {
+    peer *c, *d;
+    open_world(&w);
+    c = dial(&w);
+    settle(&w);
+    fault(&w, K_ACCEPT, ENOBUFS, 0, 1);
+    d = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    CHECK(!d->accepted);
+    close_world(&w);
+}
+
+TEST(beyond_connections_max_one_is_turned_away) {
+    peer *c[4];
+    int i;
+    w.cfg.connections_max = 3;
+    open_world(&w);
+    for (i = 0; i < 4; i++) {
+        c[i] = dial(&w);
+        get(c[i], "/");
+        settle(&w);
+    }
+    for (i = 0; i < 3; i++) CHECK_INT(take(c[i])->status, 404);
+    check_turned_away(c[3]);
+    CHECK_INT(stats_of(&w).refused, 1);
+    finish(c[0]);
+    settle(&w);
+    c[3] = dial(&w);
+    CHECK_INT(ask(&w, c[3], "/")->status, 404);
+    close_world(&w);
+}
+
+TEST(a_poller_that_takes_no_more_turns_away) {
+    peer *c;
+    open_world(&w);
+    fault(&w, K_POLLER_SET, ENOSPC, 0, 1);
+    c = dial(&w);
+    get(c, "/");
+    settle(&w);
+    check_turned_away(c);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}
+
+TEST(without_memory_for_a_record_one_is_turned_away) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    settle(&w);
+    finish(c);
+    settle(&w);
+    w.m.fail_at = w.m.calls + 1; /* nothing is needed: a record is there */
+    c = dial(&w);
+    settle(&w);
+    CHECK_INT(w.m.failed, 0);
+    close_world(&w);
+
+    memset(&w, 0, sizeof w);
+    open_world(&w);
+    w.s->loop.json.bytes = NULL; /* (it has none yet) */
+    lp_json_object(&w.s->loop.json), lp_json_end(&w.s->loop.json);
+    w.m.fail_at = w.m.calls + 1;
+    c = dial(&w);
+    settle(&w);
+    CHECK_INT(w.m.failed, 1);
+    CHECK(c->closed);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}
+
+/* Descriptor 0 is as good as any other. */
+TEST(descriptor_zero_is_one) {
+    peer *c;
+    int fd;
+    open_world(&w);
+    for (fd = 0; fd < w.k.fd_count && w.k.fds[fd].kind != K_SPARE;) fd++;
+    CHECK_INT(w.s->loop.poller, 0); /* all were opened from there */
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}
+
+TEST(accepting_works_again_after_every_error) {
+    static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EINTR, EIO};
+    int i;
+    open_world(&w);
+    for (i = 0; i < 300; i++) {
+        peer *c = dial(&w);
+        fault(&w, K_ACCEPT, errors[unit_below(LPI_COUNT(errors))], 0, unit_below(4));
+        pass(&w, 4 * LPI_REST_MS);
+        if (c->closed) { /* turned away */
+            check_turned_away(c);
+            continue;
+        }
+        CHECK(c->accepted);
+        CHECK_INT(ask(&w, c, "/")->status, 404);
+        finish(c);
+    }
+    close_world(&w);
+}

@@ -1,0 +1,162 @@
+/* >>limit: exact counts of parked polls by client and by address. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+#include "fake.h"
+
+static const uint8_t *address(const char *text) {
+    static uint8_t bytes[4][16];
+    static int at;
+    at = (at + 1) % 4;
+    CHECK(!lpi_parse_address(lp_s(text), bytes[at]));
+    return bytes[at];
+}
+
+TEST(limit_client_is_its_name_or_its_address) {
+    lp_slice none = lpi_slice(NULL, 0);
+    const lpi_hub *hub;
+    fake_start(1);
+    hub = fake.hub;
+    CHECK(lpi_client_key(hub, LPI_S("amy"), address("10.0.0.1")) ==
+          lpi_client_key(hub, LPI_S("amy"), address("10.0.0.2")));
+    CHECK(lpi_client_key(hub, LPI_S("amy"), address("10.0.0.1")) !=
+          lpi_client_key(hub, LPI_S("bob"), address("10.0.0.1")));
+    CHECK(lpi_client_key(hub, none, address("10.0.0.1")) ==
+          lpi_client_key(hub, none, address("10.0.0.1")));
+    CHECK(lpi_client_key(hub, none, address("10.0.0.1")) !=
+          lpi_client_key(hub, none, address("10.0.0.2")));
+    CHECK(lpi_client_key(hub, none, address("2001:db8::1")) !=
+          lpi_client_key(hub, none, address("2001:db8::2")));
+    fake_end();
+}
+
+/* A name that has the bytes of an address is still a name. */
+TEST(limit_names_and_addresses_do_not_meet) {
+    const uint8_t *bytes = address("10.0.0.1");
+    lp_slice same = lpi_slice((const char *)bytes, 16);
+    fake_start(1);
+    CHECK(lpi_client_key(fake.hub, same, bytes) !=
+          lpi_client_key(fake.hub, lpi_slice(NULL, 0), bytes));
+    CHECK(lpi_client_key(fake.hub, lpi_slice(NULL, 0), bytes) !=
+          lpi_ceiling_key(fake.hub, bytes));
+    CHECK(lpi_client_key(fake.hub, same, bytes) != lpi_ceiling_key(fake.hub, bytes));
+    fake_end();
+}
+
+TEST(limit_ceiling_is_by_address_and_by_64_bits_of_ipv6) {
+    fake_start(1);
+    CHECK(lpi_ceiling_key(fake.hub, address("10.0.0.1")) !=
+          lpi_ceiling_key(fake.hub, address("10.0.0.2")));
+    CHECK(lpi_ceiling_key(fake.hub, address("10.0.0.1")) ==
+          lpi_ceiling_key(fake.hub, address("::ffff:10.0.0.1")));
+    CHECK(lpi_ceiling_key(fake.hub, address("2001:db8:1:2::1")) ==
+          lpi_ceiling_key(fake.hub, address("2001:db8:1:2:ffff:ffff:ffff:ffff")));
+    CHECK(lpi_ceiling_key(fake.hub, address("2001:db8:1:2::1")) !=
+          lpi_ceiling_key(fake.hub, address("2001:db8:1:3::1")));
+    fake_end();
+}
+
+/* Keys differ from server to server: nobody can prepare names that collide. */
+TEST(limit_keys_are_keyed) {
+    uint64_t key;
+    fake_start(1);
+    key = lpi_client_key(fake.hub, LPI_S("amy"), address("10.0.0.1"));
+    fake_end();
+    fake_start(1);
+    CHECK(key != lpi_client_key(fake.hub, LPI_S("amy"), address("10.0.0.1")));
+    fake_end();
+}
+
+TEST(limit_tally_counts_up_and_down) {
+    uint32_t index;
+    fake_start(1);
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    index = lpi_tally_take(fake.hub, 7);
+    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 2);
+    CHECK_INT(lpi_tally_count(fake.hub, 8), 0);
+    lpi_tally_give(fake.hub, index);
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 1);
+    lpi_tally_give(fake.hub, index);
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    CHECK_INT(fake.hub->tallies.used, 0);
+    CHECK_INT(fake.hub->tallied.count, 0);
+    fake_end();
+}
+
+/* Keys in one bucket of the table, and zero among them. */
+TEST(limit_tallies_in_one_chain) {
+    uint32_t index[40], i, k;
+    fake_start(1);
+    for (i = 0; i < 40; i++)
+        for (k = 0; k <= i; k++) index[i] = lpi_tally_take(fake.hub, (uint64_t)i << 32);
+    for (i = 0; i < 40; i++) CHECK_INT(lpi_tally_count(fake.hub, (uint64_t)i << 32), i + 1);
+    for (i = 0; i < 40; i++)
+        for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i]);
+    CHECK_INT(fake.hub->tallies.used, 0);
+    fake_end();
+}
+
+TEST(limit_many_tallies_against_plain_counts) {
+    enum { KEYS = 600 };
+    static uint32_t counts[KEYS], index[KEYS];
+    int i, rounds = unit_rounds(300000);
+    uint32_t k, used = 0;
+    fake_start(1);
+    memset(counts, 0, sizeof counts);
+    for (i = 0; i < rounds; i++) {
+        k = unit_below(KEYS);
+        /* Waves, so that the table grows and shrinks. */
+        if (unit_below(100) < (i / 5000 % 2 ? 70u : 35u)) {
+            uint32_t got = lpi_tally_take(fake.hub, k * UINT64_C(0x9e3779b97f4a7c15));
+            CHECK(!counts[k] || got == index[k]);
+            used += !counts[k]++;
+            index[k] = got;
+        } else if (counts[k]) {
+            lpi_tally_give(fake.hub, index[k]);
+            used -= !--counts[k];
+        }
+        CHECK_INT(lpi_tally_count(fake.hub, k * UINT64_C(0x9e3779b97f4a7c15)), counts[k]);
+        CHECK_INT(fake.hub->tallies.used, used);
+    }
+    for (k = 0; k < KEYS; k++)
+        while (counts[k]--) lpi_tally_give(fake.hub, index[k]);
+    CHECK_INT(fake.hub->tallies.used, 0);
+    fake_end();
+}
+
+TEST(limit_tally_without_memory) {
+    uint32_t index;
+    fake_start(1);
+    fake.memory.fail_at = fake.memory.calls + 1;
+    fake.memory.fail_forever = 1;
+    CHECK_INT(lpi_tally_take(fake.hub, 7), LPI_NONE);
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    CHECK_INT(fake.hub->tallies.used, 0);
+    fake.memory.fail_at = 0;
+    index = lpi_tally_take(fake.hub, 7);
+    CHECK(index != LPI_NONE);
+    fake.memory.fail_at = fake.memory.calls + 1;
+    CHECK_INT(lpi_tally_take(fake.hub, 7), index); /* needs none */
+    CHECK_INT(lpi_tally_count(fake.hub, 7), 2);
+    lpi_tally_give(fake.hub, index);
+    lpi_tally_give(fake.hub, index);
+    fake_end();
+}
+
+/* What many clients took is given back when they are gone. */
+TEST(limit_burst_leaves_nothing_behind) {
+    enum { CLIENTS = 20000 };
+    static uint32_t index[CLIENTS];
+    size_t before;
+    uint32_t i, clients = (uint32_t)unit_rounds(CLIENTS);
+    fake_start(1);
+    before = fake.memory.bytes;
+    for (i = 0; i < clients; i++) index[i] = lpi_tally_take(fake.hub, unit_random());
+    CHECK(fake.memory.bytes > before + clients * sizeof(lpi_tally));
+    for (i = 0; i < clients; i++) lpi_tally_give(fake.hub, index[i]);
+    CHECK(fake.memory.bytes < before + 256 * sizeof(lpi_tally) + 8192);
+    fake_end();
+}

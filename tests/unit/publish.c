@@ -1,0 +1,367 @@
+/* Publishing, over HTTP and by lp_publish: what is said back, and what is kept. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+#include "kernel.h"
+
+static world w;
+
+static answer *publish_over_http(const char *target, const char *json) {
+    peer *c = dial(&w);
+    post(c, target, json);
+    settle(&w);
+    return take(c);
+}
+
+static void check_refused(const char *json, int status, const char *error) {
+    answer *a = publish_over_http("/api/publish/news", json);
+    CHECK_INT(a->status, status);
+    CHECK_STR(member(a->body, "error"), error);
+    CHECK_INT(stats_of(&w).messages, 0);
+}
+
+TEST(the_answer_names_the_message) {
+    answer *a;
+    lp_slice id;
+    open_world(&w);
+    a = publish_over_http("/api/publish/news", "{\"text\":\"hello\"}");
+    CHECK_INT(a->status, 200);
+    CHECK_STR(member(a->body, "status"), "published");
+    id = member(a->body, "message_id");
+    CHECK_INT(id.length, 18);
+    CHECK(!memcmp(id.bytes + 16, "-1", 2));
+    CHECK_STR(member(a->body, "timestamp"), "1732412345.123457");
+    CHECK_STR(member(a->body, "waiters"), "0");
+    CHECK_STR(heading(a, "Content-Type"), "application/json");
+    a = askf(&w, dial(&w), "/api/poll/news?timeout=0");
+    CHECK_STR(member(a->body, "id"), text_of(lpi_slice(a->body.bytes, a->body.length), "last_id"));
+    CHECK_STR(member(a->body, "text"), "hello");
+    close_world(&w);
+}
+
+TEST(members_come_in_the_documented_order) {
+    answer *a;
+    open_world(&w);
+    a = publish_over_http("/api/publish/a", "{}");
+    CHECK(!memcmp(a->body.bytes, "{\"status\":\"published\",\"message_id\":\"", 35));
+    CHECK(has(a->body, ",\"timestamp\":1732412345.123457,\"waiters\":0}"));
+    close_world(&w);
+}
+
+TEST(waiters_are_those_whom_it_woke) {
+    peer *c[3], *p;
+    int i;
+    open_world(&w);
+    for (i = 0; i < 3; i++) {
+        c[i] = dial(&w);
+        park(&w, c[i], "/api/poll/news,other");
+    }
+    CHECK_INT(publish(&w, "news", "{}").waiters, 3);
+    CHECK_INT(publish(&w, "news", "{}").waiters, 0); /* they are awake already */
+    CHECK_INT(publish(&w, "other", "{}").waiters, 3); /* parked there as well  */
+    settle(&w);
+    p = dial(&w);
+    post(p, "/api/publish/news", "{}");
+    settle(&w);
+    CHECK_STR(member(take(p)->body, "waiters"), "0");
+    for (i = 0; i < 3; i++) CHECK_STR(member(take(c[i])->body, "count"), "3");
+    park(&w, c[0], "/api/poll/news?last_id=now");
+    post(p, "/api/publish/news", "{}");
+    settle(&w);
+    CHECK_STR(member(take(p)->body, "waiters"), "1");
+    close_world(&w);
+}
+
+TEST(what_is_no_json_object_is_told_where) {
+    open_world(&w);
+    check_refused("{\"a\":1,}", 400, "Not a JSON object, at byte 7");
+    check_refused("  [1]", 400, "Not a JSON object, at byte 2");
+    check_refused("\"text\"", 400, "Not a JSON object, at byte 0");
+    check_refused("{} x", 400, "Not a JSON object, at byte 3");
+    check_refused("{", 400, "Not a JSON object, at byte 1");
+    check_refused("{\"a\":\"\xff\"}", 400, "Not a JSON object, at byte 6");
+    close_world(&w);
+}
+
+TEST(an_empty_body_is_no_object) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+           "Content-Type: application/json\r\n\r\n");
+    settle(&w);
+    CHECK_INT(take(c)->status, 400);
+    close_world(&w);
+}
+
+TEST(refusals_before_the_body) {
+    static const struct { const char *lines, *target; int status; } cases[] = {
+        {"Content-Type: text/plain\r\n", "/api/publish/news", 415},
+        {"", "/api/publish/news", 415},
+        {"Content-Type: application/jsonx\r\n", "/api/publish/news", 415},
+        {"Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
+         "/api/publish/news", 415},
+        {"Content-Type: application/json\r\nOrigin: https://evil.example\r\n",
+         "/api/publish/news", 403},
+        {"Content-Type: application/json\r\n", "/api/publish/%00", 400},
+        {"Content-Type: application/json\r\n", "/api/publish/%zz", 400},
+        {"Content-Type: application/json\r\nHost: rebound.example\r\n",
+         "/api/publish/news", 421}};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        peer *c = dial(&w);
+        answer *a;
+        sayf(c, "POST %s HTTP/1.1\r\n%s%sContent-Length: 2\r\n\r\n", cases[i].target,
+             strstr(cases[i].lines, "Host") ? "" : "Host: localhost\r\n", cases[i].lines);
+        settle(&w);
+        a = take(c); /* the body has not been said */
+        CHECK_INT(a->status, cases[i].status);
+        CHECK_STR(heading(a, "Connection"), "close");
+        CHECK(c->shut && !c->closed);
+        say(c, "{}");
+        finish(c);
+        settle(&w);
+        CHECK(c->closed && !c->cut);
+    }
+    CHECK_INT(stats_of(&w).messages, 0);
+    close_world(&w);
+}
+
+TEST(json_may_have_parameters_and_any_case) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+           "Content-Type: Application/JSON ; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}");
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    close_world(&w);
+}
+
+TEST(too_large_is_413) {
+    peer *c;
+    answer *a;
+    w.cfg.message_bytes_max = 100;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+           "Content-Type: application/json\r\nContent-Length: 101\r\n\r\n");
+    settle(&w);
+    a = take(c);
+    CHECK_INT(a->status, 413);
+    CHECK_STR(heading(a, "Connection"), "close");
+    publish_padded(&w, "news", 100);
+    {
+        char json[102];
+        memset(json, ' ', 101);
+        memcpy(json, "{}", 2);
+        CHECK_INT(lp_publish(w.s, lp_s("news"), lpi_slice(json, 101), NULL),
+                  LP_ERR_TOO_LARGE);
+        CHECK_INT(lp_publish(w.s, lp_s("news"), lpi_slice(json, 100), NULL), LP_OK);
+    }
+    c = dial(&w);
+    say(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+           "Content-Type: application/json\r\n\r\n40\r\n");
+    sayf(c, "%-64s\r\n", "{");
+    settle(&w);
+    CHECK_SILENT(c);
+    say(c, "25\r\n"); /* one more than 100 */
+    settle(&w);
+    CHECK_INT(take(c)->status, 413);
+    close_world(&w);
+}
+
+TEST(a_token_is_wanted) {
+    static const struct { const char *line; int status; } cases[] = {
+        {"", 401},
+        {"Authorization: Bearer wrong\r\n", 401},
+        {"Authorization: Bearer secre\r\n", 401},
+        {"Authorization: Bearer secretsecret\r\n", 401},
+        {"Authorization: Basic secret\r\n", 401},
+        {"Authorization: Bearer \r\n", 401},
+        {"Authorization: bEARER secret\r\n", 200},
+        {"Authorization: Bearer  secret \r\n", 200}};
+    size_t i;
+    w.cfg.publish_token = "secret";
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        peer *c = dial(&w);
+        answer *a;
+        sayf(c, "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\n%s"
+                "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", cases[i].line);
+        settle(&w);
+        a = take(c);
+        CHECK_INT(a->status, cases[i].status);
+        if (a->status == 401) CHECK_STR(heading(a, "WWW-Authenticate"), "Bearer");
+    }
+    CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0")->status, 200); /* not for polls */
+    close_world(&w);
+}
+
+TEST(lp_publish_says_what_is_wrong) {
+    lp_published out;
+    open_world(&w);
+    memset(&out, 0x55, sizeof out);
+    CHECK_INT(lp_publish(NULL, lp_s("a"), lp_s("{}"), &out), LP_ERR_ARG);
+    CHECK_INT(lp_publish(w.s, lp_s(""), lp_s("{}"), &out), LP_ERR_ARG);
+    CHECK_INT(lp_publish(w.s, lp_s(NULL), lp_s("{}"), &out), LP_ERR_ARG);
+    CHECK_INT(lp_publish(w.s, lp_s("a\n"), lp_s("{}"), &out), LP_ERR_ARG);
+    CHECK_INT(lp_publish(w.s, lp_s("\xff"), lp_s("{}"), &out), LP_ERR_ARG);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("[]"), &out), LP_ERR_JSON);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s(""), &out), LP_ERR_JSON);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s(NULL), &out), LP_ERR_JSON);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}{}"), &out), LP_ERR_JSON);
+    CHECK(out.id[0] == 0x55 && out.id[39] == 0x55); /* untouched */
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_OK);
+    CHECK_INT(stats_of(&w).messages, 1);
+    close_world(&w);
+}
+
+TEST(ids_count_and_timestamps_grow) {
+    lp_published first, second;
+    open_world(&w);
+    first = publish(&w, "a", "{}");
+    second = publish(&w, "a", "{}");
+    CHECK(!strncmp(first.id, second.id, 17));
+    CHECK(!strcmp(first.id + 17, "1") && !strcmp(second.id + 17, "2"));
+    CHECK(second.timestamp_us > first.timestamp_us);
+    w.k.wall_us -= 3600 * UINT64_C(1000000); /* the wall clock jumps back */
+    CHECK(publish(&w, "a", "{}").timestamp_us > second.timestamp_us);
+    CHECK(strncmp(publish(&w, "b", "{}").id, first.id, 16));
+    close_world(&w);
+}
+
+TEST(the_publishers_own_id_gives_way) {
+    answer *a;
+    open_world(&w);
+    publish(&w, "a", "{\"id\":7,\"x\":1.50,\"\\u0069d\":8,\"channel\":{},\"y\":\"\\u0041\","
+                     "\"timestamp\":[]}");
+    a = ask(&w, dial(&w), "/api/poll/a?timeout=0");
+    CHECK_INT(count_of(a->body, "\"id\":"), 1);
+    CHECK(has(a->body, ",\"x\":1.50,\"y\":\"\\u0041\"}]"));
+    close_world(&w);
+}
+
+TEST(a_full_table_forgets_the_longest_idle_first) {
+    peer *c;
+    answer *a;
+    w.cfg.channels_max = 3;
+    w.cfg.history_age_ms = 60000;
+    open_world(&w);
+    publish(&w, "held", "{}");
+    ask(&w, dial(&w), "/api/poll/idle1?timeout=0");
+    pass(&w, 5);
+    ask(&w, dial(&w), "/api/poll/idle2?timeout=0");
+    publish(&w, "new", "{}"); /* in the place of idle1 */
+    CHECK_INT(stats_of(&w).channels, 3);
+    CHECK_INT(lp_publish(w.s, lp_s("newer"), lp_s("{}"), NULL), LP_OK);
+    CHECK_INT(lp_publish(w.s, lp_s("newest"), lp_s("{}"), NULL), LP_ERR_FULL);
+    c = dial(&w);
+    post(c, "/api/publish/newest", "{}");
+    settle(&w);
+    a = take(c);
+    CHECK_INT(a->status, 503);
+    CHECK_STR(member(a->body, "error"), "Too many channels");
+    CHECK_STR(heading(a, "Retry-After"), "5");
+    a = ask(&w, c, "/api/poll/newest");
+    CHECK_INT(a->status, 503);
+    CHECK_STR(member(a->body, "error"), "Too many channels");
+    CHECK_STR(member(ask(&w, c, "/api/poll/held?timeout=0")->body, "count"), "1");
+    close_world(&w);
+}
+
+/* The clock of a step is read once; lp_publish on another thread, or in a handler,
+   reads it again. A message from "the future" is as fresh as they come. */
+TEST(a_message_younger_than_the_step_is_kept) {
+    peer *p, *c;
+    answer *a;
+    open_world(&w);
+    p = dial(&w);
+    c = dial(&w);
+    settle(&w);
+    w.k.cost_us[K_RECV] = 3000; /* a busy machine */
+    post(p, "/api/publish/news", "{\"n\":1}");
+    get(c, "/api/poll/news?timeout=0");
+    w.k.turn = p->fd; /* in the same step, and in this order */
+    CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK_INT(take(p)->status, 200);
+    a = take(c);
+    CHECK_STR(member(a->body, "count"), "1");
+    CHECK_INT(stats_of(&w).messages, 1);
+    CHECK_INT(stats_of(&w).evicted, 0);
+    close_world(&w);
+}
+
+static void publish_from_a_handler(lp_request *r, void *ctx) {
+    lp_published out;
+    (void)ctx;
+    w.k.now_us += 5000; /* it works for a while */
+    CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s("{}"), &out), LP_OK);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(out.id)), LP_OK);
+}
+
+TEST(a_handler_may_publish_and_the_sweep_spares_it) {
+    peer *h, *c;
+    w.cfg.history_age_ms = 2000;
+    open_world(&w);
+    CHECK_INT(lp_on(w.s, "GET", "/work", publish_from_a_handler, NULL), LP_OK);
+    h = dial(&w);
+    c = dial(&w);
+    publish(&w, "old", "{}"); /* so that a sweep is due in 2 s */
+    settle(&w);
+    w.k.now_us += 2001 * 1000; /* now it is, and the handler runs in the same step */
+    get(h, "/work");
+    CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK_INT(take(h)->status, 200);
+    CHECK_INT(stats_of(&w).evicted, 1);
+    CHECK_STR(member(ask(&w, c, "/api/poll/news?timeout=0")->body, "count"), "1");
+    CHECK_STR(member(ask(&w, c, "/api/poll/old?timeout=0")->body, "count"), "0");
+    close_world(&w);
+}
+
+TEST(a_channel_younger_than_the_step_is_not_forgotten) {
+    uint64_t now;
+    char before[40];
+    open_world(&w);
+    now = w.s->loop.now_ms;
+    w.k.now_us += 5000;
+    strcpy(before, publish(&w, "news", "{}").id);
+    lpi_lock(&w.s->hub.mutex); /* its message is pushed out, so it falls idle now */
+    lpi_hub_evict(&w.s->hub, w.s->hub.oldest, lpi_hub_now_ms(&w.s->hub));
+    CHECK(lpi_channel_find(&w.s->hub, lp_s("news"),
+                           lpi_hash(w.s->hub.hash_key, 'c', lp_s("news")), now) != LPI_NONE);
+    lpi_unlock(&w.s->hub.mutex);
+    CHECK(!strncmp(publish(&w, "news", "{}").id, before, 17));
+    close_world(&w);
+}
+
+TEST(the_hub_without_random_numbers_makes_no_channel) {
+    open_world(&w);
+    fault(&w, K_RANDOM, EIO, 0, 1);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_ERR_OS);
+    CHECK_INT(stats_of(&w).channels, 0);
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_OK);
+    close_world(&w);
+}
+
+TEST(history_is_bounded_by_bytes) {
+    uint64_t most = 0;
+    int i;
+    w.cfg.history_bytes = 10000;
+    open_world(&w);
+    for (i = 0; i < 200; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "c%d", i % 7);
+        publish_padded(&w, name, 300);
+        check_world(&w);
+        if (stats_of(&w).history_bytes > most) most = stats_of(&w).history_bytes;
+    }
+    CHECK(most <= 10000 && most > 9000);
+    CHECK(stats_of(&w).evicted > 150);
+    publish_padded(&w, "large", 20000); /* more than all: it is kept, alone */
+    CHECK_INT(stats_of(&w).messages, 1);
+    close_world(&w);
+}

@@ -1,0 +1,577 @@
+/* Reading: requests in pieces, many at once, behind a poll; deadlines; ends of streams. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+#include "kernel.h"
+
+static world w;
+
+static const char *const request =
+    "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    "Content-Length: 9\r\n\r\n{\"n\":123}";
+
+static const char *const chunked =
+    "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\n{\"n\r\n5\r\n\":123\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n";
+
+static uint32_t phase_of(uint32_t index) {
+    return lpi_connection_at(&w.s->loop, index)->phase;
+}
+
+/* Wherever it is cut in two, three, or into bytes: the same. */
+static void check_pieces(const char *text) {
+    size_t length = strlen(text), i;
+    int n = 0;
+    peer *c = dial(&w);
+    for (i = 1; i < length; i++) {
+        say_bytes(c, text, i);
+        settle(&w);
+        CHECK_SILENT(c);
+        say(c, text + i);
+        settle(&w);
+        CHECK_INT(take(c)->status, 200);
+        n++;
+    }
+    for (i = 0; i < length; i++) {
+        CHECK_SILENT(c);
+        say_bytes(c, text + i, 1);
+        settle(&w);
+    }
+    CHECK_INT(take(c)->status, 200);
+    c->piece = 7; /* short reads, all of it being there */
+    say(c, text);
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    CHECK_INT(stats_of(&w).published, n + 2);
+    CHECK(has(ask(&w, c, "/api/poll/news?timeout=0&limit=1000")->body, "\"n\":123}"));
+    CHECK_INT(w.s->loop.spare_count, 1); /* its buffer was given back */
+    close_world(&w);
+}
+
+TEST(a_request_in_pieces) {
+    open_world(&w);
+    check_pieces(request);
+}
+
+TEST(a_chunked_request_in_pieces) {
+    open_world(&w);
+    check_pieces(chunked);
+}
+
+TEST(many_requests_in_one_read) {
+    peer *c;
+    int i;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < 100; i++) say(c, i % 2 ? request : chunked);
+    settle(&w);
+    for (i = 0; i < 100; i++) CHECK_INT(take(c)->status, 200);
+    CHECK_SILENT(c);
+    CHECK_INT(c->recvs, 1);
+    CHECK_INT(c->sends, 100);
+    CHECK_INT(c->sets, 1);
+    CHECK_INT(stats_of(&w).published, 100);
+    close_world(&w);
+}
+
+TEST(requests_cut_anywhere_in_a_long_pipeline) {
+    peer *c;
+    int i, rounds = unit_rounds(40);
+    open_world(&w);
+    c = dial(&w);
+    while (rounds--) {
+        int n = 1 + (int)unit_below(20);
+        for (i = 0; i < n; i++) say(c, unit_one_in(2) ? request : chunked);
+        c->piece = 1 + unit_below(unit_one_in(3) ? 20 : 600);
+        settle(&w);
+        for (i = 0; i < n; i++) CHECK_INT(take(c)->status, 200);
+        CHECK_SILENT(c);
+    }
+    close_world(&w);
+}
+
+/* What is pipelined behind a poll waits for its answer, and is then served in order. */
+TEST(requests_behind_a_parked_poll_wait_and_keep_their_order) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    get(c, "/api/poll/news?timeout=30");
+    post(c, "/api/publish/other", "{\"n\":1}");
+    settle(&w);
+    get(c, "/api/poll/other?timeout=30");
+    get(c, "/nowhere");
+    settle(&w);
+    CHECK_SILENT(c);
+    CHECK_INT(stats_of(&w).published, 0);
+    publish_n(&w, "news", 7);
+    settle(&w);
+    CHECK_STR(member(take(c)->body, "n"), "7");
+    CHECK_STR(member(take(c)->body, "status"), "published");
+    CHECK_STR(member(take(c)->body, "n"), "1");
+    CHECK_INT(take(c)->status, 404);
+    CHECK_SILENT(c);
+    CHECK_INT(c->sets, 1);
+    close_world(&w);
+}
+
+TEST(polls_behind_a_poll_are_parked_one_after_the_other) {
+    peer *c;
+    int i;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < 5; i++) get(c, "/api/poll/news?timeout=1&last_id=now");
+    settle(&w);
+    CHECK_INT(stats_of(&w).waiters, 1);
+    for (i = 0; i < 5; i++) {
+        publish_n(&w, "news", i);
+        settle(&w);
+        CHECK_STR(member(take(c)->body, "count"), "1");
+        CHECK_SILENT(c);
+    }
+    CHECK_INT(stats_of(&w).waiters, 0);
+    close_world(&w);
+}
+
+/* At most head_bytes_max is kept behind a poll; the rest stays in the kernel. */
+TEST(reading_pauses_behind_a_parked_poll_and_goes_on) {
+    peer *c;
+    int i, n = 2000;
+    size_t said;
+    w.cfg.head_bytes_max = 1024;
+    open_world(&w);
+    c = dial(&w);
+    park(&w, c, "/api/poll/news");
+    for (i = 0; i < n; i++) get(c, "/nowhere");
+    said = c->in_length - c->in_at;
+    settle(&w);
+    CHECK(said > 60000);
+    CHECK_INT(said - (c->in_length - c->in_at), 1024);
+    CHECK(!(lpi_connection_at(&w.s->loop, 0)->interest & LP_READ));
+    CHECK_INT(lpi_connection_at(&w.s->loop, 0)->io->in_length, 1024);
+    CHECK(pass(&w, 5000) < 30); /* and it is not asked again and again */
+    publish_n(&w, "news", 1);
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    for (i = 0; i < n; i++) CHECK_INT(take(c)->status, 404);
+    CHECK_SILENT(c);
+    CHECK_INT(c->in_length - c->in_at, 0);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}
+
+TEST(one_large_read_behind_a_poll_is_kept_once) {
+    peer *c;
+    int i;
+    w.cfg.head_bytes_max = 1024;
+    open_world(&w);
+    c = dial(&w);
+    get(c, "/api/poll/news");
+    for (i = 0; i < 4000; i++) get(c, "/nowhere");
+    settle(&w);
+    CHECK(c->recvs <= 2);
+    CHECK(lpi_connection_at(&w.s->loop, 0)->io->in_length <= LPI_READ_SIZE);
+    publish_n(&w, "news", 1);
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    for (i = 0; i < 4000; i++) CHECK_INT(take(c)->status, 404);
+    close_world(&w);
+}
+
+TEST(a_client_that_left_while_reading_paused_is_seen) {
+    int how;
+    for (how = 0; how < 2; how++) {
+        peer *c;
+        int i;
+        memset(&w, 0, sizeof w);
+        w.cfg.head_bytes_max = 256;
+        open_world(&w);
+        c = dial(&w);
+        park(&w, c, "/api/poll/news");
+        for (i = 0; i < 50; i++) get(c, "/nowhere");
+        settle(&w);
+        if (how) reset(c);
+        else finish(c);
+        settle(&w);
+        CHECK(c->closed);
+        CHECK_INT(stats_of(&w).waiters, 0);
+        close_world(&w);
+    }
+}
+
+TEST(interrupted_and_empty_reads_are_tried_again) {
+    static const int errors[] = {EAGAIN, EINTR, ENOBUFS, ENOMEM};
+    size_t i;
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < LPI_COUNT(errors); i++) {
+        fault(&w, K_RECV, errors[i], 0, 2);
+        CHECK_INT(ask(&w, c, "/")->status, 404);
+        park(&w, c, "/api/poll/news?timeout=1");
+        fault(&w, K_RECV, errors[i], 0, 2);
+        get(c, "/");
+        settle(&w);
+        CHECK_INT(stats_of(&w).waiters, 1);
+        pass(&w, 1002);
+        CHECK_INT(take(c)->status, 200);
+        CHECK_INT(take(c)->status, 404);
+    }
+    close_world(&w);
+}
+
+TEST(a_broken_connection_is_closed) {
+    static const int errors[] = {ECONNRESET, EPIPE, ETIMEDOUT, EIO};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(errors); i++) {
+        peer *c = dial(&w);
+        settle(&w);
+        fault(&w, K_RECV, errors[i], 0, 1);
+        get(c, "/");
+        settle(&w);
+        CHECK(c->closed);
+        CHECK_SILENT(c);
+        CHECK_INT(stats_of(&w).connections, 0);
+    }
+    close_world(&w);
+}
+
+TEST(an_end_within_a_request_closes_without_a_word) {
+    static const char *const starts[] = {"", "GET", "GET / HTTP/1.1\r\n",
+        "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: 5\r\n\r\n{}"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(starts); i++) {
+        peer *c = dial(&w);
+        say(c, starts[i]);
+        settle(&w);
+        finish(c);
+        settle(&w);
+        CHECK(c->closed);
+        CHECK_SILENT(c);
+        c = dial(&w); /* and all in one step */
+        say(c, starts[i]);
+        finish(c);
+        settle(&w);
+        CHECK(c->closed);
+        CHECK_SILENT(c);
+    }
+    CHECK_INT(stats_of(&w).published, 0);
+    close_world(&w);
+}
+
+TEST(an_end_behind_complete_requests_is_answered_then_closed) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    get(c, "/nowhere");
+    say(c, request);
+    finish(c);
+    settle(&w);
+    CHECK_INT(take(c)->status, 404);
+    CHECK_INT(take(c)->status, 200);
+    CHECK(c->closed && !c->cut);
+    close_world(&w);
+}
+
+TEST(what_is_no_request_ends_the_connection) {
+    static const struct { const char *text; int status; } cases[] = {
+        {"nonsense\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n\r\n", 400},
+        {"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505},
+        {"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501},
+        {"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: 200-fine\r\n\r\n", 417},
+        {"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+         "Transfer-Encoding: chunked\r\n\r\n", 400}};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        peer *c = dial(&w);
+        answer *a;
+        say(c, cases[i].text);
+        say(c, request); /* is not one any more */
+        settle(&w);
+        a = take(c);
+        CHECK_INT(a->status, cases[i].status);
+        CHECK_STR(heading(a, "Connection"), "close");
+        CHECK(member(a->body, "error").length);
+        CHECK_SILENT(c);
+        CHECK(c->shut && !c->closed);
+        finish(c);
+        settle(&w);
+        CHECK(c->closed && !c->cut);
+    }
+    CHECK_INT(stats_of(&w).published, 0);
+    close_world(&w);
+}
+
+TEST(heads_are_bounded) {
+    peer *c;
+    int i;
+    w.cfg.head_bytes_max = 512;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "GET /");
+    for (i = 0; i < 600; i++) say(c, "x");
+    settle(&w);
+    CHECK_INT(take(c)->status, 414);
+    c = dial(&w);
+    say(c, "GET / HTTP/1.1\r\nHost: localhost\r\nX: ");
+    for (i = 0; i < 600; i++) {
+        say(c, "x");
+        settle(&w);
+    }
+    CHECK_INT(take(c)->status, 431);
+    close_world(&w);
+}
+
+/* ---- a 100 (Continue) ---- */
+
+TEST(a_client_that_expects_it_is_told_to_go_on) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+           "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    settle(&w);
+    CHECK_BYTES(unheard(c).bytes, unheard(c).length, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    c->out_at += 25;
+    say(c, "{}");
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    say(c, "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+           "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    settle(&w);
+    CHECK_INT(take(c)->status, 415); /* and not told to go on */
+    close_world(&w);
+}
+
+TEST(a_continue_that_cannot_be_sent_closes) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    fault(&w, K_SEND, ECONNRESET, 0, 1);
+    say(c, "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+           "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}");
+    settle(&w);
+    CHECK(c->closed);
+    CHECK_INT(stats_of(&w).published, 0);
+    close_world(&w);
+}
+
+/* ---- deadlines: never early, late by at most a tick ---- */
+
+enum { TICK_MS = 2 };
+
+/* When the connection is shut or closed, in ms from `began`. Steps as lp_run does. */
+static uint64_t ms_until_end(const peer *c, uint64_t began) {
+    while (!c->shut && !c->closed) {
+        CHECK_INT(turn(&w, 1000000), LP_OK);
+        if (now_ms(&w) - began > 2000000) unit_fail(__FILE__, __LINE__, "it never ended");
+    }
+    return now_ms(&w) - began;
+}
+
+static void check_deadline(const peer *c, uint64_t began, uint64_t ms) {
+    uint64_t took = ms_until_end(c, began);
+    if (took < ms || took > ms + TICK_MS)
+        unit_fail(__FILE__, __LINE__, "after %lu ms, not %lu", (unsigned long)took,
+                  (unsigned long)ms);
+}
+
+static void check_timeout_answer(peer *c) {
+    answer *a = take(c);
+    CHECK_INT(a->status, 408);
+    CHECK_STR(a->body, "{\"error\":\"Request timeout\"}");
+    CHECK_STR(heading(a, "Connection"), "close");
+    CHECK_SILENT(c);
+}
+
+TEST(a_slow_head_gets_408) {
+    peer *c;
+    uint64_t began;
+    open_world(&w);
+    c = dial(&w);
+    pass(&w, 5000); /* does not count: it begins with the first byte */
+    say(c, "GET / HT");
+    began = now_ms(&w);
+    settle(&w);
+    pass(&w, 9000);
+    say(c, "TP/1.1\r\n"); /* progress renews nothing */
+    settle(&w);
+    check_deadline(c, began, 10000);
+    check_timeout_answer(c);
+    close_world(&w);
+}
+
+TEST(a_slow_second_head_gets_408) {
+    peer *c;
+    uint64_t began;
+    open_world(&w);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    pass(&w, 40000);
+    CHECK(!c->closed);
+    say(c, "G");
+    began = now_ms(&w);
+    settle(&w);
+    check_deadline(c, began, 10000);
+    check_timeout_answer(c);
+    close_world(&w);
+}
+
+TEST(a_slow_body_gets_408) {
+    int cut;
+    for (cut = 0; cut < 2; cut++) {
+        const char *text = cut ? chunked : request;
+        size_t head = (size_t)(strstr(text, "\r\n\r\n") - text) + 4;
+        peer *c;
+        uint64_t began;
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        c = dial(&w);
+        say_bytes(c, text, 20);
+        settle(&w);
+        pass(&w, 8000);
+        say_bytes(c, text + 20, head - 20);
+        began = now_ms(&w);
+        settle(&w);
+        CHECK_INT(phase_of(0), LPI_BODYING);
+        pass(&w, 29000);
+        say_bytes(c, text + head, 4);
+        settle(&w);
+        check_deadline(c, began, 30000);
+        check_timeout_answer(c);
+        close_world(&w);
+    }
+}
+
+TEST(an_idle_connection_is_closed_without_a_word) {
+    peer *c;
+    uint64_t began;
+    open_world(&w);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    began = now_ms(&w);
+    check_deadline(c, began, 75000);
+    CHECK_SILENT(c);
+    close_world(&w);
+}
+
+TEST(a_connection_that_never_says_a_word_is_closed) {
+    peer *c;
+    uint64_t began;
+    open_world(&w);
+    c = dial(&w);
+    began = now_ms(&w);
+    check_deadline(c, began, 10000);
+    CHECK_SILENT(c);
+    close_world(&w);
+}
+
+TEST(a_refused_client_may_linger) {
+    peer *c;
+    uint64_t began;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "nonsense\r\n\r\n");
+    settle(&w);
+    CHECK(c->shut);
+    began = now_ms(&w);
+    while (!c->closed) {
+        say(c, "and more of it");
+        pass(&w, 1);
+    }
+    CHECK(now_ms(&w) - began >= 2000 && now_ms(&w) - began <= 2000 + TICK_MS);
+    close_world(&w);
+}
+
+TEST(deadlines_may_be_off) {
+    peer *c[4];
+    w.cfg.head_ms = w.cfg.body_ms = w.cfg.idle_ms = w.cfg.write_ms = LP_OFF;
+    w.k.sleeps_for_ever = 1;
+    open_world(&w);
+    c[0] = dial(&w);
+    c[1] = dial(&w);
+    say(c[1], "GET");
+    c[2] = dial(&w);
+    say_bytes(c[2], request, strlen(request) - 1);
+    c[3] = dial(&w);
+    CHECK_INT(ask(&w, c[3], "/")->status, 404);
+    pass(&w, 10000000);
+    CHECK(!c[0]->closed && !c[1]->closed && !c[2]->closed && !c[3]->closed);
+    say(c[2], "}");
+    settle(&w);
+    CHECK_INT(take(c[2])->status, 200);
+    close_world(&w);
+}
+
+TEST(a_linger_that_is_off_closes_at_once) {
+    peer *c;
+    w.cfg.linger_ms = LP_OFF;
+    open_world(&w);
+    c = dial(&w);
+    say(c, "nonsense\r\n\r\n");
+    settle(&w);
+    CHECK_INT(take(c)->status, 400);
+    CHECK(c->closed);
+    close_world(&w);
+}
+
+/* ---- memory ---- */
+
+TEST(an_idle_or_parked_connection_holds_no_buffer) {
+    peer *c;
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < 40; i++) {
+        c = dial(&w);
+        say_bytes(c, request, 50);
+        settle(&w);
+        say(c, request + 50);
+        settle(&w);
+        CHECK_INT(take(c)->status, 200);
+        CHECK(!lpi_connection_at(&w.s->loop, (uint32_t)i)->io);
+    }
+    park(&w, c, "/api/poll/news?last_id=now");
+    CHECK(!lpi_connection_at(&w.s->loop, 39)->io);
+    CHECK(w.s->loop.spare_count <= LPI_SPARE_MAX);
+    close_world(&w);
+}
+
+TEST(a_large_buffer_is_not_kept_as_a_spare) {
+    peer *c;
+    char *json = (char *)malloc(60001);
+    open_world(&w);
+    memset(json, ' ', 60000);
+    json[0] = '{', json[59999] = '}', json[60000] = 0;
+    c = dial(&w);
+    sayf(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n");
+    say_bytes(c, json, 30000);
+    settle(&w);
+    say(c, json + 30000);
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    CHECK_INT(w.s->loop.spare_count, 0);
+    free(json);
+    close_world(&w);
+}
+
+TEST(without_memory_an_incomplete_request_is_closed) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    settle(&w);
+    say(c, "GET / HT");
+    w.m.fail_at = w.m.calls + 1;
+    settle(&w);
+    CHECK_INT(w.m.failed, 1);
+    CHECK(c->closed);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}

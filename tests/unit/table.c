@@ -1,0 +1,230 @@
+/* A5, table: linear hashing, against a plain array. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+
+typedef struct table_record {
+    lpi_node node;
+    uint32_t mine; /* its own index, so that a wrong one shows */
+} table_record;
+
+enum { RECORDS = 5000 };
+
+typedef struct fixture {
+    unit_memory m;
+    lp_memory memory;
+    lpi_slab slab;
+    lpi_table table;
+    uint32_t records[RECORDS];
+    uint8_t inside[RECORDS];
+    uint32_t count; /* inside */
+} fixture;
+
+static table_record *record(fixture *f, uint32_t which) {
+    return (table_record *)lpi_at(&f->slab, f->records[which]);
+}
+
+/* All records are taken first, so that later only the table allocates. */
+static void open_fixture(fixture *f) {
+    uint32_t i;
+    memset(f, 0, sizeof *f);
+    f->memory = unit_memory_of(&f->m);
+    lpi_slab_init(&f->slab, &f->memory, sizeof(table_record), 6);
+    for (i = 0; i < RECORDS; i++) {
+        f->records[i] = lpi_slab_take(&f->slab);
+        record(f, i)->mine = f->records[i];
+    }
+    CHECK_INT(lpi_table_init(&f->table, &f->slab), 0);
+}
+
+static void close_fixture(fixture *f) {
+    lpi_table_free(&f->table);
+    lpi_slab_free(&f->slab);
+    CHECK_INT(f->m.blocks, 0);
+}
+
+static void add(fixture *f, uint32_t which, uint64_t hash) {
+    record(f, which)->node.hash = hash;
+    lpi_table_add(&f->table, f->records[which]);
+    f->inside[which] = 1;
+    f->count++;
+}
+
+static void take_out(fixture *f, uint32_t which) {
+    lpi_table_remove(&f->table, f->records[which]);
+    f->inside[which] = 0;
+    f->count--;
+}
+
+/* Every record stands once, in the bucket of its hash; the rest of the room is empty. */
+static uint32_t check_table(const fixture *f) {
+    const lpi_table *t = &f->table;
+    uint32_t bucket, i, total = 0, longest = 0;
+    CHECK(t->round >= 16 && (t->round & (t->round - 1)) == 0);
+    CHECK(t->round <= t->buckets && t->buckets < t->round * 2);
+    CHECK(t->buckets <= t->segment_count * LPI_SEGMENT);
+    for (bucket = 0; bucket < t->segment_count * LPI_SEGMENT; bucket++) {
+        uint32_t length = 0;
+        for (i = *lpi_table_bucket(t, bucket); i != LPI_NONE; i = lpi_node_at(t, i)->next) {
+            CHECK_INT(lpi_table_index(t, lpi_node_at(t, i)->hash), bucket);
+            CHECK_INT(((table_record *)lpi_node_at(t, i))->mine, i);
+            CHECK(length <= t->count); /* no circle */
+            length++;
+        }
+        total += length;
+        if (length > longest) longest = length;
+    }
+    CHECK_INT(total, t->count);
+    CHECK_INT(t->count, f->count);
+    return longest;
+}
+
+static int is_found(fixture *f, uint32_t which) {
+    uint64_t hash = record(f, which)->node.hash;
+    uint32_t i = lpi_table_first(&f->table, hash);
+    for (; i != LPI_NONE; i = lpi_table_match(&f->table, lpi_node_at(&f->table, i)->next, hash)) {
+        CHECK(lpi_node_at(&f->table, i)->hash == hash);
+        if (i == f->records[which]) return 1;
+    }
+    return 0;
+}
+
+static void random_life(uint64_t hashes, int fails) {
+    static fixture f;
+    int round, grows = 1;
+    uint32_t most = 1 + unit_below(RECORDS);
+    open_fixture(&f);
+    for (round = 0; round < unit_rounds(30000); round++) {
+        uint32_t which = unit_below(RECORDS);
+        if (f.count == most) grows = 0;
+        if (f.count == 0) grows = 1;
+        if (fails && unit_one_in(100)) f.m.fail_at = f.m.calls + 1;
+        if (unit_one_in(5) ? !grows : grows) {
+            if (!f.inside[which]) add(&f, which, hashes ? unit_random() % hashes : unit_random());
+        } else if (f.inside[which]) {
+            take_out(&f, which);
+        }
+        which = unit_below(RECORDS);
+        CHECK_INT(is_found(&f, which), f.inside[which]);
+        if (round % 500 == 0) check_table(&f);
+    }
+    check_table(&f);
+    for (most = 0; most < RECORDS; most++) {
+        CHECK_INT(is_found(&f, most), f.inside[most]);
+        if (f.inside[most]) take_out(&f, most);
+    }
+    check_table(&f);
+    close_fixture(&f);
+}
+
+TEST(table_like_an_array) { random_life(0, 0); }
+TEST(table_like_an_array_with_collisions) { random_life(300, 0); }
+TEST(table_like_an_array_with_few_hashes) { random_life(3, 0); }
+TEST(table_like_an_array_with_failing_memory) { random_life(0, 1); }
+
+/* Equal in the low bits, which choose the bucket, and different above. */
+TEST(table_hashes_that_differ_above_32_bits) {
+    static fixture f;
+    uint32_t i;
+    open_fixture(&f);
+    for (i = 0; i < 300; i++) add(&f, i, (uint64_t)i << 32 | 5);
+    check_table(&f);
+    for (i = 0; i < 300; i++) {
+        uint32_t at = lpi_table_first(&f.table, (uint64_t)i << 32 | 5);
+        CHECK_INT(at, f.records[i]);
+        CHECK(lpi_table_match(&f.table, lpi_node_at(&f.table, at)->next,
+                              (uint64_t)i << 32 | 5) == LPI_NONE);
+    }
+    CHECK(lpi_table_first(&f.table, (uint64_t)300 << 32 | 5) == LPI_NONE);
+    close_fixture(&f);
+}
+
+/* It grows and shrinks with what it holds: short chains, and no memory kept. */
+TEST(table_follows_the_number_of_entries) {
+    static fixture f;
+    uint32_t i, buckets;
+    size_t empty;
+    open_fixture(&f);
+    empty = f.m.bytes;
+    for (i = 0; i < RECORDS; i++) {
+        add(&f, i, unit_random());
+        CHECK(f.table.buckets >= f.count && f.table.buckets <= f.count + 16);
+    }
+    CHECK(check_table(&f) < 20);
+    for (i = 0; i < RECORDS; i++) {
+        buckets = f.table.buckets;
+        take_out(&f, i);
+        CHECK(buckets - f.table.buckets <= 2); /* never all at once */
+        CHECK(f.table.buckets <= 16 || f.table.buckets <= 2 * f.count + 1);
+    }
+    CHECK_INT(f.table.buckets, 16);
+    CHECK(f.table.segment_count <= 2);
+    CHECK(f.m.bytes <= empty + LPI_SEGMENT * sizeof(uint32_t) + 64 * sizeof(uint32_t *));
+    close_fixture(&f);
+}
+
+/* At the edge of a segment nothing is allocated and freed in turns. */
+TEST(table_does_not_flutter_at_a_segment_s_edge) {
+    static fixture f;
+    uint32_t i, n;
+    size_t calls;
+    open_fixture(&f);
+    for (n = 0; f.table.segment_count == 1; n++) add(&f, n, unit_random());
+    CHECK_INT(f.table.buckets, LPI_SEGMENT + 1);
+    calls = f.m.calls;
+    for (i = 0; i < 100; i++) {
+        take_out(&f, n - 1);
+        add(&f, n - 1, unit_random());
+    }
+    CHECK(f.m.calls - calls <= 1);
+    check_table(&f);
+    close_fixture(&f);
+}
+
+/* Without memory its chains grow longer; with memory again it goes on splitting. */
+TEST(table_lives_through_want) {
+    static fixture f;
+    uint32_t i, buckets;
+    open_fixture(&f);
+    f.m.fail_at = f.m.calls + 1;
+    f.m.fail_forever = 1;
+    for (i = 0; i < 2000; i++) add(&f, i, unit_random());
+    CHECK_INT(f.table.buckets, LPI_SEGMENT);
+    check_table(&f);
+    f.m.fail_at = 0;
+    for (; i < RECORDS; i++) {
+        buckets = f.table.buckets;
+        add(&f, i, unit_random());
+        CHECK_INT(f.table.buckets, buckets + 1);
+    }
+    f.m.fail_at = f.m.calls + 1;
+    for (i = 0; i < RECORDS; i++) CHECK(is_found(&f, i));
+    for (i = 0; i < RECORDS; i++) take_out(&f, i); /* which needs none */
+    check_table(&f);
+    close_fixture(&f);
+}
+
+TEST(table_init_fails_whole) {
+    size_t k, failed = 1;
+    for (k = 1; failed; k++) {
+        unit_memory m = {0};
+        lp_memory memory = unit_memory_of(&m);
+        lpi_slab slab;
+        lpi_table table;
+        lpi_slab_init(&slab, &memory, sizeof(table_record), 4);
+        m.fail_at = k;
+        CHECK_INT(lpi_table_init(&table, &slab), m.failed ? -1 : 0);
+        lpi_table_free(&table);
+        CHECK_INT(m.blocks, 0);
+        failed = m.failed;
+    }
+    CHECK_INT(k, 4); /* it allocates twice */
+}
+
+TEST(table_free_of_none) {
+    lpi_table table;
+    memset(&table, 0, sizeof table);
+    lpi_table_free(&table);
+}
