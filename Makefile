@@ -89,7 +89,7 @@ build/web.h: $(WEB) Makefile
 
 # ---- the tests' programs; tests/run runs them
 
-unit-programs: $(UNIT) $(UNIT:=-asan)
+unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 live-programs: build/server build/server-asan $(LIVE) $(LIVE:=-asan)
 ifeq ($(shell uname),Linux)
 live-programs: build/server-kqueue $(LIVE:=-kqueue)
@@ -97,6 +97,9 @@ endif
 
 build/unit/%-asan: tests/unit/%.c Makefile
 	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/unit/%-tsan: tests/unit/%.c Makefile
+	$(BUILD) $(TEST) -fsanitize=thread $< -o $@
 
 build/unit/%: tests/unit/%.c Makefile
 	$(BUILD) $(TEST) $< -o $@

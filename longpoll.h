@@ -3404,7 +3404,8 @@ static void lpi_channel_settle(lpi_hub *hub, uint32_t index, uint64_t now_ms)
             lpi_list_remove(&hub->deserted, &hub->channels,
                             offsetof(lpi_channel, deserted_link), index);
     }
-    idle = !ch->held && !ch->waiters && !ch->pinned;
+    idle = !ch->held && !ch->waiters && !ch->pinned &&
+           ch->views.head == LPI_NONE;
     if (idle == ch->idle) return;
     ch->idle = (uint8_t)idle;
     ch->idle_ms = now_ms;
@@ -3846,13 +3847,17 @@ static uint32_t lpi_view_get(lpi_hub *hub, uint32_t channel, uint32_t loop)
     return index;
 }
 
-static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index)
+/* A view that is ready stays until it has been served. */
+static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index,
+                                   uint64_t now_ms)
 {
     lpi_view *view = lpi_view_at(hub, index);
+    uint32_t channel = view->channel;
     if (view->seats || view->ready) return;
-    lpi_list_remove(&lpi_channel_at(hub, view->channel)->views, &hub->views,
+    lpi_list_remove(&lpi_channel_at(hub, channel)->views, &hub->views,
                     offsetof(lpi_view, link), index);
     lpi_slab_give(&hub->views, index);
+    lpi_channel_settle(hub, channel, now_ms);
 }
 
 /* Take the poll's seats away. Its channels may fall idle. */
@@ -3871,7 +3876,7 @@ static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
         view->seats--;
         if (!--ch->waiters)
             lpi_channel_settle(hub, view->channel, now_ms);
-        lpi_view_drop_if_empty(hub, seat->view);
+        lpi_view_drop_if_empty(hub, seat->view, now_ms);
         c->seat = seat->sibling;
         lpi_slab_give(&hub->seats, index);
     }
@@ -5922,7 +5927,7 @@ static int lpi_deliver_view(lpi_loop *loop)
     view->ready = 0;
     if (next != LPI_NONE || (seat != LPI_NONE && lpi_seat_behind(hub, seat)))
         lpi_view_make_ready(hub, index);
-    else lpi_view_drop_if_empty(hub, index);
+    else lpi_view_drop_if_empty(hub, index, loop->now_ms);
     return 1;
 }
 
@@ -6241,6 +6246,14 @@ static void lpi_earlier(uint64_t *wait, uint64_t when, uint64_t now)
     if (in < *wait) *wait = in;
 }
 
+/* When a drain ends: at first those who wait get their time, then those who
+   read. */
+static uint64_t lpi_drain_end(const lpi_loop *loop)
+{
+    if (loop->now_ms < loop->drain_ms) return loop->drain_ms;
+    return loop->drain_ms + loop->server->config.write_ms;
+}
+
 /* Milliseconds until something is due, or UINT64_MAX. */
 static uint64_t lpi_loop_due(const lpi_loop *loop)
 {
@@ -6248,11 +6261,10 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
     uint64_t wait = UINT64_MAX, now = loop->now_ms;
     uint32_t turn = lpi_wheel_wait(&loop->wheel);
     if (turn != UINT32_MAX)
-        lpi_earlier(&wait, loop->wheel.now + (uint64_t)turn,
-                    (uint32_t)now);
+        lpi_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
     if (loop->sweep_ms != UINT64_MAX) lpi_earlier(&wait, loop->sweep_ms, now);
     if (server->rest_ms) lpi_earlier(&wait, server->rest_ms, now);
-    if (loop->drain_ms) lpi_earlier(&wait, loop->drain_ms, now);
+    if (loop->drain_ms) lpi_earlier(&wait, lpi_drain_end(loop), now);
     return wait;
 }
 
@@ -6370,13 +6382,12 @@ static void lpi_close_all(lpi_loop *loop)
 static int lpi_drained(lpi_loop *loop)
 {
     const uint32_t *n = loop->phases;
-    uint64_t write_ms = loop->server->config.write_ms;
     uint32_t waiting = n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] +
                        n[LPI_LINGER];
     uint32_t coming = n[LPI_FRESH] + n[LPI_HEADING] + n[LPI_BODYING];
     if (!waiting && !coming) return 1;
     if (loop->now_ms < loop->drain_ms) return 0;
-    return !waiting || loop->now_ms >= loop->drain_ms + write_ms;
+    return !waiting || loop->now_ms >= lpi_drain_end(loop);
 }
 
 /* 1 once the drain is over. */

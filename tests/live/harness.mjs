@@ -337,7 +337,7 @@ export class Raw {
     self.total = 0;                     /* bytes received, ever */
     self.state = 'open';                /* then 'end' (a FIN came) or 'reset' */
     self.wake = () => {};
-    const socket = net.connect({ port, host, localAddress: from, allowHalfOpen: true, noDelay: true });
+    const socket = net.connect({ port, host, localAddress: from, noDelay: true });
     self.socket = socket;
     owner.add(socket);
     socket.on('close', () => owner.delete(socket));

@@ -417,6 +417,8 @@ int main(int argc, char **argv)
         fflush(stdout);
     }
     result = lp_run(server);
+    signal(SIGTERM, SIG_IGN);          /* lp_stop may not come after destroy */
+    signal(SIGINT, SIG_IGN);
     join_threads();
     lp_destroy(server);
     free_notes(&asked);

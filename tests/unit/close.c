@@ -70,7 +70,7 @@ TEST(one_leaves_and_the_others_stay) {
     int i, left = 30;
     open_world(&w);
     for (i = 0; i < 30; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "%d", i);
         c[i] = dial(&w);
         get_as(c[i], i & 1 ? "/api/poll/a" : "/api/poll/b,a", name);

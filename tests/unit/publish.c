@@ -353,7 +353,7 @@ TEST(history_is_bounded_by_bytes) {
     w.cfg.history_bytes = 10000;
     open_world(&w);
     for (i = 0; i < 200; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "c%d", i % 7);
         publish_padded(&w, name, 300);
         check_world(&w);

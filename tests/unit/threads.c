@@ -1,0 +1,157 @@
+/* Publishing on many threads, while one serves: over real sockets, and above
+   all under ThreadSanitizer. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+
+#include "unit.h"
+
+enum { PUBLISHERS = 4, READERS = 4, EACH = 500 };
+
+static lp_server *server;
+static uint32_t told; /* outcomes of lp_publish_async */
+static uint32_t errors;
+
+static void *serve(void *ctx)
+{
+    (void)ctx;
+    if (lp_run(server) != LP_OK) lpi_atomic_add(&errors, 1);
+    return NULL;
+}
+
+static void outcome(void *ctx, lp_result result, const lp_published *published)
+{
+    (void)ctx;
+    if (result != LP_OK || !published || strlen(published->id) < 18)
+        lpi_atomic_add(&errors, 1);
+    lpi_atomic_add(&told, 1);
+}
+
+static void *publish(void *ctx)
+{
+    unsigned number = *(unsigned *)ctx, i;
+    for (i = 0; i < EACH; i++) {
+        char text[64];
+        lp_stats stats;
+        lp_result result;
+        snprintf(text, sizeof text, "{\"who\":%u,\"n\":%u}", number, i);
+        if (i % 10) {
+            result = lp_publish(server, lp_s("all"), lp_s(text), NULL);
+        } else {
+            result = lp_publish_async(server, lp_s("all"), lp_s(text), outcome,
+                                      NULL);
+        }
+        if (result != LP_OK) lpi_atomic_add(&errors, 1);
+        lp_stats_read(server, &stats);
+        if (stats.published > PUBLISHERS * EACH) lpi_atomic_add(&errors, 1);
+    }
+    return NULL;
+}
+
+static int dial(void)
+{
+    struct sockaddr_in at;
+    struct timeval limit = {20, 0};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&at, 0, sizeof at);
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    at.sin_port = htons(lp_port(server));
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (connect(fd, (struct sockaddr *)&at, sizeof at)) return -1;
+    return fd;
+}
+
+/* One reply, headers and all, ended by a NUL. Its length, or -1. */
+static long receive(int fd, char *to, size_t room)
+{
+    size_t length = 0, whole = 0;
+    while (!whole || length < whole) {
+        ssize_t n = recv(fd, to + length, room - 1 - length, 0);
+        char *head;
+        if (n <= 0) return -1;
+        length += (size_t)n;
+        to[length] = 0;
+        head = strstr(to, "\r\n\r\n");
+        if (!whole && head)
+            whole = (size_t)(head - to) + 4 +
+                    (size_t)atol(strstr(to, "Content-Length: ") + 16);
+    }
+    return (long)length;
+}
+
+/* Polls until all are here, each exactly once and each publisher's in order. */
+static void *read_all(void *ctx)
+{
+    static const size_t room = 1 << 20;
+    char *bytes = (char *)malloc(room), cursor[48] = "0";
+    unsigned next[PUBLISHERS] = {0}, seen = 0;
+    unsigned long long seq = 0;
+    int fd = dial();
+    (void)ctx;
+    while (fd >= 0 && seen < PUBLISHERS * EACH) {
+        char request[160], *at;
+        int n = snprintf(request, sizeof request,
+                         "GET /api/poll/all?timeout=10&last_id=%s HTTP/1.1\r\n"
+                         "Host: localhost\r\n\r\n", cursor);
+        if (send(fd, request, (size_t)n, 0) != n ||
+            receive(fd, bytes, room) < 0 || strstr(bytes, "\"reset\""))
+            break;
+        sscanf(strstr(bytes, "\"last_id\":\"") + 11, "%47[^\"]", cursor);
+        for (at = bytes; (at = strstr(at, "{\"id\":\"")); at++) {
+            unsigned who, what;
+            if (strtoull(at + 24, NULL, 10) != ++seq) lpi_atomic_add(&errors, 1);
+            sscanf(strstr(at, "\"who\":"), "\"who\":%u,\"n\":%u", &who, &what);
+            if (who >= PUBLISHERS || next[who]++ != what)
+                lpi_atomic_add(&errors, 1);
+            seen++;
+        }
+    }
+    if (seen != PUBLISHERS * EACH) lpi_atomic_add(&errors, 1);
+    if (fd >= 0) close(fd);
+    free(bytes);
+    return NULL;
+}
+
+TEST(many_threads_publish_while_one_serves)
+{
+    pthread_t loop, publishers[PUBLISHERS], readers[READERS];
+    unsigned numbers[PUBLISHERS], i;
+    lp_config cfg = {0};
+    cfg.history_count = PUBLISHERS * EACH;
+    cfg.drain_ms = 1;
+    CHECK_INT(lp_create(&server, &cfg), LP_OK);
+    pthread_create(&loop, NULL, serve, NULL);
+    for (i = 0; i < READERS; i++)
+        pthread_create(&readers[i], NULL, read_all, NULL);
+    for (i = 0; i < PUBLISHERS; i++) {
+        numbers[i] = i;
+        pthread_create(&publishers[i], NULL, publish, &numbers[i]);
+    }
+    for (i = 0; i < PUBLISHERS; i++) pthread_join(publishers[i], NULL);
+    for (i = 0; i < READERS; i++) pthread_join(readers[i], NULL);
+    lp_stop(server);
+    pthread_join(loop, NULL);
+    CHECK_INT(lp_publish(server, lp_s("all"), lp_s("{}"), NULL),
+              LP_ERR_STOPPED);
+    lp_destroy(server);
+    CHECK_INT(told, PUBLISHERS * EACH / 10);
+    CHECK_INT(errors, 0);
+}
+
+TEST(a_stop_from_another_thread_ends_a_sleeping_loop)
+{
+    pthread_t loop;
+    lp_config cfg = {0};
+    cfg.drain_ms = 1;
+    CHECK_INT(lp_create(&server, &cfg), LP_OK);
+    pthread_create(&loop, NULL, serve, NULL);
+    usleep(20000);
+    lp_stop(server);
+    lp_stop(server);
+    pthread_join(loop, NULL);
+    lp_destroy(server);
+    CHECK_INT(errors, 0);
+}
+
