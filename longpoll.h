@@ -1002,9 +1002,11 @@ typedef struct lpi_arena {
     size_t used;       /* of the newest    */
 } lpi_arena;
 
-static char *lpi_arena_take(lpi_arena *arena, size_t size)
+/* Aligned for anything that the library keeps. */
+static char *lpi_arena_take(lpi_arena *arena, size_t length)
 {
     lpi_block *block = arena->blocks;
+    size_t size = (length + 15) & ~(size_t)15;
     size_t want = sizeof *block + size;
     if (!block || block->size - arena->used < size) {
         if (want < 4096) want = 4096;

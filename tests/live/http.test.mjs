@@ -463,12 +463,12 @@ test('a slow head or body: 408, however steadily it drips', async (t) => {
 test('an idle connection is closed without a word, a parked one is not', async (t) => {
   const server = await live(t, HASTE);
   const idle = await server.raw();
+  const parked = await server.raw();
+  parked.send(get(now(10 * SLOW)));
   const used = await server.raw();
+  const began = performance.now();
   used.send(ready);
   assert.equal((await used.answer()).status, 200);
-  const parked = await server.raw();
-  parked.send(get(now(10)));
-  const began = performance.now();
   assert.equal(await used.ended({ ms: 5000 * SLOW }), 'end');
   const ms = performance.now() - began;
   assert.ok(ms >= 350 * SLOW && ms < 2000 * SLOW, `after ${ms} ms`);

@@ -135,7 +135,8 @@ test('polls that come and go at random leave exact counters', async (t) => {
     if (random(4)) await leave[[0, 1, 4, 5][random(4)]](server, raw);
     else raw.finish();
   }
-  await server.waiters(0);
+  await until(async () => (await server.stats()).connections === 1, 'all to be gone');
+  assert.equal((await server.stats()).waiters, 0);
   for (const channel of 'abc') assert.equal((await server.say(channel, {})).waiters, 0);
   /* Exactly 40 places are there again, by each of the limits. */
   const all = await parkAll(server, 40, ['a', 'b', 'c']);

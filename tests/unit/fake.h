@@ -86,7 +86,7 @@ static void fake_wake_signal(void *ctx, int fd) {
     fake.signals[fd - FAKE_WAKE]++;
 }
 
-/* ---- start and end ---- */
+/* ---- start ---- */
 
 static void fake_start_loop(uint32_t i) {
     lpi_loop *loop = &fake.loops[i];
@@ -129,17 +129,6 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     CHECK_INT(lpi_hub_init(fake.hub, &fake.server.memory, fake.config,
                            &fake.server.os), 0);
     for (i = 0; i < loops; i++) fake_start_loop(i);
-}
-
-UNIT_UNUSED static void fake_end(void) {
-    uint32_t i;
-    fake.memory.fail_at = 0;
-    for (i = 0; i < fake.loop_count; i++) lpi_loop_free(&fake.loops[i]);
-    CHECK_INT(fake.hub->stats.waiters, 0);
-    lpi_hub_free(fake.hub);
-    lpi_arena_clear(&fake.server.strings, 0);
-    CHECK_INT(fake.memory.blocks, 0);
-    CHECK_INT(fake.memory.bytes, 0);
 }
 
 /* ---- time ---- */
@@ -313,6 +302,18 @@ UNIT_UNUSED static void fake_flush(uint32_t loop_index) {
         lpi_message_unref(&fake.server.memory, batch->messages[i]);
     batch->plan_count = batch->entry_count = batch->message_count = 0;
     lpi_buffer_clear(&batch->names);
+}
+
+UNIT_UNUSED static void fake_end(void) {
+    uint32_t i;
+    fake.memory.fail_at = 0;
+    for (i = 0; i < fake.loop_count; i++) fake_flush(i);
+    for (i = 0; i < fake.loop_count; i++) lpi_loop_free(&fake.loops[i]);
+    CHECK_INT(fake.hub->stats.waiters, 0);
+    lpi_hub_free(fake.hub);
+    lpi_arena_clear(&fake.server.strings, 0);
+    CHECK_INT(fake.memory.blocks, 0);
+    CHECK_INT(fake.memory.bytes, 0);
 }
 
 /* Serve the loop's ready views until none is. How many polls were answered. */

@@ -182,6 +182,7 @@ TEST(waiter_of_two_channels_is_answered_once) {
     fake_start(1);
     c = fake_park(0, "a,b", "");
     CHECK_INT(fake_publish("b").waiters, 1);
+    fake_tick(1);
     fake_publish("a");
     CHECK_INT(fake_deliver(0), 1);
     check_hub();
@@ -474,6 +475,7 @@ static void begin_epoch(const char *name) {
     ch->last = 0;
     ch->evicted_us = 0;
     ch->start_us = ++ch->last_us;
+    ch->fresh = 0;
     lpi_channel_wake(fake.hub, ch);
 }
 
@@ -959,7 +961,6 @@ TEST(waiter_parks_without_memory) {
     CHECK(park_failing("a", 0, 0) >= 1); /* the name; slabs have room */
     CHECK(park_failing("a", 0, 1) >= 1);
     CHECK(park_failing("a,b,c", 0, 0) >= 3);
-    CHECK(park_failing("z", 1, 0) >= 1 || 1);
     CHECK(park_failing("a", 1, 0) >= 2); /* and claims */
     CHECK(park_failing("a,b,c", 1, 1) >= 4);
 }

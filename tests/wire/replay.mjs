@@ -31,6 +31,7 @@ const count = { cases: 0, replays: 0 }
 
 // ----------------------------------------------------------------------------------- small things
 
+const shown = bytes => transcript.show(bytes.toString('latin1'), true)
 const turn = () => new Promise(resolve => setImmediate(resolve))
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
@@ -160,7 +161,7 @@ class Connection {
     for (;;) {
       const reply = transcript.parseReply(this.bytes, bodyless)
       if (reply) return reply
-      const came = this.bytes.length ? `; only this came: ${transcript.show(this.bytes.toString('latin1'), true)}` : ''
+      const came = this.bytes.length ? `; only this came: ${shown(this.bytes)}` : ''
       if (this.ended && came) throw new Mismatch(`the connection was closed within this reply${came}`)
       if (this.ended) return null
       if (this.error) throw new Mismatch(`the connection broke before this reply (${this.error.code})${came}`)
@@ -193,7 +194,7 @@ class Connection {
 
   nothing() {
     if (this.bytes.length)
-      throw new Mismatch(`nothing more was to come, but this did: ${transcript.show(this.bytes.toString('latin1'), true)}`)
+      throw new Mismatch(`nothing more was to come, but this did: ${shown(this.bytes)}`)
   }
 }
 
@@ -353,8 +354,8 @@ function waysToCut(blocks, most, rand) {
     chosen = [...near, ...far]
   }
   return chosen.map(({ block, at, bytes }) => {
-    const left = transcript.show(bytes.toString('latin1', Math.max(0, at - 20), at), true)
-    const right = transcript.show(bytes.toString('latin1', at, at + 20), true)
+    const left = shown(bytes.subarray(Math.max(0, at - 20), at))
+    const right = shown(bytes.subarray(at, at + 20))
     return cutAt(block, at, `between "${left}" and "${right}"${blocks.length > 1 ? ` of block ${block + 1}` : ''}`)
   })
 }
@@ -468,7 +469,7 @@ async function replay(server, steps, way, rand, apart) {
       const reply = await wire.reply()
       wire.nothing()
       if (reply.status !== 200 || !probeBody.test(reply.body))
-        throw new Mismatch(['the poll on the connection left open got, instead of its timeout:', ...lines(reply.text)].join('\n'))
+        throw new Mismatch(['the poll on the connection left open got:', ...lines(reply.text)].join('\n'))
     }
     count.replays++
     return { blocks, results }
@@ -497,7 +498,8 @@ async function check(file, server, one, { apart, cuts: most }) {
   const alike = (way, got) => {
     const wrong = []
     got.results.forEach((text, nth) => {
-      if (text !== first.results[nth]) wrong.push(`reply ${nth + 1} is, whole:`, ...lines(first.results[nth]), 'and now:', ...lines(text))
+      const before = first.results[nth]
+      if (text !== before) wrong.push(`reply ${nth + 1} is, whole:`, ...lines(before), 'and now:', ...lines(text))
     })
     if (wrong.length) throw failure(file, one, way, new Mismatch(wrong.join('\n')))
   }

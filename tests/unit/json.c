@@ -1,0 +1,568 @@
+/* B4, json: the validator against a recursive one and against every short text, the cut of
+   reserved members, and the emitter. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* printf as under another locale: whatever stands for the decimal point there. */
+static const char *decimal_point = ".";
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
+static int local_snprintf(char *to, size_t size, const char *format, ...) {
+    char text[128], *out = text + 64;
+    va_list args;
+    size_t i, n = 0;
+    va_start(args, format);
+    vsnprintf(text, 64, format, args);
+    va_end(args);
+    for (i = 0; text[i]; i++) {
+        if (text[i] != '.') out[n++] = text[i];
+        else n += (size_t)sprintf(out + n, "%s", decimal_point);
+    }
+    if (n >= size) return (int)n;
+    memcpy(to, out, n);
+    to[n] = '\0';
+    return (int)n;
+}
+
+#define snprintf local_snprintf
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#undef snprintf
+#include "unit.h"
+
+/* ---- the model: recursive, and it decodes the keys */
+
+typedef struct model {
+    const char *at, *end;
+    char string[2000]; /* what the last one said, as far as that is ASCII; '?' for all else */
+    char rest[2000];   /* the members of the outermost object that stay */
+    size_t string_length, rest_length;
+} model;
+
+static int m_value(model *m, int depth);
+
+static int m_skip(model *m, const char *set) {
+    const char *from = m->at;
+    while (m->at < m->end && *m->at && strchr(set, *m->at)) m->at++;
+    return m->at > from;
+}
+
+static int m_take(model *m, char c) {
+    if (m->at == m->end || *m->at != c) return 0;
+    m->at++;
+    return 1;
+}
+
+static int m_word(model *m, const char *word) {
+    while (*word)
+        if (!m_take(m, *word++)) return 0;
+    return 1;
+}
+
+static int m_number(model *m) {
+    m_take(m, '-');
+    if (!m_take(m, '0') && !m_skip(m, "0123456789")) return 0;
+    if (m_take(m, '.') && !m_skip(m, "0123456789")) return 0;
+    if (!m_take(m, 'e') && !m_take(m, 'E')) return 1;
+    if (!m_take(m, '+')) m_take(m, '-');
+    return m_skip(m, "0123456789");
+}
+
+/* One UTF-8 sequence of more than one byte; at its begin if it is bad. */
+static int m_utf8(model *m) {
+    const uint8_t *p = (const uint8_t *)m->at;
+    long left = m->end - m->at, n, i;
+    uint32_t code;
+    if (p[0] >= 0xC0 && p[0] < 0xE0) n = 2, code = p[0] & 31u;
+    else if (p[0] >= 0xE0 && p[0] < 0xF0) n = 3, code = p[0] & 15u;
+    else if (p[0] >= 0xF0 && p[0] < 0xF8) n = 4, code = p[0] & 7u;
+    else return 0;
+    if (left < n) return 0;
+    for (i = 1; i < n; i++) {
+        if (p[i] >> 6 != 2) return 0;
+        code = code << 6 | (p[i] & 63u);
+    }
+    if (code < (n == 2 ? 0x80u : n == 3 ? 0x800u : 0x10000u)) return 0;
+    if (code > 0x10FFFF || code >> 11 == 0xD800 >> 11) return 0;
+    m->at += n;
+    return 1;
+}
+
+static int m_escape(model *m) {
+    const char *hex = m->at + 1;
+    int i, code = 0;
+    if (m->at == m->end || !*m->at || !strchr("\"\\/bfnrtu", *m->at)) return 0;
+    m->string[m->string_length++] = '?';
+    if (!m_take(m, 'u')) return (int)(m->at++, 1);
+    for (i = 0; i < 4; i++, m->at++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF", *digit;
+        if (m->at == m->end || !*m->at || !(digit = strchr(digits, *m->at))) return 0;
+        code = code * 16 + (int)(digit - digits) % 16;
+    }
+    CHECK(m->at == hex + 4);
+    if (code < 128) m->string[m->string_length - 1] = (char)code;
+    return 1;
+}
+
+static int m_string(model *m) {
+    m->string_length = 0;
+    if (!m_take(m, '"')) return 0;
+    while (!m_take(m, '"')) {
+        if (m->at == m->end || (uint8_t)*m->at < 0x20) return 0;
+        if (m_take(m, '\\')) {
+            if (!m_escape(m)) return 0;
+        } else {
+            m->string[m->string_length++] = (uint8_t)*m->at < 0x80 ? *m->at : '?';
+            if ((uint8_t)*m->at < 0x80) m->at++;
+            else if (!m_utf8(m)) return 0;
+        }
+    }
+    return 1;
+}
+
+static int m_reserved(const model *m) {
+    lp_slice key = lpi_slice(m->string, m->string_length);
+    return lpi_equal(key, lp_s("id")) || lpi_equal(key, lp_s("channel")) ||
+           lpi_equal(key, lp_s("timestamp"));
+}
+
+static int m_members(model *m, int depth) {
+    do {
+        const char *from = m->at;
+        int gives_way;
+        m_skip(m, " \t\r\n");
+        if (!m_string(m)) return 0;
+        gives_way = m_reserved(m);
+        m_skip(m, " \t\r\n");
+        if (!m_take(m, ':') || !m_value(m, depth)) return 0;
+        if (depth > 1 || gives_way) continue;
+        if (m->rest_length) m->rest[m->rest_length++] = ',';
+        memcpy(m->rest + m->rest_length, from, (size_t)(m->at - from));
+        m->rest_length += (size_t)(m->at - from);
+    } while (m_take(m, ','));
+    return m_take(m, '}');
+}
+
+static int m_value(model *m, int depth) {
+    int good;
+    m_skip(m, " \t\r\n");
+    if (m->at == m->end) return 0;
+    if (*m->at == '{' || *m->at == '[') {
+        int object = *m->at == '{';
+        const char *inside = m->at + 1;
+        if (depth == LPI_JSON_DEPTH) return 0;
+        m->at++;
+        m_skip(m, " \t\r\n");
+        if (m_take(m, object ? '}' : ']')) good = 1;
+        else if (object) m->at = inside, good = m_members(m, depth + 1);
+        else {
+            do good = m_value(m, depth + 1);
+            while (good && m_take(m, ','));
+            good = good && m_take(m, ']');
+        }
+    } else if (*m->at == '"') good = m_string(m);
+    else if (*m->at == 't') good = m_word(m, "true");
+    else if (*m->at == 'f') good = m_word(m, "false");
+    else if (*m->at == 'n') good = m_word(m, "null");
+    else good = m_number(m);
+    if (good) m_skip(m, " \t\r\n");
+    return good;
+}
+
+/* -1 for a good text, else the offset of the bad byte. */
+static long model_check(model *m, lp_slice text) {
+    m->at = text.bytes;
+    m->end = text.bytes + text.length;
+    m->rest_length = 0;
+    return m_value(m, 0) && m->at == m->end ? -1 : m->at - text.bytes;
+}
+
+/* ---- the validator */
+
+static char *guarded(lp_slice text) { /* where the readable memory ends */
+    static char *end;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 16 * page;
+    if (!end) {
+        end = (char *)mmap(NULL, size + page, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + size;
+        CHECK_INT(mprotect(end, page, PROT_NONE), 0);
+    }
+    CHECK(text.length <= 16 * 4096);
+    return (char *)memcpy(end - text.length, text.bytes, text.length);
+}
+
+static long check(lp_slice text) {
+    size_t offset = 12345;
+    lp_slice copy = lpi_slice(guarded(text), text.length);
+    lp_result result = lp_json_check(copy, &offset);
+    CHECK_INT(lp_json_check(copy, NULL), result);
+    if (result == LP_OK) CHECK_INT(offset, 12345);
+    else CHECK_INT(result, LP_ERR_JSON);
+    return result == LP_OK ? -1 : (long)offset;
+}
+
+static void like_the_model(lp_slice text) {
+    static model m;
+    long got = check(text), want = model_check(&m, text);
+    char quoted[300];
+    if (got != want)
+        unit_fail(__FILE__, __LINE__, "%ld, not %ld, for \"%s\"", got, want,
+                  unit_quote(quoted, sizeof quoted, text.bytes, text.length));
+}
+
+#define BAD(offset, text) {text, sizeof(text) - 1, offset}
+#define GOOD(text) {text, sizeof(text) - 1, -1}
+
+static const struct { const char *text; size_t length; long offset; } texts[] = {
+    GOOD("{}"), GOOD("[]"), GOOD("0"), GOOD("\"\""), GOOD("true"), GOOD("false"), GOOD("null"),
+    GOOD(" \t\r\n{ \t\r\n\"a\" \t\r\n: \t\r\n[ \t\r\n1 \t\r\n, \t\r\n2 \t\r\n] \t\r\n} \t\r\n"),
+    GOOD("-0"), GOOD("-0.0e-0"), GOOD("1E+5"), GOOD("123456789012345678901234567890e999"),
+    GOOD("[[],[[]],{}]"), GOOD("{\"a\":{\"a\":{}},\"a\":1}"), GOOD("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000\\uD800\\uAbCd\""),
+    GOOD("\"\x7f\xC2\x80\xDF\xBF\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\""),
+    BAD(0, ""), BAD(1, " "), BAD(0, "\xEF\xBB\xBF{}"), BAD(0, "\0"), BAD(2, "{}\0"), BAD(3, "{} {}"),
+    BAD(2, "1 2"), BAD(1, "00"), BAD(1, "01"), BAD(2, "-01"), BAD(1, "-"), BAD(0, "+1"), BAD(0, ".5"),
+    BAD(2, "5."), BAD(2, "5.e1"), BAD(2, "1e"), BAD(3, "1e+"), BAD(2, "1ee"), BAD(3, "1.5."), BAD(1, "0x5"),
+    BAD(0, "NaN"), BAD(0, "Infinity"), BAD(1, "-Infinity"), BAD(0, "True"), BAD(2, "trUe"), BAD(4, "nulll"),
+    BAD(3, "tru"), BAD(1, "["), BAD(1, "[,"), BAD(3, "[1,]"), BAD(3, "[1 2]"), BAD(2, "[1}"), BAD(3, "[1,,2]"),
+    BAD(2, "[1"), BAD(2, "[]]"), BAD(1, "{"), BAD(1, "{,}"), BAD(1, "{1:2}"), BAD(1, "{a:1}"), BAD(1, "{'a':1}"),
+    BAD(4, "{\"a\"}"), BAD(5, "{\"a\":}"), BAD(7, "{\"a\":1,}"), BAD(6, "{\"a\":1]"), BAD(5, "{\"a\" 1}"),
+    BAD(5, "{\"a\"::1}"), BAD(7, "{\"a\":1 \"b\":2}"), BAD(7, "{\"a\":1,1}"), BAD(2, "[1/**/]"), BAD(1, "\""), BAD(2, "\"a"),
+    BAD(2, "\"\\"), BAD(2, "\"\\x\""), BAD(2, "\"\\'\""), BAD(2, "\"\\\0\""), BAD(3, "\"\\u"), BAD(6, "\"\\u123\""),
+    BAD(3, "\"\\uG000\""), BAD(2, "\"\\U0000\""), BAD(1, "\"\n\""), BAD(1, "\"\t\""), BAD(1, "\"\0\""), BAD(1, "\"\x1f\""),
+    BAD(1, "\"\x80\""), BAD(1, "\"\xC0\x80\""), BAD(1, "\"\xC1\xBF\""), BAD(2, "\"a\xC2\""), BAD(1, "\"\xE0\x9F\xBF\""),
+    BAD(1, "\"\xED\xA0\x80\""), BAD(1, "\"\xEF\xBF\""), BAD(1, "\"\xF0\x8F\xBF\xBF\""), BAD(1, "\"\xF4\x90\x80\x80\""),
+    BAD(1, "\"\xF5\x80\x80\x80\""), BAD(1, "\"\xFF\""), BAD(1, "\"\xE2\x82"), BAD(0, "\xC3\xA9"), BAD(1, "[\xA0]"), BAD(1, "[\v1]")};
+
+TEST(json_texts) {
+    size_t i;
+    for (i = 0; i < LPI_COUNT(texts); i++) {
+        lp_slice text = lpi_slice(texts[i].text, texts[i].length);
+        long got = check(text);
+        if (got != texts[i].offset)
+            unit_fail(__FILE__, __LINE__, "%ld, not %ld, for %s", got, texts[i].offset, text.bytes);
+        like_the_model(text);
+    }
+    CHECK_INT(lp_json_check(lpi_slice(NULL, 0), &i), LP_ERR_JSON);
+    CHECK_INT(i, 0);
+}
+
+/* Every text of up to three of these bytes, by itself and where it may mean something else. */
+TEST(json_every_short_text) {
+    static const char bytes[] = "\"\\/{}[],:' \t\n\r-+.019eEtrufalsnbxDd"
+                                "\x01\x1f\x7f\x80\xbf\xc2\xe0\xed\xf0\xf4\xff"; /* and a NUL */
+    static const char *const around[][2] = {
+        {"", ""}, {"\"", "\""}, {"[", "]"}, {"{\"a\":", "}"}, {"{", ":1}"}, {"[1", ""}, {"tr", ""},
+        {"\"\\u00", "\""}, {"-", ".5"}, {"1e", ",2"}, {"\"\xE0", "\x80\""}};
+    uint32_t n = sizeof bytes, i, k, step = unit_environment("UNIT_DIVIDE", 1);
+    for (i = unit_below(step); i < n * n * n; i += step)
+        for (k = 0; k < LPI_COUNT(around); k++) {
+            char text[20];
+            size_t before = strlen(around[k][0]), after = strlen(around[k][1]), length;
+            memcpy(text, around[k][0], before);
+            text[before] = bytes[i % n];
+            text[before + 1] = bytes[i / n % n];
+            text[before + 2] = bytes[i / n / n];
+            /* what ends in NULs stands for the shorter ones too */
+            for (length = 3;; length--) {
+                memcpy(text + before + length, around[k][1], after);
+                like_the_model(lpi_slice(text, before + length + after));
+                if (!length || bytes[i / (length == 3 ? n * n : length == 2 ? n : 1) % n]) break;
+            }
+        }
+}
+
+TEST(json_depth_of_64) {
+    char text[400];
+    int depth, kind;
+    for (kind = 0; kind < 2; kind++)
+        for (depth = 63; depth <= 66; depth++) {
+            const char *open = kind ? "{\"a\":" : "[", *close = kind ? "}" : "]";
+            size_t n = 0;
+            int i;
+            for (i = 0; i < depth; i++) n += (size_t)sprintf(text + n, "%s", open);
+            text[n++] = '1';
+            for (i = 0; i < depth; i++) text[n++] = *close;
+            CHECK_INT(check(lpi_slice(text, n)), depth <= 64 ? -1 : (long)(64 * strlen(open)));
+            like_the_model(lpi_slice(text, n));
+        }
+}
+
+/* ---- texts by chance */
+
+static char made[4000];
+static size_t made_length;
+
+static void put(const char *text) { made_length += (size_t)sprintf(made + made_length, "%s", text); }
+
+static void put_space(void) {
+    while (unit_one_in(6)) put(&" \0\t\0\r\0\n"[2 * unit_below(4)]);
+}
+
+static void put_key(void) {
+    static const char *const keys[] = {
+        "id", "\\u0069d", "i\\u0064", "\\u0069\\u0064", "ID", "\\u0049d", "id ", "", "i", "idd", "d",
+        "channel", "chann\\u0065l", "\\u0063hannel", "channels", "timestamp", "\\u0074\\u0069\\u006D\\u0065stam\\u0070",
+        "id\\u0000", "\\u0000id", "i\\/d", "\\u0169d", "\\u6900d", "text", "\xC3\xA9", "id\xC3\xA9"};
+    put("\"");
+    put(keys[unit_below(LPI_COUNT(keys))]);
+    put("\"");
+}
+
+static void put_value(int depth) {
+    static const char *const leaves[] = {"0", "-1.50e+07", "true", "false", "null", "\"\"", "\"a,}]\\\"{\"",
+                                         "\"\\u0069d\"", "{}", "[ ]", "1000000000000000000000000"};
+    uint32_t n = unit_below(4), kind = unit_below(depth > 5 ? 1 : 3);
+    if (depth == 0) kind = 1, n = unit_below(7);
+    put_space();
+    if (kind == 0) {
+        put(leaves[unit_below(LPI_COUNT(leaves))]);
+    } else {
+        put(kind == 1 ? "{" : "[");
+        while (n--) {
+            put_space();
+            if (kind == 1) put_key(), put_space(), put(":");
+            put_value(depth + 1);
+            if (n) put(",");
+        }
+        put_space();
+        put(kind == 1 ? "}" : "]");
+    }
+    put_space();
+}
+
+TEST(json_reserved_members_are_cut_and_the_rest_is_kept) {
+    static model m;
+    static char rest[4000];
+    int round;
+    for (round = 0; round < unit_rounds(20000); round++) {
+        lpi_scan scan;
+        made_length = 0;
+        do put_value(0);
+        while (made_length > 1900 && (made_length = 0, 1));
+        CHECK_INT(model_check(&m, lpi_slice(made, made_length)), -1);
+        memset(rest, '!', sizeof rest);
+        CHECK_INT(lpi_scan_text(&scan, lpi_slice(made, made_length), rest), 0);
+        CHECK_BYTES(rest, scan.rest_length, m.rest, m.rest_length);
+        CHECK_INT(rest[scan.rest_length], '!'); /* and nothing is written behind it */
+    }
+}
+
+static void check_rest(const char *text, const char *want) {
+    char rest[200];
+    lpi_scan scan;
+    CHECK_INT(lpi_scan_text(&scan, lp_s(text), rest), 0);
+    CHECK_STR(lpi_slice(rest, scan.rest_length), want);
+}
+
+TEST(json_rest_of_some_objects) {
+    check_rest("{}", "");
+    check_rest("{ \n }", "");
+    check_rest("{\"id\":1}", "");
+    check_rest("{\"id\":1,\"id\":2,\"a\":3,\"id\":4}", "\"a\":3");
+    check_rest("{ \"a\" : 1.0 ,\n\"b\":[1, 2] }", " \"a\" : 1.0 ,\n\"b\":[1, 2] ");
+    check_rest("{\"a\":{\"id\":1,\"channel\":[{\"timestamp\":0}]}}",
+               "\"a\":{\"id\":1,\"channel\":[{\"timestamp\":0}]}");
+    check_rest("{\"\\u0069\\u0064\":{\"a\":\"}\"},\"\\u0063hannel\":[],\"b\":0}", "\"b\":0");
+    check_rest("{\"a\":1,\"timestamp\":2}", "\"a\":1");
+    check_rest("{\"Id\":1,\"CHANNEL\":2}", "\"Id\":1,\"CHANNEL\":2");
+    check_rest("[{\"id\":1}]", "");
+}
+
+TEST(json_mutated_texts_like_the_model) {
+    static const char bytes[] = "\"\\{}[],: 0-1.eu\x80\xC3\n";
+    int round;
+    for (round = 0; round < unit_rounds(20000); round++) {
+        uint32_t n = 1 + unit_below(3);
+        made_length = 0;
+        do put_value(0);
+        while (made_length > 1900 && (made_length = 0, 1));
+        while (n--) made[unit_below((uint32_t)made_length)] = bytes[unit_below(sizeof bytes)];
+        made_length = unit_one_in(3) ? unit_below((uint32_t)made_length) : made_length;
+        like_the_model(lpi_slice(made, made_length));
+    }
+}
+
+/* ---- the emitter */
+
+#define EMITS(calls, want)                                                     \
+    do {                                                                       \
+        lp_json j_, *j = &j_;                                                  \
+        lp_json_init(j, NULL);                                                 \
+        calls;                                                                 \
+        CHECK_INT(j->error, LP_OK);                                            \
+        CHECK_STR(lp_json_text(j), want);                                      \
+        lp_json_free(j);                                                       \
+    } while (0)
+
+TEST(json_emitter_writes) {
+    EMITS((void)0, "");
+    EMITS(lp_json_null(j), "null");
+    EMITS((lp_json_object(j), lp_json_end(j)), "{}");
+    EMITS((lp_json_array(j), lp_json_array(j), lp_json_end(j), lp_json_object(j), lp_json_end(j),
+           lp_json_bool(j, 2), lp_json_bool(j, 0), lp_json_end(j)), "[[],{},true,false]");
+    EMITS((lp_json_object(j), lp_json_key(j, lp_s("a")), lp_json_uint(j, UINT64_MAX),
+           lp_json_key(j, lp_s("")), lp_json_int(j, INT64_MIN), lp_json_key(j, lp_s("\"")),
+           lp_json_array(j), lp_json_int(j, -1), lp_json_int(j, 0), lp_json_int(j, INT64_MAX),
+           lp_json_end(j), lp_json_end(j)),
+          "{\"a\":18446744073709551615,\"\":-9223372036854775808,\"\\\"\":[-1,0,9223372036854775807]}");
+    EMITS(lp_json_raw(j, lp_s("{\"a\": 1}")), "{\"a\": 1}");
+    EMITS(lpi_json_seconds(j, 1732412345000001), "1732412345.000001");
+    EMITS(lp_json_string(j, LPI_S("a\0\x01\b\t\n\v\f\r\x1f \"\\/\x7f")),
+          "\"a\\u0000\\u0001\\b\\t\\n\\u000b\\f\\r\\u001f \\\"\\\\/\x7f\"");
+    EMITS(lp_json_string(j, lp_s("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80")),
+          "\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\"");
+    EMITS(lp_json_string(j, lp_s("\xC3(\xED\xA0\x80\xF0\x9F\x98")),
+          "\"\xEF\xBF\xBD(\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
+    EMITS(lp_json_string(j, lpi_slice(NULL, 0)), "\"\"");
+}
+
+TEST(json_doubles_come_back) {
+    static const char *const points[] = {".", ",", "\xD9\xAB"}; /* the last is Arabic's */
+    double zero = 0, values[] = {0, -0.0, 1, -1.5, 0.1, 1e300, 4.9e-324, 1.7976931348623157e308, 1e15, 123456.789};
+    size_t p, i;
+    for (p = 0; p < LPI_COUNT(points); p++)
+        for (i = 0; i < (size_t)unit_rounds(3000); i++) {
+            double value, back;
+            uint64_t bits = unit_random();
+            lp_json j;
+            char text[64] = {0};
+            memcpy(&value, &bits, sizeof value);
+            if (i < LPI_COUNT(values)) value = values[i];
+            if (value - value != 0) continue;
+            decimal_point = points[p];
+            lp_json_init(&j, NULL);
+            lp_json_double(&j, value);
+            memcpy(text, lp_json_text(&j).bytes, lp_json_text(&j).length);
+            if (check(lp_s(text)) != -1)
+                unit_fail(__FILE__, __LINE__, "%s is no number (point \"%s\")", text, points[p]);
+            back = strtod(text, NULL);
+            CHECK(memcmp(&back, &value, sizeof value) == 0);
+            lp_json_free(&j);
+        }
+    EMITS((lp_json_array(j), lp_json_double(j, zero / zero), lp_json_double(j, 1 / zero),
+           lp_json_double(j, -1 / zero), lp_json_end(j)), "[null,null,null]");
+}
+
+#define MISUSE(calls)                                                          \
+    do {                                                                       \
+        lp_json j_, *j = &j_;                                                  \
+        size_t length;                                                         \
+        lp_json_init(j, NULL);                                                 \
+        calls;                                                                 \
+        CHECK_INT(j->error, LP_ERR_ARG);                                       \
+        CHECK(!lp_json_text(j).bytes && !lp_json_text(j).length);              \
+        length = j->length;                                                    \
+        lp_json_null(j);                                                       \
+        lp_json_object(j);                                                     \
+        lp_json_key(j, lp_s("a"));                                             \
+        lp_json_end(j);                                                        \
+        CHECK_INT(j->length, length);                                          \
+        CHECK_INT(j->error, LP_ERR_ARG);                                       \
+        lp_json_free(j);                                                       \
+        lp_json_uint(j, 7);                                                    \
+        CHECK_STR(lp_json_text(j), "7");                                       \
+        lp_json_free(j);                                                       \
+    } while (0)
+
+TEST(json_emitter_misuse) {
+    int i;
+    MISUSE(lp_json_end(j));
+    MISUSE(lp_json_key(j, lp_s("a")));
+    MISUSE((lp_json_null(j), lp_json_null(j)));
+    MISUSE((lp_json_null(j), lp_json_array(j)));
+    MISUSE((lp_json_object(j), lp_json_end(j), lp_json_object(j)));
+    MISUSE((lp_json_object(j), lp_json_end(j), lp_json_end(j)));
+    MISUSE((lp_json_object(j), lp_json_null(j)));
+    MISUSE((lp_json_object(j), lp_json_object(j)));
+    MISUSE((lp_json_object(j), lp_json_key(j, lp_s("a")), lp_json_end(j)));
+    MISUSE((lp_json_object(j), lp_json_key(j, lp_s("a")), lp_json_key(j, lp_s("b"))));
+    MISUSE((lp_json_array(j), lp_json_key(j, lp_s("a"))));
+    MISUSE((lp_json_array(j), lp_json_object(j), lp_json_end(j), lp_json_key(j, lp_s("a"))));
+    MISUSE(for (i = 0; i < 65; i++) lp_json_array(j));
+}
+
+TEST(json_emitter_to_the_depth_of_64) {
+    lp_json j;
+    int i;
+    lp_json_init(&j, NULL);
+    for (i = 0; i < 64; i++) {
+        if (i % 2) lp_json_key(&j, lp_s("k"));
+        if (i % 2) lp_json_array(&j);
+        else lp_json_object(&j);
+        CHECK_INT(lp_json_text(&j).length, 0); /* not whole yet */
+    }
+    lp_json_null(&j);
+    for (i = 0; i < 64; i++) lp_json_end(&j);
+    CHECK_INT(j.error, LP_OK);
+    CHECK_INT(check(lp_json_text(&j)), -1);
+    lp_json_free(&j);
+}
+
+static void emit_value(lp_json *j, int depth) {
+    char bytes[40];
+    uint32_t n = unit_below(40), i;
+    for (i = 0; i < n; i++) bytes[i] = (char)unit_random();
+    switch (unit_below(depth ? 8 : 6)) {
+    case 0: lp_json_string(j, lpi_slice(bytes, n)); break;
+    case 1: lp_json_uint(j, unit_random()); break;
+    case 2: lp_json_int(j, (int64_t)unit_random()); break;
+    case 3: lp_json_double(j, (double)(int64_t)unit_random() / 1e9); break;
+    case 4: lp_json_bool(j, (int)(n & 1)); break;
+    case 5: lp_json_null(j); break;
+    default:
+        if (n & 1) lp_json_object(j);
+        else lp_json_array(j);
+        for (i = 0; i < n / 4; i++) {
+            if (n & 1) lp_json_key(j, lpi_slice(bytes, i));
+            emit_value(j, depth - 1);
+        }
+        lp_json_end(j);
+    }
+}
+
+TEST(json_what_is_emitted_validates) {
+    static model m;
+    int round;
+    for (round = 0; round < unit_rounds(5000); round++) {
+        lp_json j;
+        lp_slice text;
+        size_t at;
+        lp_json_init(&j, NULL);
+        emit_value(&j, 4);
+        text = lp_json_text(&j);
+        CHECK(text.length > 0);
+        CHECK_INT(lp_json_check(text, &at), LP_OK);
+        if (text.length < 1900) CHECK_INT(model_check(&m, text), -1);
+        lp_json_free(&j);
+    }
+}
+
+/* Out of memory at each allocation in turn: the first error stays, and nothing leaks. */
+TEST(json_emitter_without_memory) {
+    size_t k, failed = 1;
+    for (k = 1; failed; k++) {
+        unit_memory m = {0};
+        lp_memory memory = unit_memory_of(&m);
+        lp_json j;
+        int i;
+        m.fail_at = k;
+        lp_json_init(&j, &memory);
+        lp_json_object(&j);
+        for (i = 0; i < 200; i++) {
+            lp_json_key(&j, lp_s("key"));
+            lp_json_uint(&j, (uint64_t)i);
+        }
+        lp_json_end(&j);
+        CHECK_INT(j.error, m.failed ? LP_ERR_NOMEM : LP_OK);
+        CHECK_INT(lp_json_text(&j).bytes == NULL, m.failed != 0);
+        lp_json_free(&j);
+        CHECK_INT(m.blocks, 0);
+        failed = m.failed;
+    }
+    CHECK(k > 4);
+}
