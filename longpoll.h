@@ -12,6 +12,7 @@
        #define LONGPOLL_IMPLEMENTATION        in one source file only
        #include "longpoll.h"
 
+       lp_server *server = NULL;
        lp_config cfg = {0};                   C++: lp_config cfg{};
        cfg.port = 8080;
        if (lp_create(&server, &cfg) == LP_OK) lp_run(server);
@@ -95,8 +96,8 @@
      lp_publish, lp_publish_async, lp_stop and lp_stats are safe on any thread
      between lp_create and lp_destroy; lp_stop in a signal handler too. All
      else belongs to the thread that runs the server, handlers and hooks
-     included. No hook but memory's is called while a lock is held, so a
-     handler may publish.
+     included. No hook is called while a lock is held, but for memory's and
+     the clocks and random bytes of lp_os, so a handler may publish.
 
    OWNERSHIP
 
@@ -220,8 +221,8 @@ typedef struct lp_log {
 
 typedef enum lp_action { LP_POLL = 0, LP_PUBLISH = 1 } lp_action;
 
-/* Asked once per channel of a request, before a body is read and before a
-   poll is parked. Returns 0 to let it pass, else 401 or 403. */
+/* Asked once per channel of a request, before what is published is read and
+   before a poll is parked. Returns 0 to let it pass, else 401 or 403. */
 typedef struct lp_authorize {
     int (*ask)(void *ctx, lp_request *request, lp_action action,
                lp_slice channel);
@@ -267,11 +268,11 @@ typedef struct lp_config {
     uint32_t history_count;       /* per channel                      [1000] */
     uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
     uint64_t history_bytes;       /* all channels, and the replies that slow
-                                     readers hold up; may be LP_UNLIMITED
-                                                                  [67108864] */
+                                     readers hold up (at most half); may be
+                                     LP_UNLIMITED                 [67108864] */
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
 
-    /* Limits: may all be LP_UNLIMITED. */
+    /* Limits: may be LP_UNLIMITED. */
     uint32_t waiters_max;         /* polls parked; beyond it 429    [100000] */
     uint32_t waiters_per_client;  /* likewise, by X-Client-ID or address [6] */
     uint32_t waiters_per_channel; /* likewise                        [10000] */
@@ -279,8 +280,11 @@ typedef struct lp_config {
     uint32_t channels_max;        /* then the longest idle one is forgotten;
                                      if none is idle, 503           [100000] */
     uint32_t connections_max;     /* beyond it 503 and close        [120000] */
-    uint32_t head_bytes_max;      /* beyond it 431 or 414, up to 65535
-                                                                     [16384] */
+    uint32_t partial_bytes_max;   /* of all requests that are not complete, or
+                                     wait behind a poll: beyond it who sends
+                                     more is cut off              [67108864] */
+    uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
+                                     unlimited                       [16384] */
     /* Deadlines: may all be LP_OFF. */
     uint32_t head_ms;             /* from a request's first byte to the end of
                                      its head; then 408              [10000] */
@@ -295,7 +299,8 @@ typedef struct lp_config {
     uint32_t channel_linger_ms;   /* see LP_CHANNEL_DESERTED          [5000] */
 
     /* Who may. */
-    const char *publish_token;    /* Authorization: Bearer TOKEN      [none] */
+    const char *publish_token;    /* Authorization: Bearer TOKEN; "" is an
+                                     error                            [none] */
     const char *cors;             /* origins with ',' between, or "*" [none] */
     uint32_t cors_max_age_s;      /* of a preflight                    [600] */
     const char *hosts;            /* names that Host may have, ',' between; IP
@@ -362,8 +367,8 @@ LPDEF uint16_t lp_port(const lp_server *server);
              nothing is due) and does what is due.
              LP_OK, LP_ERR_STOPPED once the drain is over, LP_ERR_OS.
    lp_fd     the poller's descriptor.
-   lp_wait_ms milliseconds until the next deadline; -1 for none, 0 for work
-             that is left.                                                   */
+   lp_wait_ms milliseconds until the next deadline, 0 for work that is left;
+             some days if there is none.                                     */
 LPDEF lp_result lp_step(lp_server *server, int wait_ms);
 LPDEF int lp_fd(const lp_server *server);
 LPDEF int lp_wait_ms(lp_server *server);
@@ -392,14 +397,15 @@ LPDEF lp_result lp_on(lp_server *server, const char *method,
 LPDEF lp_slice lp_method(const lp_request *request);
 LPDEF lp_slice lp_path(const lp_request *request);       /* as sent          */
 LPDEF lp_slice lp_param(lp_request *request, const char *name);   /* decoded */
-LPDEF lp_slice lp_query(lp_request *request, const char *name);   /* decoded */
+LPDEF lp_slice lp_query(lp_request *request, const char *name);   /* decoded;
+                                          a name of up to 64 bytes           */
 LPDEF lp_slice lp_header(const lp_request *request, const char *name);
 LPDEF lp_slice lp_body(const lp_request *request);
 LPDEF lp_slice lp_client(lp_request *request); /* address, past the proxies  */
 
 /* Answer. `type` is the Content-Type; NULL for none. LP_ERR_ARG if the request
-   has been answered, the status is not 200 to 599, or the type could not
-   stand in a header. */
+   has been answered or is not a handler's to answer, the status is not 200 to
+   599, the type could not stand in a header, or the body is over 2 GiB. */
 LPDEF lp_result lp_reply(lp_request *request, int status, const char *type,
                          lp_slice body);
 
@@ -407,9 +413,9 @@ LPDEF lp_result lp_reply(lp_request *request, int status, const char *type,
 LPDEF lp_result lp_reply_error(lp_request *request, int status,
                                const char *text);
 
-/* Add a field to the answer, before lp_reply; Cache-Control replaces ours.
-   LP_ERR_ARG for what could not stand in a header (CR and LF above all) and
-   for the fields that frame the message; LP_ERR_NOMEM. */
+/* Add a field to a handler's answer, before lp_reply; Cache-Control replaces
+   ours. LP_ERR_ARG for what could not stand in a header (CR and LF above all)
+   and for the fields that frame the message; LP_ERR_NOMEM. */
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
 
@@ -463,7 +469,8 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
              LP_ERR_ARG        bad channel name
              LP_ERR_JSON       not exactly one JSON object
              LP_ERR_TOO_LARGE  more than message_bytes_max
-             LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED                       */
+             LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED
+             LP_ERR_OS         no random bytes for a new channel's epoch     */
 LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out);
 
@@ -473,7 +480,8 @@ typedef void (*lp_published_fn)(void *ctx, lp_result result,
                                 const lp_published *published);
 
 /* lp_publish, with the outcome told to `fn` later in any case.
-   Returns:  LP_OK (fn will be called once), LP_ERR_NOMEM (it will not)      */
+   Returns:  LP_OK (fn will be called once), or LP_ERR_ARG, LP_ERR_NOMEM,
+             LP_ERR_STOPPED (it will not)                                    */
 LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
                                  lp_slice json, lp_published_fn fn,
                                  void *ctx);
@@ -1021,7 +1029,7 @@ static char *lpi_arena_take(lpi_arena *arena, size_t length)
     return (char *)block + arena->used - size;
 }
 
-/* Forget all but the first block, which the next request will want. */
+/* Forget all but the oldest block, which the next request will want. */
 static void lpi_arena_clear(lpi_arena *arena, int keep)
 {
     while (arena->blocks && (arena->blocks->next || !keep)) {
@@ -1253,9 +1261,10 @@ static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
    A5  TABLE                                                          >>table
 
    A hash table over the records of a slab, whose first member is an lpi_node.
-   Linear hashing (Litwin, 1980): a bucket is split at each insertion and
-   merged at each removal, so there is never a pause in which all move, and
-   the memory follows the number of entries down as well as up.
+   Linear hashing (Litwin, 1980): an insertion beyond one entry per bucket
+   splits one bucket, a removal below half merges one, so there is never a
+   pause in which all move, and the memory follows the number of entries down
+   as well as up.
    ========================================================================== */
 
 typedef struct lpi_node {
@@ -1679,7 +1688,7 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t end)
     return lpi_http_request_line(h, bytes, end);
 }
 
-/* A CR that no LF follows is found as soon as the line goes on. */
+/* A CR at the head's end that no LF follows is found at once. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
@@ -1865,6 +1874,15 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
         to[n++] = c;
     }
     return (long)n;
+}
+
+/* Whether a name in a query is this one. Nothing is kept of one that is not,
+   so that a query of many costs no memory. */
+static int lpi_decodes_to(lp_slice raw, lp_slice name)
+{
+    char text[3 * 64];
+    long n = raw.length <= sizeof text ? lpi_percent_decode(text, raw, 1) : -1;
+    return n >= 0 && lpi_equal(lpi_slice(text, (size_t)n), name);
 }
 
 /* 1 to 255 bytes of UTF-8 without control characters (U+0000 to U+001F,
@@ -2471,15 +2489,18 @@ LPDEF void lp_json_int(lp_json *j, int64_t value)
 LPDEF void lp_json_double(lp_json *j, double value)
 {
     char text[40];
-    int i, n;
+    int i, n, length = 0;
     if (!(value - value == 0)) { /* NaN and the infinities */
         lp_json_null(j);
         return;
     }
     n = snprintf(text, sizeof text, "%.17g", value);
-    for (i = 0; i < n; i++) /* a locale's decimal comma */
-        if (!strchr("0123456789+-eE.", text[i])) text[i] = '.';
-    lp_json_raw(j, lpi_slice(text, (size_t)n));
+    for (i = 0; i < n; i++) { /* a locale's decimal point may be anything */
+        int known = strchr("0123456789+-e", text[i]) != NULL;
+        if (known || text[length - 1] != '.')
+            text[length++] = known ? text[i] : '.';
+    }
+    lp_json_raw(j, lpi_slice(text, (size_t)length));
 }
 
 LPDEF void lp_json_bool(lp_json *j, int value)
@@ -2855,7 +2876,8 @@ typedef struct lpi_message {
 
 typedef struct lpi_channel {
     lpi_node node;
-    uint32_t epoch_number; /* counts the epochs that waiters may have seen   */
+    uint32_t epoch_number; /* changes with the epoch, which a store that is
+                              elsewhere may do while polls are parked        */
     char *name;
     uint32_t name_length;
     uint8_t fetching;      /* its state is elsewhere and on its way          */
@@ -2913,7 +2935,8 @@ typedef struct lpi_hub {
     uint32_t loop_count;
     uint64_t hash_key[2];
     int has_mutex, stopped;
-    int remote; /* new channels are fetching: their store is elsewhere       */
+    int remote; /* new channels are fetching until lpi_hub_arrived, since
+                   their store is elsewhere; set by none yet but tests       */
 
     lpi_slab channels, views, seats, claims, tallies;
     lpi_table names, tallied;
@@ -2935,6 +2958,7 @@ typedef enum lpi_phase {
     LPI_HEADING, /* a head is incomplete                                     */
     LPI_BODYING, /* a body is incomplete                                     */
     LPI_SERVING, /* within one call: a request is complete, not yet answered */
+    LPI_QUEUED,  /* more requests are here, and wait for their turn          */
     LPI_PARKED,
     LPI_FETCHING,
     LPI_WRITING, /* the rest of a reply waits for the socket                 */
@@ -2966,7 +2990,7 @@ typedef struct lpi_io {
     lpi_http http;
     lpi_chunked chunked;
     uint32_t head_length;
-    uint32_t route;
+    const struct lpi_route *route;
     lpi_blob *out;
     uint32_t out_at;
     uint32_t moved;      /* since the write deadline was set                 */
@@ -3056,8 +3080,11 @@ typedef struct lpi_loop {
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
     uint32_t requests;           /* that the hub's stats do not count yet    */
     uint32_t closed;             /* the list of those to be given back       */
+    lpi_list queue;              /* of the LPI_QUEUED ones, by timer.link:
+                                    they have no deadline                    */
     lpi_io *spare;
     uint32_t spare_count;
+    uint64_t partial_bytes;      /* that the lpi_io in use take              */
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
 
     char *in;                    /* LPI_READ_SIZE bytes                      */
@@ -3077,6 +3104,7 @@ typedef enum lpi_route_kind {
 } lpi_route_kind;
 
 typedef struct lpi_route {
+    struct lpi_route *next;
     lpi_route_kind kind;
     lpi_method method;
     lp_slice pattern;
@@ -3096,8 +3124,7 @@ struct lp_server {
     int on_loopback;
     uint64_t rest_ms;        /* the listener rests until then; 0: it does not */
     uint32_t stopping;       /* atomic */
-    lpi_route *routes;
-    uint32_t route_count, route_capacity;
+    lpi_route *routes, *last_route; /* in `strings`: they do not move        */
     lpi_network *proxies;
     uint32_t proxy_count;
     lp_slice *origins, *hosts;
@@ -3406,8 +3433,7 @@ static void lpi_channel_settle(lpi_hub *hub, uint32_t index, uint64_t now_ms)
             lpi_list_remove(&hub->deserted, &hub->channels,
                             offsetof(lpi_channel, deserted_link), index);
     }
-    idle = !ch->held && !ch->waiters && !ch->pinned &&
-           ch->views.head == LPI_NONE;
+    idle = !ch->held && !ch->waiters && ch->views.head == LPI_NONE;
     if (idle == ch->idle) return;
     ch->idle = (uint8_t)idle;
     ch->idle_ms = now_ms;
@@ -3521,6 +3547,17 @@ static void lpi_view_make_ready(lpi_hub *hub, uint32_t index)
     loop->ready_last = index;
 }
 
+/* The loop's next ready view; there is one. */
+static uint32_t lpi_view_pop_ready(lpi_hub *hub, lpi_loop *loop)
+{
+    uint32_t index = loop->ready_first;
+    lpi_view *view = lpi_view_at(hub, index);
+    view->ready = 0;
+    loop->ready_first = view->next_ready;
+    if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
+    return index;
+}
+
 static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
 {
     uint32_t view = ch->views.head;
@@ -3544,8 +3581,11 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     uint32_t index;
     uint64_t epoch;
     if (hub->stats.channels >= hub->config->channels_max) {
-        if (hub->idle.head == LPI_NONE) return LP_ERR_FULL;
-        lpi_hub_forget(hub, hub->idle.head);
+        for (index = hub->idle.head; index != LPI_NONE;
+             index = lpi_channel_at(hub, index)->idle_link.next)
+            if (!lpi_channel_at(hub, index)->pinned) break;
+        if (index == LPI_NONE) return LP_ERR_FULL;
+        lpi_hub_forget(hub, index);
     }
     if (hub->os->random(hub->os->ctx, &epoch, sizeof epoch)) return LP_ERR_OS;
     index = lpi_slab_take(&hub->channels);
@@ -3584,8 +3624,8 @@ static lp_result lpi_channel_get(lpi_hub *hub, lp_slice name, uint64_t now_ms,
     return LP_OK;
 }
 
-/* Signal the loops that sleep though they have something to do. Called after
-   the mutex is released, with the loops that lpi_hub_sleepers named. */
+/* The loops that sleep though they have something to do, as a mask for
+   lpi_hub_signal. */
 static uint32_t lpi_hub_sleepers(lpi_hub *hub)
 {
     uint32_t i, mask = 0;
@@ -3600,6 +3640,7 @@ static uint32_t lpi_hub_sleepers(lpi_hub *hub)
     return mask;
 }
 
+/* After the mutex is released. */
 static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
 {
     for (; mask; mask &= mask - 1) {
@@ -3651,7 +3692,7 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
 {
     uint64_t now_ms = lpi_hub_now_ms(hub);
     lp_result result = LP_ERR_STOPPED;
-    uint32_t index, sleepers = 0;
+    uint32_t index, sleepers;
     lpi_lock(&hub->mutex);
     if (!hub->stopped) result = lpi_channel_get(hub, channel, now_ms, &index);
     if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_ms);
@@ -3661,8 +3702,8 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
         out->timestamp_us = ch->last_us;
         out->waiters = ch->fresh;
         lpi_channel_wake(hub, ch);
-        sleepers = lpi_hub_sleepers(hub);
     }
+    sleepers = lpi_hub_sleepers(hub);
     lpi_unlock(&hub->mutex);
     lpi_hub_signal(hub, sleepers);
     return result;
@@ -3728,6 +3769,19 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
     hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
 }
 
+/* A view that is ready stays until it has been served. */
+static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index,
+                                   uint64_t now_ms)
+{
+    lpi_view *view = lpi_view_at(hub, index);
+    uint32_t channel = view->channel;
+    if (view->seats || view->ready) return;
+    lpi_list_remove(&lpi_channel_at(hub, channel)->views, &hub->views,
+                    offsetof(lpi_view, link), index);
+    lpi_slab_give(&hub->views, index);
+    lpi_channel_settle(hub, channel, now_ms);
+}
+
 static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
                         const lp_config *config, const lp_os *os)
 {
@@ -3745,7 +3799,7 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     if (lpi_table_init(&hub->names, &hub->channels) ||
         lpi_table_init(&hub->tallied, &hub->tallies) ||
         lpi_mutex_init(&hub->mutex))
-        return -1;
+        return -ENOMEM;
     hub->has_mutex = 1;
     return os->random(os->ctx, hub->hash_key, sizeof hub->hash_key);
 }
@@ -3755,7 +3809,13 @@ static void lpi_hub_free(lpi_hub *hub)
     uint64_t now_ms = 0;
     char name[LPI_CHANNEL_BYTES];
     size_t length;
+    uint32_t i;
     if (!hub->memory) return;
+    for (i = 0; i < hub->loop_count; i++)
+        while (hub->loops[i].ready_first != LPI_NONE)
+            lpi_view_drop_if_empty(hub, lpi_view_pop_ready(hub,
+                                                           &hub->loops[i]),
+                                   now_ms);
     while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
     while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
     while (lpi_hub_deserted(hub, UINT64_MAX, name, &length)) {}
@@ -3847,19 +3907,6 @@ static uint32_t lpi_view_get(lpi_hub *hub, uint32_t channel, uint32_t loop)
     lpi_list_init(&view->fetching);
     lpi_list_append(&ch->views, &hub->views, offsetof(lpi_view, link), index);
     return index;
-}
-
-/* A view that is ready stays until it has been served. */
-static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index,
-                                   uint64_t now_ms)
-{
-    lpi_view *view = lpi_view_at(hub, index);
-    uint32_t channel = view->channel;
-    if (view->seats || view->ready) return;
-    lpi_list_remove(&lpi_channel_at(hub, channel)->views, &hub->views,
-                    offsetof(lpi_view, link), index);
-    lpi_slab_give(&hub->views, index);
-    lpi_channel_settle(hub, channel, now_ms);
 }
 
 /* Take the poll's seats away. Its channels may fall idle. */
@@ -4314,23 +4361,38 @@ static int lpi_os_poller_open(void *ctx)
     return fd < 0 ? -errno : fd;
 }
 
+/* The flags with which reading is watched: for the end alone, an event for
+   each arrival, not for as long as there is something. */
+static int lpi_kqueue_reading(uint32_t mask)
+{
+    if (mask & LP_READ) return EV_ADD;
+    return mask & LP_HANGUP ? EV_ADD | EV_CLEAR : 0;
+}
+
 static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
                              uint32_t was, uint32_t want)
 {
-    static const struct { uint32_t bit; int filter; } filters[] = {
-        {LP_READ, EVFILT_READ}, {LP_WRITE, EVFILT_WRITE}};
-    struct kevent changes[2];
-    int i, n = 0;
+    struct kevent changes[3], *change = changes;
+    void *udata = (void *)(uintptr_t)tag;
+    int had = lpi_kqueue_reading(was), has = lpi_kqueue_reading(want);
     (void)ctx;
-    for (i = 0; i < 2; i++) {
-        uint32_t had = was & filters[i].bit, has = want & filters[i].bit;
-        if (had == has) continue;
-        EV_SET(&changes[n], (uintptr_t)fd, (short)filters[i].filter,
-               has ? EV_ADD : EV_DELETE, 0, 0, (void *)(uintptr_t)tag);
-        n++;
+    if (had && had != has) {
+        EV_SET(change, (uintptr_t)fd, EVFILT_READ, EV_DELETE, 0, 0, udata);
+        change++;
     }
-    if (!n) return 0;
-    return kevent(poller, changes, n, NULL, 0, NULL) < 0 ? -errno : 0;
+    if (has && had != has) {
+        EV_SET(change, (uintptr_t)fd, EVFILT_READ, (unsigned short)has, 0, 0,
+               udata);
+        change++;
+    }
+    if ((was ^ want) & LP_WRITE) {
+        EV_SET(change, (uintptr_t)fd, EVFILT_WRITE,
+               want & LP_WRITE ? EV_ADD : EV_DELETE, 0, 0, udata);
+        change++;
+    }
+    if (change == changes) return 0;
+    return kevent(poller, changes, (int)(change - changes), NULL, 0, NULL) < 0
+               ? -errno : 0;
 }
 
 static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
@@ -4423,16 +4485,23 @@ static void lpi_publish(lp_request *r);
 static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
                                                   once                       */
 
-enum { LPI_READ_SIZE = 65536, LPI_NEVER = UINT32_MAX >> 1 };
+enum {
+    LPI_READ_SIZE = 65536,
+    LPI_NEVER = UINT32_MAX >> 1,
+    LPI_TURNS = 8,       /* requests of one connection before others' turn   */
+    LPI_QUEUE_TURNS = 64 /* connections of the queue in one step             */
+};
 
 /* Ring after at least `ms`. */
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 {
+    LP_ASSERT(lpi_connection_at(loop, index)->phase != LPI_CLOSED);
     if (ms >= LPI_NEVER) lpi_wheel_cancel(&loop->wheel, index);
     else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
 }
 
-/* Have the poller watch `want`. A failure closes the connection. */
+/* Have the poller watch `want`. A failure closes the connection, so this comes
+   after all else that is done to it. */
 static void lpi_watch(lpi_loop *loop, uint32_t index, uint32_t want)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
@@ -4445,8 +4514,7 @@ static void lpi_watch(lpi_loop *loop, uint32_t index, uint32_t want)
 
 static int lpi_try_again(long error)
 {
-    return error == -EAGAIN || error == -EWOULDBLOCK || error == -EINTR ||
-           error == -ENOBUFS || error == -ENOMEM;
+    return error == -EAGAIN || error == -EWOULDBLOCK || error == -EINTR;
 }
 
 /* --- bodies: loop->json holds the one that is being written, behind room for
@@ -4690,7 +4758,23 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
     } else {
         c->io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *c->io);
     }
+    if (c->io) loop->partial_bytes += sizeof *c->io + c->io->in_capacity;
     return c->io;
+}
+
+/* Room for `length` bytes at io->in. 0, or -1 if memory or its limit is
+   spent. */
+static int lpi_io_reserve(lpi_loop *loop, lpi_io *io, size_t length)
+{
+    uint32_t most = loop->server->config.partial_bytes_max;
+    size_t had = io->in_capacity;
+    if (length > had && most != LP_UNLIMITED &&
+        loop->partial_bytes + length > most)
+        return -1;
+    if (lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity, length))
+        return -1;
+    loop->partial_bytes += io->in_capacity - had;
+    return 0;
 }
 
 enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
@@ -4704,6 +4788,7 @@ static void lpi_io_drop(lpi_loop *loop, lpi_connection *c)
     LP_ASSERT(!io->out);
     c->io = NULL;
     io->in_length = 0;
+    loop->partial_bytes -= sizeof *io + io->in_capacity;
     if (loop->spare_count < LPI_SPARE_MAX &&
         io->in_capacity <= LPI_SPARE_BYTES) {
         io->next = loop->spare;
@@ -4726,10 +4811,8 @@ static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
         return 0;
     }
     io = lpi_io_get(loop, c);
-    if (!io || lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
-                           length))
-        return -1;
-    memmove(io->in, bytes, length);
+    if (!io || lpi_io_reserve(loop, io, length)) return -1;
+    if (bytes != io->in) memmove(io->in, bytes, length);
     io->in_length = length;
     return 0;
 }
@@ -4737,9 +4820,7 @@ static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
 static int lpi_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
 {
     lpi_io *io = lpi_io_get(loop, c);
-    if (!io || lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
-                           io->in_length + length))
-        return -1;
+    if (!io || lpi_io_reserve(loop, io, io->in_length + length)) return -1;
     memcpy(io->in + io->in_length, loop->in, length);
     io->in_length += length;
     return 0;
@@ -4749,6 +4830,12 @@ static int lpi_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
 static int lpi_receiving(const lpi_connection *c)
 {
     return c->phase >= LPI_FRESH && c->phase <= LPI_BODYING;
+}
+
+/* What came before the end of the stream is still being answered. */
+static int lpi_still_serving(const lpi_connection *c)
+{
+    return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
 }
 
 /* Read on, unless enough waits behind a poll or a slow reply. */
@@ -4809,7 +4896,7 @@ static size_t lpi_await_body(lpi_loop *loop, uint32_t index,
     if (http != &io->http) io->http = *http;
     io->chunked = *chunked;
     io->head_length = head_length;
-    io->route = (uint32_t)(route - loop->server->routes);
+    io->route = route;
     lpi_set_phase(loop, c, LPI_BODYING);
     lpi_arm(loop, index, loop->server->config.body_ms);
     return 0;
@@ -4848,12 +4935,14 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
 
 static int lpi_route_head(lp_request *r);
 
+/* A socket that does not take it does without: the client has to send its body
+   in the end all the same (RFC 9110 10.1.1). */
 static void lpi_continue(lpi_loop *loop, uint32_t index)
 {
     lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
     lpi_connection *c = lpi_connection_at(loop, index);
     long n = loop->os->send(loop->os->ctx, c->fd, &text, 1);
-    if (n != (long)text.length) lpi_close(loop, index);
+    if (n != (long)text.length && !lpi_try_again(n)) lpi_close(loop, index);
 }
 
 /* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
@@ -4896,8 +4985,7 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     int n;
     if (c->phase == LPI_BODYING)
         return lpi_serve_body(loop, index, bytes, length, &io->http,
-                              &io->chunked, io->head_length,
-                              &loop->server->routes[io->route]);
+                              &io->chunked, io->head_length, io->route);
     if (c->phase != LPI_HEADING)
         lpi_http_init(http, loop->server->config.head_bytes_max);
     n = lpi_http_head(http, bytes, *length);
@@ -4919,14 +5007,31 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     return 0;
 }
 
+static void lpi_queue_add(lpi_loop *loop, uint32_t index)
+{
+    lpi_wheel_cancel(&loop->wheel, index);
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_QUEUED);
+    lpi_list_append(&loop->queue, &loop->connections,
+                    offsetof(lpi_connection, timer.link), index);
+}
+
+static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
+{
+    lpi_list_remove(&loop->queue, &loop->connections,
+                    offsetof(lpi_connection, timer.link), index);
+    lpi_timer_init(&loop->wheel, index);
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_IDLE);
+}
+
 /* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
-   keep the rest. */
+   keep the rest. After a few it is the turn of others. */
 static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
                       size_t length)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
+    int turns = LPI_TURNS;
     size_t at = 0;
-    while (at < length && lpi_receiving(c)) {
+    while (at < length && turns-- && lpi_receiving(c)) {
         size_t left = length - at;
         size_t n = lpi_serve_one(loop, index, bytes + at, &left);
         if (!n) {
@@ -4936,8 +5041,9 @@ static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
         at += n;
     }
     if (c->phase == LPI_LINGER || c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_IDLE && at < length) lpi_queue_add(loop, index);
     if (lpi_keep(loop, c, bytes + at, length - at) ||
-        (c->flags & LPI_ENDED && lpi_receiving(c)))
+        (c->flags & LPI_ENDED && !lpi_still_serving(c)))
         lpi_close(loop, index);
     else lpi_watch_reading(loop, index);
 }
@@ -4954,15 +5060,27 @@ static void lpi_resume(lpi_loop *loop, uint32_t index)
     else lpi_watch_reading(loop, index);
 }
 
+/* Some of those who wait for their turn: each once. */
+static void lpi_queue_serve(lpi_loop *loop)
+{
+    int left = LPI_QUEUE_TURNS;
+    uint32_t last = loop->queue.tail, index = LPI_NONE;
+    while (left-- && index != last && loop->queue.head != LPI_NONE) {
+        index = loop->queue.head;
+        lpi_queue_remove(loop, index);
+        lpi_resume(loop, index);
+    }
+}
+
 static void lpi_stream_ended(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (c->phase != LPI_WRITING) {
+    if (!lpi_still_serving(c)) {
         lpi_close(loop, index);
         return;
     }
     c->flags |= LPI_ENDED;
-    lpi_watch(loop, index, LP_WRITE);
+    lpi_watch(loop, index, c->interest & LP_WRITE);
 }
 
 static void lpi_readable(lpi_loop *loop, uint32_t index)
@@ -4998,7 +5116,7 @@ static void lpi_hangup(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (c->phase == LPI_CLOSED || c->interest & LP_READ) return;
-    if (c->phase == LPI_WRITING) lpi_watch(loop, index, LP_WRITE);
+    if (lpi_still_serving(c)) lpi_watch(loop, index, c->interest & LP_WRITE);
     else lpi_close(loop, index);
 }
 
@@ -5048,14 +5166,12 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
 /* Find the route; else *allowed is a mask of the methods that the path has. */
 static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
 {
-    const lp_server *server = r->server;
+    const lpi_route *route = r->server->routes;
     lpi_method method = (lpi_method)r->http->method;
     lp_slice path = lpi_request_path(r);
-    uint32_t i;
     *allowed = 0;
     if (method == LPI_HEAD) method = LPI_GET;
-    for (i = 0; i < server->route_count; i++) {
-        const lpi_route *route = &server->routes[i];
+    for (; route; route = route->next) {
         if (!lpi_route_matches(route->pattern, path)) continue;
         if (route->method == method) return route;
         *allowed |= 1u << route->method;
@@ -5311,6 +5427,9 @@ enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
 static const char *const lpi_query_names[LPI_Q_KNOWN] = {"last_id", "since",
                                                          "timeout", "limit"};
 
+/* What is said when it is not the client's fault. */
+static const char lpi_why_memory[] = "Out of memory";
+
 /* These say what is wrong, or NULL. */
 static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 {
@@ -5321,7 +5440,8 @@ static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
         char *to;
         if (ask->count == LPI_POLL_CHANNELS) return "Too many channels";
         to = lpi_arena_take(&r->loop->arena, raw.length + 1);
-        if (!to || lpi_channel_decode(to, raw, name)) return "Bad channel name";
+        if (!to) return lpi_why_memory;
+        if (lpi_channel_decode(to, raw, name)) return "Bad channel name";
         for (i = 0; i < ask->count; i++)
             if (lpi_equal(ask->names[i], *name)) return "Channel named twice";
         ask->count++;
@@ -5331,20 +5451,22 @@ static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 
 static const char *lpi_ask_values(lp_request *r, lp_slice *values)
 {
-    lp_slice query = lpi_text_of(r->bytes, r->http->query), part;
+    lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
+    char *to;
+    long n;
     int i;
     memset(values, 0, LPI_Q_KNOWN * sizeof *values);
     while (query.length && lpi_split(&query, '&', &part)) {
-        lp_slice name = lpi_slice(NULL, 0);
         lpi_split(&part, '=', &name);
-        name = lpi_decoded(r, name, 1);
-        part = lpi_decoded(r, part.bytes ? part : LPI_S(""), 1);
-        if (!name.bytes || !part.bytes) return "Bad query";
-        for (i = 0; i < LPI_Q_KNOWN; i++) {
-            if (!lpi_equal(name, lp_s(lpi_query_names[i]))) continue;
-            if (values[i].bytes) return "Query names a thing twice";
-            values[i] = part;
-        }
+        for (i = 0; i < LPI_Q_KNOWN; i++)
+            if (lpi_decodes_to(name, lp_s(lpi_query_names[i]))) break;
+        if (i == LPI_Q_KNOWN) continue;
+        if (values[i].bytes) return "Query names a thing twice";
+        if (!part.bytes) part = LPI_S("");
+        to = lpi_arena_take(&r->loop->arena, part.length + 1);
+        n = to ? lpi_percent_decode(to, part, 1) : 0;
+        if (!to || n < 0) return to ? "Bad query" : lpi_why_memory;
+        values[i] = lpi_slice(to, (size_t)n);
     }
     return NULL;
 }
@@ -5426,12 +5548,8 @@ static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
         result = lpi_channel_get(hub, ask->names[n], now_ms, &at[n].channel);
         if (result != LP_OK) break;
         lpi_channel_at(hub, at[n].channel)->pinned = 1;
-        lpi_channel_settle(hub, at[n].channel, now_ms);
     }
-    for (i = 0; i < n; i++) {
-        lpi_channel_at(hub, at[i].channel)->pinned = 0;
-        lpi_channel_settle(hub, at[i].channel, now_ms);
-    }
+    for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->pinned = 0;
     return result;
 }
 
@@ -5488,7 +5606,7 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
         hub->stats.refused++;
         return 429;
     }
-    *why = "Out of memory";
+    *why = lpi_why_memory;
     if (lpi_waiter_enter(hub, loop, index, at, ask->claims, ask->count, as,
                          ask->client_key, ask->ceiling_key)) {
         lpi_set_phase(loop, c, LPI_SERVING);
@@ -5498,14 +5616,35 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     return 0;
 }
 
-/* Tell of channels that were not waited on before this poll. */
+/* Tell of channels that are not waited on any more. */
+static void lpi_tell_deserted(lpi_loop *loop)
+{
+    const lp_watch *watch = &loop->server->config.watch;
+    lpi_hub *hub = &loop->server->hub;
+    char name[LPI_CHANNEL_BYTES];
+    size_t length;
+    int told = 1, left = LPI_SWEEP_MAX;
+    while (told && left--) {
+        lpi_lock(&hub->mutex);
+        told = lpi_hub_deserted(hub, loop->now_ms, name, &length);
+        lpi_unlock(&hub->mutex);
+        if (told)
+            watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
+                           lpi_slice(name, length));
+    }
+}
+
+/* Tell of channels that were not waited on before this poll; but first of
+   those of the same name that were forgotten. */
 static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
                            const lpi_position *at)
 {
     const lp_watch *watch = &loop->server->config.watch;
     lpi_hub *hub = &loop->server->hub;
     uint32_t i;
-    for (i = 0; i < ask->count && watch->channel; i++) {
+    if (!watch->channel) return;
+    lpi_tell_deserted(loop);
+    for (i = 0; i < ask->count; i++) {
         lpi_channel *ch;
         int first;
         lpi_lock(&hub->mutex);
@@ -5530,7 +5669,7 @@ static void lpi_poll(lp_request *r)
     uint32_t i;
     const char *why = lpi_ask(r, &ask);
     if (why) {
-        lpi_error(r, 400, why);
+        lpi_error(r, why == lpi_why_memory ? 503 : 400, why);
         return;
     }
     for (i = 0; i < ask.count; i++)
@@ -5541,7 +5680,7 @@ static void lpi_poll(lp_request *r)
         status = lpi_poll_settle(loop, r->connection, &ask, at, &why);
     lpi_unlock(&hub->mutex);
     if (result != LP_OK)
-        why = result == LP_ERR_FULL ? "Too many channels" : "Out of memory";
+        why = lp_strerror(result);
     if (status) {
         lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
         lpi_error(r, status, why);
@@ -5586,12 +5725,12 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
         return;
     }
     lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
-    lpi_error(r, 503, result == LP_ERR_FULL ? "Too many channels"
-                                            : lp_strerror(result));
+    lpi_error(r, 503, lp_strerror(result));
 }
 
 static void lpi_publish(lp_request *r)
 {
+    /* Decoded before, but the body may have come in a later call. */
     lp_slice channel = lpi_decoded(r, lpi_route_part(r, LPI_S("channel")), 0);
     lp_published published;
     size_t offset = 0;
@@ -5907,12 +6046,12 @@ static void lpi_poll_fetched(lpi_loop *loop, uint32_t index)
 static int lpi_deliver_view(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
-    uint32_t index = loop->ready_first, seat, next;
+    uint32_t index, seat, next;
     lpi_view *view;
-    if (index == LPI_NONE) return 0;
+    if (loop->ready_first == LPI_NONE) return 0;
+    index = lpi_view_pop_ready(hub, loop);
     view = lpi_view_at(hub, index);
-    loop->ready_first = view->next_ready;
-    if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
+    view->ready = 1; /* so that it stays while it is served */
     for (seat = view->fetching.head; seat != LPI_NONE; seat = next) {
         uint32_t c = lpi_seat_at(hub, seat)->connection;
         next = lpi_seat_at(hub, seat)->link.next;
@@ -5961,8 +6100,9 @@ static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
    E7  WRITE                                                          >>write
 
    One send per reply. What the socket does not take at once is kept in a blob
-   that all who are sent the same share, and counts against history_bytes; if
-   that is spent, the slow reader is cut off, and its cursor asks again.
+   that all who are sent the same share, and counts against history_bytes; once
+   half of that is spent so, slow readers are cut off, and their cursors ask
+   again.
    ========================================================================== */
 
 enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
@@ -5975,7 +6115,8 @@ static lpi_blob *lpi_blob_new(lpi_loop *loop, lp_slice first, lp_slice second)
     uint64_t budget = loop->server->config.history_bytes;
     lpi_blob *blob = NULL;
     lpi_lock(&hub->mutex);
-    if (budget == LP_UNLIMITED || hub->stats.pinned_bytes + size <= budget)
+    if (budget == LP_UNLIMITED ||
+        hub->stats.pinned_bytes + size <= budget / 2)
         blob = (lpi_blob *)lpi_alloc(&loop->server->memory, size);
     if (blob) hub->stats.pinned_bytes += size;
     lpi_unlock(&hub->mutex);
@@ -6011,8 +6152,8 @@ static void lpi_linger(lpi_loop *loop, uint32_t index)
         return;
     }
     lpi_set_phase(loop, c, LPI_LINGER);
-    lpi_watch(loop, index, LP_READ | LP_HANGUP);
     lpi_arm(loop, index, linger_ms);
+    lpi_watch(loop, index, LP_READ | LP_HANGUP);
 }
 
 /* The reply is out. */
@@ -6057,8 +6198,8 @@ static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
     io->out_at = (uint32_t)at;
     io->moved = 0;
     lpi_set_phase(loop, c, LPI_WRITING);
-    lpi_watch(loop, index, c->interest | LP_WRITE);
     lpi_arm(loop, index, loop->server->config.write_ms);
+    lpi_watch(loop, index, c->interest | LP_WRITE);
 }
 
 /* Send a reply; `shared` is where others who are sent the same body find what
@@ -6193,6 +6334,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
         lpi_waiter_leave(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
     }
+    if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     loop->os->close(loop->os->ctx, c->fd);
     lpi_set_phase(loop, c, LPI_CLOSED);
@@ -6201,13 +6343,17 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     loop->closed = index;
 }
 
+enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
+
 /* At the end of a step. */
 static void lpi_reap(lpi_loop *loop)
 {
+    if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
     while (loop->closed != LPI_NONE) {
         uint32_t index = loop->closed;
         lpi_connection *c = lpi_connection_at(loop, index);
         loop->closed = c->seat;
+        LP_ASSERT(!lpi_timer_armed(&loop->wheel, index));
         if (c->io && c->io->out) lpi_blob_unref(loop, c->io->out);
         if (c->io) c->io->out = NULL;
         lpi_io_drop(loop, c);
@@ -6242,6 +6388,8 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
    a signal is needed; a signal is sent once.
    ========================================================================== */
 
+enum { LPI_WAIT_MAX = 1 << 30 };
+
 static void lpi_earlier(uint64_t *wait, uint64_t when, uint64_t now)
 {
     uint64_t in = when > now ? when - now : 0;
@@ -6256,17 +6404,22 @@ static uint64_t lpi_drain_end(const lpi_loop *loop)
     return loop->drain_ms + loop->server->config.write_ms;
 }
 
-/* Milliseconds until something is due, or UINT64_MAX. */
+static int lpi_drained(const lpi_loop *loop);
+
+/* Milliseconds until something is due. Never so many that the wheel, which
+   turns when the loop does, would lose count. */
 static uint64_t lpi_loop_due(const lpi_loop *loop)
 {
     const lp_server *server = loop->server;
-    uint64_t wait = UINT64_MAX, now = loop->now_ms;
+    uint64_t wait = LPI_WAIT_MAX, now = loop->now_ms;
     uint32_t turn = lpi_wheel_wait(&loop->wheel);
     if (turn != UINT32_MAX)
         lpi_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
     if (loop->sweep_ms != UINT64_MAX) lpi_earlier(&wait, loop->sweep_ms, now);
     if (server->rest_ms) lpi_earlier(&wait, server->rest_ms, now);
-    if (loop->drain_ms) lpi_earlier(&wait, lpi_drain_end(loop), now);
+    if (loop->drain_ms)
+        lpi_earlier(&wait, lpi_drained(loop) ? 0 : lpi_drain_end(loop), now);
+    if (loop->queue.head != LPI_NONE) return 0;
     return wait;
 }
 
@@ -6295,6 +6448,11 @@ static void lpi_loop_wake(lpi_loop *loop)
     loop->requests = 0;
 }
 
+static void lpi_loop_now(lpi_loop *loop)
+{
+    loop->now_ms = loop->os->monotonic_us(loop->os->ctx) / 1000;
+}
+
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
 {
     if (event->tag == LPI_TAG_WAKE) {
@@ -6303,6 +6461,7 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else {
+        lpi_loop_now(loop); /* deadlines count from here: never early */
         if (event->what & LP_WRITE) lpi_writable(loop, event->tag);
         if (event->what & LP_READ) lpi_readable(loop, event->tag);
         if (event->what & LP_HANGUP) lpi_hangup(loop, event->tag);
@@ -6322,20 +6481,11 @@ static void lpi_loop_ring(lpi_loop *loop)
 static void lpi_loop_sweep(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
-    const lp_watch *watch = &loop->server->config.watch;
-    char name[LPI_CHANNEL_BYTES];
-    size_t length;
-    int told = 1, left = LPI_SWEEP_MAX;
     if (loop->now_ms < loop->sweep_ms) return;
-    while (told && left--) {
-        lpi_lock(&hub->mutex);
-        told = lpi_hub_deserted(hub, loop->now_ms, name, &length);
-        if (!told || !left) lpi_hub_sweep(hub, loop->now_ms);
-        lpi_unlock(&hub->mutex);
-        if (told)
-            watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
-                           lpi_slice(name, length));
-    }
+    lpi_tell_deserted(loop);
+    lpi_lock(&hub->mutex);
+    lpi_hub_sweep(hub, loop->now_ms);
+    lpi_unlock(&hub->mutex);
 }
 
 /* Every connection that is in use, in no order. *index starts at 0. */
@@ -6381,24 +6531,30 @@ static void lpi_close_all(lpi_loop *loop)
 }
 
 /* Whether nobody is left but idle connections, or time is up. */
-static int lpi_drained(lpi_loop *loop)
+static int lpi_drained(const lpi_loop *loop)
 {
     const uint32_t *n = loop->phases;
     uint32_t waiting = n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] +
                        n[LPI_LINGER];
-    uint32_t coming = n[LPI_FRESH] + n[LPI_HEADING] + n[LPI_BODYING];
+    uint32_t coming = n[LPI_FRESH] + n[LPI_HEADING] + n[LPI_BODYING] +
+                      n[LPI_QUEUED];
     if (!waiting && !coming) return 1;
     if (loop->now_ms < loop->drain_ms) return 0;
     return !waiting || loop->now_ms >= lpi_drain_end(loop);
 }
 
-/* 1 once the drain is over. */
-static int lpi_loop_drain(lpi_loop *loop)
+/* 1 once the drain is over, and nothing came in this step: an idle connection
+   may have sent its next request already. */
+static int lpi_loop_drain(lpi_loop *loop, int quiet)
 {
     lp_server *server = loop->server;
     if (!lpi_atomic_get(&server->stopping)) return 0;
-    if (!loop->drain_ms) lpi_drain_begin(loop);
+    if (!loop->drain_ms) {
+        lpi_drain_begin(loop);
+        return 0;
+    }
     if (!lpi_drained(loop)) return 0;
+    if (!quiet && loop->now_ms < lpi_drain_end(loop)) return 0;
     lpi_close_all(loop);
     lpi_lock(&server->hub.mutex);
     server->hub.stopped = 1;
@@ -6414,31 +6570,31 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     uint64_t due;
     int i, n;
     if (loop->server->hub.stopped) return LP_ERR_STOPPED;
+    lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
-    if (due < INT32_MAX && (wait_ms < 0 || (int)due < wait_ms))
-        wait_ms = (int)due;
+    if (wait_ms < 0 || (int)due < wait_ms) wait_ms = (int)due;
     n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
-    loop->now_ms = os->monotonic_us(os->ctx) / 1000;
+    lpi_loop_now(loop);
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
+    lpi_queue_serve(loop);
+    lpi_loop_now(loop);
     lpi_loop_ring(loop);
     lpi_deliver(loop);
     lpi_loop_sweep(loop);
     if (loop->server->rest_ms && loop->now_ms >= loop->server->rest_ms)
         lpi_listener_resume(loop);
-    i = lpi_loop_drain(loop);
+    i = lpi_loop_drain(loop, !n);
     lpi_reap(loop);
-    if (i) return LP_ERR_STOPPED;
-    lpi_loop_sleep(loop); /* for who waits on lp_fd */
-    return LP_OK;
+    return i ? LP_ERR_STOPPED : LP_OK;
 }
 
 static int lpi_loop_init(lpi_loop *loop, lp_server *server)
 {
     const lp_memory *memory = &server->memory;
     const lp_os *os = &server->os;
-    loop->now_ms = os->monotonic_us(os->ctx) / 1000;
+    lpi_loop_now(loop);
     lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection), 8);
     lpi_wheel_init(&loop->wheel, &loop->connections,
                    offsetof(lpi_connection, timer), (uint32_t)loop->now_ms);
@@ -6543,44 +6699,46 @@ typedef struct lpi_option {
 } lpi_option;
 
 #define LPI_O(field) #field, offsetof(lp_config, field)
-#define LPI_MS_MAX 1000000000u
+#define LPI_NUMBER_MAX 1000000000u
 
 static const lpi_option lpi_options_known[] = {
     {LPI_O(host), LPI_O_TEXT, 0, 0, 0, 0, "127.0.0.1"},
     {LPI_O(port), LPI_O_16, 0, 0, 0, 65535, NULL},
     {LPI_O(backlog), LPI_O_32, 0, 4096, 1, INT32_MAX, NULL},
     {LPI_O(prefix), LPI_O_TEXT, 0, 0, 0, 0, "/api"},
-    {LPI_O(timeout_ms), LPI_O_32, 0, 30000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(timeout_ms_max), LPI_O_32, 0, 60000, 1, LPI_MS_MAX, NULL},
+    {LPI_O(timeout_ms), LPI_O_32, 0, 30000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(timeout_ms_max), LPI_O_32, 0, 60000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(reply_messages), LPI_O_32, 0, 100, 1, 65535, NULL},
     {LPI_O(reply_messages_max), LPI_O_32, 0, 1000, 1, 65535, NULL},
     {LPI_O(reply_bytes_max), LPI_O_32, 0, 1 << 20, 1, 1 << 30, NULL},
     {LPI_O(history_count), LPI_O_32, 0, 1000, 1, 1 << 24, NULL},
-    {LPI_O(history_age_ms), LPI_O_32, LPI_O_UNLIMITED, 300000, 1, LPI_MS_MAX,
-     NULL},
+    {LPI_O(history_age_ms), LPI_O_32, LPI_O_UNLIMITED, 300000, 1,
+     LPI_NUMBER_MAX, NULL},
     {LPI_O(history_bytes), LPI_O_64, LPI_O_UNLIMITED, 64 << 20, 1,
      UINT64_C(1) << 50, NULL},
     {LPI_O(message_bytes_max), LPI_O_32, 0, 65536, 2, 1 << 28, NULL},
-    {LPI_O(waiters_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_MS_MAX,
+    {LPI_O(waiters_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_NUMBER_MAX,
      NULL},
-    {LPI_O(waiters_per_client), LPI_O_32, LPI_O_UNLIMITED, 6, 1, LPI_MS_MAX,
+    {LPI_O(waiters_per_client), LPI_O_32, LPI_O_UNLIMITED, 6, 1, LPI_NUMBER_MAX,
      NULL},
     {LPI_O(waiters_per_channel), LPI_O_32, LPI_O_UNLIMITED, 10000, 1,
-     LPI_MS_MAX, NULL},
+     LPI_NUMBER_MAX, NULL},
     {LPI_O(waiters_per_address), LPI_O_32, LPI_O_UNLIMITED, 1024, 1,
-     LPI_MS_MAX, NULL},
-    {LPI_O(channels_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_MS_MAX,
+     LPI_NUMBER_MAX, NULL},
+    {LPI_O(channels_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_NUMBER_MAX,
      NULL},
-    {LPI_O(connections_max), LPI_O_32, LPI_O_UNLIMITED, 120000, 1, LPI_MS_MAX,
-     NULL},
+    {LPI_O(connections_max), LPI_O_32, LPI_O_UNLIMITED, 120000, 1,
+     LPI_NUMBER_MAX, NULL},
+    {LPI_O(partial_bytes_max), LPI_O_32, LPI_O_UNLIMITED, 64 << 20, 65536,
+     LPI_NUMBER_MAX * 2, NULL},
     {LPI_O(head_bytes_max), LPI_O_32, 0, 16384, 64, 65535, NULL},
-    {LPI_O(head_ms), LPI_O_32, LPI_O_NEVER, 10000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(body_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(idle_ms), LPI_O_32, LPI_O_NEVER, 75000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(write_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(linger_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(drain_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_MS_MAX, NULL},
-    {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_MS_MAX,
+    {LPI_O(head_ms), LPI_O_32, LPI_O_NEVER, 10000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(body_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(idle_ms), LPI_O_32, LPI_O_NEVER, 75000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(write_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(linger_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(drain_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_NUMBER_MAX,
      NULL},
     {LPI_O(publish_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
@@ -6621,7 +6779,7 @@ static int lpi_option_good(const lpi_option *o, uint64_t value)
     if (o->kind != LPI_O_16 && value == LP_UNLIMITED &&
         o->flags & LPI_O_UNLIMITED)
         return 1;
-    if (o->kind == LPI_O_32 && value == LP_OFF)
+    if (o->kind != LPI_O_16 && value == LP_OFF)
         return (o->flags & (LPI_O_NEVER | LPI_O_ZERO)) != 0;
     return value >= o->least && value <= o->most;
 }
@@ -6704,6 +6862,8 @@ static lp_result lpi_resolve(lp_server *server)
 {
     lp_config *cfg = &server->config;
     size_t i;
+    if (cfg->publish_token && !*cfg->publish_token)
+        return lpi_bad_config(server, "publish_token"); /* not "none" */
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
@@ -6793,27 +6953,19 @@ static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
                                lpi_method method, lp_slice pattern,
                                lp_handler handler, void *ctx)
 {
-    const lp_memory *memory = &server->memory;
-    lpi_route *route;
-    char *copy;
-    if (server->route_count == server->route_capacity) {
-        uint32_t had = server->route_capacity, grown = had ? had * 2 : 8;
-        void *ptr = memory->resize(memory->ctx, server->routes,
-                                   had * sizeof *route,
-                                   grown * sizeof *route);
-        if (!ptr) return LP_ERR_NOMEM;
-        server->routes = (lpi_route *)ptr;
-        server->route_capacity = grown;
-    }
-    copy = lpi_arena_take(&server->strings, pattern.length + 1);
-    if (!copy) return LP_ERR_NOMEM;
-    memcpy(copy, pattern.bytes, pattern.length);
-    route = &server->routes[server->route_count++];
+    lpi_route *route = (lpi_route *)(void *)lpi_arena_take(
+        &server->strings, sizeof *route + pattern.length);
+    if (!route) return LP_ERR_NOMEM;
+    memset(route, 0, sizeof *route);
+    memcpy(route + 1, pattern.bytes, pattern.length);
     route->kind = kind;
     route->method = method;
-    route->pattern = lpi_slice(copy, pattern.length);
+    route->pattern = lpi_slice((const char *)(route + 1), pattern.length);
     route->handler = handler;
     route->ctx = ctx;
+    if (server->last_route) server->last_route->next = route;
+    else server->routes = route;
+    server->last_route = route;
     return LP_OK;
 }
 
@@ -6904,6 +7056,7 @@ static void lpi_server_blank(lp_server *server, const lp_config *config,
     server->loop.poller = server->loop.wake[0] = server->loop.wake[1] = -1;
     server->loop.ready_first = server->loop.ready_last = LPI_NONE;
     server->loop.closed = LPI_NONE;
+    lpi_list_init(&server->loop.queue);
     server->loop.sweep_ms = UINT64_MAX;
 }
 
@@ -6914,10 +7067,9 @@ static lp_result lpi_server_init(lp_server *server)
     if (result == LP_OK) result = lpi_resolve_lists(server);
     if (result == LP_OK) result = lpi_add_api(server);
     if (result != LP_OK) return result;
-    if (lpi_hub_init(&server->hub, &server->memory, &server->config,
-                     &server->os))
-        return LP_ERR_NOMEM;
-    error = lpi_loop_init(&server->loop, server);
+    error = lpi_hub_init(&server->hub, &server->memory, &server->config,
+                         &server->os);
+    if (!error) error = lpi_loop_init(&server->loop, server);
     if (error) return lpi_from_errno(-error);
     server->reserve = server->os.reserve(server->os.ctx);
     return lpi_listen(server);
@@ -6944,27 +7096,31 @@ LPDEF void lp_destroy(lp_server *server)
     lp_memory memory;
     if (!server) return;
     memory = server->memory;
+    server->hub.stopped = 1;
     if (server->listener >= 0) server->os.close(server->os.ctx,
                                                 server->listener);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
     lpi_loop_free(&server->loop);
     lpi_hub_free(&server->hub);
-    lpi_free(&memory, server->routes,
-             server->route_capacity * sizeof *server->routes);
     lpi_arena_clear(&server->strings, 0);
     lpi_free(&memory, server, sizeof *server);
 }
 
 LPDEF lp_result lp_step(lp_server *server, int wait_ms)
 {
-    return server ? lpi_loop_step(&server->loop, wait_ms) : LP_ERR_ARG;
+    lp_result result;
+    if (!server) return LP_ERR_ARG;
+    result = lpi_loop_step(&server->loop, wait_ms);
+    if (result == LP_OK) lpi_loop_sleep(&server->loop); /* for lp_fd */
+    return result;
 }
 
 LPDEF lp_result lp_run(lp_server *server)
 {
     lp_result result;
-    do result = lp_step(server, -1);
+    if (!server) return LP_ERR_ARG;
+    do result = lpi_loop_step(&server->loop, -1);
     while (result == LP_OK);
     return result == LP_ERR_STOPPED ? LP_OK : result;
 }
@@ -6989,13 +7145,11 @@ LPDEF int lp_fd(const lp_server *server)
 LPDEF int lp_wait_ms(lp_server *server)
 {
     lpi_loop *loop;
-    uint64_t due;
     if (!server) return -1;
     loop = &server->loop;
     if (lpi_loop_sleep(loop)) return 0;
-    loop->now_ms = lpi_hub_now_ms(&server->hub);
-    due = lpi_loop_due(loop);
-    return due < INT32_MAX ? (int)due : -1;
+    lpi_loop_now(loop);
+    return (int)lpi_loop_due(loop);
 }
 
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
@@ -7038,7 +7192,7 @@ LPDEF lp_slice lp_query(lp_request *r, const char *name)
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, key;
     while (query.length && lpi_split(&query, '&', &part)) {
         lpi_split(&part, '=', &key);
-        if (lpi_equal(lpi_decoded(r, key, 1), lp_s(name)))
+        if (lpi_decodes_to(key, lp_s(name)))
             return lpi_decoded(r, part.bytes ? part : LPI_S(""), 1);
     }
     return lpi_slice(NULL, 0);
@@ -7080,7 +7234,9 @@ LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
         "transfer-encoding", "trailer", "upgrade", "x-content-type-options"};
     lp_slice key = lp_s(name);
     size_t i;
-    if (r->answered || !key.length || !lpi_is_value(value)) return LP_ERR_ARG;
+    if (r->answered || !r->route || r->route->kind != LPI_USER ||
+        !key.length || !lpi_is_value(value))
+        return LP_ERR_ARG;
     for (i = 0; i < key.length; i++)
         if (!lpi_is(key.bytes[i], LPI_TOKEN)) return LP_ERR_ARG;
     for (i = 0; i < LPI_COUNT(ours); i++)
@@ -7096,6 +7252,7 @@ LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
     if (r->answered || !r->route || r->route->kind != LPI_USER ||
         status < 200 || status > 599 || !lpi_is_value(lp_s(type)))
         return LP_ERR_ARG;
+    if (body.length > INT32_MAX) return LP_ERR_ARG;
     if (!body.bytes) body = LPI_S("");
     lpi_respond(r, status, lp_s(type), body);
     return LP_OK;
@@ -7134,6 +7291,10 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
     outcome->fn = fn;
     outcome->ctx = ctx;
     outcome->result = lp_publish(server, channel, json, &outcome->published);
+    if (outcome->result == LP_ERR_STOPPED) {
+        lpi_free(&server->memory, outcome, sizeof *outcome);
+        return LP_ERR_STOPPED;
+    }
     lpi_inbox_add(&server->loop.inbox, outcome);
     server->os.wake_signal(server->os.ctx, server->loop.wake[1]);
     return LP_OK;

@@ -35,7 +35,7 @@ export const WRAP = (env.LONGPOLL_WRAP || '').split(/\s+/).filter(Boolean);
 export const SCALE = Number(env.LONGPOLL_SCALE || { asan: 0.2, valgrind: 0.02 }[PASS] || 1);
 
 /* Upper bounds on time are this much wider where the server is slow. */
-export const SLOW = { asan: 3, valgrind: 10 }[PASS] || (WRAP.length > 0 ? 10 : 1);
+export const SLOW = { asan: 2, valgrind: 5 }[PASS] || (WRAP.length > 0 ? 5 : 1);
 
 export const scaled = (n, least = 1) => Math.max(least, Math.round(n * SCALE));
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));

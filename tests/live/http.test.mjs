@@ -496,7 +496,7 @@ test('a reader that reads nothing is cut off, and holds up nobody', async (t) =>
 /* It takes longer than the write deadline in all, but not for any 16 KiB. (The
    kernels hold megabytes between the two, so that neither sees every step.) */
 test('a reader that is slow but reads gets everything', async (t) => {
-  const server = await live(t, { ...HASTE, 'write-ms': 2500 * SLOW });
+  const server = await live(t, { ...HASTE, 'write-ms': 2500 * SLOW, 'history-bytes': 'unlimited' });
   const raw = await server.raw();
   raw.pause();
   raw.send(get('/test/page?n=60000000'));
