@@ -1262,7 +1262,7 @@ static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
 
    A hash table over the records of a slab, whose first member is an lpi_node.
    Linear hashing (Litwin, 1980): an insertion beyond one entry per bucket
-   splits one bucket, a removal below half merges one, so there is never a
+   splits one bucket, a removal below half merges two, so there is never a
    pause in which all move, and the memory follows the number of entries down
    as well as up.
    ========================================================================== */
@@ -1270,6 +1270,7 @@ static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
 typedef struct lpi_node {
     uint64_t hash;
     uint32_t next;
+    uint32_t own; /* the record's, instead of padding */
 } lpi_node;
 
 enum { LPI_SEGMENT = 256 }; /* buckets that are allocated together */
@@ -1407,11 +1408,14 @@ static void lpi_table_add(lpi_table *t, uint32_t index)
 
 static void lpi_table_remove(lpi_table *t, uint32_t index)
 {
+    int i;
     lpi_node *node = lpi_node_at(t, index);
     uint32_t *link = lpi_table_bucket(t, lpi_table_index(t, node->hash));
     while (*link != index) link = &lpi_node_at(t, *link)->next;
     *link = node->next;
-    if (--t->count * 2 < t->buckets && t->buckets > 16) lpi_table_merge(t);
+    t->count--;
+    for (i = 0; i < 2 && t->count * 2 < t->buckets && t->buckets > 16; i++)
+        lpi_table_merge(t);
 }
 
 /* ==========================================================================
@@ -1710,9 +1714,8 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
         h->line = h->scanned;
     }
     h->scanned = (uint32_t)seen;
-    if (seen == h->limit) return lpi_http_too_long(h, bytes);
     if (h->line + 1 < seen && bytes[h->line] == '\r') return -400;
-    return 0;
+    return seen == h->limit ? lpi_http_too_long(h, bytes) : 0;
 }
 
 /* --- chunked bodies (RFC 9112 7.1), decoded in place --- */
@@ -1912,6 +1915,8 @@ static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
     return 0;
 }
 
+#define LPI_SECONDS_MAX UINT64_C(1000000000000)
+
 /* Seconds with an optional fraction. Digits beyond the microsecond are an
    error if `exact`, else rounded up. 0, or -1. Saturates. */
 static int lpi_parse_seconds(lp_slice s, int exact, uint64_t *out_us)
@@ -1921,7 +1926,8 @@ static int lpi_parse_seconds(lp_slice s, int exact, uint64_t *out_us)
     int more = 0;
     for (; i < s.length && s.bytes[i] >= '0' && s.bytes[i] <= '9'; i++) {
         uint64_t digit = (uint64_t)(s.bytes[i] - '0');
-        whole = whole > UINT64_MAX / 20000000 ? whole : whole * 10 + digit;
+        whole = whole * 10 + digit;
+        if (whole > LPI_SECONDS_MAX) whole = LPI_SECONDS_MAX;
     }
     if (!i) return -1;
     if (i < s.length) {
@@ -2362,13 +2368,18 @@ static void lpi_json_put(lp_json *j, const char *bytes, size_t length)
     j->length += length;
 }
 
+static void lpi_json_misuse(lp_json *j)
+{
+    if (!j->error) j->error = LP_ERR_ARG;
+}
+
 /* Before a value: the comma that it needs. A key must stand before it in an
    object and nowhere else. */
 static void lpi_json_begin_value(lp_json *j)
 {
     int in_object = j->depth && !(j->in_array & 1);
     if (in_object != j->after_key || (!j->depth && j->comma))
-        j->error = LP_ERR_ARG;
+        lpi_json_misuse(j);
     if (j->comma && !j->after_key) lpi_json_put(j, ",", 1);
     j->after_key = 0;
     j->comma = 1;
@@ -2377,7 +2388,7 @@ static void lpi_json_begin_value(lp_json *j)
 static void lpi_json_open(lp_json *j, int array)
 {
     lpi_json_begin_value(j);
-    if (j->depth == LPI_JSON_DEPTH) j->error = LP_ERR_ARG;
+    if (j->depth == LPI_JSON_DEPTH) lpi_json_misuse(j);
     if (j->error) return;
     lpi_json_put(j, array ? "[" : "{", 1);
     j->in_array = j->in_array << 1 | (uint64_t)array;
@@ -2412,7 +2423,7 @@ LPDEF void lp_json_array(lp_json *j) { lpi_json_open(j, 1); }
 
 LPDEF void lp_json_end(lp_json *j)
 {
-    if (!j->depth || j->after_key) j->error = LP_ERR_ARG;
+    if (!j->depth || j->after_key) lpi_json_misuse(j);
     if (j->error) return;
     lpi_json_put(j, j->in_array & 1 ? "]" : "}", 1);
     j->in_array >>= 1;
@@ -2452,7 +2463,7 @@ static void lpi_json_quote(lp_json *j, lp_slice s)
 
 LPDEF void lp_json_key(lp_json *j, lp_slice key)
 {
-    if (!j->depth || (j->in_array & 1) || j->after_key) j->error = LP_ERR_ARG;
+    if (!j->depth || (j->in_array & 1) || j->after_key) lpi_json_misuse(j);
     if (j->error) return;
     if (j->comma) lpi_json_put(j, ",", 1);
     lpi_json_quote(j, key);
@@ -2894,7 +2905,8 @@ typedef struct lpi_channel {
     lpi_message **ring;
     uint32_t ring_size, ring_at, held; /* the oldest held is ring[ring_at]   */
     uint32_t waiters;
-    uint32_t fresh;        /* of them parked since the last append           */
+    uint32_t fresh;        /* of them parked since the last append (or, with
+                              another epoch, none)                           */
     lpi_list views;
     lpi_link idle_link, deserted_link;
     uint64_t idle_ms, deserted_ms; /* since when                             */
@@ -2920,10 +2932,10 @@ typedef struct lpi_seat {
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
 } lpi_seat;
 
-/* How many polls of one client, or from one address, are parked. */
+/* How many polls of one client, or from one address, are parked: node.own. The
+   hash is all that is known of the name. */
 typedef struct lpi_tally {
-    lpi_node node; /* its hash is all that is known of the name */
-    uint32_t count;
+    lpi_node node;
 } lpi_tally;
 
 typedef struct lpi_hub {
@@ -3563,7 +3575,6 @@ static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
     uint32_t view = ch->views.head;
     for (; view != LPI_NONE; view = lpi_view_at(hub, view)->link.next)
         lpi_view_make_ready(hub, view);
-    ch->fresh = 0;
 }
 
 /* The state of a fetching channel is here: its polls can be judged. */
@@ -3701,6 +3712,7 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
         out->id[lpi_put_id(out->id, ch->epoch, ch->last)] = 0;
         out->timestamp_us = ch->last_us;
         out->waiters = ch->fresh;
+        ch->fresh = 0;
         lpi_channel_wake(hub, ch);
     }
     sleepers = lpi_hub_sleepers(hub);
@@ -3855,7 +3867,7 @@ static uint32_t lpi_tally_count(lpi_hub *hub, uint64_t key)
 {
     uint32_t index = lpi_table_first(&hub->tallied, key);
     if (index == LPI_NONE) return 0;
-    return ((lpi_tally *)lpi_at(&hub->tallies, index))->count;
+    return ((lpi_tally *)lpi_at(&hub->tallies, index))->node.own;
 }
 
 /* Count one more. The tally's index, or LPI_NONE without memory. */
@@ -3868,15 +3880,15 @@ static uint32_t lpi_tally_take(lpi_hub *hub, uint64_t key)
         ((lpi_tally *)lpi_at(&hub->tallies, index))->node.hash = key;
         lpi_table_add(&hub->tallied, index);
     }
-    ((lpi_tally *)lpi_at(&hub->tallies, index))->count++;
+    ((lpi_tally *)lpi_at(&hub->tallies, index))->node.own++;
     return index;
 }
 
 static void lpi_tally_give(lpi_hub *hub, uint32_t index)
 {
     lpi_tally *tally = (lpi_tally *)lpi_at(&hub->tallies, index);
-    LP_ASSERT(tally->count);
-    if (--tally->count) return;
+    LP_ASSERT(tally->node.own);
+    if (--tally->node.own) return;
     lpi_table_remove(&hub->tallied, index);
     lpi_slab_give(&hub->tallies, index);
 }
@@ -3921,7 +3933,9 @@ static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
         lpi_list_remove(fetching ? &view->fetching : &view->parked,
                         &hub->seats, offsetof(lpi_seat, link), index);
         if (fetching) lpi_slab_give(&hub->claims, (uint32_t)seat->seq);
-        else if (seat->seq == ch->last && ch->fresh) ch->fresh--;
+        else if (seat->epoch_number == ch->epoch_number &&
+                 seat->seq == ch->last)
+            ch->fresh--;
         view->seats--;
         if (!--ch->waiters)
             lpi_channel_settle(hub, view->channel, now_ms);
@@ -4700,7 +4714,8 @@ static void lpi_listener_resume(lpi_loop *loop)
         server->rest_ms = loop->now_ms + LPI_REST_MS;
 }
 
-/* With no descriptor left: 1 if somebody was turned away. */
+/* With no descriptor left: turn somebody away. Returns what accept did, or
+   -EMFILE without a reserve. */
 static int lpi_accept_by_reserve(lpi_loop *loop)
 {
     lp_server *server = loop->server;
@@ -4708,12 +4723,12 @@ static int lpi_accept_by_reserve(lpi_loop *loop)
     lp_address peer;
     int fd;
     if (server->reserve < 0) server->reserve = os->reserve(os->ctx);
-    if (server->reserve < 0) return 0;
+    if (server->reserve < 0) return -EMFILE;
     os->close(os->ctx, server->reserve);
     fd = os->accept(os->ctx, server->listener, &peer);
     if (fd >= 0) lpi_turn_away(loop, fd);
     server->reserve = os->reserve(os->ctx);
-    return fd >= 0;
+    return fd;
 }
 
 /* Returns 1 if there may be more. */
@@ -4725,15 +4740,14 @@ static int lpi_accept(lpi_loop *loop)
         lp_address peer;
         int fd = loop->os->accept(loop->os->ctx, server->listener, &peer);
         if (fd >= 0) lpi_welcome(loop, fd, &peer);
-        else if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
-        else if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO ||
-                 fd == -EPERM)
+        if (fd == -EMFILE || fd == -ENFILE) fd = lpi_accept_by_reserve(loop);
+        if (fd >= 0) continue;
+        if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
+        if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO ||
+            fd == -EPERM)
             continue; /* that connection's own trouble */
-        else if ((fd != -EMFILE && fd != -ENFILE) ||
-                 !lpi_accept_by_reserve(loop)) {
-            lpi_listener_rest(loop);
-            return 0;
-        }
+        lpi_listener_rest(loop);
+        return 0;
     }
     return 1;
 }
