@@ -268,7 +268,8 @@ typedef struct lp_config {
     uint32_t history_count;       /* per channel                      [1000] */
     uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
     uint64_t history_bytes;       /* all channels, and the replies that slow
-                                     readers hold up (at most half); may be
+                                     readers hold up: half of it at most, so a
+                                     longer one needs a fast reader; may be
                                      LP_UNLIMITED                 [67108864] */
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
 
@@ -354,7 +355,8 @@ LPDEF lp_result lp_run(lp_server *server);
    Thread:   any, and signal handlers. Never blocks.                         */
 LPDEF void lp_stop(lp_server *server);
 
-/* Close and free everything. No other thread may be in a call. NULL is fine. */
+/* Close and free everything. NULL is fine. No other thread may be in a call,
+   and no signal handler that calls lp_stop() may run any more. */
 LPDEF void lp_destroy(lp_server *server);
 
 /* The port that the server listens on. Thread: any. */
@@ -2958,7 +2960,6 @@ typedef struct lpi_hub {
                                       channel                                */
     uint64_t sweep_ms;             /* when something is past its time        */
     int sweep_moved;               /* the first loop has not seen sweep_ms   */
-    uint32_t waiters;
     uint32_t connections;          /* atomic: accepting needs no lock        */
     lp_stats stats;
 } lpi_hub;
@@ -6375,6 +6376,16 @@ static void lpi_reap(lpi_loop *loop)
     }
 }
 
+/* A reply has not moved for its time, as far as the poller has told: it does
+   so only once much of the socket's buffer is free. */
+static void lpi_write_overdue(lpi_loop *loop, uint32_t index)
+{
+    lpi_writable(loop, index);
+    if (lpi_connection_at(loop, index)->phase == LPI_WRITING &&
+        !lpi_timer_armed(&loop->wheel, index))
+        lpi_close(loop, index);
+}
+
 /* A deadline has passed. */
 static void lpi_ring(lpi_loop *loop, uint32_t index)
 {
@@ -6388,6 +6399,7 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
         lpi_unlock(&hub->mutex);
         lpi_refuse(loop, index, NULL, 503);
         break;
+    case LPI_WRITING: lpi_write_overdue(loop, index); break;
     case LPI_HEADING:
     case LPI_BODYING: lpi_refuse(loop, index, &c->io->http, 408); break;
     default: lpi_close(loop, index); break;
@@ -6529,10 +6541,12 @@ static void lpi_drain_begin(lpi_loop *loop)
     server->rest_ms = 0;
     loop->drain_ms = loop->now_ms + drain_ms;
     for (; (c = lpi_loop_each(loop, &index)); index++) {
+        uint32_t place = index * 2654435761u; /* anywhere in the drain */
+        uint32_t when = (uint32_t)loop->now_ms +
+                        (uint32_t)((uint64_t)place * drain_ms >> 32);
         if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) continue;
-        lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms +
-                      (uint32_t)((uint64_t)(index * 2654435761u) * drain_ms >>
-                                 32));
+        if ((int32_t)(when - c->timer.deadline) < 0)
+            lpi_wheel_arm(&loop->wheel, index, when);
     }
     lpi_log(server, LP_LOG_INFO, "draining", "");
 }

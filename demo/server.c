@@ -14,8 +14,10 @@ static lp_server *server;
 
 static void stop(int signal_number)
 {
+    (void)signal_number;
     lp_stop(server);
-    signal(signal_number, SIG_DFL); /* a second one does not wait */
+    signal(SIGINT, SIG_DFL); /* a second one does not wait */
+    signal(SIGTERM, SIG_DFL);
 }
 
 static void log_line(void *ctx, lp_log_level level, const char *line)

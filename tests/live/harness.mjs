@@ -48,6 +48,7 @@ const running = new Set();              /* everything that was started here */
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
 /* A promise nobody awaits any more must not end the test file. */
 const quiet = (promise) => { promise.catch(() => {}); return promise; };
@@ -162,14 +163,14 @@ export class Server {
     await this.over(ms);
   }
 
-  /* Wait for the end of a server that was told to stop, and judge it. */
+  /* Wait for the end of a server that was told to stop, and judge it. What it
+     has sent may still be on its way to clients then. */
   async over(ms = 15_000 * SLOW) {
     this.stopped = true;
     try {
       await within(this.process.ended, ms, 'the server to end');
     } finally {
       this.process.child.kill('SIGKILL');
-      this.letGo();
     }
     const { code, signal, stderr } = this.process;
     assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' }, 'a clean end');

@@ -303,6 +303,33 @@ test('more connections than may be are told so', async (t) => {
   for (const raw of polls) assert.equal((await raw.answer()).status, 200);
 });
 
+test('the watch hook hears of the first poll on a channel, and when the last has been gone for a while', async (t) => {
+  const linger = 400 * SLOW;
+  const server = await live(t, { 'channel-linger-ms': linger });
+  const watched = async () => (await server.request('GET', '/test/watched')).json;
+  const first = await server.park(['a', 'b'], { last_id: 'now' });
+  const second = await server.park('a', { last_id: 'now' });
+  assert.deepEqual((await watched()).sort(), [['waited on', 'a'], ['waited on', 'b']]);
+  await server.ask('c', { timeout: 0 });
+  await server.say('c', {});
+  first.close();
+  await server.waiters(1);
+  /* Back before the time is up: it was never deserted. */
+  const third = await server.park('b', { last_id: 'now' });
+  const began = performance.now();
+  second.close();
+  await server.waiters(1);
+  const told = [];
+  await until(async () => { told.push(...await watched()); return told.length > 0; }, 'the end of the lingering');
+  const ms = performance.now() - began;
+  assert.deepEqual(told, [['deserted', 'a']]);
+  assert.ok(ms >= linger - 20 && ms < linger + 1500 * SLOW, `after ${ms} ms`);
+  assert.equal((await server.say('b', {})).waiters, 1);
+  assert.equal((await third.answer()).json.count, 1);
+  await server.park('a', { last_id: 'now' });
+  assert.deepEqual(await watched(), [['waited on', 'a']]);
+});
+
 test('memory is given back when all have gone', async (t) => {
   const server = await live(t, { 'waiters-per-client': 'unlimited', 'history-age-ms': 300, 'channel-linger-ms': 'off' });
   const first = await server.ask('room', { last_id: 'now', timeout: 0 });

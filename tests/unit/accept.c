@@ -8,6 +8,8 @@
 
 static world w;
 
+enum { REST_MS = 250 };
+
 static void check_turned_away(peer *c) {
     answer *a = take(c);
     CHECK_INT(a->status, 503);
@@ -102,7 +104,7 @@ TEST(without_descriptors_the_reserve_turns_away) {
     w.k.fd_limit = 0;
     later = dial(&w);
     get(later, "/");
-    pass(&w, LPI_REST_MS + 1);
+    pass(&w, REST_MS + 1);
     CHECK_INT(take(later)->status, 404);
     close_world(&w);
 }
@@ -136,14 +138,14 @@ TEST(without_even_a_reserve_the_listener_rests) {
     CHECK(w.s->rest_ms);
     CHECK_STR(lp_s(w.log), "the listener rests");
     calls = w.k.calls[K_ACCEPT];
-    steps = pass(&w, 10 * LPI_REST_MS);
+    steps = pass(&w, 10 * REST_MS);
     CHECK(steps < 60); /* and not a busy loop */
     CHECK(w.k.calls[K_ACCEPT] - calls < 30);
     CHECK(!c->accepted);
     fault(&w, K_RESERVE, 0, 0, 0);
     w.k.fd_limit = 0;
     get(c, "/");
-    pass(&w, LPI_REST_MS + 1);
+    pass(&w, REST_MS + 1);
     CHECK_INT(take(c)->status, 404);
     close_world(&w);
 }
@@ -160,8 +162,8 @@ static void check_rest(int error) {
     CHECK(!c->accepted);
     CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
     while (!c->accepted) CHECK_INT(turn(&w, 1), LP_OK);
-    CHECK(now_ms(&w) - began >= LPI_REST_MS);
-    CHECK(now_ms(&w) - began <= LPI_REST_MS + 2);
+    CHECK(now_ms(&w) - began >= REST_MS);
+    CHECK(now_ms(&w) - began <= REST_MS + 2);
     CHECK_INT(w.s->rest_ms, 0);
     close_world(&w);
 }
@@ -179,9 +181,9 @@ TEST(a_rest_that_cannot_end_goes_on) {
     c = dial(&w);
     settle(&w);
     fault(&w, K_POLLER_SET, ENOMEM, 0, 2);
-    pass(&w, LPI_REST_MS + 5);
+    pass(&w, REST_MS + 5);
     CHECK(!c->accepted);
-    pass(&w, 2 * LPI_REST_MS + 5);
+    pass(&w, 2 * REST_MS + 5);
     CHECK(c->accepted);
     close_world(&w);
 }
@@ -277,7 +279,7 @@ TEST(accepting_works_again_after_every_error) {
     for (i = 0; i < 300; i++) {
         peer *c = dial(&w);
         fault(&w, K_ACCEPT, errors[unit_below(LPI_COUNT(errors))], 0, unit_below(4));
-        pass(&w, 4 * LPI_REST_MS);
+        pass(&w, 4 * REST_MS);
         if (c->closed) { /* turned away */
             check_turned_away(c);
             continue;

@@ -358,6 +358,7 @@ TEST(bytes_arena_gives_apart_what_it_gives) {
             at[i] = lpi_arena_take(&arena, size[i]);
             CHECK_INT(at[i] == NULL, m.failed != failed);
             if (at[i]) memset(at[i], i, size[i]);
+            CHECK_INT((uintptr_t)at[i] % sizeof(uint64_t), 0);
         }
         for (i = 0; i < 20; i++)
             for (j = 0; at[i] && j < size[i]; j++) CHECK_INT(at[i][j], i);

@@ -300,7 +300,7 @@ static int kernel_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32
     CHECK_INT(was, k->fds[fd].watched);
     CHECK(was != want);
     if (k->fds[fd].peer) k->fds[fd].peer->sets++;
-    if (error) return -error;
+    if (error && want) return -error; /* taking away never fails */
     k->fds[fd].watched = want;
     k->fds[fd].tag = tag;
     return 0;
@@ -434,7 +434,8 @@ static void check_connections(world *w) {
     lpi_hub *hub = &w->s->hub;
     uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, seats = 0, claims = 0;
     lpi_blob *blobs[64];
-    size_t blob_count = 0, i, pinned = 0;
+    size_t blob_count = 0, i, pinned = 0, partial = 0;
+    uint32_t queued = 0, q;
     lpi_connection *c;
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
         uint32_t seat;
@@ -442,6 +443,7 @@ static void check_connections(world *w) {
         CHECK_INT(kernel_fd_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
         CHECK(!c->interest || w->k.fds[c->fd].tag == index);
         CHECK((c->phase == LPI_WRITING) == (c->io && c->io->out));
+        if (c->io) partial += sizeof *c->io + c->io->in_capacity;
         CHECK((c->phase == LPI_PARKED || c->phase == LPI_FETCHING) ==
               (c->seat != LPI_NONE));
         for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
@@ -465,6 +467,12 @@ static void check_connections(world *w) {
     CHECK_INT(hub->claims.used, claims);
     if (blob_count < 64) CHECK_INT(hub->stats.pinned_bytes, pinned);
     CHECK_INT(loop->closed, LPI_NONE);
+    CHECK_INT(loop->partial_bytes, partial);
+    for (q = loop->queue.head; q != LPI_NONE; queued++) {
+        CHECK_INT(lpi_connection_at(loop, q)->phase, LPI_QUEUED);
+        q = lpi_connection_at(loop, q)->timer.link.next;
+    }
+    CHECK_INT(queued, phases[LPI_QUEUED]);
 }
 
 static void check_timers(world *w) {
@@ -503,17 +511,23 @@ static void check_hub(world *w) {
             CHECK(ch->fresh <= ch->waiters);
             CHECK(!ch->pinned);
             CHECK(ch->views.head != LPI_NONE || !ch->waiters);
-            CHECK(!ch->idle || (!ch->held && !ch->waiters));
+            CHECK(!ch->forgotten);
+            CHECK_INT(ch->idle, !ch->held && !ch->waiters && ch->views.head == LPI_NONE);
         }
     }
     CHECK_INT(messages, 0);
     CHECK_INT(waiters, hub->seats.used);
     CHECK_INT(channels, hub->stats.channels);
+    for (c = hub->deserted.head; c != LPI_NONE;) { /* those have left the table */
+        lpi_channel *ch = lpi_channel_at(hub, c);
+        channels += ch->forgotten;
+        c = ch->deserted_link.next;
+    }
     CHECK_INT(channels, hub->channels.used);
     for (c = 0; c < hub->tallied.buckets; c++) {
         uint32_t index = *lpi_table_bucket(&hub->tallied, c);
         for (; index != LPI_NONE; index = lpi_node_at(&hub->tallied, index)->next)
-            tallies += ((lpi_tally *)lpi_at(&hub->tallies, index))->count;
+            tallies += lpi_tally_count(hub, lpi_node_at(&hub->tallied, index)->hash);
     }
     CHECK_INT(tallies, 2 * hub->stats.waiters);
 }
@@ -551,7 +565,8 @@ UNIT_UNUSED static int settle(world *w) {
     do {
         if (turn(w, 0) != LP_OK) break;
         if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
-    } while (kernel_events(&w->k, NULL, 1) || w->s->loop.ready_first != LPI_NONE);
+    } while (kernel_events(&w->k, NULL, 1) || w->s->loop.ready_first != LPI_NONE ||
+             w->s->loop.queue.head != LPI_NONE);
     return steps;
 }
 
@@ -587,7 +602,7 @@ UNIT_UNUSED static peer *dial(world *w) { return dial_from(w, "127.0.0.1"); }
 
 UNIT_UNUSED static void say_bytes(peer *c, const char *bytes, size_t length) {
     peer_grow(&c->in, &c->in_capacity, c->in_length + length);
-    memcpy(c->in + c->in_length, bytes, length);
+    if (length) memcpy(c->in + c->in_length, bytes, length);
     c->in_length += length;
 }
 
@@ -636,14 +651,18 @@ static lp_slice unheard(const peer *c) {
     return lpi_slice(c->out ? c->out + c->out_at : "", c->out_length - c->out_at);
 }
 
-static lp_slice heading(const answer *a, const char *name) {
-    lp_slice rest = a->head, line, key;
+static lp_slice heading_of(lp_slice rest, const char *name) {
+    lp_slice line, key;
     while (lpi_split(&rest, '\n', &line)) {
         if (line.length && line.bytes[line.length - 1] == '\r') line.length--;
         if (lpi_split(&line, ':', &key) && line.bytes && lpi_alike(key, lp_s(name)))
             return lpi_trim(line);
     }
     return lpi_slice(NULL, 0);
+}
+
+UNIT_UNUSED static lp_slice heading(const answer *a, const char *name) {
+    return heading_of(a->head, name);
 }
 
 static answer *take_with(peer *c, int bodiless) {
@@ -656,19 +675,19 @@ static answer *take_with(peer *c, int bodiless) {
     if (!end || head < 13 || memcmp(text.bytes, "HTTP/1.1 ", 9))
         unit_fail(__FILE__, __LINE__, "no answer; heard \"%s\"",
                   unit_quote(quoted, sizeof quoted, text.bytes, text.length));
-    a = (answer *)calloc(1, sizeof *a + text.length);
-    copy = (char *)(a + 1);
-    memcpy(copy, text.bytes, text.length);
-    a->next = c->world->answers;
-    c->world->answers = a;
-    a->status = atoi(copy + 9);
-    a->head = lpi_slice(copy, head);
-    value = heading(a, "Content-Length");
+    value = heading_of(lpi_slice(text.bytes, head), "Content-Length");
     if (value.bytes) CHECK(!lpi_parse_uint(value, &length));
     if (bodiless) length = 0;
     if (text.length - head < length)
         unit_fail(__FILE__, __LINE__, "an answer of which %lu of %lu bytes came",
                   (unsigned long)(text.length - head), (unsigned long)length);
+    a = (answer *)calloc(1, sizeof *a + head + (size_t)length);
+    copy = (char *)(a + 1);
+    memcpy(copy, text.bytes, head + (size_t)length);
+    a->next = c->world->answers;
+    c->world->answers = a;
+    a->status = atoi(copy + 9);
+    a->head = lpi_slice(copy, head);
     a->body = lpi_slice(copy + head, (size_t)length);
     c->out_at += head + (size_t)length;
     return a;

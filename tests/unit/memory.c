@@ -26,7 +26,7 @@ TEST(memory_alloc_tells_the_sizes) {
 TEST(memory_reserve_doubles) {
     static const struct { size_t need, capacity; } steps[] = {
         {0, 0}, {1, 256}, {255, 256}, {256, 256}, {257, 512}, {100, 512}, {513, 1024},
-        {5000, 8192}, {8192, 8192}, {8193, 16384}};
+        {5000, 8192}, {8192, 8192}, {8193, 16384}, {65536, 65536}};
     unit_memory m = {0};
     lp_memory memory = unit_memory_of(&m);
     char *bytes = NULL;

@@ -53,7 +53,8 @@ TEST(bad_questions) {
         {"/api/poll/a?since=0&last_id=0", "since and last_id exclude another"},
         {"/api/poll/a?since=0&last_id=", "since and last_id exclude another"},
         {"/api/poll/a?limit=1&limit=1", "Query names a thing twice"},
-        {"/api/poll/a?x=%zz", "Bad query"}};
+        {"/api/poll/a?limit=%zz", "Bad query"},
+        {"/api/poll/a?last_id=now%f", "Bad query"}};
     size_t i;
     peer *c;
     open_world(&w);
@@ -235,7 +236,7 @@ TEST(the_cursor_is_decoded_like_any_query_value) {
 
 TEST(an_unknown_parameter_is_ignored) {
     open_world(&w);
-    CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0&x=1&x=2&&y")->status, 200);
+    CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0&x=1&x=2&&y&z=%zz&%zz=1")->status, 200);
     close_world(&w);
 }
 
@@ -474,6 +475,8 @@ static int authorize(void *ctx, lp_request *r, lp_action action, lp_slice channe
             (int)channel.length, channel.bytes, (int)lp_header(r, "Cookie").length,
             lp_header(r, "Cookie").bytes ? lp_header(r, "Cookie").bytes : "");
     CHECK(lp_reply(r, 200, NULL, lp_s("")) == LP_ERR_ARG); /* not its answer to give */
+    CHECK(lp_reply_error(r, 403, "no") == LP_ERR_ARG);
+    CHECK(lp_reply_header(r, "X-A", lp_s("b")) == LP_ERR_ARG);
     lp_stats_read(w.s, &stats); /* the hub is not held */
     CHECK_INT(lp_publish(w.s, lp_s("audit"), lp_s("{}"), NULL), LP_OK);
     return strstr(asked, "secret") ? refuse_with : 0;

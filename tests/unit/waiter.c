@@ -574,16 +574,13 @@ TEST(waiter_channels_take_turns) {
 /* The room for messages runs out before the batch does. */
 TEST(waiter_batch_is_full_of_messages) {
     lpi_loop *loop;
-    uint32_t i, c[4], served = 0;
+    uint32_t i, served = 0;
     fake_start(1);
     loop = &fake.loops[0];
-    for (i = 0; i < 4; i++) { /* each at a place of its own */
-        c[i] = fake_connect(0);
-        {
-            lpi_asked ask = fake_ask("a", "now");
-            ask.limit = (uint16_t)(1000 - i);
-            CHECK_INT(fake_poll(0, c[i], &ask), 0);
-        }
+    for (i = 0; i < 4; i++) { /* each with a plan of its own */
+        lpi_asked ask = fake_ask("a", "now");
+        ask.limit = (uint16_t)(1000 - i);
+        CHECK_INT(fake_poll(0, fake_connect(0), &ask), 0);
     }
     fake_publish_many("a", 1000);
     while (lpi_deliver_view(loop)) {
@@ -919,7 +916,7 @@ TEST(fetching_again_keeps_who_waits) {
 
 /* ---- without memory: each allocation in turn, and everything is as before ---- */
 
-/* The state that a failure must leave. */
+/* How many allocations it takes. */
 static size_t park_failing(const char *channels, int remote, int forever) {
     size_t k;
     int failed = 1;
@@ -1018,4 +1015,727 @@ TEST(fetching_poll_is_parked_without_memory) {
         CHECK_INT(fake_channel("a")->waiters, 1);
         fake_end();
     }
+}
+
+/* ---- all of it against a simple model ----
+
+   Six names, three loops, limits so tight that all of them are met, clocks of the loops
+   that lag. The model keeps plain arrays and follows DESIGN.md 3 by the letter; each
+   reply, refusal, count and timestamp is compared, and after each step all is counted. */
+
+enum { NAMES = 6, HELD = 8, POLLS = 24 };
+
+typedef struct model_message { uint64_t seq, us, born_ms, order, bytes; } model_message;
+
+typedef struct model_channel {
+    int exists, idle, pinned;
+    uint64_t epoch, start_us, last_us, evicted_us, last;
+    uint64_t idle_ms, idle_order;
+    model_message held[HELD + 1];
+    uint32_t count;
+} model_channel;
+
+typedef struct model_poll {
+    int parked;
+    uint32_t loop, connection, count, names[3], limit, client, address;
+    uint64_t seq[3];
+    lpi_reason reset;
+    int basic;
+} model_poll;
+
+static struct {
+    model_channel channels[NAMES];
+    model_poll polls[POLLS];
+    uint64_t order, forgotten_us, bytes, old_epoch[NAMES];
+    uint32_t made, answered, parked, refused, resets, forgotten, delivered;
+} model;
+
+static const char *model_name(uint32_t i) {
+    static const char *const names[NAMES] = {"a", "b", "c", "d", "e", "f"};
+    return names[i];
+}
+
+static uint32_t model_waiters(uint32_t name) {
+    uint32_t i, k, n = 0;
+    for (i = 0; i < POLLS; i++)
+        for (k = 0; model.polls[i].parked && k < model.polls[i].count; k++)
+            n += model.polls[i].names[k] == name;
+    return n;
+}
+
+static void model_settle(uint32_t name, uint64_t now_ms) {
+    model_channel *ch = &model.channels[name];
+    uint32_t index = fake_find(model_name(name));
+    /* A view that its loop has still to look at keeps the channel, as the hub's own. */
+    int kept = index != LPI_NONE && lpi_channel_at(fake.hub, index)->views.head != LPI_NONE;
+    int idle = ch->exists && !ch->count && !model_waiters(name) && !kept;
+    if (idle == ch->idle) return;
+    ch->idle = idle;
+    ch->idle_ms = now_ms;
+    ch->idle_order = ++model.order;
+}
+
+static uint64_t model_floor(const model_channel *ch) { return ch->last - ch->count; }
+
+static void model_evict(uint32_t name, uint64_t now_ms) {
+    model_channel *ch = &model.channels[name];
+    ch->evicted_us = ch->held[0].us;
+    model.bytes -= ch->held[0].bytes;
+    memmove(ch->held, ch->held + 1, --ch->count * sizeof ch->held[0]);
+    if (!ch->count) model_settle(name, now_ms);
+}
+
+static void model_forget(uint32_t name) {
+    model_channel *ch = &model.channels[name];
+    model.forgotten_us = lpi_max64(model.forgotten_us, ch->last_us);
+    model.old_epoch[name] = ch->epoch;
+    model.forgotten++;
+    memset(ch, 0, sizeof *ch);
+}
+
+static int model_aged(uint64_t since_ms, uint64_t now_ms) {
+    return now_ms >= since_ms + fake.config->history_age_ms;
+}
+
+/* The name of the oldest message, or of the channel that is idle first, or NAMES. */
+static uint32_t model_oldest(void) {
+    uint32_t i, best = NAMES;
+    for (i = 0; i < NAMES; i++)
+        if (model.channels[i].count &&
+            (best == NAMES || model.channels[i].held[0].order <
+                                  model.channels[best].held[0].order))
+            best = i;
+    return best;
+}
+
+static uint32_t model_idlest(void) {
+    uint32_t i, best = NAMES;
+    for (i = 0; i < NAMES; i++)
+        if (model.channels[i].idle && !model.channels[i].pinned &&
+            (best == NAMES || model.channels[i].idle_order < model.channels[best].idle_order))
+            best = i;
+    return best;
+}
+
+/* Find or make; 0 if the table is full. The epoch is not known yet. */
+static int model_get(uint32_t name, uint64_t now_ms) {
+    model_channel *ch = &model.channels[name];
+    uint32_t i, n = 0;
+    while (ch->exists && ch->count && model_aged(ch->held[0].born_ms, now_ms))
+        model_evict(name, now_ms);
+    if (ch->exists && ch->idle && model_aged(ch->idle_ms, now_ms)) model_forget(name);
+    if (ch->exists) return 1;
+    for (i = 0; i < NAMES; i++) n += (uint32_t)model.channels[i].exists;
+    if (n == fake.config->channels_max) {
+        if (model_idlest() == NAMES) return 0;
+        model_forget(model_idlest());
+    }
+    ch->exists = 1;
+    ch->start_us = ch->last_us = lpi_max64(fake.wall_us, model.forgotten_us + 1);
+    model.made++;
+    model_settle(name, now_ms);
+    return 1;
+}
+
+/* The channels that are there, with the epochs that only the hub could draw. */
+static void model_compare(void) {
+    uint32_t i, k, name;
+    for (i = 0; i < NAMES; i++) {
+        model_channel *want = &model.channels[i];
+        uint32_t index = fake_find(model_name(i));
+        const lpi_channel *ch;
+        CHECK_INT(index != LPI_NONE, want->exists);
+        if (!want->exists) continue;
+        ch = lpi_channel_at(fake.hub, index);
+        if (!want->epoch) CHECK(ch->epoch != model.old_epoch[i]);
+        if (!want->epoch) want->epoch = ch->epoch;
+        CHECK(ch->epoch == want->epoch);
+        CHECK_INT(ch->last, want->last);
+        CHECK_INT(ch->held, want->count);
+        CHECK_INT(ch->start_us, want->start_us);
+        CHECK_INT(ch->last_us, want->last_us);
+        CHECK_INT(ch->evicted_us, want->evicted_us);
+        CHECK_INT(ch->waiters, model_waiters(i));
+        CHECK_INT(ch->idle, want->idle);
+        for (k = 0; k < want->count; k++)
+            CHECK_INT(lpi_channel_message(ch, want->held[k].seq)->timestamp_us,
+                      want->held[k].us);
+    }
+    CHECK_INT(fake.hub->stats.history_bytes, model.bytes);
+    for (i = fake.hub->idle.head, k = NAMES; i != LPI_NONE; k = name) {
+        const lpi_channel *ch = lpi_channel_at(fake.hub, i);
+        name = (uint32_t)(*ch->name - 'a');
+        CHECK_INT(ch->idle_ms, model.channels[name].idle_ms);
+        CHECK(k == NAMES ||
+              model.channels[k].idle_order < model.channels[name].idle_order);
+        i = ch->idle_link.next;
+    }
+}
+
+/* ---- publishing */
+
+static void model_publish(uint32_t name) {
+    static const char *const bodies[] = {"{}", "{\"a\":1}", "{\"text\":\"0123456789\"}"};
+    uint64_t now_ms = fake_now(), bytes, oldest_us;
+    model_channel *ch = &model.channels[name];
+    lpi_message *m;
+    lp_published out;
+    lp_result result;
+    size_t offset;
+    uint32_t i, k, woken = 0;
+    m = lpi_message_new(&fake.server.memory, lp_s(model_name(name)),
+                        lp_s(bodies[unit_below(3)]), &result, &offset);
+    CHECK(m);
+    bytes = m->size;
+    result = lpi_hub_publish(fake.hub, lp_s(model_name(name)), m, &out);
+    if (!model_get(name, now_ms)) {
+        CHECK_INT(result, LP_ERR_FULL);
+        lpi_message_unref(&fake.server.memory, m);
+        return;
+    }
+    CHECK_INT(result, LP_OK);
+    for (i = 0; i < POLLS; i++)
+        for (k = 0; model.polls[i].parked && k < model.polls[i].count; k++)
+            woken += model.polls[i].names[k] == name && model.polls[i].seq[k] == ch->last;
+    CHECK_INT(out.waiters, woken);
+    if (ch->count == fake.config->history_count) model_evict(name, now_ms);
+    oldest_us = ch->last_us;
+    ch->last_us = lpi_max64(fake.wall_us, ch->last_us + 1);
+    CHECK(out.timestamp_us == ch->last_us && ch->last_us > oldest_us);
+    ch->held[ch->count].seq = ++ch->last;
+    ch->held[ch->count].us = ch->last_us;
+    ch->held[ch->count].born_ms = now_ms;
+    ch->held[ch->count].order = ++model.order;
+    ch->held[ch->count].bytes = bytes;
+    ch->count++;
+    model.bytes += bytes;
+    model_settle(name, now_ms);
+    while (model.bytes > fake.config->history_bytes &&
+           (model_oldest() != name || ch->count > 1))
+        model_evict(model_oldest(), now_ms);
+}
+
+/* ---- judging */
+
+static lpi_reason model_judge(const model_channel *ch, const lpi_claim *claim, uint64_t *seq) {
+    uint64_t oldest_held = ch->count ? ch->held[0].seq : ch->last + 1;
+    uint32_t i;
+    *seq = oldest_held - 1;
+    if (claim->kind == LPI_FROM_NOW) *seq = ch->last;
+    if (claim->kind == LPI_FROM_CURSOR) {
+        if (claim->epoch != ch->epoch) return LPI_EPOCH;
+        if (claim->seq + 1 < oldest_held) return LPI_EVICTED;
+        if (claim->seq > ch->last) return LPI_AHEAD;
+        *seq = claim->seq;
+    }
+    if (claim->kind == LPI_FROM_TIME && claim->seq) {
+        if (claim->seq < ch->start_us) return LPI_EPOCH;
+        if (claim->seq < ch->evicted_us) return LPI_EVICTED;
+        if (claim->seq > ch->last_us) return LPI_AHEAD;
+        for (i = 0; i < ch->count; i++)
+            if (ch->held[i].us <= claim->seq) *seq = ch->held[i].seq;
+    }
+    return LPI_NO_RESET;
+}
+
+static lpi_claim model_claim(const model_channel *ch, uint32_t name) {
+    lpi_claim claim;
+    memset(&claim, 0, sizeof claim);
+    claim.kind = unit_one_in(4) ? (lpi_claim_kind)unit_below(2) : LPI_FROM_CURSOR;
+    if (claim.kind != LPI_FROM_CURSOR) return claim;
+    claim.epoch = unit_one_in(20) ? model.old_epoch[name] : ch->epoch;
+    claim.seq = ch->last - (unit_one_in(4) ? unit_below(HELD) : 0);
+    if (claim.seq > ch->last) claim.seq = 0;
+    if (unit_one_in(20)) claim.seq = ch->last + unit_below(3);
+    return claim;
+}
+
+static lpi_claim model_claim_time(const model_channel *ch) {
+    lpi_claim claim;
+    uint64_t at = ch->start_us;
+    claim.kind = LPI_FROM_TIME;
+    claim.epoch = 0;
+    if (unit_one_in(2)) at = ch->evicted_us;
+    if (unit_one_in(2)) at = ch->last_us;
+    if (ch->count && unit_one_in(2)) at = ch->held[unit_below(ch->count)].us;
+    claim.seq = at && !unit_one_in(8) ? at : 0;
+    if (claim.seq && unit_one_in(3)) claim.seq = at - 1 + unit_below(3);
+    return claim;
+}
+
+/* ---- replies */
+
+/* The reply to a poll that stands at `seq`, for these reasons. */
+static void model_check_reply(uint32_t loop, const lpi_plan *plan, const model_poll *poll,
+                              const uint64_t *from, const lpi_reason *reason) {
+    uint64_t seq[3], us = 0;
+    uint32_t i, n, best, resets = 0;
+    memcpy(seq, from, sizeof seq);
+    for (n = 0;; n++) {
+        uint64_t best_us = UINT64_MAX;
+        best = 3;
+        for (i = 0; i < poll->count; i++) {
+            const model_channel *ch = &model.channels[poll->names[i]];
+            if (seq[i] == ch->last) continue;
+            if (ch->held[seq[i] - model_floor(ch)].us >= best_us) continue;
+            best_us = ch->held[seq[i] - model_floor(ch)].us;
+            best = i;
+        }
+        if (best == 3 || n == poll->limit) break;
+        CHECK_STR(lpi_channel_name(lpi_channel_at(
+                      fake.hub, fake_message(loop, plan, n)->channel)),
+                  model_name(poll->names[best]));
+        CHECK_INT(fake_message(loop, plan, n)->seq, ++seq[best]);
+        us = best_us;
+    }
+    CHECK_INT(plan->count, n);
+    CHECK_INT(plan->more, best != 3);
+    CHECK_INT(plan->positions, poll->count);
+    for (i = 0; i < poll->count; i++) {
+        CHECK(plan->at[i].epoch == model.channels[poll->names[i]].epoch);
+        CHECK_INT(plan->at[i].seq, seq[i]);
+        CHECK_INT(plan->at[i].reason, reason[i]);
+        resets |= reason[i] != LPI_NO_RESET;
+        if (!n) us = lpi_max64(us, model.channels[poll->names[i]].last_us);
+    }
+    CHECK_INT(plan->resets, resets);
+    CHECK_INT(plan->timestamp_us, us);
+    model.answered++;
+    model.resets += resets;
+    model.delivered += n;
+}
+
+/* The end of a wait: it is judged again. */
+static void model_check_released(uint32_t loop, const lpi_plan *plan, const model_poll *poll) {
+    uint64_t seq[3];
+    lpi_reason reason[3];
+    uint32_t i;
+    for (i = 0; i < poll->count; i++) {
+        uint64_t floor = model_floor(&model.channels[poll->names[i]]);
+        reason[i] = poll->reset;
+        seq[i] = poll->seq[i];
+        if (seq[i] >= floor) continue;
+        seq[i] = floor;
+        if (!reason[i]) reason[i] = LPI_EVICTED;
+    }
+    model_check_reply(loop, plan, poll, seq, reason);
+}
+
+static int model_behind(const model_poll *poll) {
+    uint32_t i, behind = 0;
+    for (i = 0; i < poll->count; i++)
+        behind |= poll->seq[i] < model.channels[poll->names[i]].last;
+    return poll->parked && behind;
+}
+
+static void model_gone(model_poll *poll, uint64_t now_ms) {
+    uint32_t i;
+    poll->parked = 0;
+    for (i = 0; i < poll->count; i++) model_settle(poll->names[i], now_ms);
+}
+
+static void model_deliver(uint32_t loop_index) {
+    lpi_loop *loop = &fake.loops[loop_index];
+    int all = unit_one_in(2);
+    uint32_t i, k;
+    do {
+        while (lpi_deliver_view(loop) && all && loop->batch.entry_count < LPI_BATCH) {}
+        for (i = 0; i < loop->batch.entry_count; i++) {
+            for (k = 0; k < POLLS; k++)
+                if (model.polls[k].parked && model.polls[k].loop == loop_index &&
+                    model.polls[k].connection == loop->batch.entries[i].connection)
+                    break;
+            CHECK(k < POLLS && model_behind(&model.polls[k]));
+            model_check_released(loop_index, fake_plan(loop_index, i), &model.polls[k]);
+            model.polls[k].parked = 0;
+        }
+        fake_flush(loop_index);
+    } while (all && loop->ready_first != LPI_NONE);
+    /* In which order the channels fell idle is the hub's business, here. */
+    for (i = 0; i < NAMES; i++) model_settle(i, loop->now_ms);
+    for (i = 0; i < NAMES; i++) {
+        uint32_t index = fake_find(model_name(i));
+        const lpi_channel *ch;
+        if (index == LPI_NONE || !model.channels[i].idle) continue;
+        ch = lpi_channel_at(fake.hub, index);
+        model.channels[i].idle_order = 0;
+        CHECK(ch->idle);
+    }
+    for (i = fake.hub->idle.head; i != LPI_NONE; i = lpi_channel_at(fake.hub, i)->idle_link.next)
+        model.channels[lpi_channel_at(fake.hub, i)->name[0] - 'a'].idle_order = ++model.order;
+    for (k = 0; all && k < POLLS; k++)
+        CHECK(model.polls[k].loop != loop_index || !model_behind(&model.polls[k]));
+}
+
+/* ---- polls */
+
+static const char *model_refusal(const model_poll *poll) {
+    uint32_t i, all = 0, client = 0, address = 0;
+    for (i = 0; i < POLLS; i++) {
+        if (!model.polls[i].parked) continue;
+        all++;
+        client += model.polls[i].client == poll->client;
+        address += model.polls[i].address == poll->address;
+    }
+    if (all >= fake.config->waiters_max) return "Server at capacity";
+    if (client >= fake.config->waiters_per_client) return "Too many connections from client";
+    for (i = 0; i < poll->count; i++)
+        if (model_waiters(poll->names[i]) >= fake.config->waiters_per_channel)
+            return "Channel at capacity";
+    if (address >= fake.config->waiters_per_address) return "Too many connections from address";
+    return NULL;
+}
+
+static int model_get_all(const model_poll *poll, uint64_t now_ms) {
+    uint32_t n, i;
+    for (n = 0; n < poll->count && model_get(poll->names[n], now_ms); n++)
+        model.channels[poll->names[n]].pinned = 1;
+    for (i = 0; i < n; i++) model.channels[poll->names[i]].pinned = 0;
+    return n == poll->count;
+}
+
+static lpi_asked model_ask(model_poll *poll) {
+    lpi_asked ask;
+    uint32_t i, k, name;
+    memset(&ask, 0, sizeof ask);
+    poll->basic = unit_one_in(5);
+    poll->count = poll->basic ? 1 : 1 + unit_below(3);
+    for (i = 0; i < poll->count; i++) {
+        do {
+            name = unit_below(NAMES);
+            for (k = 0; k < i && poll->names[k] != name; k++) {}
+        } while (k < i);
+        poll->names[i] = name;
+        ask.names[i] = lp_s(model_name(name));
+        ask.claims[i] = poll->basic ? model_claim_time(&model.channels[name])
+                                    : model_claim(&model.channels[name], name);
+    }
+    poll->limit = poll->basic ? 1 : 1 + unit_below(6);
+    poll->client = unit_below(6);
+    poll->address = unit_below(2);
+    ask.count = poll->count;
+    ask.basic = poll->basic;
+    ask.limit = (uint16_t)poll->limit;
+    ask.wait_ms = unit_one_in(8) ? 0 : 30000;
+    ask.client_key = 1000 + poll->client;
+    ask.ceiling_key = 2000 + poll->address;
+    return ask;
+}
+
+static void model_ask_one(model_poll *poll) {
+    lpi_asked ask;
+    lpi_reason reason[3];
+    const char *why;
+    int status, answer = 0;
+    uint32_t i;
+    poll->loop = unit_below(3);
+    ask = model_ask(poll);
+    poll->connection = fake_connect(poll->loop);
+    status = fake_poll(poll->loop, poll->connection, &ask);
+    if (!model_get_all(poll, fake.loops[poll->loop].now_ms)) {
+        CHECK_INT(status, 503);
+        CHECK_INT(fake.result, LP_ERR_FULL);
+        fake_hang_up(poll->loop, poll->connection);
+        return;
+    }
+    CHECK_INT(fake.result, LP_OK);
+    for (i = 0; i < poll->count; i++) { /* those made just now have their epoch */
+        model_channel *ch = &model.channels[poll->names[i]];
+        if (!ch->epoch) ch->epoch = fake_channel(model_name(poll->names[i]))->epoch;
+        reason[i] = model_judge(ch, &ask.claims[i], &poll->seq[i]);
+        if (poll->seq[i] < ch->last || (reason[i] && !poll->basic)) answer = 1;
+    }
+    if (answer || !ask.wait_ms) {
+        CHECK_INT(status, 0);
+        CHECK_INT(fake_phase(poll->loop, poll->connection), LPI_SERVING);
+        model_check_reply(poll->loop, fake_plan(poll->loop, 0), poll, poll->seq, reason);
+        fake_flush(poll->loop);
+        return;
+    }
+    why = model_refusal(poll);
+    if (why) {
+        CHECK_INT(status, 429);
+        CHECK_STR(lp_s(fake.why), why);
+        fake_hang_up(poll->loop, poll->connection);
+        model.refused++;
+        return;
+    }
+    CHECK_INT(status, 0);
+    CHECK_INT(fake_phase(poll->loop, poll->connection), LPI_PARKED);
+    poll->reset = reason[0];
+    poll->parked = 1;
+    model.parked++;
+    for (i = 0; i < poll->count; i++)
+        model_settle(poll->names[i], fake.loops[poll->loop].now_ms);
+}
+
+/* The seats are given back in the order of the poll. */
+static void model_end_wait(model_poll *poll) {
+    lpi_loop *loop = &fake.loops[poll->loop];
+    if (unit_one_in(2)) {
+        fake_hang_up(poll->loop, poll->connection);
+    } else {
+        lpi_release(loop, poll->connection);
+        model_check_released(poll->loop, fake_plan(poll->loop, 0), poll);
+        fake_flush(poll->loop);
+    }
+    model_gone(poll, loop->now_ms);
+}
+
+static void model_sweep(void) {
+    uint64_t now_ms = fake.loops[0].now_ms;
+    if (now_ms < fake.hub->sweep_ms) return;
+    fake_sweep();
+    while (model_oldest() != NAMES &&
+           model_aged(model.channels[model_oldest()].held[0].born_ms, now_ms))
+        model_evict(model_oldest(), now_ms);
+    while (model_idlest() != NAMES &&
+           model_aged(model.channels[model_idlest()].idle_ms, now_ms))
+        model_forget(model_idlest());
+}
+
+static void model_time(void) {
+    uint32_t i;
+    fake.now_us += unit_below(unit_one_in(20) ? 600000 : 4000);
+    if (unit_one_in(2)) fake.wall_us += unit_below(4000);
+    if (unit_one_in(50)) fake.wall_us += UINT64_C(5000000);
+    if (unit_one_in(50)) fake.wall_us -= UINT64_C(5000000);
+    for (i = 0; i < 3; i++)
+        if (unit_one_in(2) || fake.loops[i].now_ms + 5 < fake_now())
+            fake.loops[i].now_ms = fake_now();
+    fake.lag_ms = 1000; /* of what was noted by a clock that lagged, to be sure */
+}
+
+TEST(waiter_model) {
+    int i, rounds = unit_rounds(100000);
+    fake_start(3);
+    memset(&model, 0, sizeof model);
+    fake.config->channels_max = 5;
+    fake.config->history_count = 5;
+    fake.config->history_age_ms = 900;
+    fake.config->history_bytes = 14 * 200;
+    fake.config->waiters_max = 14;
+    fake.config->waiters_per_client = 4;
+    fake.config->waiters_per_channel = 6;
+    fake.config->waiters_per_address = 9;
+    for (i = 0; i < rounds; i++) {
+        model_poll *poll = &model.polls[unit_below(POLLS)];
+        int busy = i / 500 % 4; /* by turns: quiet, with few polls; polls; messages */
+        switch (unit_below(8)) {
+        case 0:
+            if (busy || unit_one_in(10)) model_publish(unit_below(busy == 1 ? 3 : NAMES));
+            break;
+        case 1:
+            if (busy == 3) model_publish(unit_below(NAMES));
+            break;
+        case 2: model_deliver(unit_below(3)); break;
+        case 3: model_sweep(); break;
+        case 4: model_time(); break;
+        default:
+            if (poll->parked && unit_one_in(busy ? 12 : 2)) model_end_wait(poll);
+            else if (!poll->parked && (busy || unit_one_in(8))) model_ask_one(poll);
+        }
+        model_compare();
+        check_hub();
+    }
+    CHECK_INT(fake.hub->stats.delivered, model.delivered);
+    CHECK_INT(fake.hub->stats.resets, model.resets);
+    CHECK_INT(fake.hub->stats.refused, model.refused);
+    if (rounds > 50000) /* that it went everywhere */
+        CHECK(model.forgotten > 60 && model.refused > 100 && model.resets > 500 &&
+              model.parked > 2000 && fake.hub->stats.evicted > 5000);
+    fake_end();
+}
+
+/* ---- the promise, as a client of a remote store sees it ----
+
+   Channels are fetched, fetched again, and now and then their store begins another epoch.
+   Every client sends back the cursors that it was last given; what it then gets follows
+   on, or it is told, and told for a reason. */
+
+enum { STORED = 4, CLIENTS = 14 };
+
+typedef struct remote_client {
+    int waits;
+    uint32_t loop, connection, count, names[2];
+    uint64_t epoch[2], seq[2]; /* had; epoch 0: nothing yet */
+} remote_client;
+
+static struct {
+    uint64_t epoch[STORED], last[STORED];
+    remote_client clients[CLIENTS];
+    uint32_t judged, resets, messages;
+} remote;
+
+static void remote_arrive(uint32_t name) {
+    uint32_t index = fake_find(model_name(name));
+    lpi_channel *ch;
+    if (index == LPI_NONE) return;
+    ch = lpi_channel_at(fake.hub, index);
+    if (!ch->fetching) return;
+    if (ch->epoch != remote.epoch[name]) {
+        while (ch->held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
+        ch->epoch = remote.epoch[name];
+        ch->epoch_number++;
+        ch->last = remote.last[name];
+        ch->fresh = 0;
+    }
+    CHECK_INT(ch->last, remote.last[name]);
+    lpi_hub_arrived(fake.hub, index);
+}
+
+/* It must be asked for again; the store may have lost everything meanwhile. */
+static void remote_lose(uint32_t name) {
+    uint32_t index = fake_find(model_name(name));
+    if (index != LPI_NONE) lpi_channel_at(fake.hub, index)->fetching = 1;
+    if (!unit_one_in(4)) return;
+    if (index == LPI_NONE || lpi_channel_at(fake.hub, index)->fetching) {
+        remote.epoch[name] = unit_random();
+        remote.last[name] = unit_below(4);
+    }
+}
+
+static void remote_publish(uint32_t name) {
+    uint32_t index = fake_find(model_name(name));
+    if (index == LPI_NONE || lpi_channel_at(fake.hub, index)->fetching) return;
+    fake_publish(model_name(name));
+    index = fake_find(model_name(name));
+    if (lpi_channel_at(fake.hub, index)->fetching) { /* it was forgotten, and made again */
+        remote.epoch[name] = lpi_channel_at(fake.hub, index)->epoch;
+        remote.last[name] = 0;
+    }
+    remote.last[name]++;
+}
+
+static void remote_read(remote_client *client, uint32_t loop, const lpi_plan *plan) {
+    uint32_t i, k;
+    CHECK_INT(plan->positions, client->count);
+    for (i = 0; i < client->count; i++) {
+        const lpi_channel *ch = fake_channel(model_name(client->names[i]));
+        uint64_t seq = client->seq[i], epoch = plan->at[i].epoch;
+        CHECK(epoch == ch->epoch);
+        if (plan->at[i].reason) {
+            remote.resets++;
+            CHECK(plan->at[i].reason != LPI_AHEAD); /* nobody made a cursor up */
+            if (plan->at[i].reason == LPI_EPOCH) CHECK(client->epoch[i] != epoch);
+            if (client->epoch[i] && plan->at[i].reason == LPI_EVICTED)
+                CHECK(client->epoch[i] == epoch && seq < lpi_channel_floor(ch));
+            seq = lpi_channel_floor(ch);
+        } else if (client->epoch[i]) {
+            CHECK(client->epoch[i] == epoch);
+        } else { /* it asked for what comes from now on */
+            seq = plan->at[i].seq;
+            for (k = 0; k < plan->count; k++)
+                seq -= lpi_channel_at(fake.hub, fake_message(loop, plan, k)->channel) == ch;
+        }
+        for (k = 0; k < plan->count; k++) {
+            const lpi_message *m = fake_message(loop, plan, k);
+            if (lpi_channel_at(fake.hub, m->channel) != ch) continue;
+            CHECK_INT(m->seq, ++seq); /* exactly once, and in order */
+            remote.messages++;
+        }
+        CHECK_INT(plan->at[i].seq, seq);
+        client->epoch[i] = epoch;
+        client->seq[i] = seq;
+    }
+    client->waits = 0;
+}
+
+static void remote_take(uint32_t loop_index) {
+    lpi_loop *loop = &fake.loops[loop_index];
+    uint32_t i, k;
+    for (i = 0; i < loop->batch.entry_count; i++) {
+        for (k = 0; k < CLIENTS; k++)
+            if (remote.clients[k].waits && remote.clients[k].loop == loop_index &&
+                remote.clients[k].connection == loop->batch.entries[i].connection)
+                break;
+        CHECK(k < CLIENTS);
+        remote_read(&remote.clients[k], loop_index, fake_plan(loop_index, i));
+    }
+    fake_flush(loop_index);
+}
+
+static void remote_ask(remote_client *client) {
+    lpi_asked ask;
+    uint32_t i;
+    client->loop = unit_below(3); /* a client may move, with its cursor */
+    client->connection = fake_connect(client->loop);
+    ask = fake_ask(client->count == 1 ? "a" : "a,b", "");
+    for (i = 0; i < client->count; i++) {
+        ask.names[i] = lp_s(model_name(client->names[i]));
+        ask.claims[i].kind = client->epoch[i] ? LPI_FROM_CURSOR : LPI_FROM_NOW;
+        ask.claims[i].epoch = client->epoch[i];
+        ask.claims[i].seq = client->seq[i];
+    }
+    ask.limit = (uint16_t)(1 + unit_below(5));
+    CHECK_INT(fake_poll(client->loop, client->connection, &ask), 0);
+    client->waits = 1;
+    if (fake_phase(client->loop, client->connection) == LPI_FETCHING) remote.judged++;
+    remote_take(client->loop);
+}
+
+static void remote_leave(remote_client *client) {
+    if (unit_one_in(2) || fake_phase(client->loop, client->connection) == LPI_FETCHING) {
+        fake_hang_up(client->loop, client->connection);
+        client->waits = 0;
+    } else {
+        lpi_release(&fake.loops[client->loop], client->connection);
+        remote_take(client->loop);
+    }
+}
+
+static void remote_step(void) {
+    remote_client *client = &remote.clients[unit_below(CLIENTS)];
+    uint32_t name = unit_below(STORED), loop = unit_below(3);
+    switch (unit_below(10)) {
+    case 0:
+    case 1: remote_publish(name); break;
+    case 2: remote_arrive(name); break;
+    case 3: if (unit_one_in(4)) remote_lose(name); break;
+    case 4:
+        lpi_deliver_view(&fake.loops[loop]);
+        remote_take(loop);
+        break;
+    case 5: fake_tick(unit_below(20)); break;
+    case 6: if (fake_now() >= fake.hub->sweep_ms) fake_sweep(); break;
+    default:
+        if (!client->waits) remote_ask(client);
+        else if (unit_one_in(6)) remote_leave(client);
+    }
+}
+
+static void remote_start(void) {
+    uint32_t i;
+    fake_start(3);
+    memset(&remote, 0, sizeof remote);
+    fake.hub->remote = fake.arrives_twice = 1;
+    fake.config->history_count = 4;
+    fake.config->history_age_ms = 1000;
+    for (i = 0; i < STORED; i++) {
+        remote.epoch[i] = unit_random();
+        remote.last[i] = unit_below(9);
+    }
+    for (i = 0; i < CLIENTS; i++) {
+        remote.clients[i].count = 1 + i % 2;
+        remote.clients[i].names[0] = unit_below(STORED);
+        remote.clients[i].names[1] = (remote.clients[i].names[0] + 1) % STORED;
+    }
+}
+
+TEST(fetching_clients_get_everything_or_are_told) {
+    int i, rounds = unit_rounds(100000);
+    uint32_t k, loop;
+    remote_start();
+    for (i = 0; i < rounds; i++) {
+        remote_step();
+        check_hub();
+    }
+    for (k = 0; k < STORED; k++) remote_arrive(k);
+    for (loop = 0; loop < 3; loop++)
+        while (lpi_deliver_view(&fake.loops[loop])) remote_take(loop);
+    for (loop = 0; loop < 3; loop++) CHECK_INT(fake.loops[loop].phases[LPI_FETCHING], 0);
+    check_hub();
+    if (rounds > 50000) /* that it went everywhere */
+        CHECK(remote.judged > 1000 && remote.resets > 500 && remote.messages > 5000);
+    fake_end();
 }

@@ -132,7 +132,7 @@ static void random_life(uint32_t start, int64_t most) {
     open_fixture(&f, start);
     for (round = 0; round < unit_rounds(3000); round++) {
         uint32_t which = unit_below(TIMERS), wait;
-        switch (unit_below(6)) {
+        switch (unit_below(7)) {
         case 0: cancel(&f, which); break;
         case 1: advance(&f, f.now + unit_below(4)); break;
         case 2: /* to what the wheel says, or just before it */
@@ -141,6 +141,10 @@ static void random_life(uint32_t start, int64_t most) {
             break;
         case 3: /* a time that is armed on the way is less than 2^31 after the wheel's */
             if (unit_one_in(4)) advance(&f, f.now + unit_below((uint32_t)(most / 2)));
+            break;
+        case 4: /* a little later than it was */
+            if (f.armed[which] && f.deadline[which] + 4 < f.now + (uint64_t)most)
+                arm(&f, which, (int64_t)(f.deadline[which] - f.now) + 1 + unit_below(3));
             break;
         default: arm(&f, which, some_delay(most)); break;
         }
@@ -157,7 +161,8 @@ TEST(wheel_like_an_array_from_anywhere) {
     for (i = 0; i < 5; i++) random_life((uint32_t)unit_random(), 1 << (8 + 4 * i));
 }
 TEST(wheel_like_an_array_with_the_longest_times) {
-    static const uint32_t starts[] = {0, 0x3fffffff, 0x7fffffff, 0x80000001, 0xbfffffff, 0xffffffff};
+    static const uint32_t starts[] = {
+        0, 0x3fffffff, 0x7fffffff, 0x80000001, 0xbfffffff, 0xffffffff};
     size_t i;
     for (i = 0; i < LPI_COUNT(starts); i++) random_life(starts[i], INT32_MAX);
 }
@@ -178,7 +183,8 @@ TEST(wheel_rings_on_the_millisecond) {
                 if (ahead < 1 || ahead > INT32_MAX) continue;
                 open_fixture(&f, starts[s]);
                 arm(&f, 7, ahead);
-                CHECK(lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + (uint64_t)ahead - 1)) == LPI_NONE);
+                index = lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + (uint64_t)ahead - 1));
+                CHECK(index == LPI_NONE);
                 CHECK_INT(lpi_wheel_wait(&f.wheel), 1);
                 index = lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + (uint64_t)ahead));
                 CHECK_INT(index, f.index[7]);

@@ -55,7 +55,7 @@ TEST(a_short_write_goes_on_where_it_stopped) {
 }
 
 TEST(interrupted_sends_are_tried_again) {
-    static const int errors[] = {EAGAIN, EINTR, ENOBUFS, ENOMEM};
+    static const int errors[] = {EAGAIN, EINTR};
     size_t i;
     open_world(&w);
     for (i = 0; i < LPI_COUNT(errors); i++) {
@@ -68,7 +68,7 @@ TEST(interrupted_sends_are_tried_again) {
 }
 
 TEST(a_send_that_fails_closes) {
-    static const int errors[] = {ECONNRESET, EPIPE, ETIMEDOUT};
+    static const int errors[] = {ECONNRESET, EPIPE, ETIMEDOUT, ENOBUFS};
     size_t i;
     open_world(&w);
     for (i = 0; i < LPI_COUNT(errors); i++) {
@@ -198,7 +198,7 @@ TEST(the_deadline_is_the_writes_alone) {
 
 TEST(beyond_the_budget_a_slow_reader_is_cut_off) {
     peer *slow[2], *c;
-    w.cfg.history_bytes = 100000;
+    w.cfg.history_bytes = 200000; /* at most half is for them */
     open_world(&w);
     park_slow(&slow[0], 1, 400);
     publish_padded(&w, "big", 60000);
@@ -221,14 +221,14 @@ TEST(beyond_the_budget_a_slow_reader_is_cut_off) {
 
 TEST(what_is_pinned_leaves_less_for_history) {
     peer *slow;
-    w.cfg.history_bytes = 100000;
+    w.cfg.history_bytes = 125000;
     open_world(&w);
     park_slow(&slow, 1, 400);
     publish_padded(&w, "big", 60000);
     settle(&w);
     CHECK(stats_of(&w).pinned_bytes > 60000);
-    publish_padded(&w, "small", 100);
-    CHECK(stats_of(&w).pinned_bytes + stats_of(&w).history_bytes <= 100000);
+    publish_padded(&w, "small", 10000);
+    CHECK(stats_of(&w).pinned_bytes + stats_of(&w).history_bytes <= 125000);
     CHECK_INT(stats_of(&w).messages, 1);
     widen(slow, SIZE_MAX);
     settle(&w);

@@ -1,0 +1,471 @@
+/* Routes: your own and the built-in ones, and what a handler may say. */
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_DEBUG
+#include "../../longpoll.h"
+#include "unit.h"
+#include "kernel.h"
+
+static world w;
+static char heard[1000]; /* what the last handler saw */
+
+static void note(const char *what, lp_slice s) {
+    sprintf(heard + strlen(heard), "%s=%s%.*s%s;", what, s.bytes ? "[" : "none",
+            (int)s.length, s.bytes ? s.bytes : "", s.bytes ? "]" : "");
+}
+
+static void tell(lp_request *r, void *ctx) {
+    heard[0] = 0;
+    note("ctx", lp_s((const char *)ctx));
+    note("method", lp_method(r));
+    note("path", lp_path(r));
+    note("id", lp_param(r, "id"));
+    note("q", lp_query(r, "q"));
+    note("body", lp_body(r));
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+static void on(const char *method, const char *pattern, lp_handler handler, const char *ctx) {
+    CHECK_INT(lp_on(w.s, method, pattern, handler, (void *)(uintptr_t)ctx), LP_OK);
+}
+
+static answer *request(const char *method, const char *target, const char *lines,
+                       const char *body) {
+    peer *c = dial(&w);
+    sayf(c, "%s %s HTTP/1.1\r\nHost: localhost\r\n%s", method, target, lines);
+    if (body) sayf(c, "Content-Length: %lu\r\n", (unsigned long)strlen(body));
+    say(c, "\r\n");
+    if (body) say(c, body);
+    settle(&w);
+    return take_with(c, !strcmp(method, "HEAD"));
+}
+
+TEST(patterns_and_parameters) {
+    static const struct { const char *target, *want; } cases[] = {
+        {"/", "ctx=[root];method=[GET];path=[/];id=none;q=none;body=[];"},
+        {"/?q=1", "ctx=[root];method=[GET];path=[/];id=none;q=[1];body=[];"},
+        {"/rooms/7/info", "ctx=[info];method=[GET];path=[/rooms/7/info];id=[7];q=none;body=[];"},
+        {"/rooms/a%2Fb%20c/info",
+         "ctx=[info];method=[GET];path=[/rooms/a%2Fb%20c/info];id=[a/b c];q=none;body=[];"},
+        {"/rooms/a+b/info?q=a+b%2B",
+         "ctx=[info];method=[GET];path=[/rooms/a+b/info];id=[a+b];q=[a b+];body=[];"},
+        {"/rooms/%zz/info?q=%zz",
+         "ctx=[info];method=[GET];path=[/rooms/%zz/info];id=none;q=none;body=[];"},
+        {"/rooms/7?x&q&q=2", "ctx=[room];method=[GET];path=[/rooms/7];id=[7];q=[];body=[];"},
+        {"/rooms/best", "ctx=[best];method=[GET];path=[/rooms/best];id=none;q=none;body=[];"},
+        {"/end/", "ctx=[end];method=[GET];path=[/end/];id=none;q=none;body=[];"},
+        {"http://localhost", "ctx=[root];method=[GET];path=[/];id=none;q=none;body=[];"},
+        {"http://localhost?q=x", "ctx=[root];method=[GET];path=[/];id=none;q=[x];body=[];"},
+        {"/rooms", NULL}, {"/rooms/", NULL}, {"/rooms//info", NULL}, {"/rooms/7/", NULL},
+        {"/rooms/7/info/x", NULL}, {"/end", NULL}, {"//", NULL}, {"/rooms/7%2Finfo", "room"},
+        {"/ROOMS/7", NULL}, {"/rooms/../rooms/7", NULL}};
+    size_t i;
+    open_world(&w);
+    on("GET", "/", tell, "root");
+    on("GET", "/rooms/best", tell, "best");
+    on("GET", "/rooms/{id}", tell, "room");
+    on("GET", "/rooms/{id}/info", tell, "info");
+    on("GET", "/end/", tell, "end");
+    on("GET", "/rooms/{id}", tell, "never"); /* the earliest wins */
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        answer *a = request("GET", cases[i].target, "", NULL);
+        if (a->status != (cases[i].want ? 200 : 404))
+            unit_fail(__FILE__, __LINE__, "%s got %d", cases[i].target, a->status);
+        if (cases[i].want && strchr(cases[i].want, '=')) CHECK_STR(a->body, cases[i].want);
+        else if (cases[i].want) CHECK(has(a->body, cases[i].want));
+        else CHECK_STR(a->body, "{\"error\":\"Not found\"}");
+    }
+    close_world(&w);
+}
+
+TEST(several_parameters) {
+    open_world(&w);
+    on("GET", "/{a}/{id}/{c}", tell, "x");
+    CHECK(has(request("GET", "/1/2/3", "", NULL)->body, "id=[2]"));
+    close_world(&w);
+}
+
+TEST(lp_on_says_what_is_wrong) {
+    static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
+    static const char *const not_methods[] = {"HEAD", "OPTIONS", "TRACE", "CONNECT", "get", "",
+                                              "GETS"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(methods); i++)
+        CHECK_INT(lp_on(w.s, methods[i], "/x", tell, NULL), LP_OK);
+    for (i = 0; i < LPI_COUNT(not_methods); i++)
+        CHECK_INT(lp_on(w.s, not_methods[i], "/x", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "GET", "x", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "GET", "", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "GET", NULL, tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, NULL, "/", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "GET", "/", NULL, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(NULL, "GET", "/", tell, NULL), LP_ERR_ARG);
+    w.m.fail_at = w.m.calls + 1;
+    w.m.fail_forever = 1;
+    for (i = 0; i < 200; i++)
+        if (lp_on(w.s, "GET", "/y", tell, NULL) != LP_OK) break;
+    CHECK(i < 200);
+    CHECK_INT(lp_on(w.s, "GET", "/y", tell, NULL), LP_ERR_NOMEM);
+    w.m.fail_at = 0;
+    CHECK_INT(request("PATCH", "/x", "", "b")->status, 200);
+    close_world(&w);
+}
+
+TEST(every_method_has_its_handler) {
+    static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(methods); i++) on(methods[i], "/x", tell, methods[i]);
+    for (i = 0; i < LPI_COUNT(methods); i++) {
+        char want[40];
+        snprintf(want, sizeof want, "ctx=[%s];method=[%s];", methods[i], methods[i]);
+        CHECK(has(request(methods[i], "/x", "", NULL)->body, want));
+        CHECK(has(request(methods[i], "/x", "", "b")->body, "body=[b];"));
+    }
+    close_world(&w);
+}
+
+TEST(another_method_is_405_with_allow) {
+    answer *a;
+    open_world(&w);
+    on("GET", "/x", tell, "");
+    on("PUT", "/x", tell, "");
+    on("DELETE", "/{id}", tell, "");
+    a = request("POST", "/x", "", NULL);
+    CHECK_INT(a->status, 405);
+    CHECK_STR(heading(a, "Allow"), "GET, HEAD, PUT, DELETE, OPTIONS");
+    CHECK_STR(a->body, "{\"error\":\"Method not allowed\"}");
+    CHECK(!heading(a, "Connection").bytes);
+    a = request("BREW", "/y", "", NULL);
+    CHECK(a->status == 405 || a->status == 501);
+    a = request("POST", "/x", "", "body"); /* unread, so it ends */
+    CHECK_INT(a->status, 405);
+    CHECK_STR(heading(a, "Connection"), "close");
+    a = request("GET", "/api/publish/a", "", NULL);
+    CHECK_STR(heading(a, "Allow"), "POST, OPTIONS");
+    a = request("POST", "/api/poll/a", "", NULL);
+    CHECK_STR(heading(a, "Allow"), "GET, HEAD, OPTIONS");
+    close_world(&w);
+}
+
+TEST(head_is_get_without_a_body) {
+    peer *c;
+    answer *a;
+    open_world(&w);
+    on("GET", "/x", tell, "");
+    c = dial(&w);
+    say(c, "HEAD /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    get(c, "/x");
+    settle(&w);
+    a = take_head(c);
+    CHECK_INT(a->status, 200);
+    CHECK(atoi(heading(a, "Content-Length").bytes) == (int)strlen(heard) + 1); /* HEAD */
+    CHECK_STR(heading(a, "Content-Type"), "text/plain");
+    CHECK(has(take(c)->body, "method=[GET]"));
+    CHECK_SILENT(c);
+    a = request("HEAD", "/nowhere", "", NULL);
+    CHECK_INT(a->status, 404);
+    close_world(&w);
+}
+
+TEST(options_comes_by_itself) {
+    answer *a;
+    open_world(&w);
+    on("PATCH", "/x", tell, "");
+    a = request("OPTIONS", "/x", "", NULL);
+    CHECK_INT(a->status, 204);
+    CHECK_STR(heading(a, "Allow"), "PATCH, OPTIONS");
+    CHECK(!heading(a, "Content-Length").bytes);
+    CHECK(!heading(a, "Access-Control-Allow-Methods").bytes);
+    a = request("OPTIONS", "*", "", NULL);
+    CHECK_INT(a->status, 204);
+    CHECK(has(heading(a, "Allow"), "OPTIONS"));
+    CHECK_INT(request("OPTIONS", "/nowhere", "", NULL)->status, 404);
+    a = request("OPTIONS", "/api/publish/a", "", NULL);
+    CHECK_STR(heading(a, "Allow"), "POST, OPTIONS");
+    close_world(&w);
+}
+
+TEST(preflights) {
+    answer *a;
+    w.cfg.cors = "https://a.example, https://b.example";
+    w.cfg.cors_max_age_s = 77;
+    open_world(&w);
+    a = request("OPTIONS", "/api/publish/a",
+                "Origin: https://b.example\r\nAccess-Control-Request-Method: POST\r\n", NULL);
+    CHECK_INT(a->status, 204);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://b.example");
+    CHECK_STR(heading(a, "Access-Control-Allow-Methods"), "POST, OPTIONS");
+    CHECK_STR(heading(a, "Access-Control-Max-Age"), "77");
+    CHECK_STR(heading(a, "Vary"), "Origin");
+    a = request("OPTIONS", "/api/publish/a",
+                "Origin: https://c.example\r\nAccess-Control-Request-Method: POST\r\n", NULL);
+    CHECK(!heading(a, "Access-Control-Allow-Origin").bytes);
+    CHECK(!heading(a, "Access-Control-Allow-Methods").bytes);
+    CHECK_STR(heading(a, "Vary"), "Origin");
+    a = request("GET", "/api/poll/a?timeout=0", "Origin: https://a.example\r\n", NULL);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://a.example");
+    a = request("GET", "/api/poll/a?timeout=0", "", NULL);
+    CHECK(!heading(a, "Access-Control-Allow-Origin").bytes);
+    CHECK_STR(heading(a, "Vary"), "Origin");
+    close_world(&w);
+}
+
+/* ---- what a handler may say ---- */
+
+static int say_nothing;
+
+static void misbehave(lp_request *r, void *ctx) {
+    (void)ctx;
+    if (say_nothing) return;
+    CHECK_INT(lp_reply(r, 199, NULL, lp_s("")), LP_ERR_ARG);
+    CHECK_INT(lp_reply(r, 600, NULL, lp_s("")), LP_ERR_ARG);
+    CHECK_INT(lp_reply(r, -1, NULL, lp_s("")), LP_ERR_ARG);
+    CHECK_INT(lp_reply(r, 200, "text/plain\r\nX: y", lp_s("")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_error(r, 199, "x"), LP_ERR_ARG);
+    CHECK_INT(lp_reply_error(r, 418, "I am a \"teapot\""), LP_OK);
+    CHECK_INT(lp_reply(r, 200, NULL, lp_s("")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_error(r, 500, "x"), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-Late", lp_s("1")), LP_ERR_ARG);
+}
+
+TEST(a_handler_answers_once) {
+    answer *a;
+    peer *c;
+    open_world(&w);
+    on("GET", "/x", misbehave, "");
+    c = dial(&w);
+    a = ask(&w, c, "/x");
+    CHECK_INT(a->status, 418);
+    CHECK_STR(a->body, "{\"error\":\"I am a \\\"teapot\\\"\"}");
+    CHECK_STR(heading(a, "Content-Type"), "application/json");
+    CHECK_SILENT(c);
+    say_nothing = 1;
+    a = ask(&w, c, "/x");
+    CHECK_INT(a->status, 500);
+    CHECK(member(a->body, "error").length);
+    CHECK_INT(w.log_lines[LP_LOG_ERROR], 1);
+    CHECK_INT(ask(&w, c, "/")->status, 404); /* and the connection goes on */
+    close_world(&w);
+}
+
+static void headers(lp_request *r, void *ctx) {
+    static const char *const ours[] = {
+        "Connection", "CONTENT-LENGTH", "content-type", "Date", "Transfer-Encoding",
+        "Trailer", "Upgrade", "X-Content-Type-Options"};
+    static const char *const bad[] = {"", "a b", "a:", "a\r", "\xc3\xa4", "a\n", "(", NULL};
+    size_t i;
+    (void)ctx;
+    for (i = 0; i < LPI_COUNT(ours); i++)
+        CHECK_INT(lp_reply_header(r, ours[i], lp_s("x")), LP_ERR_ARG);
+    for (i = 0; i < LPI_COUNT(bad); i++)
+        CHECK_INT(lp_reply_header(r, bad[i], lp_s("x")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-A", lp_s("1\r\nX-B: 2")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-A", lp_s("1\n")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-A", lp_s("1\r")), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-A", lpi_slice("1\0", 2)), LP_ERR_ARG);
+    CHECK_INT(lp_reply_header(r, "X-Good", lp_s("a, \"b\"; \xc3\xa4")), LP_OK);
+    CHECK_INT(lp_reply_header(r, "X-Empty", lp_s("")), LP_OK);
+    CHECK_INT(lp_reply_header(r, "cache-control", lp_s("max-age=60")), LP_OK);
+    CHECK_INT(lp_reply(r, 200, NULL, lp_s(NULL)), LP_OK);
+}
+
+TEST(header_lines_cannot_be_smuggled) {
+    answer *a;
+    peer *c;
+    open_world(&w);
+    on("GET", "/x", headers, "");
+    c = dial(&w);
+    a = ask(&w, c, "/x");
+    CHECK_INT(a->status, 200);
+    CHECK_STR(heading(a, "X-Good"), "a, \"b\"; \xc3\xa4");
+    CHECK(heading(a, "X-Empty").bytes);
+    CHECK(!heading(a, "X-A").bytes && !heading(a, "X-B").bytes);
+    CHECK_STR(heading(a, "Cache-Control"), "max-age=60");
+    CHECK_INT(count_of(a->head, "ache-"), 1);
+    CHECK_STR(heading(a, "Content-Length"), "0");
+    CHECK(!heading(a, "Content-Type").bytes);
+    a = ask(&w, c, "/nowhere"); /* nothing of it on the next answer */
+    CHECK_STR(heading(a, "Cache-Control"), "no-store");
+    CHECK(!heading(a, "X-Good").bytes);
+    close_world(&w);
+}
+
+TEST(every_answer_has_the_documented_fields) {
+    answer *a;
+    open_world(&w);
+    a = ask(&w, dial(&w), "/api/poll/a?timeout=0");
+    CHECK_STR(heading(a, "Date"), "Sun, 24 Nov 2024 01:39:05 GMT");
+    CHECK_STR(heading(a, "Cache-Control"), "no-store");
+    CHECK_STR(heading(a, "X-Content-Type-Options"), "nosniff");
+    CHECK(heading(a, "Content-Length").bytes);
+    pass(&w, 2000);
+    a = ask(&w, dial(&w), "/");
+    CHECK_STR(heading(a, "Date"), "Sun, 24 Nov 2024 01:39:07 GMT");
+    CHECK_STR(heading(a, "X-Content-Type-Options"), "nosniff");
+    close_world(&w);
+}
+
+static int with_status;
+
+static void reply_with_status(lp_request *r, void *ctx) {
+    (void)ctx;
+    CHECK_INT(lp_reply(r, with_status, "text/plain", lp_s("body")), LP_OK);
+}
+
+TEST(statuses_without_a_body_have_none) {
+    static const int statuses[] = {200, 204, 304, 404, 599};
+    size_t i;
+    peer *c;
+    open_world(&w);
+    on("GET", "/x", reply_with_status, "");
+    c = dial(&w);
+    for (i = 0; i < LPI_COUNT(statuses); i++) {
+        answer *a;
+        with_status = statuses[i];
+        a = ask(&w, c, "/x");
+        CHECK_INT(a->status, with_status);
+        CHECK_INT(a->body.length, with_status == 204 || with_status == 304 ? 0 : 4);
+        CHECK_SILENT(c);
+    }
+    close_world(&w);
+}
+
+static void large(lp_request *r, void *ctx) {
+    size_t size = 3 << 20;
+    char *bytes = (char *)malloc(size), value[900];
+    (void)ctx;
+    memset(bytes, 'b', size);
+    memset(value, 'v', 899);
+    value[899] = 0;
+    CHECK_INT(lp_reply_header(r, "X-Long", lp_s(value)), LP_OK);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lpi_slice(bytes, size)), LP_OK);
+    free(bytes); /* it was copied, or sent */
+}
+
+TEST(a_large_answer_in_pieces) {
+    peer *c;
+    answer *a;
+    size_t i;
+    open_world(&w);
+    on("GET", "/large", large, "");
+    c = dial(&w);
+    widen(c, 100000);
+    get(c, "/large");
+    settle(&w);
+    while (w.s->loop.phases[LPI_WRITING]) {
+        widen(c, 100000);
+        settle(&w);
+    }
+    a = take(c);
+    CHECK_INT(a->body.length, 3 << 20);
+    for (i = 0; i < a->body.length; i++) CHECK(a->body.bytes[i] == 'b');
+    CHECK_INT(heading(a, "X-Long").length, 899);
+    close_world(&w);
+}
+
+static void read_header(lp_request *r, void *ctx) {
+    (void)ctx;
+    heard[0] = 0;
+    note("x", lp_header(r, "x-Thing"));
+    note("y", lp_header(r, "Y"));
+    note("z", lp_header(r, "Z"));
+    note("client", lp_client(r));
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+TEST(headers_and_the_client) {
+    peer *c;
+    w.cfg.trusted_proxies = "10.0.0.0/8";
+    open_world(&w);
+    on("GET", "/h", read_header, "");
+    CHECK_STR(request("GET", "/h", "X-THING:  a b \r\nY:\r\n", NULL)->body,
+              "x=[a b];y=[];z=none;client=[127.0.0.1];");
+    c = dial_from(&w, "10.1.2.3");
+    say(c, "GET /h HTTP/1.1\r\nHost: any.example\r\nX-Forwarded-For: 1.2.3.4, 2001:db8::7, "
+           "10.9.9.9\r\n\r\n");
+    settle(&w);
+    CHECK(has(take(c)->body, "client=[2001:db8::7];"));
+    c = dial_from(&w, "11.1.2.3");
+    say(c, "GET /h HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n");
+    settle(&w);
+    CHECK(has(take(c)->body, "client=[11.1.2.3];"));
+    close_world(&w);
+}
+
+/* A body for a handler: whole, chunked or not, up to message_bytes_max. */
+TEST(bodies_come_whole) {
+    peer *c;
+    w.cfg.message_bytes_max = 20;
+    open_world(&w);
+    on("POST", "/x", tell, "");
+    on("GET", "/x", tell, "");
+    c = dial(&w);
+    say(c, "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+           "5\r\nhello\r\n");
+    settle(&w);
+    CHECK_SILENT(c);
+    say(c, "6\r\n world\r\n0\r\n\r\nGET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    settle(&w);
+    CHECK(has(take(c)->body, "body=[hello world];"));
+    CHECK(has(take(c)->body, "body=[];"));
+    CHECK(has(request("POST", "/x", "", "12345678901234567890")->body, "=[12345678901234567890]"));
+    CHECK_INT(request("POST", "/x", "", "123456789012345678901")->status, 413);
+    CHECK(has(request("GET", "/x", "", "12")->body, "body=[12];"));
+    close_world(&w);
+}
+
+/* lp_on may be called on the server's thread at any time: in a handler too. */
+static void add_routes(lp_request *r, void *ctx) {
+    int i;
+    (void)ctx;
+    for (i = 0; i < 40; i++) {
+        char pattern[40];
+        snprintf(pattern, sizeof pattern, "/added/%d", i);
+        CHECK_INT(lp_on(w.s, "GET", pattern, tell, (void *)(uintptr_t) "added"), LP_OK);
+    }
+    CHECK_STR(lp_param(r, "id"), "7");
+    CHECK_INT(lp_reply(r, 200, NULL, lp_s("")), LP_OK);
+}
+
+TEST(a_handler_may_add_routes) {
+    open_world(&w);
+    on("GET", "/add/{id}", add_routes, "");
+    CHECK_INT(request("GET", "/add/7", "", NULL)->status, 200);
+    CHECK(has(request("GET", "/added/39", "", NULL)->body, "ctx=[added]"));
+    close_world(&w);
+}
+
+TEST(the_prefix_is_where_the_api_stands) {
+    w.cfg.prefix = "/a/b/";
+    open_world(&w);
+    on("GET", "/api/poll/{id}", tell, "mine");
+    CHECK_INT(ask(&w, dial(&w), "/a/b/poll/x?timeout=0")->status, 200);
+    CHECK(has(ask(&w, dial(&w), "/api/poll/x")->body, "ctx=[mine]"));
+    close_world(&w);
+    memset(&w, 0, sizeof w);
+    w.cfg.prefix = "/";
+    open_world(&w);
+    CHECK_INT(ask(&w, dial(&w), "/poll/x?timeout=0")->status, 200);
+    close_world(&w);
+}
+
+TEST(without_memory_a_handlers_answer_is_503_or_the_end) {
+    size_t k;
+    for (k = 1; k < 12; k++) {
+        peer *c;
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        on("GET", "/x/{id}", tell, "");
+        c = dial(&w);
+        settle(&w);
+        w.m.fail_at = w.m.calls + k;
+        get(c, "/x/1?q=2");
+        settle(&w);
+        if (w.m.failed && !c->closed) CHECK(take(c)->status);
+        w.m.fail_at = 0;
+        CHECK_INT(ask(&w, dial(&w), "/x/1")->status, 200);
+        close_world(&w);
+    }
+}
