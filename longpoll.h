@@ -6605,6 +6605,8 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
     lpi_loop_now(loop);
+    if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* after any pause */
+        loop->wheel.now = (uint32_t)loop->now_ms;
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
     lpi_queue_serve(loop);
     lpi_loop_now(loop);

@@ -407,6 +407,19 @@ TEST(a_reply_is_cut_at_a_mebibyte) {
     close_world(&w);
 }
 
+TEST(a_large_reply_leaves_no_large_buffer) {
+    peer *c;
+    int i;
+    w.cfg.reply_bytes_max = 16 << 20;
+    open_world(&w);
+    for (i = 0; i < 120; i++) publish_padded(&w, "a", 60000);
+    c = dial(&w);
+    CHECK_STR(member(ask(&w, c, "/api/poll/a?limit=1000")->body, "count"), "120");
+    CHECK(w.s->loop.json.capacity <= LPI_SCRATCH_MAX);
+    CHECK_INT(ask(&w, c, "/")->status, 404);
+    close_world(&w);
+}
+
 TEST(never_below_one_message) {
     answer *a;
     w.cfg.reply_bytes_max = 10;

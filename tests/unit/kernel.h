@@ -681,7 +681,7 @@ static answer *take_with(peer *c, int bodiless) {
     if (text.length - head < length)
         unit_fail(__FILE__, __LINE__, "an answer of which %lu of %lu bytes came",
                   (unsigned long)(text.length - head), (unsigned long)length);
-    a = (answer *)calloc(1, sizeof *a + head + (size_t)length);
+    a = (answer *)calloc(1, sizeof *a + head + (size_t)length + 1); /* NUL */
     copy = (char *)(a + 1);
     memcpy(copy, text.bytes, head + (size_t)length);
     a->next = c->world->answers;

@@ -322,6 +322,22 @@ TEST(a_handler_may_publish_and_the_sweep_spares_it) {
     close_world(&w);
 }
 
+/* The poll stands in the same read as the request that worked for a while. */
+TEST(a_message_younger_than_the_event_is_kept) {
+    peer *c;
+    open_world(&w);
+    CHECK_INT(lp_on(w.s, "GET", "/work", publish_from_a_handler, NULL), LP_OK);
+    c = dial(&w);
+    settle(&w);
+    get(c, "/work");
+    get(c, "/api/poll/news?timeout=0");
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    CHECK_STR(member(take(c)->body, "count"), "1");
+    CHECK_INT(stats_of(&w).evicted, 0);
+    close_world(&w);
+}
+
 TEST(a_channel_younger_than_the_step_is_not_forgotten) {
     uint64_t now;
     char before[40];

@@ -134,6 +134,56 @@ TEST(polls_behind_a_poll_are_parked_one_after_the_other) {
     close_world(&w);
 }
 
+/* Who pipelines much gets a few turns a step, and the others theirs. */
+TEST(a_long_pipeline_does_not_hold_up_the_others) {
+    peer *c, *d;
+    int i, steps = 0;
+    open_world(&w);
+    c = dial(&w);
+    d = dial(&w);
+    settle(&w);
+    for (i = 0; i < 1000; i++) get(c, "/nowhere");
+    while (c->sends < 1000) {
+        uint32_t before = c->sends;
+        get(d, "/nowhere");
+        CHECK_INT(turn(&w, 0), LP_OK);
+        CHECK(c->sends - before <= 2 * LPI_TURNS);
+        CHECK_INT(take(d)->status, 404);
+        steps++;
+    }
+    CHECK(steps >= 1000 / (2 * LPI_TURNS));
+    for (i = 0; i < 1000; i++) CHECK_INT(take(c)->status, 404);
+    get(c, "/nowhere");
+    settle(&w);
+    CHECK_INT(take(c)->status, 404);
+    pass(&w, 74990); /* and the idle deadline is armed again */
+    CHECK(!c->closed);
+    pass(&w, 20);
+    CHECK(c->closed);
+    close_world(&w);
+}
+
+TEST(many_long_pipelines_take_turns) {
+    enum { N = 100 };
+    peer *c[N];
+    int i, k;
+    open_world(&w);
+    for (i = 0; i < N; i++) {
+        c[i] = dial(&w);
+        for (k = 0; k < 40; k++) get(c[i], "/nowhere");
+    }
+    reset(c[7]); /* one leaves while it waits for its turn */
+    for (i = 0; i < 4; i++) CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK(w.s->loop.phases[LPI_QUEUED] > 50);
+    finish(c[8]); /* and one ends: it is answered nevertheless */
+    reset(c[9]);
+    settle(&w);
+    for (i = 0; i < N; i++)
+        for (k = 0; k < 40 && i != 7 && i != 9; k++) CHECK_INT(take(c[i])->status, 404);
+    CHECK(c[7]->closed && c[8]->closed && c[9]->closed);
+    close_world(&w);
+}
+
 /* At most head_bytes_max is kept behind a poll; the rest stays in the kernel. */
 TEST(reading_pauses_behind_a_parked_poll_and_goes_on) {
     peer *c;
@@ -558,6 +608,39 @@ TEST(a_large_buffer_is_not_kept_as_a_spare) {
     CHECK_INT(take(c)->status, 200);
     CHECK_INT(w.s->loop.spare_count, 0);
     free(json);
+    close_world(&w);
+}
+
+TEST(all_that_is_incomplete_is_bounded_together) {
+    enum { N = 40 };
+    peer *c[N], *d;
+    char text[3001];
+    int i, closed = 0;
+    w.cfg.partial_bytes_max = 65536;
+    open_world(&w);
+    d = dial(&w);
+    memset(text, 'x', 3000);
+    text[3000] = 0;
+    for (i = 0; i < N; i++) {
+        c[i] = dial(&w);
+        sayf(c[i], "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
+        settle(&w);
+        CHECK(w.s->loop.partial_bytes <= 65536 + 8192);
+    }
+    for (i = 0; i < N; i++) closed += c[i]->closed;
+    CHECK(closed > 20 && closed < N - 5);
+    CHECK_INT(ask(&w, d, "/")->status, 404); /* who sends whole requests goes on */
+    for (i = 0; i < N; i++) {
+        if (c[i]->closed) continue;
+        say(c[i], "\r\n\r\n"); /* who was first may finish */
+        settle(&w);
+        CHECK_INT(take(c[i])->status, 404);
+    }
+    CHECK_INT(w.s->loop.partial_bytes, 0);
+    c[0] = dial(&w);
+    sayf(c[0], "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
+    settle(&w);
+    CHECK(!c[0]->closed);
     close_world(&w);
 }
 
