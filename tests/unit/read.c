@@ -147,11 +147,11 @@ TEST(a_long_pipeline_does_not_hold_up_the_others) {
         uint32_t before = c->sends;
         get(d, "/nowhere");
         CHECK_INT(turn(&w, 0), LP_OK);
-        CHECK(c->sends - before <= 2 * LPI_TURNS);
+        CHECK(c->sends - before <= 16);
         CHECK_INT(take(d)->status, 404);
         steps++;
     }
-    CHECK(steps >= 1000 / (2 * LPI_TURNS));
+    CHECK(steps >= 1000 / 16);
     for (i = 0; i < 1000; i++) CHECK_INT(take(c)->status, 404);
     get(c, "/nowhere");
     settle(&w);
@@ -173,14 +173,20 @@ TEST(many_long_pipelines_take_turns) {
         for (k = 0; k < 40; k++) get(c[i], "/nowhere");
     }
     reset(c[7]); /* one leaves while it waits for its turn */
-    for (i = 0; i < 4; i++) CHECK_INT(turn(&w, 0), LP_OK);
+    for (i = 0; i < 2; i++) CHECK_INT(turn(&w, 0), LP_OK);
     CHECK(w.s->loop.phases[LPI_QUEUED] > 50);
     finish(c[8]); /* and one ends: it is answered nevertheless */
-    reset(c[9]);
+    for (k = 0; k < 5; k++) { /* the first, the last and some between leave */
+        uint32_t first = w.s->loop.queue.head, last = w.s->loop.queue.tail;
+        for (i = 0; i < N; i++)
+            if (c[i]->fd == lpi_connection_at(&w.s->loop, k & 1 ? first : last)->fd) break;
+        reset(c[i]);
+        CHECK_INT(turn(&w, 0), LP_OK);
+    }
     settle(&w);
     for (i = 0; i < N; i++)
-        for (k = 0; k < 40 && i != 7 && i != 9; k++) CHECK_INT(take(c[i])->status, 404);
-    CHECK(c[7]->closed && c[8]->closed && c[9]->closed);
+        for (k = 0; k < 40 && !c[i]->rst; k++) CHECK_INT(take(c[i])->status, 404);
+    CHECK(c[8]->closed && !c[8]->rst);
     close_world(&w);
 }
 
