@@ -1855,6 +1855,7 @@ static int lpi_chunked_decode(lpi_chunked *c, char *to, const char *raw,
 enum {
     LPI_POLL_CHANNELS = 16,
     LPI_CHANNEL_BYTES = 255,
+    LPI_CHANNEL_RAW = 3 * LPI_CHANNEL_BYTES, /* percent-encoded, at most */
     LPI_CLIENT_ID_BYTES = 128
 };
 
@@ -1906,11 +1907,11 @@ static int lpi_channel_name_good(lp_slice name)
     return 1;
 }
 
-/* Decode one channel's name into `to` (room for 3 * 255 bytes). */
+/* Decode one channel's name into `to` (room for LPI_CHANNEL_RAW bytes). */
 static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
 {
     long n;
-    if (raw.length > 3 * LPI_CHANNEL_BYTES) return -1;
+    if (raw.length > LPI_CHANNEL_RAW) return -1;
     n = lpi_percent_decode(to, raw, 0);
     if (n < 0 || !lpi_channel_name_good(lpi_slice(to, (size_t)n))) return -1;
     *out = lpi_slice(to, (size_t)n);
@@ -5320,12 +5321,11 @@ static int lpi_media_type_is_json(lp_slice type)
            lpi_alike(lpi_trim(media), LPI_S("application/json"));
 }
 
-static lp_slice lpi_decoded(lp_request *r, lp_slice raw, int plus);
-
 /* Who publishes, where and what, before it is read. 1 if it was refused. */
 static int lpi_publish_refused(lp_request *r)
 {
     lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
+    char text[LPI_CHANNEL_RAW];
     lp_slice name;
     if (!lpi_origin_good(r)) {
         lpi_error(r, 403, "Origin not allowed");
@@ -5338,8 +5338,8 @@ static int lpi_publish_refused(lp_request *r)
     } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
         lpi_error(r, 415, "Content-Encoding not supported");
     } else {
-        name = lpi_decoded(r, lpi_route_part(r, LPI_S("channel")), 0);
-        if (lpi_channel_name_good(name))
+        if (!lpi_channel_decode(text, lpi_route_part(r, LPI_S("channel")),
+                                &name))
             return !lpi_authorized(r, LP_PUBLISH, name);
         lpi_error(r, 400, "Bad channel name");
     }
@@ -5745,13 +5745,15 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 
 static void lpi_publish(lp_request *r)
 {
-    /* Decoded before, but the body may have come in a later call. */
-    lp_slice channel = lpi_decoded(r, lpi_route_part(r, LPI_S("channel")), 0);
+    char text[LPI_CHANNEL_RAW];
+    lp_slice channel;
     lp_published published;
     size_t offset = 0;
-    lp_result result = LP_ERR_NOMEM;
+    lp_result result = LP_ERR_ARG;
     lp_json *j;
-    if (channel.bytes)
+    /* It was good before, but the body may have come in a later call. */
+    if (!lpi_channel_decode(text, lpi_route_part(r, LPI_S("channel")),
+                            &channel))
         result = lpi_publish_json(r->server, channel, r->body, &published,
                                   &offset);
     if (result != LP_OK) {
