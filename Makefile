@@ -32,6 +32,7 @@ WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
+        sim sim-programs million faults fault-programs mutants model \
         install uninstall clean help
 
 all: $(DEMO)
@@ -44,6 +45,9 @@ help:
 	@echo 'make run             serve it on http://127.0.0.1:8080   (ARGS="--port 9000" ...)'
 	@echo 'make test            every test; as root on Debian it first installs what they need'
 	@echo 'make unit            one suite; also wire, live, browser, build-matrix'
+	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
+	@echo 'make faults          every allocation and system call fails, one at a time'
+	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
 	@echo 'tests/run -h         how to run one file or one test'
 	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
 	@echo 'make uninstall clean'
@@ -125,6 +129,41 @@ unit wire live browser:
 
 build-matrix:
 	@tests/run build
+
+# ---- the simulator, faults, mutants and the model; in `make test` at a smaller size
+
+EVENTS  ?= 100000000
+SEED    ?= 1
+
+sim-programs: build/sim build/sim-asan
+fault-programs: build/faults build/faults-asan
+
+build/sim: tests/sim/sim.c Makefile
+	$(BUILD) $(TEST) -O2 $< -o $@
+
+build/sim-asan: tests/sim/sim.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/faults: tests/faults/faults.c Makefile
+	$(BUILD) $(TEST) $< -o $@
+
+build/faults-asan: tests/faults/faults.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+sim: build/sim
+	build/sim --events $(EVENTS) --seed $(SEED)
+
+million: build/sim
+	build/sim --million
+
+faults: build/faults
+	build/faults
+
+mutants:
+	tests/sim/mutants.sh
+
+model:
+	tests/model/run
 
 # ---- install
 

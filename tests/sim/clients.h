@@ -1,0 +1,582 @@
+/* clients.h: the clients, of every temper. All that a client does it does in happenings of
+   the kernel's heap: when its time comes, when something arrives, when it is cut off. */
+
+#ifndef CLIENTS_H
+#define CLIENTS_H
+
+typedef enum temper {
+    T_CORRECT, T_MULTI, T_BASIC, T_SLOW, T_DRIP, T_HALF, T_RESET, T_PIPE, T_LIAR, T_GARBAGE,
+    T_PUBLISHER, T_OLD, T_KINDS
+} temper;
+
+static const char *const temper_names[T_KINDS] = {
+    "correct", "several channels", "basic dialect", "slow reader", "slow sender",
+    "half-closing", "resetting", "pipelining", "lying", "garbage", "publishing", "HTTP/1.0"};
+
+static uint64_t temper_requests[T_KINDS], temper_replies[T_KINDS];
+static uint64_t status_counts[600], reason_counts[4];
+
+enum { CLIENTS = 160 };
+
+typedef enum plan { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } plan;
+
+typedef struct client {
+    uint8_t temper, count, plan, named, reads;
+    uint8_t channels[PLACES];
+    struct { uint8_t kind; uint64_t epoch, seq; } cursor[PLACES];
+    conn *conn;
+    uint32_t generation, name, address, window;
+    uint32_t cut; /* reset when so much of the answers has come; 0: not */
+} client;
+
+static client clients[CLIENTS];
+static uint32_t client_count, think_us, wait_most_ms, world_channels, publish_us, burst;
+static uint64_t arrivals;
+static int hooks, same_temper; /* all of one: its number, or T_KINDS */
+
+static void client_at(client *k, uint32_t us, plan what)
+{
+    k->plan = (uint8_t)what;
+    k->generation++;
+    happen(K.now_ns + (uint64_t)us * 1000, H_CLIENT, (uint32_t)(k - clients), k->generation, 0);
+}
+
+static void client_thinks(client *k) { client_at(k, below(think_us) + 1, PLAN_NONE); }
+
+static void client_leaves(client *k, int reset)
+{
+    if (k->conn) conn_drop(k->conn, reset);
+    k->conn = NULL;
+    k->cut = 0;
+    k->reads = 0;
+    client_thinks(k);
+}
+
+/* ---- what is said ---- */
+
+static char said[STREAM];
+static size_t said_length;
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+static void put(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    said_length += (size_t)vsprintf(said + said_length, format, args);
+    va_end(args);
+}
+
+static request *ask_begin(conn *c, request_kind kind)
+{
+    request *r = &c->requests[c->asked % REQUESTS];
+    memset(r, 0, sizeof *r);
+    r->kind = (uint8_t)kind;
+    said_length = 0;
+    return r;
+}
+
+/* Send what was put. 0 or -1: there is no room, and nothing was said. */
+static int ask_end(client *k)
+{
+    conn *c = k->conn;
+    request *r = &c->requests[c->asked % REQUESTS];
+    uint32_t gap = k->temper == T_DRIP ? 1u << between(4, 20) : 0;
+    if (conn_say(c, said, said_length, gap)) return -1;
+    r->end = c->sent;
+    c->asked++;
+    temper_requests[k->temper]++;
+    trace("client %d: request %u, kind %u, %zu bytes, connection %u", (int)(k - clients),
+          c->asked - 1, r->kind, said_length, conn_index(c));
+    return 0;
+}
+
+static void put_fields(const client *k)
+{
+    put("Host: localhost\r\n");
+    if (k->named) put("X-Client-ID: c%u\r\n", k->name);
+}
+
+static void put_cursor(const place *p)
+{
+    if (p->kind == LPI_FROM_START) put("%s", "0");
+    else if (p->kind == LPI_FROM_NOW) put("now");
+    else put("%016" PRIx64 "-%" PRIu64, p->epoch, p->seq);
+}
+
+static void put_poll(const client *k, const request *r, const char *version)
+{
+    uint32_t i;
+    put("%s /api/poll/", r->bodiless ? "HEAD" : "GET");
+    for (i = 0; i < r->count; i++)
+        put("%s%s", i ? "," : "", names[r->at[i].channel].raw);
+    if (r->basic) {
+        put("?since=%" PRIu64 ".%06u", r->at[0].seq / 1000000, (unsigned)(r->at[0].seq % 1000000));
+    } else {
+        put("?last_id=");
+        for (i = 0; i < r->count; i++) {
+            if (i) put(",");
+            put_cursor(&r->at[i]);
+        }
+    }
+    put("&timeout=%u.%03u", r->wait_ms / 1000, r->wait_ms % 1000);
+    if (!r->basic) put("&limit=%u", r->limit);
+    put(" HTTP/%s\r\n", version);
+    put_fields(k);
+}
+
+static void fill_poll(const client *k, request *r, uint32_t wait_ms)
+{
+    uint32_t i;
+    r->count = k->count;
+    r->basic = k->temper == T_BASIC;
+    r->limit = (uint16_t)(r->basic ? 1 : one_in(3) ? between(1, S->config.reply_messages_max)
+                                                   : S->config.reply_messages);
+    r->wait_ms = wait_ms;
+    for (i = 0; i < k->count; i++) {
+        r->at[i].channel = k->channels[i];
+        r->at[i].kind = k->cursor[i].kind;
+        r->at[i].epoch = k->cursor[i].epoch;
+        r->at[i].seq = k->cursor[i].seq;
+        if (k->channels[i] == DENIED && hooks) r->expect = 403;
+    }
+}
+
+static void settle_wait(request *r)
+{
+    if (r->wait_ms > S->config.timeout_ms_max) r->wait_ms = S->config.timeout_ms_max;
+    if (r->bodiless) r->wait_ms = 0;
+}
+
+static int ask_poll(client *k, uint32_t wait_ms)
+{
+    request *r = ask_begin(k->conn, R_POLL);
+    const char *version = "1.1";
+    fill_poll(k, r, wait_ms);
+    if (k->temper == T_PIPE && one_in(8)) r->bodiless = 1;
+    if (k->temper == T_OLD) {
+        version = "1.0";
+        r->asks_close = (uint8_t)one_in(2);
+    } else {
+        r->asks_close = (uint8_t)one_in(40);
+    }
+    put_poll(k, r, version);
+    if (k->temper == T_OLD && !r->asks_close) put("Connection: keep-alive\r\n");
+    else if (r->asks_close && k->temper != T_OLD) put("Connection: close\r\n");
+    put("\r\n");
+    settle_wait(r);
+    return ask_end(k);
+}
+
+/* A cursor that was never given, or is older than the last, or is none. */
+static int ask_lie(client *k)
+{
+    request *r = ask_begin(k->conn, R_POLL);
+    place *p = &r->at[0];
+    fill_poll(k, r, below(wait_most_ms));
+    r->basic = 0;
+    if (p->kind == LPI_FROM_START) p->epoch = draw(), p->seq = below(20);
+    if (p->kind == LPI_FROM_TIME || p->kind == LPI_FROM_NOW) p->epoch = 1, p->seq = 2;
+    p->kind = LPI_FROM_CURSOR;
+    switch (below(11)) {
+    case 0: p->epoch = draw(); break;
+    case 1: p->seq += between(1, 3); break;
+    case 2: p->seq -= p->seq ? 1 + draw() % p->seq : 0; break;
+    case 3: p->seq = 0; break;
+    case 4: p->seq = UINT64_MAX; break;
+    case 5:
+        r->basic = 1;
+        r->limit = 1;
+        p->kind = LPI_FROM_TIME;
+        p->seq = K.wall_us + K.now_ns / 1000;
+        p->seq += one_in(2) ? below(100000000) : 0u - (uint64_t)below(100000000);
+        break;
+    case 6:
+        r->kind = R_OTHER;
+        r->expect = 400;
+        put("GET /api/poll/a?last_id=%s HTTP/1.1\r\n",
+            below(2) ? "0123456789abcdef-01" : "0123456789ABCDEF-1");
+        put_fields(k);
+        break;
+    case 7:
+        r->kind = R_OTHER;
+        r->expect = 400;
+        put("GET /api/poll/a,b,%%61 HTTP/1.1\r\n");
+        put_fields(k);
+        break;
+    case 8:
+        r->kind = R_OTHER;
+        r->expect = one_in(2) ? 404 : 405;
+        put("GET /api/%s HTTP/1.1\r\n", r->expect == 404 ? "poll/" : "publish/a");
+        put_fields(k);
+        break;
+    default:
+        p->kind = LPI_FROM_START;
+        break;
+    }
+    if (p->kind == LPI_FROM_START && r->kind == R_POLL) p->epoch = p->seq = 0;
+    if (r->kind == R_POLL) put_poll(k, r, "1.1");
+    if (r->kind == R_OTHER) r->wait_ms = 0;
+    put("\r\n");
+    settle_wait(r);
+    return ask_end(k);
+}
+
+static int ask_echo(client *k)
+{
+    request *r = ask_begin(k->conn, R_ECHO);
+    r->payload = below(1000000);
+    put("GET /echo/%u HTTP/1.1\r\n", r->payload);
+    put_fields(k);
+    put("\r\n");
+    return ask_end(k);
+}
+
+static void put_chunked(const char *body, size_t length)
+{
+    size_t at = 0;
+    while (at < length) {
+        size_t n = between(1, (uint32_t)(length - at));
+        put("%zx%s\r\n", n, one_in(4) ? ";x=\"y\"" : "");
+        memcpy(said + said_length, body + at, n);
+        said_length += n;
+        put("\r\n");
+        at += n;
+    }
+    put("0\r\n%s\r\n", one_in(4) ? "X-Sum: 1\r\n" : "");
+}
+
+static int ask_publish(client *k)
+{
+    static char json[70000];
+    conn *c = k->conn;
+    request *r;
+    int to = (int)below(world_channels), wrong = (int)below(32);
+    uint32_t n;
+    size_t length;
+    if (model_full()) return ask_echo(k);
+    r = ask_begin(c, R_PUBLISH);
+    n = r->payload = payload_new(to);
+    length = payload_json(n, json);
+    if (length > STREAM / 3) length = STREAM; /* no room */
+    put("POST /api/publish/%s HTTP/1.1\r\n", names[to].raw);
+    put_fields(k);
+    put("Content-Type: %s\r\n", wrong == 1 ? "text/plain" : "application/json; charset=utf-8");
+    if (one_in(8)) put("Expect: 100-continue\r\n");
+    if (to == DENIED && hooks) r->expect = 403;
+    if (wrong == 1) r->expect = 415;
+    if (wrong == 2 && !r->expect) {
+        r->expect = 413;
+        length = STREAM / 4;
+        memset(json, ' ', length);
+        put("Content-Length: %u\r\n\r\n", S->config.message_bytes_max + 1);
+        if (length > S->config.message_bytes_max + 1) length = S->config.message_bytes_max + 1;
+        memcpy(said + said_length, json, length);
+        said_length += length;
+    } else {
+        if (wrong == 3 && !r->expect) {
+            r->expect = 400;
+            json[length - 1] = ']';
+        }
+        if (one_in(3)) {
+            put("Transfer-Encoding: chunked\r\n\r\n");
+            if (length > 3000) length = STREAM;
+            else put_chunked(json, length);
+        } else {
+            put("Content-Length: %zu\r\n\r\n", length);
+            if (length < STREAM) {
+                memcpy(said + said_length, json, length);
+                said_length += length;
+            }
+        }
+    }
+    if (r->expect) r->kind = R_OTHER, M.payload[n].state = P_REFUSED;
+    r->early = r->expect == 403 || r->expect == 415 || r->expect == 413;
+    if (length == STREAM || said_length > STREAM) {
+        M.payload[n].state = P_REFUSED;
+        return -1;
+    }
+    if (!ask_end(k)) return 0;
+    M.payload[n].state = P_REFUSED;
+    return -1;
+}
+
+/* What no client should send. Nothing of it publishes, or names another channel. */
+static void ask_garbage(client *k)
+{
+    conn *c = k->conn;
+    size_t i, from, n;
+    request *r = ask_begin(c, R_POLL);
+    c->wild = 1;
+    fill_poll(k, r, below(100));
+    put_poll(k, r, "1.1");
+    put("\r\n");
+    from = (size_t)(strchr(said, '?') - said) + 1;
+    switch (below(4)) {
+    case 0:
+        n = between(1, 200);
+        for (i = 0; i < n; i++) said[i] = (char)draw();
+        said_length = n;
+        break;
+    case 1:
+        n = between(1, 3);
+        while (n--) said[from + below((uint32_t)(said_length - from))] = (char)draw();
+        break;
+    case 2:
+        said_length = from;
+        if (one_in(2)) put(" HTTP/1.1\r\nX: ");
+        while (said_length < S->config.head_bytes_max + 100 && said_length < STREAM - 100)
+            put("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        break;
+    default:
+        said[below(4)] = (char)draw();
+        break;
+    }
+    conn_say(c, said, said_length, 0);
+    temper_requests[T_GARBAGE]++;
+    if (one_in(3)) conn_finish(c);
+    client_at(k, between(1, 3000000), PLAN_RESET);
+}
+
+/* A request that ends somewhere in the middle. */
+static void ask_part(client *k, int reset)
+{
+    conn *c = k->conn;
+    request *r = ask_begin(c, R_POLL);
+    uint32_t n = UINT32_MAX;
+    if (one_in(3) && !model_full()) {
+        n = payload_new(0);
+        M.payload[n].state = P_REFUSED;
+        put("POST /api/publish/a HTTP/1.1\r\n");
+        put_fields(k);
+        put("Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"n\":%07u}      ", n);
+    } else {
+        fill_poll(k, r, below(wait_most_ms));
+        put_poll(k, r, "1.1");
+        put("\r\n");
+    }
+    said_length = between(1, (uint32_t)said_length - 1);
+    conn_say(c, said, said_length, 0);
+    temper_requests[k->temper]++;
+    trace("client %d: %zu bytes of a request", (int)(k - clients), said_length);
+    if (!reset) conn_finish(c);
+    client_at(k, between(1, 2 * think_us), reset ? PLAN_RESET : PLAN_NONE);
+}
+
+/* Many at once, often in one piece. Behind one that ends the connection comes nothing. */
+static int ask_many(client *k)
+{
+    conn *c = k->conn;
+    uint32_t n = between(1, 48), first = c->asked, piece = K.piece;
+    int bad = 0;
+    if (one_in(2)) K.piece = 0, K.joined = 1;
+    while (n-- && !bad && c->asked - c->done < REQUESTS - 1) {
+        const request *r = &c->requests[c->asked % REQUESTS];
+        uint32_t what = below(8), asked = c->asked;
+        if (what < 4) bad = ask_echo(k);
+        else if (what < 6) bad = ask_publish(k);
+        else bad = ask_poll(k, below(100));
+        if (asked != c->asked && (r->early || r->asks_close)) break;
+    }
+    K.piece = piece;
+    K.joined = 0;
+    if (c->asked == first) return -1;
+    if (one_in(10)) client_at(k, below(300), PLAN_RESET);
+    return 0;
+}
+
+static void client_asks(client *k)
+{
+    uint32_t wait = one_in(8) ? 0 : below(wait_most_ms);
+    int bad = 0;
+    conn *c = k->conn;
+    if (c->fin) return; /* nothing more will be said */
+    if (k->temper == T_RESET && one_in(3)) {
+        ask_part(k, 1);
+        return;
+    }
+    if (k->temper == T_HALF && one_in(4)) {
+        ask_part(k, 0);
+        return;
+    }
+    switch ((temper)k->temper) {
+    case T_PUBLISHER: bad = ask_publish(k); break;
+    case T_GARBAGE: ask_garbage(k); return;
+    case T_LIAR: bad = one_in(3) ? ask_poll(k, wait) : ask_lie(k); break;
+    case T_DRIP: bad = one_in(2) ? ask_publish(k) : ask_poll(k, wait); break;
+    case T_HALF:
+        bad = one_in(3) ? ask_publish(k) : one_in(2) ? ask_echo(k) : ask_poll(k, wait);
+        break;
+    case T_PIPE: bad = ask_many(k); break;
+    default: bad = ask_poll(k, wait); break;
+    }
+    if (bad) {
+        client_at(k, between(5000, 50000), PLAN_NONE);
+        return;
+    }
+    if (k->temper == T_HALF && one_in(2)) conn_finish(c);
+    if (k->temper == T_RESET && one_in(2)) client_at(k, below(3 * think_us), PLAN_RESET);
+    else if (k->temper == T_RESET) k->cut = c->out_read + between(1, 600);
+    else if (one_in(100)) client_at(k, below(wait_most_ms) * 1000, PLAN_RESET); /* goes away */
+}
+
+/* ---- what is heard ---- */
+
+static void client_poll_answered(client *k, const request *r)
+{
+    uint32_t i;
+    for (i = 0; i < r->count; i++) {
+        reason_counts[r->at[i].reason]++;
+        if (r->basic) {
+            k->cursor[i].kind = LPI_FROM_TIME;
+            k->cursor[i].seq = r->timestamp_us;
+            continue;
+        }
+        k->cursor[i].kind = LPI_FROM_CURSOR;
+        k->cursor[i].epoch = r->at[i].got_epoch;
+        k->cursor[i].seq = r->at[i].got_seq;
+    }
+}
+
+static void client_answered(client *k, const request *r)
+{
+    status_counts[r->status < 600 ? r->status : 0]++;
+    temper_replies[k->temper]++;
+    if (r->kind == R_POLL && r->status == 200 && !r->bodiless && !k->conn->wild &&
+        (k->temper != T_BASIC) == !r->basic)
+        client_poll_answered(k, r);
+}
+
+static void client_reads(conn *c, uint32_t upto)
+{
+    client *k = &clients[c->client];
+    int closes = 0;
+    c->out_read = upto;
+    fd_refresh(c->fd);
+    if (k->cut && upto >= k->cut) {
+        client_leaves(k, 1);
+        return;
+    }
+    while (c->done != c->replied &&
+           (int32_t)(c->requests[c->done % REQUESTS].reply_end - c->out_read) <= 0) {
+        const request *r = &c->requests[c->done++ % REQUESTS];
+        client_answered(k, r);
+        if (r->closes) closes = 1;
+    }
+    if (closes) client_leaves(k, 0);
+    else if (c->done == c->asked && !c->fin && !c->wild && k->plan != PLAN_RESET) client_thinks(k);
+}
+
+static void client_hears(conn *c)
+{
+    client *k = &clients[c->client];
+    if (k->temper != T_SLOW) {
+        client_reads(c, c->out_arrived);
+    } else if (!k->reads) {
+        k->reads = 1;
+        client_at(k, 1u << between(3, one_in(30) ? 22 : 14), PLAN_READ);
+    }
+}
+
+static void client_lost(conn *c, int reset)
+{
+    client *k = &clients[c->client];
+    if (!reset) client_reads(c, c->out_arrived);
+    if (c->client < 0) return; /* it let go itself */
+    client_leaves(k, reset);
+}
+
+static void client_happens(int index, uint32_t generation)
+{
+    client *k = &clients[index];
+    plan what = (plan)k->plan;
+    if (generation != k->generation) return;
+    k->plan = PLAN_NONE;
+    if (!k->conn) {
+        k->conn = conn_open(index, k->named ? k->name : 100000 + k->address, k->address, k->window);
+        if (!k->conn) client_at(k, between(5000, 50000), PLAN_NONE);
+        else client_asks(k);
+        return;
+    }
+    if (what == PLAN_RESET) {
+        client_leaves(k, one_in(2));
+    } else if (what == PLAN_READ) {
+        uint32_t n = k->conn->out_arrived - k->conn->out_read;
+        k->reads = 0;
+        if (n > 400) n = between(1, 400);
+        client_reads(k->conn, k->conn->out_read + n);
+        if (k->conn && k->conn->out_arrived != k->conn->out_read) client_hears(k->conn);
+    } else if (k->conn->done == k->conn->asked) {
+        client_asks(k);
+    } else if (k->conn->fin && one_in(2)) {
+        client_leaves(k, one_in(2));
+    }
+}
+
+/* ---- publishing from other threads ---- */
+
+static void publish_somewhere(void) { publish_direct((int)below(world_channels)); }
+
+static void publish_happens(void)
+{
+    uint32_t n = one_in(8) ? between(1, burst) : 1;
+    int one = (int)below(world_channels);
+    if (S->hub.stopped) return;
+    while (n--) publish_direct(one_in(4) ? (int)below(world_channels) : one);
+    happen(K.now_ns + (uint64_t)below(publish_us) * 1000, H_PUBLISH, 0, 0, 0);
+}
+
+/* The store is elsewhere, and its answer about a channel arrives: polls that were fetching
+   can be judged. */
+static void arrive_happens(void)
+{
+    lpi_hub *hub = &S->hub;
+    uint32_t b;
+    if (hub->stopped) return;
+    lpi_lock(&hub->mutex);
+    for (b = 0; b < hub->names.buckets; b++) {
+        uint32_t i = *lpi_table_bucket(&hub->names, b);
+        for (; i != LPI_NONE; i = lpi_node_at(&hub->names, i)->next)
+            if (lpi_channel_at(hub, i)->fetching && one_in(2)) {
+                lpi_hub_arrived(hub, i);
+                arrivals++;
+            }
+    }
+    b = lpi_hub_sleepers(hub);
+    lpi_unlock(&hub->mutex);
+    lpi_hub_signal(hub, b);
+    happen(K.now_ns + (uint64_t)below(20000) * 1000, H_ARRIVE, 0, 0, 0);
+}
+
+/* ---- a crowd ---- */
+
+static void client_new(client *k)
+{
+    uint32_t i, n;
+    memset(k, 0, offsetof(client, conn));
+    k->conn = NULL;
+    k->cut = 0;
+    k->generation = 0;
+    k->temper = (uint8_t)(one_in(3) ? T_CORRECT : below(T_KINDS));
+    if (same_temper < T_KINDS) k->temper = (uint8_t)same_temper;
+    k->named = (uint8_t)(k->temper != T_GARBAGE && !one_in(4));
+    k->name = below(one_in(2) ? 6 : 10000);
+    k->address = k->temper == T_GARBAGE ? 200u : between(1, 6);
+    k->window = PICK(65536, 65536, 4000, 700);
+    if (k->temper == T_SLOW) k->window = between(60, 1500);
+    k->count = (uint8_t)(k->temper == T_MULTI || (k->temper == T_PIPE && one_in(3))
+                             ? between(1, world_channels < PLACES ? world_channels : PLACES) : 1);
+    if (same_temper == T_MULTI && world_channels >= PLACES) k->count = PLACES;
+    for (i = 0; i < k->count; i++) {
+        do {
+            k->channels[i] = (uint8_t)below(world_channels);
+            for (n = 0; n < i && k->channels[n] != k->channels[i];) n++;
+        } while (n < i);
+        k->cursor[i].kind = (uint8_t)(one_in(2) ? LPI_FROM_START : LPI_FROM_NOW);
+        if (k->temper == T_BASIC) k->cursor[i].kind = LPI_FROM_TIME;
+    }
+    client_at(k, below(2 * think_us), PLAN_NONE);
+}
+
+#endif /* CLIENTS_H */

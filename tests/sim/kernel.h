@@ -1,0 +1,1044 @@
+/* kernel.h: the world that the server runs in: a kernel in memory behind lp_os.
+
+   Time is virtual, in nanoseconds. It moves a little with each call and as far as the next
+   thing that happens when the server waits. What happens next (bytes arrive, a client
+   acts, somebody publishes) stands in one heap. All that is random comes from one seed.
+
+   A connection is two streams of bytes with latencies and a window. Of what the server
+   sends only the length travels: the bytes are verified where they are sent (model.h), all
+   of a reply at once, since the first send of a reply is given the whole of it.
+
+   Nothing here allocates but the memory hook, and what a short write leaves behind. */
+
+#ifndef KERNEL_H
+#define KERNEL_H
+
+/* ---- failure: say what, and how to see it again ---- */
+
+static uint64_t world_seed;
+static uint64_t event_count;   /* simulated calls, of all worlds  */
+static uint64_t world_events;  /* event_count when this one began */
+static int worlds_passed, in_world;
+
+static void say_replay(void)
+{
+    if (!in_world) return;
+    printf("FAIL: world %" PRIu64 ", at its event %" PRIu64 " (event %" PRIu64 " of the run)\n"
+           "again: build/sim --events 1 --seed %" PRIu64 " --trace\n",
+           world_seed, event_count - world_events, event_count, world_seed);
+    printf("%d passed, 1 failed, 0 skipped\n", worlds_passed);
+    fflush(stdout);
+}
+
+#if defined(__GNUC__)
+__attribute__((noreturn, format(printf, 2, 3)))
+#endif
+static void fail_at(int line, const char *format, ...)
+{
+    va_list args;
+    fflush(stdout);
+    printf("FAIL: ");
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf(" (tests/sim, line %d)\n", line);
+    say_replay();
+    _exit(1);
+}
+
+#define MUST(x, ...) ((x) ? (void)0 : fail_at(__LINE__, __VA_ARGS__))
+#define SAME(a, b, what)                                                               \
+    MUST((uint64_t)(a) == (uint64_t)(b), "%s: %s is %" PRIu64 ", not %" PRIu64, what, #a, \
+         (uint64_t)(a), (uint64_t)(b))
+
+/* ---- randomness: splitmix64 (Steele, Lea, Flood, 2014) ---- */
+
+static uint64_t random_state;
+
+static uint64_t draw(void)
+{
+    uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+static uint32_t below(uint32_t n) { return (uint32_t)((draw() >> 32) * n >> 32); }
+
+static uint32_t between(uint32_t low, uint32_t high) { return low + below(high - low + 1); }
+
+static int one_in(uint32_t n) { return !below(n); }
+
+#define PICK(...)                                                                      \
+    (((const uint32_t[]){__VA_ARGS__})[below(sizeof((const uint32_t[]){__VA_ARGS__}) / 4)])
+
+/* ---- what can be made to fail ---- */
+
+typedef enum fault_kind {
+    F_EAGAIN, F_EINTR, F_SHORT_READ, F_SHORT_WRITE, F_ECONNRESET, F_EPIPE, F_EMFILE,
+    F_ENFILE, F_ENOMEM, F_ENOBUFS, F_ECONNABORTED, F_ALLOC, F_CLOCK, F_STALL, F_EMPTY,
+    F_SPURIOUS, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM, F_SHUTDOWN,
+    F_CREATE, F_KINDS
+} fault_kind;
+
+static const char *const fault_names[F_KINDS] = {
+    "EAGAIN", "EINTR", "short read", "short write", "ECONNRESET", "EPIPE", "EMFILE",
+    "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "allocation", "clock jump", "stall",
+    "empty wait", "spurious wake-up", "missing wake-up", "poller_set", "poller_wait",
+    "reserve", "random", "shutdown", "create"};
+
+static uint64_t fault_counts[F_KINDS];
+
+typedef enum call_kind {
+    C_MONOTONIC, C_WALL, C_RANDOM, C_LISTEN, C_ACCEPT, C_RECV, C_SEND, C_SHUTDOWN, C_CLOSE,
+    C_RESERVE, C_OPEN, C_SET, C_WAIT, C_WAKE_OPEN, C_SIGNAL, C_CLEAR, C_KINDS
+} call_kind;
+
+static const char *const call_names[C_KINDS] = {
+    "monotonic", "wall", "random", "listen", "accept", "recv", "send", "shutdown", "close",
+    "reserve", "poller_open", "poller_set", "poller_wait", "wake_open", "wake_signal",
+    "wake_clear"};
+
+static uint64_t call_counts[C_KINDS];
+
+/* ---- the state ---- */
+
+enum {
+    FDS = 256, CONNS = 224, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 8192,
+    CHANNELS = 12
+};
+
+typedef enum fd_kind {
+    D_FREE, D_LISTENER, D_SOCKET, D_SPARE, D_POLLER, D_WAKE_IN, D_WAKE_OUT
+} fd_kind;
+
+typedef struct descriptor {
+    uint8_t kind, watched;
+    int16_t conn;
+    uint32_t tag;
+} descriptor;
+
+typedef enum request_kind {
+    R_POLL, R_PUBLISH, R_ECHO, R_OTHER, R_KINDS /* R_OTHER: `expect` tells the status */
+} request_kind;
+
+/* One channel of one poll: what was claimed, how the store stood when the server had read
+   the request, and what was answered. */
+typedef struct place {
+    uint8_t channel, kind, reason; /* an lpi_claim_kind, an lpi_reason */
+    uint64_t epoch, seq;           /* claimed; or microseconds         */
+    uint64_t was_epoch, was_last, was_floor;
+    uint64_t got_epoch, got_seq;
+    uint32_t got_count;
+} place;
+
+typedef struct request {
+    uint8_t kind, count, basic, bodiless, got, replied, done, closes, more;
+    uint8_t early;        /* it may be refused before it is read whole         */
+    uint8_t asks_close;
+    uint16_t limit, status, expect;
+    uint32_t wait_ms;
+    uint32_t end;         /* in the stream from the client                     */
+    uint32_t reply_end;   /* in the stream to it                               */
+    uint32_t payload;     /* of what is published or echoed                    */
+    uint64_t got_ns;      /* when the step began in which it was read whole    */
+    uint64_t timestamp_us, bytes;
+    place at[PLACES];
+} request;
+
+typedef struct conn {
+    int fd;               /* the server's end; -1 before and after             */
+    int client;           /* -1: gone                                          */
+    uint32_t generation, name; /* name: by which the limits know the client       */
+    uint8_t used, queued, wild, faulty;
+    uint8_t known;        /* the server has made a record of it               */
+    lp_address address;
+    /* from the client: cumulative counts; `said` <= sent */
+    uint32_t taken, arrived, sent;
+    uint8_t fin, fin_arrived, rst, ended;
+    uint64_t in_ns;       /* when the last of it arrives                       */
+    /* to the client */
+    uint32_t out_sent, out_arrived, out_read, window;
+    uint8_t shut, closed, cut, closing;
+    uint64_t out_ns;
+    uint64_t active_ns, first_ns, pend_ns, reply_ns, shut_ns, accept_ns;
+    /* of a reply that was sent in part */
+    char *pend;
+    uint32_t pend_at, pend_length, pend_size, reply_size;
+    /* requests: cumulative counts, modulo REQUESTS */
+    uint32_t asked, got, replied, done;
+    request requests[REQUESTS];
+    char in[STREAM];
+} conn;
+
+typedef enum happening_kind {
+    H_IN, H_FIN, H_RST, H_OUT, H_OUT_FIN, H_OUT_RST, H_CONNECT, H_CLIENT, H_PUBLISH, H_STOP,
+    H_ARRIVE
+} happening_kind;
+
+typedef struct happening {
+    uint64_t ns;
+    uint32_t order, value, generation;
+    uint16_t index;
+    uint8_t kind;
+} happening;
+
+static struct kernel {
+    uint64_t now_ns, wall_us, last_wall_us[2];
+    uint64_t step_ns, step_most_ns, stalled_ns;
+    descriptor fds[FDS];
+    uint64_t open[FDS / 64], ready[FDS / 64];
+    int fd_limit, fd_open, sockets, listener, wake, poller, signalled;
+    uint16_t queue[CONNS];
+    uint32_t queue_head, queue_tail;
+    uint32_t rates[F_KINDS]; /* of 2^32                                        */
+    int faults;              /* whether there are any                          */
+    uint32_t alloc_burst;    /* that many allocations more fail                */
+    uint32_t alloc_skip;     /* and one after so many, if it is not 0          */
+    uint32_t excuses;        /* faults in this step                            */
+    uint64_t progress, idle_progress;
+    uint32_t idle_steps, nap_steps;
+    int napped, blocked, stepping, stopping, draining;
+    uint32_t latency_us[2], piece, joined;
+    uint64_t epochs_drawn;
+    happening heap[HEAP];
+    uint32_t heap_count, order;
+    conn conns[CONNS];
+    uint64_t memory_bytes, memory_blocks;
+} K;
+
+static lp_server *S;
+static int tracing;
+
+static void model_sync(void);
+static void model_got(conn *c, request *r);
+static int model_reply(conn *c, const char *text, size_t length);
+static void model_closing(conn *c);
+static void model_step_ends(void);
+static void model_step_begins(void);
+static void check_block(uint64_t until_ns);
+static void client_happens(int client, uint32_t generation);
+static void client_hears(conn *c);
+static void client_lost(conn *c, int reset);
+static void publish_happens(void);
+static void arrive_happens(void);
+static void publish_somewhere(void);
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+static void trace(const char *format, ...)
+{
+    va_list args;
+    if (!tracing) return;
+    printf("%10" PRIu64 " %14" PRIu64 " ", event_count - world_events, K.now_ns);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static uint64_t now_ms(void) { return K.now_ns / 1000000; }
+
+/* Whether to fail in this way now. */
+static int strikes(fault_kind kind)
+{
+    if (!K.rates[kind] || (uint32_t)(draw() >> 32) >= K.rates[kind]) return 0;
+    fault_counts[kind]++;
+    K.excuses++;
+    K.progress++;
+    return 1;
+}
+
+static void called(call_kind kind)
+{
+    event_count++;
+    call_counts[kind]++;
+    K.now_ns += 80 + (draw() & 511);
+    if (K.faults && kind != C_WALL && strikes(F_STALL)) {
+        uint64_t ns = (uint64_t)between(1, 40) * 1000000;
+        K.now_ns += ns;
+        K.stalled_ns += ns;
+    }
+}
+
+/* ---- memory: each block knows its size, moves when it is resized, and is spoilt ---- */
+
+#define MAGIC UINT64_C(0x6c6f6e67706f6c6c)
+
+static void *sim_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
+{
+    uint64_t *block = NULL, *was = (uint64_t *)ptr;
+    (void)ctx;
+    K.progress++;
+    if (was) {
+        was -= 2;
+        MUST(was[0] == MAGIC, "a block is freed that is not one, or not any more");
+        MUST(was[1] == old_size, "a block of %" PRIu64 " bytes is said to have %zu", was[1],
+             old_size);
+    } else {
+        SAME(old_size, 0, "allocating");
+    }
+    if (new_size > old_size && K.alloc_skip && !--K.alloc_skip) {
+        K.alloc_burst++;
+        K.alloc_skip = K.faults ? below(200) : 0;
+    }
+    if (new_size > old_size && (K.alloc_burst || (K.faults && strikes(F_ALLOC)))) {
+        if (K.alloc_burst) {
+            K.alloc_burst--;
+            K.excuses++;
+            fault_counts[F_ALLOC]++;
+        } else if (one_in(4)) {
+            K.alloc_burst = between(1, 12);
+        }
+        trace("memory %zu -> %zu fails", old_size, new_size);
+        return NULL;
+    }
+    if (new_size) {
+        block = (uint64_t *)malloc(new_size + 16);
+        MUST(block, "the machine has no memory");
+        block[0] = MAGIC;
+        block[1] = new_size;
+        block += 2;
+        K.memory_bytes += new_size;
+        K.memory_blocks++;
+        if (was) memcpy(block, was + 2, old_size < new_size ? old_size : new_size);
+        if (new_size > old_size)
+            memset((char *)block + old_size, 0xa5,
+                   new_size - old_size < 256 ? new_size - old_size : 256);
+    }
+    if (was) {
+        K.memory_bytes -= old_size;
+        K.memory_blocks--;
+        memset(was, 0xdd, old_size + 16 < 512 ? old_size + 16 : 512);
+        free(was);
+    }
+    return block;
+}
+
+/* ---- the heap of what happens ---- */
+
+static int sooner(const happening *a, const happening *b)
+{
+    return a->ns != b->ns ? a->ns < b->ns : a->order < b->order;
+}
+
+static void happen(uint64_t ns, happening_kind kind, uint32_t index, uint32_t generation,
+                   uint32_t value)
+{
+    happening h;
+    uint32_t i = K.heap_count++;
+    MUST(i < HEAP, "the simulator's heap is full");
+    h.ns = ns;
+    h.order = K.order++;
+    h.value = value;
+    h.generation = generation;
+    h.index = (uint16_t)index;
+    h.kind = (uint8_t)kind;
+    while (i && sooner(&h, &K.heap[(i - 1) / 2])) {
+        K.heap[i] = K.heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    K.heap[i] = h;
+}
+
+static happening heap_pop(void)
+{
+    happening top = K.heap[0], last = K.heap[--K.heap_count];
+    uint32_t i = 0, child;
+    while ((child = i * 2 + 1) < K.heap_count) {
+        if (child + 1 < K.heap_count && sooner(&K.heap[child + 1], &K.heap[child])) child++;
+        if (!sooner(&K.heap[child], &last)) break;
+        K.heap[i] = K.heap[child];
+        i = child;
+    }
+    K.heap[i] = last;
+    return top;
+}
+
+/* ---- descriptors ---- */
+
+static int fd_take(fd_kind kind)
+{
+    int word, fd;
+    if (K.fd_open >= K.fd_limit) {
+        fault_counts[F_EMFILE]++;
+        K.excuses++;
+        return -EMFILE;
+    }
+    for (word = 0; !~K.open[word];) word++;
+    fd = word * 64 + __builtin_ctzll(~K.open[word]);
+    K.open[word] |= UINT64_C(1) << fd % 64;
+    memset(&K.fds[fd], 0, sizeof K.fds[fd]);
+    K.fds[fd].kind = (uint8_t)kind;
+    K.fds[fd].conn = -1;
+    K.fd_open++;
+    return fd;
+}
+
+static descriptor *fd_at(int fd, fd_kind kind)
+{
+    MUST(fd >= 0 && fd < FDS && K.fds[fd].kind == kind,
+         "descriptor %d is not open, or of another kind", fd);
+    return &K.fds[fd];
+}
+
+/* What epoll would tell: a reset, or an end on both sides, even unasked. */
+static uint32_t fd_what(const descriptor *d)
+{
+    const conn *c;
+    uint32_t what = 0;
+    if (!d->watched) return 0;
+    if (d->kind == D_LISTENER) return K.queue_head != K.queue_tail ? LP_READ : 0;
+    if (d->kind == D_WAKE_IN) return K.signalled ? LP_READ : 0;
+    if (d->kind != D_SOCKET) return 0;
+    c = &K.conns[d->conn];
+    if (c->rst || (c->shut && c->fin_arrived)) return LP_READ | LP_WRITE | LP_HANGUP;
+    if (c->fin_arrived) what |= LP_READ | LP_HANGUP;
+    if (c->arrived != c->taken) what |= LP_READ;
+    if (c->out_sent - c->out_read < c->window) what |= LP_WRITE;
+    return what & d->watched;
+}
+
+static void fd_refresh(int fd)
+{
+    uint64_t bit;
+    if (fd < 0) return;
+    bit = UINT64_C(1) << fd % 64;
+    if (fd_what(&K.fds[fd])) K.ready[fd / 64] |= bit;
+    else K.ready[fd / 64] &= ~bit;
+}
+
+static int any_ready(void)
+{
+    int i;
+    for (i = 0; i < FDS / 64; i++)
+        if (K.ready[i]) return 1;
+    return 0;
+}
+
+/* ---- connections, from outside ---- */
+
+static uint64_t latency_ns(void)
+{
+    return (uint64_t)between(K.latency_us[0], K.latency_us[1]) * 1000;
+}
+
+static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t window)
+{
+    int i;
+    conn *c = NULL;
+    for (i = 0; i < CONNS && K.conns[i].used;) i++;
+    if (i == CONNS || K.listener < 0) return NULL;
+    c = &K.conns[i];
+    {
+        char *pend = c->pend;
+        uint32_t size = c->pend_size, generation = c->generation + 1;
+        memset(c, 0, offsetof(conn, requests));
+        c->pend = pend;
+        c->pend_size = size;
+        c->generation = generation;
+    }
+    c->used = 1;
+    c->fd = -1;
+    c->client = client;
+    c->name = name;
+    c->window = window;
+    memset(c->address.bytes + 10, 0xff, 2);
+    c->address.bytes[12] = 127;
+    c->address.bytes[15] = (uint8_t)address;
+    c->address.port = (uint16_t)(40000 + i);
+    c->in_ns = K.now_ns + latency_ns();
+    c->queued = 2; /* on the way */
+    happen(c->in_ns, H_CONNECT, (uint32_t)i, c->generation, 0);
+    return c;
+}
+
+static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
+
+static void conn_free_if_unused(conn *c)
+{
+    if (c->client < 0 && c->fd < 0 && !c->queued) c->used = 0;
+}
+
+/* Say something; it arrives in pieces, `gap_us` apart at most. 0, or -1: no room. */
+static int conn_say(conn *c, const char *bytes, size_t length, uint32_t gap_us)
+{
+    size_t at = 0;
+    if (c->sent - c->taken + length > STREAM || K.heap_count + length / 8 + 64 > HEAP)
+        return -1;
+    while (at < length) {
+        size_t n = length - at;
+        uint32_t i;
+        if (K.piece) {
+            uint32_t most = gap_us ? 1 + (uint32_t)length / 4 : K.piece;
+            uint32_t cut = between(1, most);
+            if (n > cut && K.heap_count < HEAP / 2) n = cut;
+        }
+        for (i = 0; i < n; i++) c->in[(c->sent + i) % STREAM] = bytes[at + i];
+        c->sent += (uint32_t)n;
+        at += n;
+        c->in_ns = c->in_ns > K.now_ns ? c->in_ns : K.now_ns;
+        if (gap_us) c->in_ns += (uint64_t)below(gap_us) * 1000;
+        else if (c->in_ns < K.now_ns + 1000) c->in_ns += latency_ns();
+        else if (!K.joined) c->in_ns += below(2000);
+        happen(c->in_ns, H_IN, conn_index(c), c->generation, c->sent);
+    }
+    return 0;
+}
+
+static uint64_t conn_after(const conn *c)
+{
+    uint64_t ns = K.now_ns + latency_ns();
+    return ns > c->in_ns ? ns : c->in_ns + 1;
+}
+
+static void conn_finish(conn *c) /* nothing more will be said */
+{
+    if (c->fin) return;
+    c->fin = 1;
+    c->in_ns = conn_after(c);
+    happen(c->in_ns, H_FIN, conn_index(c), c->generation, 0);
+}
+
+/* The client lets go, by a reset or by an orderly close. */
+static void conn_drop(conn *c, int reset)
+{
+    c->client = -1;
+    if (c->fd >= 0 || c->queued) {
+        if (reset) happen(K.now_ns + latency_ns(), H_RST, conn_index(c), c->generation, 0);
+        else conn_finish(c);
+    }
+    conn_free_if_unused(c);
+}
+
+static void conn_break(conn *c) /* it broke on the way: both ends are told */
+{
+    c->rst = 1;
+    c->faulty = 1;
+    fd_refresh(c->fd);
+    happen(K.now_ns + latency_ns(), H_OUT_RST, conn_index(c), c->generation, 0);
+}
+
+static void happens(const happening *h)
+{
+    conn *c = &K.conns[h->index];
+    if (h->kind == H_CLIENT) {
+        client_happens(h->index, h->generation);
+        return;
+    }
+    if (h->kind == H_PUBLISH) {
+        publish_happens();
+        return;
+    }
+    if (h->kind == H_ARRIVE) {
+        arrive_happens();
+        return;
+    }
+    if (h->kind == H_STOP) {
+        K.stopping = 1;
+        if (S) lp_stop(S);
+        return;
+    }
+    if (h->generation != c->generation || !c->used) return;
+    switch ((happening_kind)h->kind) {
+    case H_CONNECT:
+        if (K.listener < 0) {
+            c->queued = 0;
+            c->closed = 1;
+            if (c->client >= 0) client_lost(c, 1);
+            break;
+        }
+        c->queued = 1;
+        K.queue[K.queue_tail++ % CONNS] = h->index;
+        fd_refresh(K.listener);
+        return;
+    case H_IN: c->arrived = h->value; break;
+    case H_FIN: c->fin_arrived = 1; break;
+    case H_RST: c->rst = 1; break;
+    case H_OUT:
+        c->out_arrived = h->value;
+        if (c->client >= 0) client_hears(c);
+        else if (c->fd >= 0) c->rst = 1; /* sent to somebody who has closed */
+        break;
+    case H_OUT_FIN:
+        if (c->client >= 0) client_lost(c, 0);
+        break;
+    case H_OUT_RST:
+        if (c->client >= 0) client_lost(c, 1);
+        break;
+    default: break;
+    }
+    if (c->fd >= 0) fd_refresh(c->fd);
+    else conn_free_if_unused(c);
+}
+
+static void happen_until(uint64_t ns)
+{
+    while (K.heap_count && K.heap[0].ns <= ns) {
+        happening h = heap_pop();
+        happens(&h);
+    }
+}
+
+/* Wait until something is ready or the time is up. */
+static void kernel_block(int wait_ms)
+{
+    uint64_t until = wait_ms < 0 ? UINT64_MAX : K.now_ns + (uint64_t)wait_ms * 1000000;
+    uint64_t looked = UINT64_MAX; /* how much was published when it was checked */
+    happen_until(K.now_ns);
+    while (!any_ready() && wait_ms) {
+        uint64_t next = K.heap_count ? K.heap[0].ns : UINT64_MAX;
+        if (looked != S->hub.stats.published) {
+            check_block(until);
+            looked = S->hub.stats.published;
+            K.blocked = 1;
+        }
+        MUST(next < UINT64_MAX || until < UINT64_MAX, "the server would sleep for ever");
+        if (next >= until) {
+            if (K.now_ns < until) K.now_ns = until + below(100000);
+            K.napped = 1;
+            happen_until(K.now_ns);
+            return;
+        }
+        if (next > K.now_ns) K.now_ns = next;
+        happen_until(K.now_ns);
+    }
+}
+
+/* Somebody else's thread publishes in the middle of a step, now and then. */
+static void interlope(void)
+{
+    if (S && K.stepping && one_in(64)) publish_somewhere();
+}
+
+/* ---- the calls ---- */
+
+static uint64_t sim_monotonic_us(void *ctx)
+{
+    (void)ctx;
+    called(C_MONOTONIC);
+    return K.now_ns / 1000;
+}
+
+static uint64_t sim_wall_us(void *ctx)
+{
+    (void)ctx;
+    called(C_WALL);
+    if (K.faults && strikes(F_CLOCK)) {
+        uint64_t by = (uint64_t)below(1u << between(4, 31));
+        if (one_in(2) && by < K.wall_us / 2) K.wall_us -= by;
+        else K.wall_us += by;
+    }
+    K.last_wall_us[1] = K.last_wall_us[0];
+    return K.last_wall_us[0] = K.wall_us + K.now_ns / 1000;
+}
+
+static int sim_random(void *ctx, void *bytes, size_t size)
+{
+    unsigned char *to = (unsigned char *)bytes;
+    (void)ctx;
+    called(C_RANDOM);
+    if (size == 8) K.epochs_drawn++;
+    if (K.faults && strikes(F_RANDOM)) return -EIO;
+    while (size--) *to++ = (unsigned char)(draw() >> 40);
+    return 0;
+}
+
+static int sim_listen(void *ctx, const lp_address *at, int backlog, lp_address *bound)
+{
+    (void)ctx;
+    called(C_LISTEN);
+    MUST(backlog > 0, "a backlog of nothing");
+    if (K.faults && strikes(F_CREATE)) return -EADDRINUSE;
+    *bound = *at;
+    K.listener = fd_take(D_LISTENER);
+    return K.listener;
+}
+
+/* Like Linux: the descriptor is looked for before the queue is looked at. */
+static int sim_accept(void *ctx, int listener, lp_address *peer)
+{
+    int fd;
+    conn *c;
+    (void)ctx;
+    called(C_ACCEPT);
+    fd_at(listener, D_LISTENER);
+    if (K.faults) {
+        if (strikes(F_EMFILE)) return -EMFILE;
+        if (strikes(F_ENFILE)) return -ENFILE;
+        if (strikes(F_ENOMEM)) return -ENOMEM;
+        if (strikes(F_ENOBUFS)) return -ENOBUFS;
+        if (strikes(F_EINTR)) return -EINTR;
+        if (strikes(F_EAGAIN)) return -EAGAIN;
+    }
+    fd = fd_take(D_SOCKET);
+    if (fd < 0) return fd;
+    if (K.queue_head == K.queue_tail) {
+        K.fds[fd].kind = D_FREE;
+        K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
+        K.fd_open--;
+        trace("accept: nobody");
+        return -EAGAIN;
+    }
+    c = &K.conns[K.queue[K.queue_head++ % CONNS]];
+    K.progress++;
+    c->queued = 0;
+    fd_refresh(listener);
+    c->fd = fd;
+    K.fds[fd].conn = (int16_t)conn_index(c);
+    K.sockets++;
+    if (K.faults && strikes(F_ECONNABORTED)) {
+        K.fds[fd].kind = D_FREE;
+        K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
+        K.fd_open--;
+        K.sockets--;
+        c->fd = -1;
+        c->faulty = 1;
+        happen(K.now_ns + 1, H_OUT_RST, conn_index(c), c->generation, 0);
+        conn_free_if_unused(c);
+        return one_in(2) ? -ECONNABORTED : -EPROTO;
+    }
+    c->active_ns = c->accept_ns = c->first_ns = K.now_ns;
+    *peer = c->address;
+    trace("accept: fd %d is connection %u", fd, conn_index(c));
+    return fd;
+}
+
+static long sim_recv(void *ctx, int fd, void *bytes, size_t size)
+{
+    conn *c;
+    uint32_t n, first;
+    (void)ctx;
+    called(C_RECV);
+    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    MUST(size > 0, "recv into nothing");
+    MUST(!c->closed, "recv from what is closed");
+    interlope();
+    if (K.faults) {
+        if (strikes(F_EAGAIN)) return -EAGAIN;
+        if (strikes(F_EINTR)) return -EINTR;
+        if (strikes(F_ECONNRESET)) conn_break(c);
+        if (strikes(F_ENOMEM)) {
+            c->faulty = 1;
+            return -ENOMEM;
+        }
+    }
+    if (c->rst) return -ECONNRESET;
+    n = c->arrived - c->taken;
+    if (!n) {
+        if (!c->fin_arrived) return -EAGAIN;
+        if (!c->ended) K.progress++;
+        c->ended = 1;
+        trace("recv fd %d: end", fd);
+        return 0;
+    }
+    if (n > size) n = (uint32_t)size;
+    if (K.faults && n > 1 && strikes(F_SHORT_READ)) n = between(1, n - 1);
+    first = STREAM - c->taken % STREAM;
+    if (first > n) first = n;
+    memcpy(bytes, c->in + c->taken % STREAM, first);
+    if (n > first) memcpy((char *)bytes + first, c->in, n - first);
+    c->taken += n;
+    c->active_ns = K.now_ns;
+    K.progress++;
+    trace("recv fd %d: %u bytes of %zu", fd, n, size);
+    while (c->got != c->asked && c->requests[c->got % REQUESTS].end <= c->taken)
+        model_got(c, &c->requests[c->got++ % REQUESTS]);
+    fd_refresh(fd);
+    return (long)n;
+}
+
+/* Keep the part of a reply that was not taken: what follows must be that. */
+static void pend_keep(conn *c, const lp_slice *parts, int count, size_t from)
+{
+    size_t total = 0;
+    int i;
+    for (i = 0; i < count; i++) total += parts[i].length;
+    total -= from;
+    c->pend_at = c->pend_length = 0;
+    if (!total) return;
+    if (total > c->pend_size) {
+        c->pend = (char *)realloc(c->pend, total * 2);
+        MUST(c->pend, "the machine has no memory");
+        c->pend_size = (uint32_t)total * 2;
+    }
+    for (i = 0; i < count; i++) {
+        size_t skip = from < parts[i].length ? from : parts[i].length;
+        memcpy(c->pend + c->pend_length, parts[i].bytes + skip, parts[i].length - skip);
+        c->pend_length += (uint32_t)(parts[i].length - skip);
+        from -= skip;
+    }
+    c->pend_ns = K.now_ns;
+}
+
+static long sim_send(void *ctx, int fd, const lp_slice *parts, int count)
+{
+    static char joined[1 << 20];
+    conn *c;
+    size_t total = 0;
+    uint32_t room, n;
+    int i, whole = 1;
+    (void)ctx;
+    called(C_SEND);
+    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    MUST(count >= 1 && count <= 4, "%d parts", count);
+    MUST(!c->shut, "sent after shutdown");
+    interlope();
+    for (i = 0; i < count; i++) {
+        MUST(parts[i].length > 0, "an empty part");
+        total += parts[i].length;
+    }
+    if (c->pend_length) {
+        SAME(total, c->pend_length - c->pend_at, "the rest of a reply");
+        MUST(count == 1 && !memcmp(parts[0].bytes, c->pend + c->pend_at, total),
+             "the rest of a reply is not its rest");
+    } else {
+        const char *text = parts[0].bytes;
+        if (count > 1) {
+            size_t at = 0;
+            MUST(total <= sizeof joined, "a reply of %zu bytes", total);
+            for (i = 0; i < count; i++) {
+                memcpy(joined + at, parts[i].bytes, parts[i].length);
+                at += parts[i].length;
+            }
+            text = joined;
+        }
+        whole = model_reply(c, text, total);
+    }
+    n = 0;
+    if (K.faults && strikes(F_EAGAIN)) goto kept_again;
+    if (K.faults && strikes(F_EINTR)) goto kept_again;
+    if (K.faults && strikes(F_ECONNRESET)) conn_break(c);
+    if (K.faults && strikes(F_EPIPE)) conn_break(c);
+    if (K.faults && (strikes(F_ENOBUFS) || strikes(F_ENOMEM))) {
+        c->faulty = 1;
+        return -ENOBUFS;
+    }
+    if (c->rst) {
+        return one_in(2) ? -EPIPE : -ECONNRESET;
+    }
+    room = c->window - (c->out_sent - c->out_read);
+    n = total < room ? (uint32_t)total : room;
+    if (K.faults && n > 1 && strikes(F_SHORT_WRITE)) n = between(1, n - 1);
+    if (n) {
+        c->out_sent += n;
+        c->active_ns = c->reply_ns = K.now_ns;
+        K.progress++;
+        c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
+        happen(c->out_ns, H_OUT, conn_index(c), c->generation, c->out_sent);
+    }
+    if (!whole && n < total) c->faulty = 1; /* half a 100 (Continue) cannot be mended */
+    trace("send fd %d: %u of %zu bytes", fd, n, total);
+    if (c->pend_length) {
+        c->pend_at += n;
+        if (c->pend_at == c->pend_length) c->pend_at = c->pend_length = 0;
+    } else if (whole) {
+        pend_keep(c, parts, count, n);
+    }
+    fd_refresh(fd);
+    return n ? (long)n : -EAGAIN;
+kept_again:
+    if (!c->pend_length && whole) pend_keep(c, parts, count, 0);
+    return one_in(2) ? -EAGAIN : -EINTR;
+}
+
+static int sim_shutdown(void *ctx, int fd)
+{
+    conn *c;
+    (void)ctx;
+    called(C_SHUTDOWN);
+    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    MUST(!c->shut, "shut down twice");
+    if (K.faults && strikes(F_SHUTDOWN)) {
+        c->faulty = 1;
+        return -ENOTCONN;
+    }
+    if (c->rst) return -ENOTCONN;
+    c->shut = 1;
+    c->shut_ns = K.now_ns;
+    K.progress++;
+    c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
+    happen(c->out_ns, H_OUT_FIN, conn_index(c), c->generation, 0);
+    fd_refresh(fd);
+    return 0;
+}
+
+static void sim_close(void *ctx, int fd)
+{
+    descriptor *d;
+    (void)ctx;
+    called(C_CLOSE);
+    MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "descriptor %d closed, and it is not open", fd);
+    d = &K.fds[fd];
+    trace("close fd %d", fd);
+    K.progress++;
+    if (d->kind == D_SOCKET) {
+        conn *c = &K.conns[d->conn];
+        model_sync(); /* it may have published, and found no memory to say so */
+        model_closing(c);
+        K.sockets--;
+        c->fd = -1;
+        c->closed = 1;
+        c->cut = c->arrived != c->taken;
+        c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
+        if (c->client >= 0)
+            happen(c->out_ns, c->cut ? H_OUT_RST : H_OUT_FIN, conn_index(c), c->generation, 0);
+        conn_free_if_unused(c);
+    }
+    if (d->kind == D_LISTENER) {
+        K.listener = -1;
+        while (K.queue_head != K.queue_tail) {
+            conn *c = &K.conns[K.queue[K.queue_head++ % CONNS]];
+            c->queued = 0;
+            c->closed = 1;
+            if (c->client >= 0)
+                happen(K.now_ns + latency_ns(), H_OUT_RST, conn_index(c), c->generation, 0);
+            conn_free_if_unused(c);
+        }
+    }
+    d->kind = D_FREE;
+    d->watched = 0;
+    K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
+    K.ready[fd / 64] &= ~(UINT64_C(1) << fd % 64);
+    K.fd_open--;
+}
+
+static int sim_reserve(void *ctx)
+{
+    (void)ctx;
+    called(C_RESERVE);
+    if (K.faults && strikes(F_RESERVE)) return -ENFILE;
+    return fd_take(D_SPARE);
+}
+
+static int sim_poller_open(void *ctx)
+{
+    (void)ctx;
+    called(C_OPEN);
+    if (K.faults && strikes(F_CREATE)) return -EMFILE;
+    return K.poller = fd_take(D_POLLER);
+}
+
+static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
+                          uint32_t want)
+{
+    descriptor *d;
+    (void)ctx;
+    called(C_SET);
+    fd_at(poller, D_POLLER);
+    MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "a descriptor is watched that is not open");
+    d = &K.fds[fd];
+    SAME(was, d->watched, "poller_set");
+    MUST(was != want, "poller_set changes nothing");
+    trace("poller_set fd %d: %u -> %u", fd, was, want);
+    K.progress++;
+    if (K.faults && want && strikes(F_POLLER_SET)) {
+        if (d->kind == D_SOCKET) K.conns[d->conn].faulty = 1;
+        return one_in(2) ? -ENOMEM : -ENOSPC;
+    }
+    if (d->kind == D_SOCKET) K.conns[d->conn].known = 1;
+    d->watched = (uint8_t)want;
+    d->tag = tag;
+    if (d->kind == D_WAKE_IN) K.wake = fd;
+    fd_refresh(fd);
+    return 0;
+}
+
+/* An event that a kernel may tell though there is nothing. */
+static int spurious(lp_event *to)
+{
+    int fd = (int)below(FDS), i;
+    for (i = 0; i < FDS; i++, fd = (fd + 1) % FDS) {
+        const descriptor *d = &K.fds[fd];
+        if (!d->kind || !(d->watched & (LP_READ | LP_WRITE))) continue;
+        to->tag = d->tag;
+        to->what = d->watched & (LP_READ | LP_WRITE);
+        return 1;
+    }
+    return 0;
+}
+
+static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms)
+{
+    int n = 0, word, start = (int)below(FDS / 64), i;
+    (void)ctx;
+    called(C_WAIT);
+    fd_at(poller, D_POLLER);
+    MUST(max > 0 && wait_ms <= 1 << 30, "poller_wait");
+    model_step_ends(); /* the one before this wait */
+    if (K.faults && strikes(F_POLLER_WAIT)) n = -ENOMEM;
+    else if (K.faults && wait_ms && strikes(F_EMPTY)) K.now_ns += below(300000);
+    else kernel_block(wait_ms);
+    if (K.faults && strikes(F_SPURIOUS) && !n) n = spurious(events);
+    for (i = 0; i < FDS / 64 && n >= 0; i++) {
+        uint64_t bits;
+        word = (start + i) % (FDS / 64);
+        for (bits = K.ready[word]; bits && n < max; bits &= bits - 1) {
+            int fd = word * 64 + __builtin_ctzll(bits);
+            if (K.faults && strikes(F_MISSING)) continue;
+            if (n && events[0].tag == K.fds[fd].tag) n = 0; /* the spurious one is true */
+            events[n].tag = K.fds[fd].tag;
+            events[n++].what = fd_what(&K.fds[fd]);
+        }
+    }
+    K.step_ns = K.now_ns;
+    K.excuses = 0;
+    model_step_begins();
+    trace("poller_wait %d: %d", wait_ms, n);
+    return n;
+}
+
+static int sim_wake_open(void *ctx, int fds[2])
+{
+    (void)ctx;
+    called(C_WAKE_OPEN);
+    if (K.faults && strikes(F_CREATE)) return -EMFILE;
+    if (K.fd_open + 2 > K.fd_limit) return -EMFILE;
+    fds[0] = fd_take(D_WAKE_IN);
+    fds[1] = fd_take(D_WAKE_OUT);
+    return 0;
+}
+
+static void sim_wake_signal(void *ctx, int fd)
+{
+    (void)ctx;
+    called(C_SIGNAL);
+    fd_at(fd, D_WAKE_OUT);
+    K.signalled = 1;
+    trace("wake_signal");
+    fd_refresh(K.wake);
+}
+
+static void sim_wake_clear(void *ctx, int fd)
+{
+    (void)ctx;
+    called(C_CLEAR);
+    fd_at(fd, D_WAKE_IN);
+    if (K.signalled) K.progress++;
+    K.signalled = 0;
+    fd_refresh(fd);
+}
+
+static const lp_os sim_os = {
+    NULL, sim_monotonic_us, sim_wall_us, sim_random, sim_listen, sim_accept, sim_recv,
+    sim_send, sim_shutdown, sim_close, sim_reserve, sim_poller_open, sim_poller_set,
+    sim_poller_wait, sim_wake_open, sim_wake_signal, sim_wake_clear};
+
+/* A new machine. The seed is set before. */
+static void kernel_boot(void)
+{
+    int i;
+    uint32_t j;
+    memset(&K, 0, offsetof(struct kernel, conns));
+    K.memory_bytes = K.memory_blocks = 0;
+    for (j = 0; j < CONNS; j++) K.conns[j].used = 0;
+    for (i = 0; i < FDS; i++) K.fds[i].kind = D_FREE;
+    K.now_ns = (uint64_t)between(1, 4000000) * 1000000 + below(1000000);
+    if (one_in(3)) K.now_ns += (UINT64_C(1) << 32) * 1000000 - (uint64_t)below(20000) * 1000000;
+    K.wall_us = UINT64_C(1732412345123456) - K.now_ns / 1000;
+    K.listener = K.wake = K.poller = -1;
+    K.fd_limit = FDS;
+}
+
+#endif /* KERNEL_H */

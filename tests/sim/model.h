@@ -1,0 +1,980 @@
+/* model.h: what the server has promised, kept apart from it.
+
+   For each channel the model has everything that was ever published: id, timestamp, payload
+   and text, in order. It learns of a message when it is appended and compares it with what
+   was meant to be published; it learns of what is evicted or forgotten when that happens and
+   asks for the reason. Each reply is verified where it is sent: what a poll claimed to have
+   had, how the store stood when the request was read and how it stands now leave nearly no
+   choice in what it may say. */
+
+#ifndef MODEL_H
+#define MODEL_H
+
+enum { MESSAGES = 16384, EPOCHS = 1024, TEXT = 8 << 20 };
+
+typedef struct channel_name {
+    const char *name, *raw, *quoted; /* as it is, in a path, in JSON */
+} channel_name;
+
+#define Y16 "yyyyyyyyyyyyyyyy"
+#define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
+
+static const channel_name names[CHANNELS] = {
+    {"a", "a", "a"}, {"b", "b", "b"}, {"c", "c", "c"}, {"d", "%64", "d"}, {"e", "e", "e"},
+    {"f", "f", "f"}, {"g", "g", "g"}, {"h", "h", "h"}, {"i", "i", "i"},
+    {"x\"\xC3\xA9,/", "x%22%C3%A9%2C%2F", "x\\\"\xC3\xA9,/"}, {Y255, Y255, Y255},
+    {"z\\ z", "z%5C%20z", "z\\\\ z"}};
+
+enum { DENIED = 8 }; /* the channel that the authorize hook refuses */
+
+typedef enum payload_state { P_MEANT, P_PUBLISHED, P_REFUSED } payload_state;
+
+typedef struct payload {
+    uint8_t channel, state, got; /* got: the server has all of it */
+    uint32_t message;
+} payload;
+
+typedef struct message {
+    uint64_t epoch, seq, timestamp_us, born_ms;
+    uint32_t payload, size, text, length;
+    uint32_t waiters; /* that it woke                  */
+    uint32_t position; /* in its channel's list, all epochs */
+} message;
+
+typedef struct life {
+    uint64_t epoch, start_us;
+    uint32_t base;
+} life;
+
+typedef struct channel {
+    int exists;
+    uint32_t index;          /* the server's                               */
+    uint64_t epoch, last, floor, start_us;
+    uint32_t base;           /* of this epoch's messages in `list`         */
+    uint64_t latest_us;      /* of all epochs                              */
+    uint64_t busy_ms;        /* when it was last seen with something in it */
+    uint64_t step_epoch, step_last;
+    int watched;
+    uint32_t lives;
+    uint32_t count;
+    life life[EPOCHS];
+    uint32_t list[MESSAGES];
+} channel;
+
+static struct model {
+    uint64_t published, evicted, drawn;
+    uint32_t channels, seen;
+    uint32_t count, payloads, step_count, text_used;
+    uint64_t asyncs;
+    uint64_t replies, delivered, resets, timeouts;
+    message messages[MESSAGES];
+    payload payload[MESSAGES];
+    channel channel[CHANNELS];
+    char text[TEXT];
+} M;
+
+static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
+
+static int channel_of(const char *name)
+{
+    return *name <= 'i' ? *name - 'a' : *name - 'x' + 9;
+}
+
+static message *message_at(const channel *ch, uint32_t base, uint64_t seq)
+{
+    MUST(seq && base + seq <= ch->count, "no such message was ever published");
+    return &M.messages[ch->list[base + seq - 1]];
+}
+
+static const life *life_of(const channel *ch, uint64_t epoch)
+{
+    uint32_t i = ch->lives;
+    while (i--)
+        if (ch->life[i].epoch == epoch) return &ch->life[i];
+    return NULL;
+}
+
+/* ---- payloads: what is published follows from their number ---- */
+
+static uint32_t payload_pad(uint32_t n)
+{
+    uint64_t z = (n + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ world_seed * UINT64_C(0xbf58476d1ce4e5b9);
+    uint32_t most = S->config.message_bytes_max < 4096 ? S->config.message_bytes_max - 100 : 3000;
+    z ^= z >> 29;
+    return z & 7 ? (uint32_t)(z >> 8) % 40 : (uint32_t)(z >> 8) % most;
+}
+
+/* Its members that stay. */
+static size_t payload_rest(uint32_t n, char *to)
+{
+    uint32_t pad = payload_pad(n);
+    size_t at = (size_t)sprintf(to, "\"n\":%u", n);
+    if (n % 3) return at;
+    at += (size_t)sprintf(to + at, ",\"pad\":\"");
+    memset(to + at, 'p', pad);
+    at += pad;
+    to[at++] = '"';
+    return at;
+}
+
+static size_t payload_json(uint32_t n, char *to)
+{
+    size_t at = 0;
+    to[at++] = '{';
+    if (n % 5 == 0) at += (size_t)sprintf(to + at, "\"i\\u0064\":[1,{\"n\":2}],");
+    at += payload_rest(n, to + at);
+    if (n % 7 == 0) at += (size_t)sprintf(to + at, ",\"timestamp\":\"late\",\"channel\":1");
+    to[at++] = '}';
+    return at;
+}
+
+static uint32_t payload_new(int of)
+{
+    uint32_t n = M.payloads++;
+    M.payload[n].channel = (uint8_t)of;
+    M.payload[n].state = P_MEANT;
+    M.payload[n].got = 0;
+    return n;
+}
+
+static int model_full(void)
+{
+    return M.payloads > MESSAGES - 8 || M.text_used > TEXT - 65536;
+}
+
+/* ---- reading what the server wrote ---- */
+
+static const char *at_text, *end_text;
+static const conn *reading;
+
+#if defined(__GNUC__)
+__attribute__((noreturn))
+#endif
+static void bad_reply(int line, const char *what)
+{
+    const char *p = at_text;
+    char here[100];
+    size_t n = 0;
+    for (; p < end_text && n < sizeof here - 1; p++)
+        here[n++] = *p >= 32 && *p < 127 ? *p : '?';
+    here[n] = 0;
+    fail_at(line, "connection %u: %s, at \"%s\"", reading ? conn_index(reading) : 0, what, here);
+}
+
+#define WANT(x, what) ((x) ? (void)0 : bad_reply(__LINE__, what))
+
+static int eat(const char *literal, size_t length)
+{
+    if ((size_t)(end_text - at_text) < length || memcmp(at_text, literal, length)) return 0;
+    at_text += length;
+    return 1;
+}
+
+#define EAT(literal) eat(literal, sizeof(literal) - 1)
+#define EXPECT(literal) WANT(EAT(literal), "expected " #literal)
+
+static uint64_t eat_uint(void)
+{
+    uint64_t value = 0;
+    const char *from = at_text;
+    while (at_text < end_text && *at_text >= '0' && *at_text <= '9')
+        value = value * 10 + (uint64_t)(*at_text++ - '0');
+    WANT(at_text > from, "expected a number");
+    return value;
+}
+
+static uint64_t eat_seconds(void)
+{
+    uint64_t whole = eat_uint(), part;
+    const char *from;
+    EXPECT(".");
+    from = at_text;
+    part = eat_uint();
+    WANT(at_text - from == 6, "expected microseconds");
+    return whole * 1000000 + part;
+}
+
+static uint64_t eat_epoch(void)
+{
+    uint64_t value = 0;
+    int i;
+    for (i = 0; i < 16; i++, at_text++) {
+        int digit = at_text < end_text ? lpi_hex_value(*at_text) : -1;
+        WANT(digit >= 0, "expected an epoch");
+        value = value << 4 | (uint64_t)digit;
+    }
+    return value;
+}
+
+/* ---- the store: what it took in and what it let go ---- */
+
+static uint32_t recount_seats(const channel *ch, uint64_t seq)
+{
+    lpi_hub *hub = &S->hub;
+    uint32_t v = lpi_channel_at(hub, ch->index)->views.head, n = 0;
+    for (; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
+        uint32_t seat = lpi_view_at(hub, v)->parked.tail;
+        for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->link.prev) {
+            if (lpi_seat_at(hub, seat)->seq != seq) break;
+            n++;
+        }
+    }
+    return n;
+}
+
+static void learn_message(int i)
+{
+    const lpi_message *m = S->hub.newest;
+    channel *ch = &M.channel[i];
+    message *to = &M.messages[M.count];
+    char *text = M.text + M.text_used;
+    size_t prefix;
+    uint64_t n;
+    SAME(m->seq, ch->last + 1, "a SEQ is left out or given twice");
+    MUST(m->timestamp_us == lpi_max64(K.last_wall_us[0], ch->latest_us + 1) ||
+         m->timestamp_us == lpi_max64(K.last_wall_us[1], ch->latest_us + 1), "the timestamp");
+    MUST(m->born_ms <= now_ms(), "born in the future");
+    SAME(m->refs, 1, "the new message's references");
+    MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == m ||
+         S->hub.stats.history_bytes + S->hub.stats.pinned_bytes <= S->config.history_bytes,
+         "more than history_bytes after an append");
+    prefix = (size_t)sprintf(text,
+                             "{\"id\":\"%016" PRIx64 "-%" PRIu64 "\",\"channel\":\"%s\","
+                             "\"timestamp\":%" PRIu64 ".%06u,",
+                             ch->epoch, m->seq, names[i].quoted, m->timestamp_us / 1000000,
+                             (unsigned)(m->timestamp_us % 1000000));
+    at_text = (const char *)m + m->at;
+    end_text = at_text + m->length;
+    reading = NULL;
+    WANT(eat(text, prefix), "the message's own members");
+    {
+        const char *rest = at_text;
+        EXPECT("\"n\":");
+        n = eat_uint();
+        at_text = rest;
+    }
+    WANT(n < M.payloads && M.payload[n].channel == i, "this was not published here");
+    WANT(M.payload[n].state == P_MEANT, "this was published before, or refused");
+    WANT(M.payload[n].got, "this was published before it was read whole");
+    prefix += payload_rest((uint32_t)n, text + prefix);
+    text[prefix++] = '}';
+    SAME(m->length, prefix, "the message's length");
+    MUST(!memcmp((const char *)m + m->at, text, prefix), "the message's text");
+    to->epoch = ch->epoch;
+    to->seq = m->seq;
+    to->timestamp_us = m->timestamp_us;
+    to->born_ms = m->born_ms;
+    to->payload = (uint32_t)n;
+    to->size = (uint32_t)m->size;
+    to->text = M.text_used;
+    to->length = (uint32_t)prefix;
+    to->waiters = recount_seats(ch, m->seq - 1);
+    M.payload[n].state = P_PUBLISHED;
+    M.payload[n].message = M.count;
+    M.text_used += (uint32_t)prefix;
+    to->position = ch->count;
+    ch->list[ch->count++] = M.count++;
+    ch->last = m->seq;
+    ch->latest_us = m->timestamp_us;
+    ch->busy_ms = m->born_ms;
+    SAME(lpi_channel_at(&S->hub, ch->index)->fresh, 0, "fresh after an append");
+}
+
+static uint32_t gone[MESSAGES];
+static uint32_t gone_count;
+
+static void learn_evictions(channel *ch, uint64_t floor)
+{
+    MUST(floor >= ch->floor && floor <= ch->last, "what is held");
+    while (ch->floor < floor) {
+        ch->floor++;
+        gone[gone_count++] = ch->list[ch->base + ch->floor - 1];
+    }
+}
+
+/* By count, by age, or by bytes: then everything older is gone as well, and without it the
+   budget would be exceeded. */
+static void justify_evictions(void)
+{
+    const lpi_hub *hub = &S->hub;
+    const lp_config *cfg = &S->config;
+    uint32_t i, k;
+    for (i = 0; i < gone_count; i++) {
+        const message *m = &M.messages[gone[i]];
+        const channel *ch = &M.channel[M.payload[m->payload].channel];
+        uint64_t bytes = hub->stats.history_bytes + hub->stats.pinned_bytes;
+        uint64_t later = (uint64_t)m->position + cfg->history_count;
+        if (later < ch->count && M.messages[ch->list[later]].epoch == m->epoch) continue;
+        if (cfg->history_age_ms != LP_UNLIMITED && now_ms() >= m->born_ms + cfg->history_age_ms)
+            continue;
+        for (k = 0; k < gone_count; k++)
+            if (gone[k] >= gone[i]) bytes += M.messages[gone[k]].size;
+        MUST(cfg->history_bytes != LP_UNLIMITED && bytes > cfg->history_bytes,
+             "message %" PRIu64 " of \"%s\" is dropped without a reason (%" PRIu64
+             " bytes, %" PRIu64 " ms old)",
+             m->seq, names[M.payload[m->payload].channel].name, bytes, now_ms() - m->born_ms);
+        if (!hub->oldest) continue;
+        {
+            const channel *of = &M.channel[channel_of(lpi_channel_at(
+                &S->hub, hub->oldest->channel)->name)];
+            MUST(of->list[of->base + hub->oldest->seq - 1] > gone[i],
+                 "a message is dropped for its bytes before an older one");
+        }
+    }
+    gone_count = 0;
+}
+
+static void justify_forgetting(int i)
+{
+    const channel *ch = &M.channel[i];
+    const lp_config *cfg = &S->config;
+    uint64_t slack = 2 + K.step_most_ns / 1000000 + (K.now_ns - K.step_ns) / 1000000;
+    if (cfg->history_age_ms != LP_UNLIMITED &&
+        now_ms() + slack >= ch->busy_ms + cfg->history_age_ms)
+        return;
+    /* By one that was to be made when the table was full, even if it could not be. */
+    MUST(cfg->channels_max != LP_UNLIMITED &&
+         M.channels + (K.epochs_drawn - M.drawn) > cfg->channels_max,
+         "channel \"%s\" is forgotten without a reason", names[i].name);
+}
+
+static void learn_channel(uint32_t index, int fresh_message)
+{
+    lpi_channel *is = lpi_channel_at(&S->hub, index);
+    int i = channel_of(is->name);
+    channel *ch = &M.channel[i];
+    uint64_t floor = is->last - is->held;
+    MUST(is->name_length == strlen(names[i].name) &&
+         !memcmp(is->name, names[i].name, is->name_length), "a channel's name");
+    MUST(!(M.seen & 1u << i), "a channel is in the table twice");
+    M.seen |= 1u << i;
+    if (ch->exists && ch->epoch != is->epoch) {
+        learn_evictions(ch, ch->last);
+        justify_forgetting(i);
+        ch->exists = 0;
+    }
+    if (!ch->exists) {
+        MUST(!life_of(ch, is->epoch), "an epoch is used again");
+        MUST(is->start_us > ch->latest_us, "a new epoch begins before the end of the old one");
+        MUST(ch->lives < EPOCHS, "the model's epochs are full");
+        ch->exists = 1;
+        ch->epoch = is->epoch;
+        ch->last = ch->floor = 0;
+        ch->start_us = is->start_us;
+        ch->base = ch->count;
+        ch->busy_ms = now_ms();
+        ch->life[ch->lives].epoch = is->epoch;
+        ch->life[ch->lives].start_us = is->start_us;
+        ch->life[ch->lives++].base = ch->base;
+        ch->latest_us = is->start_us;
+        ch->step_epoch = 0;
+    }
+    ch->index = index;
+    if (fresh_message && S->hub.newest->channel == index) learn_message(i);
+    SAME(is->last, ch->last, "a channel's last");
+    MUST(is->held <= S->config.history_count, "more is held than history_count");
+    learn_evictions(ch, floor);
+}
+
+/* Learn what happened to the store since the last time. */
+static void model_sync(void)
+{
+    lpi_hub *hub = &S->hub;
+    uint32_t b;
+    int i, fresh = hub->stats.published != M.published;
+    if (!fresh && hub->stats.evicted == M.evicted && hub->stats.channels == M.channels &&
+        K.epochs_drawn == M.drawn)
+        return;
+    if (fresh) SAME(hub->stats.published, M.published + 1, "messages appended at once");
+    M.seen = 0;
+    for (b = 0; b < hub->names.buckets; b++) {
+        uint32_t index = *lpi_table_bucket(&hub->names, b);
+        for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next)
+            learn_channel(index, fresh);
+    }
+    for (i = 0; i < CHANNELS; i++) {
+        channel *ch = &M.channel[i];
+        if (!ch->exists || M.seen & 1u << i) continue;
+        learn_evictions(ch, ch->last);
+        justify_forgetting(i);
+        ch->exists = 0;
+    }
+    justify_evictions();
+    M.published = hub->stats.published;
+    M.evicted = hub->stats.evicted;
+    M.channels = hub->stats.channels;
+    M.drawn = K.epochs_drawn;
+}
+
+/* ---- requests: how the store stood when one was read ---- */
+
+static void model_got(conn *c, request *r)
+{
+    uint32_t i;
+    r->got = 1;
+    r->got_ns = K.step_ns;
+    if (r->kind == R_PUBLISH) M.payload[r->payload].got = 1;
+    if (r->kind != R_POLL) return;
+    model_sync();
+    for (i = 0; i < r->count; i++) {
+        place *p = &r->at[i];
+        const channel *ch = &M.channel[p->channel];
+        p->was_epoch = ch->exists ? ch->epoch : 0;
+        p->was_last = ch->exists ? ch->last : 0;
+        p->was_floor = ch->exists ? ch->floor : 0;
+    }
+    (void)c;
+}
+
+/* ---- replies ---- */
+
+/* What is to be said of a claim, with the store in that state. */
+static lpi_reason judge(const channel *ch, const place *p, uint64_t epoch, uint64_t last,
+                        uint64_t floor)
+{
+    const life *l;
+    uint64_t evicted_us, last_us;
+    if (p->kind == LPI_FROM_CURSOR) {
+        if (p->epoch != epoch) return LPI_EPOCH;
+        if (p->seq > last) return LPI_AHEAD;
+        return p->seq < floor ? LPI_EVICTED : LPI_NO_RESET;
+    }
+    if (p->kind != LPI_FROM_TIME || !p->seq) return LPI_NO_RESET;
+    l = life_of(ch, epoch);
+    MUST(l, "an epoch that nobody has seen");
+    evicted_us = floor ? message_at(ch, l->base, floor)->timestamp_us : 0;
+    last_us = last ? message_at(ch, l->base, last)->timestamp_us : l->start_us;
+    if (p->seq < l->start_us) return LPI_EPOCH;
+    if (p->seq < evicted_us) return LPI_EVICTED;
+    return p->seq > last_us ? LPI_AHEAD : LPI_NO_RESET;
+}
+
+/* The SEQ of the last message that is not newer than that. */
+static uint64_t seq_at(const channel *ch, const life *l, uint64_t last, uint64_t us)
+{
+    while (last && message_at(ch, l->base, last)->timestamp_us > us) last--;
+    return last;
+}
+
+/* Where the reply goes on in one channel, and whether it had to. */
+static void verify_place(const request *r, const place *p)
+{
+    const channel *ch = &M.channel[p->channel];
+    uint64_t was_epoch = p->was_epoch ? p->was_epoch : ch->epoch;
+    int same = was_epoch == ch->epoch;
+    uint32_t may = 0;
+    uint64_t low, high, from = p->got_seq - p->got_count;
+    const life *l = life_of(ch, p->got_epoch);
+    WANT(l, "an epoch that was never drawn");
+    WANT(p->got_epoch == ch->epoch || p->got_epoch == was_epoch, "an epoch that is over");
+    WANT(p->got_seq >= p->got_count, "more messages than the SEQ allows");
+    may |= 1u << judge(ch, p, ch->epoch, ch->last, ch->floor);
+    may |= 1u << judge(ch, p, was_epoch, p->was_last, p->was_floor);
+    if (!same) may |= 1u << judge(ch, p, ch->epoch, 0, 0);
+    if (judge(ch, p, was_epoch, p->was_last, p->was_floor) == LPI_AHEAD && ch->last > p->was_last)
+        may |= 1u << LPI_NO_RESET;
+    if ((same ? p->was_last : 0) < ch->floor && p->kind != LPI_FROM_CURSOR &&
+        (p->kind != LPI_FROM_TIME || !p->seq))
+        may |= 1u << LPI_EVICTED; /* all since it was parked, by the second judgement */
+    if (!(may & 1u << p->reason))
+        fail_at(__LINE__,
+                "connection %u: the reset of \"%s\" is %s, which is not justified (claim %d "
+                "%016" PRIx64 "-%" PRIu64 "; then %016" PRIx64 " %" PRIu64 "..%" PRIu64
+                ", now %016" PRIx64 " %" PRIu64 "..%" PRIu64 ")",
+                conn_index(reading), names[p->channel].name, reason_of[p->reason], p->kind,
+                p->epoch, p->seq, was_epoch, p->was_floor, p->was_last, ch->epoch, ch->floor,
+                ch->last);
+    low = same ? p->was_floor : 0;
+    high = p->got_epoch == ch->epoch ? ch->floor : UINT64_MAX;
+    if (!p->reason && p->kind == LPI_FROM_CURSOR) {
+        WANT(p->got_epoch == p->epoch, "another epoch without a reset");
+        low = high = p->seq;
+    } else if (!p->reason && p->kind == LPI_FROM_NOW) {
+        low = same ? p->was_last : 0;
+        high = p->got_epoch == ch->epoch ? ch->last : UINT64_MAX;
+    } else if (!p->reason && p->kind == LPI_FROM_TIME && p->seq && same) {
+        low = high = seq_at(ch, l, ch->last, p->seq);
+    }
+    if (from < low || from > high)
+        fail_at(__LINE__,
+                "connection %u: \"%s\" goes on from %" PRIu64 ", not from %" PRIu64 " to %" PRIu64,
+                conn_index(reading), names[p->channel].name, from, low, high);
+    WANT(p->got_epoch != ch->epoch || p->got_seq <= ch->last, "a SEQ that was never given");
+    if (r->more || !same || p->got_epoch != ch->epoch) return;
+    if (r->basic && r->at[0].got_count) return; /* one at a time */
+    WANT(p->got_seq >= p->was_last, "a message is held back that was there before the poll");
+    if (p->got_epoch == ch->step_epoch)
+        WANT(p->got_seq >= ch->step_last, "a message is held back that was there before the step");
+}
+
+/* One message, as the reply has it. Returns which, as an index. */
+static uint32_t verify_message(request *r, uint64_t *place_of)
+{
+    uint64_t epoch, seq;
+    const char *from = at_text;
+    uint32_t i, index;
+    EXPECT("{\"id\":\"");
+    epoch = eat_epoch();
+    EXPECT("-");
+    seq = eat_uint();
+    at_text = from;
+    for (i = 0; i < r->count; i++) {
+        const channel *ch = &M.channel[r->at[i].channel];
+        const life *l = life_of(ch, epoch);
+        const message *m;
+        if (!l) continue;
+        WANT(seq && l->base + seq <= ch->count, "a message that was never published");
+        index = ch->list[l->base + seq - 1];
+        m = &M.messages[index];
+        WANT(m->epoch == epoch && m->seq == seq, "a message of another epoch");
+        WANT(eat(M.text + m->text, m->length), "not as it was published");
+        WANT(epoch == r->at[i].got_epoch, "its epoch is not the cursor's");
+        r->at[i].got_count++;
+        if (S->config.history_age_ms != LP_UNLIMITED)
+            WANT((m->born_ms + S->config.history_age_ms) * 1000000 > r->got_ns,
+                 "older than history_age_ms");
+        *place_of = i;
+        return index;
+    }
+    bad_reply(__LINE__, "of a channel that was not asked for");
+}
+
+/* The list of messages: in order of their timestamps, each channel without a hole. */
+static void verify_messages(request *r, uint64_t count)
+{
+    uint64_t n, bytes = 0, before_us = 0, before_place = 0, i;
+    uint64_t seqs[PLACES];
+    for (i = 0; i < r->count; i++) seqs[i] = UINT64_MAX;
+    for (n = 0; n < count; n++) {
+        uint64_t at = 0;
+        const message *m;
+        if (n) EXPECT(",");
+        m = &M.messages[verify_message(r, &at)];
+        WANT(m->timestamp_us > before_us ||
+             (m->timestamp_us == before_us && at >= before_place), "out of order");
+        WANT(seqs[at] == UINT64_MAX || m->seq == seqs[at] + 1, "a hole, or a double");
+        seqs[at] = m->seq;
+        before_us = m->timestamp_us;
+        before_place = at;
+        bytes += m->length;
+    }
+    for (i = 0; i < r->count; i++)
+        WANT(seqs[i] == UINT64_MAX || seqs[i] == r->at[i].got_seq, "last_id is not the last id");
+    WANT(count <= r->limit, "more than limit= allows");
+    WANT(count <= 1 || bytes <= S->config.reply_bytes_max, "more than reply_bytes_max");
+    if (count) WANT(r->timestamp_us == before_us, "timestamp is not the last message's");
+    r->bytes = bytes;
+}
+
+/* What was left out comes later than what was not, and had to be. */
+static void verify_cut(request *r, uint64_t count)
+{
+    uint32_t i;
+    int left = 0, too_long = 0;
+    for (i = 0; i < r->count; i++) {
+        const place *p = &r->at[i];
+        const channel *ch = &M.channel[p->channel];
+        const message *m;
+        if (p->got_epoch != ch->epoch || p->got_seq >= ch->last) continue;
+        m = message_at(ch, ch->base, p->got_seq + 1);
+        left = 1;
+        too_long |= r->bytes + m->length > S->config.reply_bytes_max;
+        if (ch->list[m->position] >= M.step_count) continue; /* maybe published after it */
+        WANT(r->more || r->basic, "no more, and there is more");
+        WANT(!count || m->timestamp_us >= r->timestamp_us, "a channel is passed over");
+    }
+    if (r->more && left) WANT(count == r->limit || (count && too_long), "cut without a reason");
+}
+
+static void verify_empty_time(const request *r)
+{
+    uint64_t us = 0;
+    uint32_t i;
+    for (i = 0; i < r->count; i++) {
+        const place *p = &r->at[i];
+        const channel *ch = &M.channel[p->channel];
+        const life *l = life_of(ch, p->got_epoch);
+        us = lpi_max64(us, p->got_seq ? message_at(ch, l->base, p->got_seq)->timestamp_us
+                                      : l->start_us);
+    }
+    SAME(r->timestamp_us, us, "the timestamp of an empty reply");
+}
+
+/* Never early; late by a millisecond, what the wait rounds up to, and the steps. */
+static void verify_when(const conn *c, const request *r, int timed_out)
+{
+    uint64_t wait_ns = (uint64_t)r->wait_ms * 1000000;
+    uint64_t begin = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
+    uint64_t slack = 4000000 + 3 * K.step_most_ns + K.stalled_ns;
+    if (S->loop.drain_ms) return;
+    if (timed_out && K.now_ns < r->got_ns + wait_ns)
+        fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
+                r->got_ns + wait_ns - K.now_ns);
+    if (K.now_ns > begin + wait_ns + slack + (uint64_t)(K.sockets / 16) * 1000000)
+        fail_at(__LINE__, "connection %u: answered %" PRIu64 " us late", conn_index(c),
+                (K.now_ns - begin - wait_ns) / 1000);
+}
+
+static void verify_poll(conn *c, request *r)
+{
+    uint64_t count;
+    int empty, data, reset;
+    uint32_t i;
+    EXPECT("{\"status\":\"");
+    empty = EAT("timeout");
+    data = !empty && !EAT("messages") && EAT("message");
+    EXPECT("\",\"last_id\":\"");
+    for (i = 0; i < r->count; i++) {
+        if (i) EXPECT(",");
+        r->at[i].got_epoch = eat_epoch();
+        EXPECT("-");
+        r->at[i].got_seq = eat_uint();
+        r->at[i].got_count = 0;
+        r->at[i].reason = 0;
+    }
+    EXPECT("\",\"timestamp\":");
+    r->timestamp_us = eat_seconds();
+    EXPECT(",\"count\":");
+    count = eat_uint();
+    if (data) EXPECT(",\"data\":");
+    else EXPECT(",\"messages\":[");
+    verify_messages(r, count);
+    if (!data) EXPECT("]");
+    r->more = (uint8_t)EAT(",\"more\":true");
+    reset = EAT(",\"reset\":{");
+    if (reset) {
+        int first = 1;
+        M.resets++;
+        for (i = 0; i < r->count; i++) {
+            char key[300];
+            size_t n = (size_t)sprintf(key, "%s\"%s\":\"", first ? "" : ",",
+                                       names[r->at[i].channel].quoted);
+            if (!eat(key, n)) continue;
+            first = 0;
+            if (EAT("epoch\"")) r->at[i].reason = LPI_EPOCH;
+            else if (EAT("evicted\"")) r->at[i].reason = LPI_EVICTED;
+            else if (EAT("ahead\"")) r->at[i].reason = LPI_AHEAD;
+            else bad_reply(__LINE__, "a reason");
+        }
+        WANT(!first, "a reset of no channel");
+        EXPECT("}");
+        WANT(!empty || r->basic, "a timeout with a reset");
+    } else {
+        WANT(empty == !count, "the status and the count");
+        if (empty) M.timeouts++;
+    }
+    WANT(data == (r->basic && count), "the dialect");
+    EXPECT("}");
+    WANT(at_text == end_text, "something behind it");
+    for (i = 0; i < r->count; i++) verify_place(r, &r->at[i]);
+    if (count) verify_cut(r, count);
+    else verify_empty_time(r);
+    verify_when(c, r, empty && !reset);
+    M.delivered += count;
+}
+
+static void verify_publish(request *r)
+{
+    const payload *p = &M.payload[r->payload];
+    const message *m;
+    WANT(p->state == P_PUBLISHED, "it says so, and it is not published");
+    m = &M.messages[p->message];
+    EXPECT("{\"status\":\"published\",\"message_id\":\"");
+    WANT(eat_epoch() == m->epoch, "the epoch");
+    EXPECT("-");
+    WANT(eat_uint() == m->seq, "the SEQ");
+    EXPECT("\",\"timestamp\":");
+    WANT(eat_seconds() == m->timestamp_us, "the timestamp");
+    EXPECT(",\"waiters\":");
+    WANT(eat_uint() == m->waiters, "the number of waiters");
+    EXPECT("}");
+}
+
+/* Whether a limit is reached that the text names. */
+static void verify_limit(const conn *c, const request *r)
+{
+    const lp_config *cfg = &S->config;
+    lpi_hub *hub = &S->hub;
+    uint32_t n = 0, i, limit, by_address, phase;
+    EXPECT("{\"error\":\"");
+    if (EAT("Server at capacity")) {
+        WANT(hub->stats.waiters >= cfg->waiters_max, "it is not at capacity");
+        return;
+    }
+    if (EAT("Channel at capacity")) {
+        for (i = 0; i < r->count; i++)
+            n |= lpi_channel_at(hub, M.channel[r->at[i].channel].index)->waiters >=
+                 cfg->waiters_per_channel;
+        WANT(n, "no channel is at capacity");
+        return;
+    }
+    by_address = (uint32_t)EAT("Too many connections from address");
+    WANT(by_address || EAT("Too many connections from client"), "which limit?");
+    limit = by_address ? cfg->waiters_per_address : cfg->waiters_per_client;
+    for (i = 0; i < CONNS; i++) {
+        const conn *other = &K.conns[i];
+        if (!other->used || other->fd < 0 || !other->known) continue;
+        phase = lpi_connection_at(&S->loop, K.fds[other->fd].tag)->phase;
+        if (phase != LPI_PARKED && phase != LPI_FETCHING) continue;
+        if (memcmp(other->address.bytes, c->address.bytes, 16) && by_address) continue;
+        if (!by_address && other->name != c->name) continue;
+        n++;
+    }
+    WANT(n >= limit, "the limit is not reached");
+}
+
+static void verify_request(conn *c, request *r)
+{
+    int status = r->status;
+    if (r->expect && status == r->expect) {
+        if (r->kind == R_PUBLISH) M.payload[r->payload].state = P_REFUSED;
+        return;
+    }
+    if (status == 503) {
+        if (r->kind == R_PUBLISH) {
+            WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
+            M.payload[r->payload].state = P_REFUSED;
+        }
+        WANT(K.excuses || S->hub.stats.channels >= S->config.channels_max ||
+             (S->hub.remote && r->kind == R_POLL &&
+              (S->loop.drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
+             "503 for nothing");
+        return;
+    }
+    if (status == 429 && r->kind == R_POLL) {
+        verify_limit(c, r);
+        return;
+    }
+    WANT(status == 200 && !r->expect, "the status");
+    if (r->bodiless) return;
+    switch ((request_kind)r->kind) {
+    case R_POLL: verify_poll(c, r); break;
+    case R_PUBLISH: verify_publish(r); break;
+    case R_ECHO:
+        EXPECT("{\"echo\":");
+        WANT(eat_uint() == r->payload, "another request's answer");
+        EXPECT("}");
+        break;
+    default: break;
+    }
+}
+
+/* What is answered though no request was read whole. */
+static void verify_unasked(conn *c, int status)
+{
+    const lp_config *cfg = &S->config;
+    if (c->wild) {
+        WANT(status >= 200 && status <= 505, "the status");
+        return;
+    }
+    if (status == 408) {
+        uint32_t least = cfg->head_ms < cfg->body_ms ? cfg->head_ms : cfg->body_ms;
+        WANT(K.now_ns >= c->first_ns + (uint64_t)least * 1000000, "408 comes early");
+        return;
+    }
+    WANT(status == 503, "an answer to nothing");
+    WANT(K.excuses || K.fd_open >= K.fd_limit - 1 ||
+         S->hub.connections >= cfg->connections_max, "turned away for nothing");
+}
+
+/* A reply, before the kernel takes any of it. 0 if it is none: 100 (Continue). */
+static int model_reply(conn *c, const char *text, size_t length)
+{
+    request *r = NULL;
+    const char *head_end;
+    uint64_t size = 0;
+    int status, closes = 0, no_length = 1;
+    model_sync();
+    at_text = text;
+    end_text = text + length;
+    reading = c;
+    EXPECT("HTTP/1.1 ");
+    status = (int)eat_uint();
+    if (status == 100) {
+        WANT(length == 25, "100 and more");
+        return 0;
+    }
+    c->reply_size = (uint32_t)length;
+    WANT(!c->closing, "an answer after the one that closes");
+    head_end = (const char *)memmem(text, length, "\r\n\r\n", 4);
+    WANT(head_end, "an endless head");
+    while (at_text < head_end) {
+        while (*at_text != '\n') at_text++;
+        at_text++;
+        if (EAT("Content-Length: ")) {
+            size = eat_uint();
+            no_length = 0;
+        } else if (EAT("Connection: close\r")) {
+            closes = 1;
+        }
+    }
+    at_text = head_end + 4;
+    if (c->replied != c->got) {
+        r = &c->requests[c->replied % REQUESTS];
+    } else if (c->replied != c->asked && !c->wild) {
+        r = &c->requests[c->replied % REQUESTS];
+        if (!r->early || r->expect != status) r = NULL; /* refused by its head alone */
+        else c->got++;
+    }
+    if (!r || !r->bodiless)
+        WANT(no_length ? status == 204 : size == (uint64_t)(end_text - at_text), "Content-Length");
+    else WANT(at_text == end_text, "a body to a HEAD");
+    if (!r) {
+        WANT(closes || c->wild, "an answer to nothing, and it goes on");
+        verify_unasked(c, status);
+        c->closing = (uint8_t)closes;
+        return 1;
+    }
+    r->status = (uint16_t)status;
+    r->closes = (uint8_t)closes;
+    if (!c->wild) verify_request(c, r);
+    r->replied = 1;
+    WANT(closes ? r->asks_close || S->loop.drain_ms || status >= 400 || c->wild : !r->asks_close,
+         "Connection: close");
+    r->reply_end = c->out_sent + (uint32_t)length;
+    c->closing = (uint8_t)closes;
+    c->replied++;
+    c->reply_ns = c->first_ns = K.now_ns;
+    M.replies++;
+    trace("reply to request %u of connection %u: %d", c->replied - 1, conn_index(c), status);
+    return 1;
+}
+
+/* The server closes: why? */
+static void model_closing(conn *c)
+{
+    const lp_config *cfg = &S->config;
+    const lpi_connection *is;
+    uint64_t limit = 0, since = 0;
+    if (!c->known || S->hub.stopped) return;
+    is = lpi_connection_at(&S->loop, K.fds[c->fd].tag);
+    SAME(is->fd, c->fd, "the record of a connection that is closed");
+    if (c->rst || c->faulty || c->wild || K.excuses) return;
+    if (S->loop.drain_ms && now_ms() >= S->loop.drain_ms) return;
+    if (cfg->history_bytes != LP_UNLIMITED && is->phase == LPI_SERVING &&
+        c->reply_size + S->hub.stats.pinned_bytes + 64 > cfg->history_bytes / 2)
+        return;
+    if (S->loop.partial_bytes + 4 * 16384 > cfg->partial_bytes_max) return;
+    switch ((lpi_phase)is->phase) {
+    case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
+    case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
+    case LPI_WRITING: since = c->pend_ns, limit = cfg->write_ms; break;
+    case LPI_LINGER: since = c->shut_ns, limit = cfg->linger_ms; break;
+    default: break;
+    }
+    if (is->phase == LPI_IDLE && S->loop.drain_ms && c->got == c->replied) return;
+    if (limit && K.now_ns + K.step_most_ns >= since + limit * 1000000) return;
+    if (is->phase == LPI_WRITING && !c->pend_length && c->closing) return;
+    if (is->phase == LPI_SERVING && c->closing && !c->pend_length) return;
+    MUST(c->fin_arrived, "connection %u is closed for nothing, in phase %u", conn_index(c),
+         is->phase);
+    MUST(is->phase != LPI_WRITING, "connection %u: an answer is cut off by the end of its stream",
+         conn_index(c));
+    if (c->got == c->replied || c->closing || is->phase == LPI_LINGER) return;
+    MUST(c->requests[c->replied % REQUESTS].kind == R_POLL,
+         "connection %u: what came before the end of its stream is not answered", conn_index(c));
+}
+
+/* ---- steps ---- */
+
+static void check_step(void);
+
+static void model_step_begins(void)
+{
+    int i;
+    for (i = 0; i < CHANNELS; i++) {
+        channel *ch = &M.channel[i];
+        ch->step_epoch = ch->exists ? ch->epoch : 0;
+        ch->step_last = ch->last;
+    }
+    M.step_count = M.count;
+}
+
+static void model_step_ends(void)
+{
+    int i;
+    uint64_t took = K.now_ns - K.step_ns;
+    if (!S) return;
+    model_sync();
+    if (K.step_ns && took > K.step_most_ns) K.step_most_ns = took;
+    for (i = 0; i < CHANNELS; i++) {
+        channel *ch = &M.channel[i];
+        const lpi_channel *is;
+        if (!ch->exists) continue;
+        is = lpi_channel_at(&S->hub, ch->index);
+        if (is->held || is->waiters) ch->busy_ms = now_ms();
+    }
+    check_step();
+}
+
+/* ---- publishing from outside ---- */
+
+static void told(void *ctx, lp_result result, const lp_published *published)
+{
+    payload *p = &M.payload[(size_t)ctx];
+    M.asyncs--;
+    K.progress++;
+    if (result != LP_OK) return;
+    MUST(p->state == P_PUBLISHED, "told that it is published");
+    SAME(published->timestamp_us, M.messages[p->message].timestamp_us, "what is told");
+}
+
+static void publish_direct(int i)
+{
+    static char json[70000];
+    uint32_t n, excuses = K.excuses;
+    size_t length;
+    lp_published out;
+    lp_result result;
+    if (model_full()) return;
+    model_sync();
+    n = payload_new(i);
+    M.payload[n].got = 1;
+    length = payload_json(n, json);
+    if (n % 16 == 1) {
+        result = lp_publish_async(S, lp_s(names[i].name), lpi_slice(json, length), told,
+                                  (void *)(size_t)n);
+        if (result == LP_OK) M.asyncs++;
+        trace("lp_publish_async %s %u: %d", names[i].name, n, result);
+        MUST(result == LP_OK || (result == LP_ERR_NOMEM && K.excuses > excuses) ||
+             (result == LP_ERR_STOPPED && S->hub.stopped), "lp_publish_async returns %d", result);
+        model_sync();
+        if (M.payload[n].state != P_PUBLISHED) M.payload[n].state = P_REFUSED;
+        K.excuses = excuses;
+        return;
+    }
+    result = lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
+    trace("lp_publish %s %u: %d", names[i].name, n, result);
+    if (result == LP_OK) {
+        char id[40];
+        const message *m;
+        MUST(!S->hub.stopped, "published after the end");
+        model_sync();
+        SAME(M.payload[n].state, P_PUBLISHED, "lp_publish returns OK");
+        m = &M.messages[M.payload[n].message];
+        sprintf(id, "%016" PRIx64 "-%" PRIu64, m->epoch, m->seq);
+        MUST(!strcmp(id, out.id), "lp_publish returns the id %s, not %s", out.id, id);
+        SAME(out.timestamp_us, m->timestamp_us, "lp_publish");
+        SAME(out.waiters, m->waiters, "lp_publish");
+    } else {
+        MUST((result == LP_ERR_NOMEM && K.excuses > excuses) ||
+             (result == LP_ERR_OS && K.excuses > excuses) ||
+             (result == LP_ERR_STOPPED && S->hub.stopped) ||
+             (result == LP_ERR_FULL && S->hub.stats.channels >= S->config.channels_max),
+             "lp_publish returns %d", result);
+        SAME(S->hub.stats.published, M.published, "lp_publish failed, and yet");
+        M.payload[n].state = P_REFUSED;
+        model_sync();
+    }
+    K.excuses = excuses;
+}
+
+static void model_boot(void)
+{
+    int i;
+    memset(&M, 0, offsetof(struct model, messages));
+    for (i = 0; i < CHANNELS; i++) memset(&M.channel[i], 0, offsetof(channel, life));
+    gone_count = 0;
+}
+
+#endif /* MODEL_H */

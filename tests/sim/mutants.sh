@@ -1,0 +1,63 @@
+#!/bin/sh
+# Mutation proof: each deliberate bug of mutants/*.sed, one at a time, must be found by the
+# simulator. A mutant is a sed script that changes exactly one line of longpoll.h; one that
+# no longer applies is a failure, as is one that is not found.
+#
+#   tests/sim/mutants.sh [NAME...]     from the top of the checkout; uses build/mutants
+#
+# From the environment: CC, SEED (1), EVENTS (6000000) for each, JOBS (2).
+
+cd "$(dirname "$0")/../.." || exit 1
+: "${CC:=cc}" "${SEED:=1}" "${EVENTS:=6000000}" "${JOBS:=2}"
+out=build/mutants
+
+# try NAME   Writes its line of the table to $out/NAME/line.
+try() {
+    dir=$out/$1
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    sed -f "tests/sim/mutants/$1.sed" longpoll.h >"$dir/longpoll.h"
+    changed=$(diff longpoll.h "$dir/longpoll.h" | grep -c '^<')
+    if [ "$changed" != 1 ]; then
+        verdict="FAIL: it changes $changed lines, not 1"
+    elif ! $CC -std=gnu99 -O0 -w -I"$dir" tests/sim/sim.c -o "$dir/sim" >"$dir/cc" 2>&1; then
+        verdict="FAIL: it does not compile"
+    elif timeout -k 5 120 "$dir/sim" --events "$EVENTS" --seed "$SEED" >"$dir/out" 2>&1; then
+        verdict="FAIL: it is not found in $EVENTS events"
+    else
+        events=$(sed -n 's/.*(event \([0-9]*\) of the run)$/\1/p' "$dir/out")
+        reason=$(sed -n 's/^FAIL: //p' "$dir/out" | head -n 1 | cut -c 1-100)
+        verdict="found after ${events:-?} events: ${reason:-a crash}"
+    fi
+    printf '%-20s %s\n' "$1" "$verdict" >"$dir/line"
+}
+
+if [ -n "$only" ]; then # called by xargs below
+    try "$only"
+    exit
+fi
+
+[ $# -gt 0 ] || set -- $(ls tests/sim/mutants | sed -n 's/\.sed$//p')
+export CC SEED EVENTS
+
+# The code as it is must pass, or the rest proves nothing.
+mkdir -p $out
+$CC -std=gnu99 -O0 -w -I. tests/sim/sim.c -o $out/sim || exit 1
+if ! $out/sim --events "$EVENTS" --seed "$SEED" >$out/out 2>&1; then
+    echo "FAIL: the code as it is does not pass"
+    tail -n 5 $out/out
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+fi
+
+printf '%s\n' "$@" | xargs -P "$JOBS" -I '{}' env only='{}' sh tests/sim/mutants.sh
+passed=0 failed=0
+for name; do
+    cat $out/$name/line 2>/dev/null || echo "$name FAIL: no verdict" | tee $out/$name.line
+    case $(cat $out/$name/line 2>/dev/null) in
+        *" found after "*) passed=$((passed + 1));;
+        *) failed=$((failed + 1)); echo "again: tests/sim/mutants.sh $name";;
+    esac
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed = 0 ]

@@ -1,0 +1,2 @@
+# a deadline may ring a tick early
+/^static.* \**lpi_arm(/,/^}/ s/ms + 1)/ms)/

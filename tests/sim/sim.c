@@ -1,0 +1,364 @@
+/* sim.c: the server in a simulated world, against a model of its promise.
+
+       build/sim --events N --seed S [--trace]     at least N simulated calls
+       build/sim --million [N]                     a million polls, parked and delivered once
+
+   Worlds follow one another, each from its own seed (S, S + 1, ...) with its own limits,
+   deadlines, clients and rates of failure; a world is a test. What fails prints the command
+   that replays its world to the byte. */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LONGPOLL_IMPLEMENTATION
+#define LONGPOLL_STATIC
+#define LONGPOLL_NO_THREADS
+#define LONGPOLL_DEBUG
+
+#if defined(__GNUC__)
+__attribute__((noreturn))
+#endif
+static void assert_failed(int line, const char *what);
+#define LP_ASSERT(x) ((x) ? (void)0 : assert_failed(__LINE__, #x))
+
+#include "longpoll.h"
+
+#include "kernel.h"
+#include "model.h"
+#include "check.h"
+#include "clients.h"
+#include "million.h"
+
+static void assert_failed(int line, const char *what)
+{
+    fail_at(line, "LP_ASSERT(%s), longpoll.h:%d", what, line);
+}
+
+static void on_signal(int number)
+{
+    printf("FAIL: signal %d\n", number);
+    say_replay();
+    _exit(1);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+void __sanitizer_set_death_callback(void (*callback)(void));
+#endif
+
+/* ---- hooks ---- */
+
+static uint64_t watch_counts[2];
+
+static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
+{
+    (void)ctx, (void)r, (void)action;
+    return channel_of(name.bytes) == DENIED ? 403 : 0;
+}
+
+static void watch(void *ctx, lp_channel_event event, lp_slice name)
+{
+    channel *ch = &M.channel[channel_of(name.bytes)];
+    (void)ctx;
+    K.progress++;
+    watch_counts[event]++;
+    MUST((event == LP_CHANNEL_WAITED_ON) == !ch->watched, "a channel's event comes twice");
+    ch->watched = !ch->watched;
+    if (one_in(4)) publish_somewhere();
+}
+
+static void echo(lp_request *r, void *ctx)
+{
+    char body[64];
+    lp_slice n = lp_param(r, "n");
+    int length;
+    (void)ctx;
+    if (!n.bytes) {
+        lp_reply_error(r, 503, "Out of memory");
+        return;
+    }
+    if (one_in(16)) publish_somewhere();
+    length = sprintf(body, "{\"echo\":%.*s}", (int)n.length, n.bytes);
+    MUST(lp_reply(r, 200, "application/json", lpi_slice(body, (size_t)length)) == LP_OK,
+         "lp_reply");
+}
+
+/* ---- a world ---- */
+
+static void choose_limits(lp_config *cfg)
+{
+    const uint32_t U = LP_UNLIMITED;
+    cfg->history_count = PICK(0, 0, 1, 2, 3, 5, 8, 20);
+    cfg->history_age_ms = PICK(0, U, 100, 300, 1000, 3000, 8000);
+    cfg->history_bytes = PICK(0, 0, U, 1500, 4000, 16000, 100000);
+    cfg->message_bytes_max = PICK(0, 0, 300, 2000);
+    cfg->reply_messages_max = PICK(0, 0, 3, 10);
+    cfg->reply_messages = cfg->reply_messages_max ? between(1, cfg->reply_messages_max)
+                                                  : PICK(0, 1, 2, 5);
+    cfg->reply_bytes_max = PICK(0, 0, 1, 300, 2000);
+    if (one_in(3)) {
+        cfg->waiters_max = PICK(0, U, 1, 3, 10);
+        cfg->waiters_per_client = PICK(0, U, 1, 2);
+        cfg->waiters_per_channel = PICK(0, U, 1, 3);
+        cfg->waiters_per_address = PICK(0, U, 2, 5);
+    } else {
+        cfg->waiters_per_client = U;
+    }
+    cfg->channels_max = one_in(4) ? between(1, 6) : 0;
+    cfg->connections_max = one_in(5) ? between(2, 20) : 0;
+    cfg->partial_bytes_max = one_in(4) ? 65536 : 0;
+    cfg->head_bytes_max = PICK(0, 0, 1200, 2048);
+}
+
+static void choose_deadlines(lp_config *cfg)
+{
+    cfg->timeout_ms_max = PICK(0, 0, 200, 1000);
+    cfg->timeout_ms = cfg->timeout_ms_max ? cfg->timeout_ms_max : 0;
+    cfg->head_ms = PICK(0, 100, 500, 2000);
+    cfg->body_ms = PICK(0, 100, 500, 2000);
+    cfg->idle_ms = PICK(0, 50, 500, 3000, LP_OFF);
+    cfg->write_ms = PICK(0, 50, 300, 2000);
+    cfg->linger_ms = PICK(0, LP_OFF, 5, 100);
+    cfg->drain_ms = PICK(0, LP_OFF, 50, 500);
+    cfg->channel_linger_ms = PICK(0, LP_OFF, 20, 500);
+}
+
+static void choose_faults(void)
+{
+    int i;
+    uint32_t rate = PICK(100, 1000, 1000, 4000, 20000);
+    K.faults = !one_in(4);
+    if (!K.faults) return;
+    for (i = 0; i < F_KINDS; i++)
+        if (!one_in(4)) K.rates[i] = UINT32_MAX / (rate * PICK(1, 2, 5));
+    K.rates[F_STALL] /= 20;
+    K.rates[F_MISSING] *= 8;
+    K.rates[F_SPURIOUS] *= 8;
+    K.rates[F_SHORT_READ] *= 4;
+    K.rates[F_SHORT_WRITE] *= 4;
+    K.rates[F_CLOCK] *= 8;
+    K.rates[F_RANDOM] *= 16;
+    K.rates[F_RESERVE] *= 8;
+    K.rates[F_SHUTDOWN] *= 4;
+    K.rates[F_POLLER_SET] *= 4;
+    K.rates[F_CREATE] = UINT32_MAX / 40;
+    K.rates[F_ECONNRESET] /= 2;
+    if (one_in(4)) K.fd_limit = (int)between(8, 24);
+}
+
+static void choose_net(void)
+{
+    K.latency_us[0] = PICK(5, 50, 500);
+    K.latency_us[1] = K.latency_us[0] + PICK(1, 100, 3000, 40000);
+    K.piece = PICK(0, 0, 40, 300);
+    think_us = PICK(10, 1000, 20000, 300000);
+    wait_most_ms = PICK(20, 300, 3000);
+    publish_us = PICK(200, 3000, 30000, 400000);
+    burst = PICK(2, 10, 40);
+    world_channels = PICK(1, 2, 4, CHANNELS);
+    same_temper = one_in(5) ? (int)below(T_KINDS) : T_KINDS;
+    client_count = one_in(6) || same_temper == T_MULTI ? between(40, CLIENTS) : between(1, 24);
+    if (one_in(6)) { /* a crowd that waits for what seldom comes */
+        publish_us = 6000000;
+        wait_most_ms = 20000;
+        think_us = 1000;
+        client_count = between(100, CLIENTS);
+        same_temper = (int)PICK(T_CORRECT, T_CORRECT, T_MULTI, T_MULTI, T_KINDS);
+        if (same_temper == T_MULTI) world_channels = PICK(PLACES, CHANNELS);
+    }
+}
+
+static void create(const lp_config *cfg)
+{
+    int tries = 0;
+    for (;;) {
+        lp_server *server = NULL;
+        lp_result result;
+        if (tries++ == 20) K.faults = 0, K.alloc_burst = 0;
+        result = lp_create(&server, cfg);
+        if (result == LP_OK && lp_on(server, "GET", "/echo/{n}", echo, NULL) == LP_OK) {
+            S = server;
+            return;
+        }
+        MUST(K.excuses, "lp_create returns %d", result);
+        if (result == LP_OK) lp_destroy(server);
+        SAME(K.memory_bytes, 0, "memory after lp_create failed");
+        SAME(K.fd_open, 0, "descriptors after lp_create failed");
+        K.signalled = 0;
+    }
+}
+
+/* In its own loop, or in somebody else's, which waits for lp_fd(). */
+static lp_result step(int embedded)
+{
+    lp_result result;
+    if (embedded) kernel_block(lp_wait_ms(S));
+    K.stepping = 1;
+    result = lp_step(S, embedded ? 0 : one_in(50) ? (int)between(1, 20) : -1);
+    K.stepping = 0;
+    if (K.blocked && one_in(50)) K.progress++;
+    return result;
+}
+
+static void end_world(int embedded)
+{
+    uint64_t begin = K.now_ns, most = S->config.drain_ms + S->config.write_ms + 3000;
+    if (!one_in(4)) {
+        if (one_in(2)) lp_stop(S);
+        else happen(K.now_ns + below(50000000), H_STOP, 0, 0, 0);
+        for (;;) {
+            lp_result result = step(embedded);
+            if (result == LP_ERR_STOPPED) break;
+            MUST(result == LP_OK || result == LP_ERR_OS, "lp_step returns %d", result);
+            MUST(K.now_ns < begin + most * 1000000 + K.stalled_ns, "the drain does not end");
+        }
+        SAME(S->hub.stats.waiters, 0, "waiters after the drain");
+        SAME(K.sockets, 0, "connections after the drain");
+        SAME(S->loop.connections.used, 0, "records after the drain");
+        MUST(lp_step(S, 0) == LP_ERR_STOPPED, "lp_step after the end");
+        publish_somewhere();
+    }
+    if (one_in(2)) publish_happens(); /* with views that are ready */
+    lp_destroy(S);
+    SAME(M.asyncs, 0, "lp_publish_async told");
+    SAME(K.memory_bytes, 0, "memory after lp_destroy");
+    SAME(K.memory_blocks, 0, "memory after lp_destroy");
+    SAME(K.fd_open, 0, "descriptors after lp_destroy");
+    S = NULL;
+}
+
+static uint64_t delivered, timeouts, resets, published, replies;
+
+static void run_world(uint64_t seed)
+{
+    static lp_config cfg;
+    uint64_t budget;
+    int embedded;
+    uint32_t i;
+    memset(&cfg, 0, sizeof cfg);
+    world_seed = random_state = seed;
+    world_events = event_count;
+    steps = 0;
+    in_world = 1;
+    kernel_boot();
+    model_boot();
+    choose_limits(&cfg);
+    choose_deadlines(&cfg);
+    choose_faults();
+    choose_net();
+    hooks = !one_in(3);
+    cfg.memory.resize = sim_resize;
+    cfg.os = &sim_os;
+    if (hooks) cfg.authorize.ask = ask;
+    if (hooks) cfg.watch.channel = watch;
+    embedded = one_in(4);
+    budget = between(500, 12000);
+    create(&cfg);
+    if (one_in(6)) {
+        S->hub.remote = 1;
+        happen(K.now_ns, H_ARRIVE, 0, 0, 0);
+    }
+    K.alloc_skip = K.faults && K.rates[F_ALLOC] ? below(60) : 0;
+    for (i = 0; i < client_count; i++) client_new(&clients[i]);
+    happen(K.now_ns + below(1000000), H_PUBLISH, 0, 0, 0);
+    while (event_count - world_events < budget) {
+        lp_result result = step(embedded);
+        MUST(result == LP_OK || (result == LP_ERR_OS && K.faults), "lp_step returns %d", result);
+    }
+    lpi_check(S);
+    end_world(embedded);
+    delivered += M.delivered;
+    timeouts += M.timeouts;
+    resets += M.resets;
+    published += M.published;
+    replies += M.replies;
+    in_world = 0;
+    worlds_passed++;
+}
+
+/* ---- the end ---- */
+
+static int unseen;
+
+static void line(const char *kind, const char *name, uint64_t count)
+{
+    printf("  %-10s %-18s %12" PRIu64 "%s\n", kind, name, count, count ? "" : "   never");
+    if (!count) unseen++;
+}
+
+static void report(void)
+{
+    int i;
+    char name[32];
+    for (i = 0; i < C_KINDS; i++) line("call", call_names[i], call_counts[i]);
+    for (i = 0; i < F_KINDS; i++) line("fault", fault_names[i], fault_counts[i]);
+    for (i = 0; i < T_KINDS; i++) line("asked", temper_names[i], temper_requests[i]);
+    for (i = 0; i < T_KINDS; i++)
+        if (i != T_GARBAGE) line("answered", temper_names[i], temper_replies[i]);
+    for (i = 1; i < 4; i++) line("reset", reason_of[i], reason_counts[i]);
+    for (i = 0; i < 600; i++) {
+        if (!status_counts[i]) continue;
+        sprintf(name, "%d", i);
+        line("status", name, status_counts[i]);
+    }
+    line("fetched", "channels", arrivals);
+    line("watch", "waited on", watch_counts[0]);
+    line("watch", "deserted", watch_counts[1]);
+    line("replies", "in all", replies);
+    line("replies", "timeouts", timeouts);
+    line("messages", "published", published);
+    line("messages", "delivered", delivered);
+    line("checks", "whole server", full_checks);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t events = 1000000, seed = 1, begin;
+    struct timespec t0, t1;
+    double seconds;
+    int i;
+    for (i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (!strcmp(argv[i], "--events")) events = strtoull(value, NULL, 10), i++;
+        else if (!strcmp(argv[i], "--seed")) seed = strtoull(value, NULL, 10), i++;
+        else if (!strcmp(argv[i], "--trace")) tracing = 1;
+        else if (!strcmp(argv[i], "--million"))
+            return run_million(*value ? (uint32_t)strtoul(value, NULL, 10) : 1000000);
+        else {
+            fprintf(stderr, "usage: sim [--events N] [--seed S] [--trace] | --million [N]\n");
+            return 2;
+        }
+    }
+    signal(SIGSEGV, on_signal);
+    signal(SIGBUS, on_signal);
+    signal(SIGFPE, on_signal);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_set_death_callback(say_replay);
+#endif
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    for (begin = seed; event_count < events; seed++) run_world(seed);
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    seconds = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
+    report();
+    printf("%" PRIu64 " events in %d worlds, seeds %" PRIu64 " to %" PRIu64, event_count,
+           worlds_passed, begin, seed - 1);
+    if (!tracing) printf(", %.1f s, %.2f million a second", seconds, (double)event_count / seconds / 1e6);
+    putchar('\n');
+    if (event_count >= 10000000 && unseen) {
+        printf("FAIL: %d things never happened\n%d passed, 1 failed, 0 skipped\n", unseen,
+               worlds_passed);
+        return 1;
+    }
+    printf("%d passed, 0 failed, 0 skipped\n", worlds_passed);
+    return 0;
+}
