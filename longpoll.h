@@ -3587,19 +3587,27 @@ static void lpi_hub_arrived(lpi_hub *hub, uint32_t index)
     lpi_channel_wake(hub, ch);
 }
 
-static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
-                                  uint64_t now_ms, uint32_t *out)
+/* The channel that has to go for a new one; LPI_NONE if none has to, or, with
+   LP_ERR_FULL, none can. */
+static lp_result lpi_channel_victim(lpi_hub *hub, uint32_t *out)
+{
+    uint32_t index = LPI_NONE;
+    if (hub->stats.channels >= hub->config->channels_max) {
+        index = hub->idle.head;
+        while (index != LPI_NONE && lpi_channel_at(hub, index)->pinned)
+            index = lpi_channel_at(hub, index)->idle_link.next;
+        if (index == LPI_NONE) return LP_ERR_FULL;
+    }
+    *out = index;
+    return LP_OK;
+}
+
+/* A record with a name and an epoch, or nothing at all. */
+static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
 {
     lpi_channel *ch;
     uint32_t index;
     uint64_t epoch;
-    if (hub->stats.channels >= hub->config->channels_max) {
-        for (index = hub->idle.head; index != LPI_NONE;
-             index = lpi_channel_at(hub, index)->idle_link.next)
-            if (!lpi_channel_at(hub, index)->pinned) break;
-        if (index == LPI_NONE) return LP_ERR_FULL;
-        lpi_hub_forget(hub, index);
-    }
     if (hub->os->random(hub->os->ctx, &epoch, sizeof epoch)) return LP_ERR_OS;
     index = lpi_slab_take(&hub->channels);
     if (index == LPI_NONE) return LP_ERR_NOMEM;
@@ -3611,18 +3619,31 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     }
     memcpy(ch->name, name.bytes, name.length);
     ch->name_length = (uint32_t)name.length;
-    ch->node.hash = hash;
     ch->epoch = epoch;
+    *out = index;
+    return LP_OK;
+}
+
+static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
+                                  uint64_t now_ms, uint32_t *out)
+{
+    lpi_channel *ch;
+    uint32_t victim;
+    lp_result result = lpi_channel_victim(hub, &victim);
+    if (result == LP_OK) result = lpi_channel_new(hub, name, out);
+    if (result != LP_OK) return result;
+    if (victim != LPI_NONE) lpi_hub_forget(hub, victim);
+    ch = lpi_channel_at(hub, *out);
+    ch->node.hash = hash;
     ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
                              hub->forgotten_us + 1);
     ch->last_us = ch->start_us;
     ch->fetching = 1;
     lpi_list_init(&ch->views);
-    lpi_table_add(&hub->names, index);
+    lpi_table_add(&hub->names, *out);
     hub->stats.channels++;
-    if (!hub->remote) lpi_hub_arrived(hub, index);
-    lpi_channel_settle(hub, index, now_ms);
-    *out = index;
+    if (!hub->remote) lpi_hub_arrived(hub, *out);
+    lpi_channel_settle(hub, *out, now_ms);
     return LP_OK;
 }
 

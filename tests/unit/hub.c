@@ -388,6 +388,33 @@ TEST(hub_no_random_no_channel) {
     fake_end();
 }
 
+/* What is forgotten makes room for a channel; if that can't be made, nothing is. */
+TEST(hub_forgets_none_for_a_channel_that_is_not_made) {
+    lp_published out;
+    uint32_t index = 77, was, k;
+    fake_start(1);
+    fake.config->channels_max = 1;
+    fake_make("a");
+    was = fake_find("a");
+    fake.no_random = 1;
+    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("b"), fake_now(), &index), LP_ERR_OS);
+    fake.no_random = 0;
+    for (k = 1; k <= 2; k++) { /* the record's chunk, or its name */
+        fake.memory.fail_at = fake.memory.calls + k;
+        if (lpi_channel_get(fake.hub, LPI_S("b"), fake_now(), &index) == LP_OK) break;
+        CHECK_INT(index, 77);
+        CHECK_INT(fake_find("a"), was);
+        check_hub();
+    }
+    CHECK(k > 1);
+    fake.memory.fail_at = 0;
+    CHECK_INT(fake_try_publish("b", "{}", &out), LP_OK);
+    CHECK_INT(fake_find("a"), LPI_NONE);
+    CHECK_INT(fake.hub->stats.channels, 1);
+    check_hub();
+    fake_end();
+}
+
 /* ---- a view that is ready, though nobody is left in it ---- */
 
 /* Publish on `name` for one poll, which goes before it is served. */

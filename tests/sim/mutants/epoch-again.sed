@@ -1,2 +1,2 @@
 # a channel made again has its old epoch
-/^static.* \**lpi_channel_make(/,/^}/ s/ch->epoch = epoch;/ch->epoch = hash;/
+/^static.* \**lpi_channel_new(/,/^}/ s/ch->epoch = epoch;/ch->epoch = hub->hash_key[0];/
