@@ -14,6 +14,7 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 COMMON   = -pthread $(WARNINGS) $(WERROR) -I. -Ibuild -MMD -MP -MT $@ -MF $@.d
 PLAIN    = -std=c99 $(CFLAGS) $(COMMON)
 ASAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG $(SANITIZE) $(COMMON)
+TSAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG -fsanitize=thread $(COMMON)
 TEST     = -std=gnu99 -O1 -g $(COMMON)
 
 BUILD    = @mkdir -p $(@D) && echo "  cc  $@" && $(CC)
@@ -57,13 +58,16 @@ help:
 build/%-asan: demo/%.c
 	$(BUILD) $(ASAN) $< -o $@
 
+build/%-tsan: demo/%.c
+	$(BUILD) $(TSAN) $< -o $@
+
 build/%-kqueue: demo/%.c build/kqueue.o
 	$(BUILD) $(PLAIN) $(KQUEUE) $< build/kqueue.o -o $@
 
 build/%: demo/%.c
 	$(BUILD) $(PLAIN) $< -o $@
 
-build/server build/server-asan build/server-kqueue: build/web.h
+build/server build/server-asan build/server-tsan build/server-kqueue: build/web.h
 
 # The page as C: one array per file, and a table of path, type, bytes and size.
 build/web.h: $(WEB) Makefile
@@ -94,7 +98,8 @@ build/web.h: $(WEB) Makefile
 # ---- the tests' programs; tests/run runs them
 
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
-live-programs: build/server build/server-asan $(LIVE) $(LIVE:=-asan)
+live-programs: build/server build/server-asan build/server-tsan
+live-programs: $(LIVE) $(LIVE:=-asan) $(LIVE:=-tsan)
 ifeq ($(shell uname),Linux)
 live-programs: build/server-kqueue $(LIVE:=-kqueue)
 endif
@@ -110,6 +115,9 @@ build/unit/%: tests/unit/%.c Makefile
 
 build/live/%-asan: tests/live/%.c Makefile
 	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/live/%-tsan: tests/live/%.c Makefile
+	$(BUILD) $(TEST) -fsanitize=thread $< -o $@
 
 build/live/%-kqueue: tests/live/%.c build/kqueue.o Makefile
 	$(BUILD) $(TEST) $(KQUEUE) $< build/kqueue.o -o $@

@@ -43,7 +43,8 @@
        LONGPOLL_IMPLEMENTATION   the code, in exactly one source file
        LONGPOLL_STATIC           every function static: a private copy
        LONGPOLL_NO_THREADS       no locks: the one thread that runs the server
-                                 is the only one to call it, but for lp_stop()
+                                 is the only one to call it, but for lp_stop();
+                                 cfg.loops is 1
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -93,11 +94,14 @@
 
    THREADS
 
-     lp_publish, lp_publish_async, lp_stop and lp_stats are safe on any thread
-     between lp_create and lp_destroy; lp_stop in a signal handler too. All
-     else belongs to the thread that runs the server, handlers and hooks
-     included. No hook is called while a lock is held, but for memory's and
-     the clocks and random bytes of lp_os, so a handler may publish.
+     lp_publish, lp_publish_async, lp_stop and lp_stats_read are safe on any
+     thread between lp_create and lp_destroy; lp_stop in a signal handler too.
+     All else belongs to the thread that runs the server. With cfg.loops above
+     1 lp_run starts that many threads less one: handlers and hooks then run
+     on any of them, several at once, each with a request of its own; hooks of
+     `watch` one after the other. No hook is called while a lock is held that
+     lp_publish takes, but for memory's and the clocks and random bytes of
+     lp_os; so a handler or a hook may publish.
 
    OWNERSHIP
 
@@ -255,6 +259,7 @@ typedef struct lp_config {
     uint16_t port;      /* 0: the kernel picks, lp_port() tells          [0] */
     uint32_t backlog;   /* of the listener; the kernel may cut it     [4096] */
     const char *prefix; /* of the API's paths; "/" for none           [/api] */
+    uint32_t loops;     /* threads that serve, 1 to 32; see THREADS      [1] */
 
     /* Polls. */
     uint32_t timeout_ms;          /* of a poll that names none       [30000] */
@@ -343,8 +348,11 @@ LPDEF lp_result lp_config_set(lp_config *config, const char *name,
              LP_ERR_DENIED, LP_ERR_OS                                        */
 LPDEF lp_result lp_create(lp_server **out, const lp_config *config);
 
-/* Serve until lp_stop() and the drain after it. LP_OK, or LP_ERR_OS if the
-   poller fails. */
+/* Serve until lp_stop() and the drain after it, on this thread and, with
+   cfg.loops above 1, on more, which have ended when it returns.
+
+   Returns:  LP_OK, or LP_ERR_OS if a poller fails or no thread can be started;
+             it may be called again                                          */
 LPDEF lp_result lp_run(lp_server *server);
 
 /* Begin the drain: what waits in the listener's queue is accepted, then it
@@ -363,7 +371,8 @@ LPDEF void lp_destroy(lp_server *server);
 LPDEF uint16_t lp_port(const lp_server *server);
 
 /* Inside somebody else's event loop: wait until lp_fd() is readable or
-   lp_wait_ms() has passed, then call lp_step(server, 0).
+   lp_wait_ms() has passed, then call lp_step(server, 0). For one loop only:
+   else LP_ERR_ARG, or -1.
 
    lp_step   one turn: waits at most wait_ms (negative: for as long as
              nothing is due) and does what is due.
@@ -389,7 +398,8 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
    non-empty part of a path). GET serves HEAD too, without the body; OPTIONS
    and 405 come by themselves. The earliest of several that match wins.
 
-   Thread:   the server's, or any before lp_run.
+   Thread:   the server's, or any before lp_run. With several loops before
+             lp_run only: then LP_ERR_ARG.
    Returns:  LP_OK, LP_ERR_ARG (method not one of GET POST PUT PATCH DELETE;
              pattern without a leading '/'), LP_ERR_NOMEM                    */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
@@ -476,7 +486,7 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
 LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out);
 
-/* Told on the server's thread, in its next turn, or by lp_destroy. `published`
+/* Told on lp_run's own thread, in its next turn, or by lp_destroy. `published`
    is NULL if result is not LP_OK, and valid during the call. */
 typedef void (*lp_published_fn)(void *ctx, lp_result result,
                                 const lp_published *published);
@@ -492,6 +502,8 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
    INSPECT                                                          >>inspect
    ========================================================================== */
 
+enum { LP_DELAYS = 96 };
+
 typedef struct lp_stats {
     uint64_t requests;      /* well-formed heads, up to the turn before      */
     uint64_t published;     /* messages appended                             */
@@ -505,10 +517,22 @@ typedef struct lp_stats {
     uint32_t messages;      /* held now                                      */
     uint64_t history_bytes; /* what they take                                */
     uint64_t pinned_bytes;  /* replies that slow readers hold up             */
+
+    /* Histograms for lp_delay_us(): how long after lp_publish, or its request,
+       the last byte of a reply to a parked poll was handed to the kernel.
+       Polls that are answered together, up to 32, count as the last of them.
+       The first reply that each loop gives with a message of a channel is
+       counted once more: what channels wait for each other.                 */
+    uint64_t delays[LP_DELAYS];
+    uint64_t first_delays[LP_DELAYS];
 } lp_stats;
 
 /* Thread: any. */
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
+
+/* Microseconds within which that part of the delays lies, 0.5 for half of
+   them: at most a quarter too many. 0 if there are none. Thread: any. */
+LPDEF uint64_t lp_delay_us(const uint64_t delays[LP_DELAYS], double part);
 
 /* ==========================================================================
    ADVANCED                                                        >>advanced
@@ -576,8 +600,9 @@ struct lp_os {
 /* ==========================================================================
    A1  PLATFORM                                                    >>platform
 
-   Includes, assertions, atomics and the mutex. What differs between systems
-   at run time is in D (>>os, >>poller); this is what differs at compile time.
+   Includes, assertions, atomics, the mutex and threads. What differs between
+   systems at run time is in D (>>os, >>poller); this is what differs at compile
+   time.
    ========================================================================== */
 
 #include <arpa/inet.h>
@@ -665,12 +690,29 @@ static int lpi_mutex_init(lpi_mutex *m) { return *m = 0; }
 static void lpi_mutex_free(lpi_mutex *m) { (void)m; }
 static void lpi_lock(lpi_mutex *m) { LP_ASSERT(!*m); *m = 1; }
 static void lpi_unlock(lpi_mutex *m) { LP_ASSERT(*m); *m = 0; }
+
+enum { LPI_LOOPS_MAX = 1 };
+typedef int lpi_thread;
+static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
+{
+    (void)t, (void)run, (void)ctx;
+    return -1;
+}
+static void lpi_thread_join(lpi_thread t) { (void)t; }
 #else
 typedef pthread_mutex_t lpi_mutex;
 static int lpi_mutex_init(lpi_mutex *m) { return pthread_mutex_init(m, NULL); }
 static void lpi_mutex_free(lpi_mutex *m) { pthread_mutex_destroy(m); }
 static void lpi_lock(lpi_mutex *m) { pthread_mutex_lock(m); }
 static void lpi_unlock(lpi_mutex *m) { pthread_mutex_unlock(m); }
+
+enum { LPI_LOOPS_MAX = 32 }; /* a mask of them has 32 bits */
+typedef pthread_t lpi_thread;
+static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
+{
+    return pthread_create(t, NULL, run, ctx);
+}
+static void lpi_thread_join(lpi_thread t) { pthread_join(t, NULL); }
 #endif
 
 /* ==========================================================================
@@ -2866,10 +2908,12 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
 
    All state of a server, grouped by who may touch it.
 
-     lp_server    set up by lp_create, then read by all
+     lp_server    set up by lp_create, then read by all; but the listener is
+                  the first loop's
        lpi_hub    under its mutex: channels, history, limits, who waits where
        lpi_loop   its own thread's: connections, timers, scratch space; but
-                  its list of ready views belongs to the hub
+                  its list of ready views belongs to the hub, and its inbox to
+                  whoever has something for it
 
    A channel has a view per loop that has waiters on it, so that a publisher
    touches as many records as there are loops, and no waiter. A parked poll is
@@ -2881,7 +2925,7 @@ typedef struct lpi_message {
     uint32_t refs;    /* atomic                                              */
     uint32_t channel; /* an index; meaningful while it is held               */
     uint64_t seq, timestamp_us;
-    uint64_t born_ms; /* on the monotonic clock                              */
+    uint64_t born_us; /* on the monotonic clock                              */
     struct lpi_message *older, *newer; /* of all channels' messages          */
     size_t size;      /* of the allocation                                   */
     uint32_t at, length; /* its text, from the start of this record          */
@@ -2924,6 +2968,7 @@ typedef struct lpi_view {
     uint32_t seats;
     uint32_t next_ready;
     uint8_t ready;      /* it is in its loop's ready list, or being served   */
+    uint8_t news;       /* a message has come that the loop has told none of */
 } lpi_view;
 
 /* One channel of one poll. */
@@ -2961,6 +3006,7 @@ typedef struct lpi_hub {
                                       channel                                */
     uint64_t sweep_ms;             /* when something is past its time        */
     int sweep_moved;               /* the first loop has not seen sweep_ms   */
+    uint64_t partial_bytes;        /* that the lpi_io in use take            */
     uint32_t connections;          /* atomic: accepting needs no lock        */
     lp_stats stats;
 } lpi_hub;
@@ -3008,6 +3054,8 @@ typedef struct lpi_io {
     lpi_blob *out;
     uint32_t out_at;
     uint32_t moved;      /* since the write deadline was set                 */
+    uint64_t out_born_us; /* of the message that `out` tells to a poll that
+                            was parked, or 0                                 */
 } lpi_io;
 
 typedef struct lpi_connection {
@@ -3055,7 +3103,11 @@ enum { LPI_BATCH = 32 };
 /* Polls that were released together and are answered outside the mutex. */
 typedef struct lpi_batch {
     lpi_plan plans[LPI_BATCH];
-    struct { uint32_t connection, plan; } entries[LPI_BATCH];
+    struct {
+        uint32_t connection, plan;
+        uint8_t parked, first;   /* it was parked; and was the first to have
+                                    its channel's newest message             */
+    } entries[LPI_BATCH];
     uint32_t plan_count, entry_count;
     lpi_message **messages;
     uint32_t message_count, message_capacity;
@@ -3070,17 +3122,34 @@ typedef struct lpi_outcome { /* for lp_publish_async */
     lp_published published;
 } lpi_outcome;
 
+/* A connection that the first loop has accepted for another. */
+typedef struct lpi_arrival {
+    int fd;
+    lp_address peer;
+} lpi_arrival;
+
 /* What other threads leave for a loop. */
 typedef struct lpi_inbox {
     lpi_mutex mutex;
     int has_mutex;
     lpi_outcome *first, *last;
+    char *arrivals;             /* lpi_arrival                               */
+    size_t arrivals_capacity;   /* in bytes                                  */
+    uint32_t arrival_at, arrival_count;
 } lpi_inbox;
+
+/* Delays that the hub's stats do not count yet. */
+typedef struct lpi_delays {
+    struct { uint8_t at, first; uint16_t times; } notes[64];
+    uint32_t count;
+} lpi_delays;
 
 typedef struct lpi_loop {
     lp_server *server;
     const lp_os *os;
     uint32_t index;
+    lpi_thread thread;   /* not of the first: that is lp_run's own           */
+    lp_result result;    /* of the last step                                 */
     int poller, wake[2];
     lpi_inbox inbox;
 
@@ -3093,13 +3162,14 @@ typedef struct lpi_loop {
     lpi_wheel wheel;
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
     uint32_t requests;           /* that the hub's stats do not count yet    */
+    lpi_delays delays;
     uint32_t closed;             /* the list of those to be given back       */
     lpi_list queue;              /* of the LPI_QUEUED ones, by timer.link:
                                     they have no deadline                    */
     lpi_io *spare;
     uint32_t spare_count;
-    uint64_t partial_bytes;      /* that the lpi_io in use take              */
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
+    int ended;                   /* the drain is over                        */
 
     char *in;                    /* LPI_READ_SIZE bytes                      */
     lpi_http http;
@@ -3132,12 +3202,18 @@ struct lp_server {
     lp_os os;
     lpi_arena strings;
     lpi_hub hub;
-    lpi_loop loop;
-    int listener, reserve;
+    int listener, reserve;   /* these are the first loop's, and rest_ms too  */
     lp_address bound;
     int on_loopback;
     uint64_t rest_ms;        /* the listener rests until then; 0: it does not */
-    uint32_t stopping;       /* atomic */
+    uint32_t next_loop;      /* whose turn it is to have a connection        */
+    uint32_t stopping;       /* atomic: lp_stop was called                   */
+    uint32_t draining;       /* atomic: the first loop has shut the door     */
+    uint32_t serving;        /* atomic: loops that have not ended            */
+    uint32_t broken;         /* atomic: a loop has failed                    */
+    int started;             /* by lp_run                                    */
+    lpi_mutex watching;      /* held while the hook of `watch` is called     */
+    int has_watching;
     lpi_route *routes, *last_route; /* in `strings`: they do not move        */
     lpi_network *proxies;
     uint32_t proxy_count;
@@ -3175,6 +3251,12 @@ static lpi_seat *lpi_seat_at(lpi_hub *hub, uint32_t index)
 static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
 {
     return (lpi_connection *)lpi_at(&loop->connections, index);
+}
+
+/* The one that accepts and sweeps. */
+static lpi_loop *lpi_first_loop(const lp_server *server)
+{
+    return server->hub.loops;
 }
 
 static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
@@ -3485,7 +3567,7 @@ static int lpi_message_old(const lpi_hub *hub, const lpi_message *m,
                            uint64_t now_ms)
 {
     return hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms >= m->born_ms + hub->config->history_age_ms;
+           now_ms >= m->born_us / 1000 + hub->config->history_age_ms;
 }
 
 static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
@@ -3574,9 +3656,11 @@ static uint32_t lpi_view_pop_ready(lpi_hub *hub, lpi_loop *loop)
 
 static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
 {
-    uint32_t view = ch->views.head;
-    for (; view != LPI_NONE; view = lpi_view_at(hub, view)->link.next)
-        lpi_view_make_ready(hub, view);
+    uint32_t index = ch->views.head;
+    for (; index != LPI_NONE; index = lpi_view_at(hub, index)->link.next) {
+        lpi_view_at(hub, index)->news = 1;
+        lpi_view_make_ready(hub, index);
+    }
 }
 
 /* The state of a fetching channel is here: its polls can be judged. */
@@ -3685,10 +3769,10 @@ static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
 
 /* Give the message its place, and drop what that pushes out. */
 static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
-                                uint64_t now_ms)
+                                uint64_t now_us)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
-    uint64_t budget = hub->config->history_bytes;
+    uint64_t budget = hub->config->history_bytes, now_ms = now_us / 1000;
     uint32_t end;
     if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
     if (ch->held >= hub->config->history_count)
@@ -3697,7 +3781,7 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ++ch->last,
                      ch->last_us);
     m->channel = index;
-    m->born_ms = now_ms;
+    m->born_us = now_us;
     end = ch->ring_at + ch->held++;
     ch->ring[end < ch->ring_size ? end : end - ch->ring_size] = m;
     m->older = hub->newest;
@@ -3715,21 +3799,17 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     return LP_OK;
 }
 
-static uint64_t lpi_hub_now_ms(const lpi_hub *hub)
-{
-    return hub->os->monotonic_us(hub->os->ctx) / 1000;
-}
-
 /* Append on any thread. The caller keeps `m` if this fails. */
 static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
                                  lpi_message *m, lp_published *out)
 {
-    uint64_t now_ms = lpi_hub_now_ms(hub);
+    uint64_t now_us = hub->os->monotonic_us(hub->os->ctx);
     lp_result result = LP_ERR_STOPPED;
     uint32_t index, sleepers;
     lpi_lock(&hub->mutex);
-    if (!hub->stopped) result = lpi_channel_get(hub, channel, now_ms, &index);
-    if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_ms);
+    if (!hub->stopped)
+        result = lpi_channel_get(hub, channel, now_us / 1000, &index);
+    if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_us);
     if (result == LP_OK) {
         lpi_channel *ch = lpi_channel_at(hub, index);
         out->id[lpi_put_id(out->id, ch->epoch, ch->last)] = 0;
@@ -3750,7 +3830,7 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
 {
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     if (age != LP_UNLIMITED) {
-        if (hub->oldest) next = hub->oldest->born_ms + age;
+        if (hub->oldest) next = hub->oldest->born_us / 1000 + age;
         if (hub->idle.head != LPI_NONE) {
             uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
             if (idle < next) next = idle;
@@ -4465,9 +4545,12 @@ static const lp_os lpi_real_os = {
 /* ==========================================================================
    D3  INBOX                                                          >>inbox
 
-   What other threads leave for a loop's next turn. Its mutex is held for a
-   list operation, never together with the hub's.
+   What other threads leave for a loop's next turn: outcomes of lp_publish_async
+   and, from the first loop, connections. Its mutex is held for one of them,
+   never together with the hub's.
    ========================================================================== */
+
+enum { LPI_INBOX_BYTES = 16384 }; /* kept when it is empty */
 
 static void lpi_inbox_add(lpi_inbox *inbox, lpi_outcome *outcome)
 {
@@ -4500,6 +4583,48 @@ static void lpi_inbox_tell(lpi_inbox *inbox, const lp_memory *memory)
         lpi_free(memory, outcome, sizeof *outcome);
         outcome = next;
     }
+}
+
+/* Leave a connection. 1 if its loop has to be signalled, since there was none;
+   -1 without memory. */
+static int lpi_inbox_arrive(lpi_inbox *inbox, const lp_memory *memory,
+                            const lpi_arrival *arrival)
+{
+    uint32_t count;
+    int result;
+    lpi_lock(&inbox->mutex);
+    count = inbox->arrival_count;
+    result = lpi_reserve(memory, &inbox->arrivals, &inbox->arrivals_capacity,
+                         (count + 1) * sizeof *arrival);
+    if (!result) {
+        memcpy(inbox->arrivals + count * sizeof *arrival, arrival,
+               sizeof *arrival);
+        inbox->arrival_count = count + 1;
+        result = count == inbox->arrival_at;
+    }
+    lpi_unlock(&inbox->mutex);
+    return result;
+}
+
+/* Take the connection that came first: 1, or 0 if there is none. What a storm
+   needed is given back. */
+static int lpi_inbox_arrived(lpi_inbox *inbox, const lp_memory *memory,
+                             lpi_arrival *out)
+{
+    int some;
+    lpi_lock(&inbox->mutex);
+    some = inbox->arrival_at < inbox->arrival_count;
+    if (some)
+        memcpy(out, inbox->arrivals + inbox->arrival_at++ * sizeof *out,
+               sizeof *out);
+    else inbox->arrival_at = inbox->arrival_count = 0;
+    if (!some && inbox->arrivals_capacity > LPI_INBOX_BYTES) {
+        lpi_free(memory, inbox->arrivals, inbox->arrivals_capacity);
+        inbox->arrivals = NULL;
+        inbox->arrivals_capacity = 0;
+    }
+    lpi_unlock(&inbox->mutex);
+    return some;
 }
 
 /* ==========================================================================
@@ -4652,9 +4777,10 @@ static lpi_head lpi_head_of(lpi_loop *loop, lpi_connection *c, int status,
 /* ==========================================================================
    E1  ACCEPT                                                        >>accept
 
-   A bounded number per step, so that a storm of connections does not hold up
-   those that are there. Out of descriptors, a reserved one is given up to
-   accept and turn away; if even that fails the listener rests.
+   The first loop accepts, a bounded number per step, so that a storm of
+   connections does not hold up those that are there, and gives each loop its
+   turn to have one. Out of descriptors, a reserved one is given up to accept
+   and turn away; if even that fails the listener rests.
    ========================================================================== */
 
 enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
@@ -4688,15 +4814,14 @@ static void lpi_turn_away(lpi_loop *loop, int fd)
     lpi_unlock(&hub->mutex);
 }
 
+/* A connection that is counted already gets a record. */
 static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
 {
     lp_server *server = loop->server;
-    uint32_t index = LPI_NONE;
+    uint32_t index = lpi_slab_take(&loop->connections);
     lpi_connection *c;
-    if (lpi_atomic_get(&server->hub.connections) <
-        server->config.connections_max)
-        index = lpi_slab_take(&loop->connections);
     if (index == LPI_NONE) {
+        lpi_atomic_sub(&server->hub.connections, 1);
         lpi_turn_away(loop, fd);
         return;
     }
@@ -4711,12 +4836,48 @@ static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
     if (loop->os->poller_set(loop->os->ctx, loop->poller, fd, index, 0,
                              c->interest)) {
         lpi_slab_give(&loop->connections, index);
+        lpi_atomic_sub(&server->hub.connections, 1);
         lpi_turn_away(loop, fd);
         return;
     }
     lpi_set_phase(loop, c, LPI_FRESH);
-    lpi_atomic_add(&server->hub.connections, 1);
     lpi_arm(loop, index, server->config.head_ms);
+}
+
+/* Count the connection, and give it to the loop whose turn it is. */
+static void lpi_hand_over(lpi_loop *first, int fd, const lp_address *peer)
+{
+    lp_server *server = first->server;
+    lpi_hub *hub = &server->hub;
+    lpi_loop *loop = &hub->loops[server->next_loop];
+    lpi_arrival arrival;
+    int result;
+    if (lpi_atomic_get(&hub->connections) >= server->config.connections_max) {
+        lpi_turn_away(first, fd);
+        return;
+    }
+    if (++server->next_loop == hub->loop_count) server->next_loop = 0;
+    lpi_atomic_add(&hub->connections, 1);
+    if (loop == first) {
+        lpi_welcome(first, fd, peer);
+        return;
+    }
+    arrival.fd = fd;
+    arrival.peer = *peer;
+    result = lpi_inbox_arrive(&loop->inbox, &server->memory, &arrival);
+    if (result > 0) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
+    if (result < 0) lpi_welcome(first, fd, peer); /* rather than not at all */
+}
+
+/* Take in what the first loop has handed over, up to `left` of them. */
+static void lpi_arrivals(lpi_loop *loop, uint32_t left)
+{
+    lpi_arrival arrival;
+    while (left-- && lpi_inbox_arrived(&loop->inbox, &loop->server->memory,
+                                       &arrival))
+        lpi_welcome(loop, arrival.fd, &arrival.peer);
+    if (left == UINT32_MAX) /* the rest in the next step */
+        loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
 static void lpi_listener_rest(lpi_loop *loop)
@@ -4762,7 +4923,7 @@ static int lpi_accept(lpi_loop *loop)
     while (left--) {
         lp_address peer;
         int fd = loop->os->accept(loop->os->ctx, server->listener, &peer);
-        if (fd >= 0) lpi_welcome(loop, fd, &peer);
+        if (fd >= 0) lpi_hand_over(loop, fd, &peer);
         if (fd == -EMFILE || fd == -ENFILE) fd = lpi_accept_by_reserve(loop);
         if (fd >= 0) continue;
         if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
@@ -4784,6 +4945,20 @@ static int lpi_accept(lpi_loop *loop)
    head_bytes_max is kept, and then reading pauses.
    ========================================================================== */
 
+/* Count what incomplete requests take. 0, or -1 if that is over its limit. */
+static int lpi_partial(lpi_loop *loop, size_t more, size_t less)
+{
+    lpi_hub *hub = &loop->server->hub;
+    uint32_t most = loop->server->config.partial_bytes_max;
+    int over;
+    lpi_lock(&hub->mutex);
+    hub->partial_bytes += more;
+    hub->partial_bytes -= less;
+    over = most != LP_UNLIMITED && hub->partial_bytes > most;
+    lpi_unlock(&hub->mutex);
+    return -over;
+}
+
 /* The connection's lpi_io, NULL without memory. */
 static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
 {
@@ -4795,7 +4970,7 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
     } else {
         c->io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *c->io);
     }
-    if (c->io) loop->partial_bytes += sizeof *c->io + c->io->in_capacity;
+    if (c->io) lpi_partial(loop, sizeof *c->io + c->io->in_capacity, 0);
     return c->io;
 }
 
@@ -4803,15 +4978,17 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
    spent. */
 static int lpi_io_reserve(lpi_loop *loop, lpi_io *io, size_t length)
 {
-    uint32_t most = loop->server->config.partial_bytes_max;
     size_t had = io->in_capacity;
-    if (length > had && most != LP_UNLIMITED &&
-        loop->partial_bytes + length > most)
+    int failed;
+    if (length <= had) return 0;
+    if (lpi_partial(loop, length, 0)) {
+        lpi_partial(loop, 0, length);
         return -1;
-    if (lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity, length))
-        return -1;
-    loop->partial_bytes += io->in_capacity - had;
-    return 0;
+    }
+    failed = lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
+                         length);
+    lpi_partial(loop, io->in_capacity - had, length);
+    return failed;
 }
 
 enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
@@ -4825,7 +5002,7 @@ static void lpi_io_drop(lpi_loop *loop, lpi_connection *c)
     LP_ASSERT(!io->out);
     c->io = NULL;
     io->in_length = 0;
-    loop->partial_bytes -= sizeof *io + io->in_capacity;
+    lpi_partial(loop, 0, sizeof *io + io->in_capacity);
     if (loop->spare_count < LPI_SPARE_MAX &&
         io->in_capacity <= LPI_SPARE_BYTES) {
         io->next = loop->spare;
@@ -5652,7 +5829,8 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     return 0;
 }
 
-/* Tell of channels that are not waited on any more. */
+/* Tell of channels that are not waited on any more. With server->watching,
+   since a channel's news must be told in the order in which they came. */
 static void lpi_tell_deserted(lpi_loop *loop)
 {
     const lp_watch *watch = &loop->server->config.watch;
@@ -5679,6 +5857,7 @@ static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
     lpi_hub *hub = &loop->server->hub;
     uint32_t i;
     if (!watch->channel) return;
+    lpi_lock(&loop->server->watching);
     lpi_tell_deserted(loop);
     for (i = 0; i < ask->count; i++) {
         lpi_channel *ch;
@@ -5691,6 +5870,7 @@ static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
         if (first)
             watch->channel(watch->ctx, LP_CHANNEL_WAITED_ON, ask->names[i]);
     }
+    lpi_unlock(&loop->server->watching);
 }
 
 static void lpi_poll(lp_request *r)
@@ -5807,6 +5987,51 @@ static void lpi_publish(lp_request *r)
 
 enum { LPI_BATCHES = 8, LPI_RINGS = 256 };
 
+/* The place of a delay in a histogram: exact below 4 us, then four places for
+   each doubling. */
+static uint32_t lpi_delay_at(uint64_t us)
+{
+    uint32_t doublings = 2, at;
+    if (us < 4) return (uint32_t)us;
+    while (us >> doublings >= 2) doublings++;
+    at = 4 * (doublings - 1) + ((uint32_t)(us >> (doublings - 2)) & 3);
+    return at < LP_DELAYS ? at : LP_DELAYS - 1;
+}
+
+/* The least delay that has that place. */
+static uint64_t lpi_delay_least(uint32_t at)
+{
+    if (at < 4) return at;
+    return (uint64_t)(4 + at % 4) << (at / 4 - 1);
+}
+
+/* Under the mutex, when there is another reason to hold it. */
+static void lpi_delays_count(lpi_hub *hub, lpi_delays *delays)
+{
+    uint32_t i;
+    for (i = 0; i < delays->count; i++) {
+        uint64_t *to = delays->notes[i].first ? hub->stats.first_delays
+                                              : hub->stats.delays;
+        to[delays->notes[i].at] += delays->notes[i].times;
+    }
+    delays->count = 0;
+}
+
+static void lpi_delay_note(lpi_loop *loop, int first, uint64_t us,
+                           uint32_t times)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_delays *delays = &loop->delays;
+    if (delays->count == LPI_COUNT(delays->notes)) {
+        lpi_lock(&hub->mutex);
+        lpi_delays_count(hub, delays);
+        lpi_unlock(&hub->mutex);
+    }
+    delays->notes[delays->count].at = (uint8_t)lpi_delay_at(us);
+    delays->notes[delays->count].first = (uint8_t)first;
+    delays->notes[delays->count++].times = (uint16_t)times;
+}
+
 static int lpi_plan_has(const lpi_plan *plan, const lpi_connection *c,
                         const lpi_position *at, uint32_t count)
 {
@@ -5910,6 +6135,7 @@ static void lpi_batch_add(lpi_loop *loop, uint32_t index,
     uint32_t i = batch->plan_count;
     while (i-- && !lpi_plan_has(&batch->plans[i], c, at, count)) {}
     if (i == UINT32_MAX) i = lpi_plan_make(hub, batch, c, at, count);
+    memset(&batch->entries[batch->entry_count], 0, sizeof *batch->entries);
     batch->entries[batch->entry_count].connection = index;
     batch->entries[batch->entry_count++].plan = i;
     hub->stats.delivered += batch->plans[i].count;
@@ -6018,12 +6244,37 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
     if (shared) lpi_blob_unref(loop, shared);
 }
 
+/* Note how long the replies of a plan have taken. One that the socket has not
+   taken yet is noted when it has. */
+static void lpi_flush_delays(lpi_loop *loop, uint32_t p)
+{
+    lpi_batch *batch = &loop->batch;
+    const lpi_plan *plan = &batch->plans[p];
+    lpi_message **messages = batch->messages + plan->first;
+    uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
+    uint32_t i, times = 0;
+    for (i = 0; i < batch->entry_count; i++) {
+        lpi_connection *c = lpi_connection_at(loop,
+                                              batch->entries[i].connection);
+        if (batch->entries[i].plan != p || !batch->entries[i].parked) continue;
+        if (batch->entries[i].first)
+            lpi_delay_note(loop, 1, now_us - messages[plan->count - 1]->born_us,
+                           1);
+        if (c->phase == LPI_WRITING) c->io->out_born_us = messages[0]->born_us;
+        else if (c->phase != LPI_CLOSED) times++;
+    }
+    if (times) lpi_delay_note(loop, 0, now_us - messages[0]->born_us, times);
+}
+
 /* Answer everybody in the batch, and empty it. */
 static void lpi_flush(lpi_loop *loop)
 {
     lpi_batch *batch = &loop->batch;
     uint32_t i;
-    for (i = 0; i < batch->plan_count; i++) lpi_flush_plan(loop, i);
+    for (i = 0; i < batch->plan_count; i++) {
+        lpi_flush_plan(loop, i);
+        if (batch->plans[i].count) lpi_flush_delays(loop, i);
+    }
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     batch->plan_count = batch->entry_count = batch->message_count = 0;
@@ -6049,6 +6300,7 @@ static void lpi_release(lpi_loop *loop, uint32_t index)
     lpi_waiter_leave(hub, c, loop->now_ms);
     lpi_set_phase(loop, c, LPI_SERVING);
     lpi_batch_add(loop, index, at, count);
+    loop->batch.entries[loop->batch.entry_count - 1].parked = 1;
 }
 
 /* A fetching poll, one of whose channels has arrived: if all have, judge it,
@@ -6102,6 +6354,8 @@ static int lpi_deliver_view(lpi_loop *loop)
         uint32_t c = lpi_seat_at(hub, seat)->connection;
         if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
         lpi_release(loop, c);
+        loop->batch.entries[loop->batch.entry_count - 1].first = view->news;
+        view->news = 0;
     }
     view->ready = 0;
     if (next != LPI_NONE || (seat != LPI_NONE && lpi_seat_behind(hub, seat)))
@@ -6120,6 +6374,7 @@ static void lpi_deliver(lpi_loop *loop)
         while (views++ < LPI_BATCH && loop->batch.entry_count < LPI_BATCH / 2 &&
                lpi_deliver_view(loop)) {}
         some = loop->ready_first != LPI_NONE;
+        lpi_delays_count(hub, &loop->delays);
         lpi_unlock(&hub->mutex);
         lpi_flush_and_resume(loop);
     }
@@ -6235,6 +6490,7 @@ static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
     io->out = blob;
     io->out_at = (uint32_t)at;
     io->moved = 0;
+    io->out_born_us = 0;
     lpi_set_phase(loop, c, LPI_WRITING);
     lpi_arm(loop, index, loop->server->config.write_ms);
     lpi_watch(loop, index, c->interest | LP_WRITE);
@@ -6287,6 +6543,9 @@ static void lpi_writable(lpi_loop *loop, uint32_t index)
         lpi_arm(loop, index, loop->server->config.write_ms);
     }
     if ((size_t)n < rest.length) return;
+    if (io->out_born_us)
+        lpi_delay_note(loop, 0, loop->os->monotonic_us(loop->os->ctx) -
+                                    io->out_born_us, 1);
     lpi_blob_unref(loop, io->out);
     io->out = NULL;
     if (!io->in_length) lpi_io_drop(loop, c);
@@ -6434,7 +6693,9 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
 
    One step: wait, serve what is ready, ring what is due, deliver, sweep, and
    give back what was closed. While it waits, `sleeping` tells publishers that
-   a signal is needed; a signal is sent once.
+   a signal is needed; a signal is sent once. Only the first loop accepts and
+   sweeps; when it has shut the door, all loops drain, and the last to end
+   stops the server.
    ========================================================================== */
 
 enum { LPI_WAIT_MAX = 1 << 30 };
@@ -6465,7 +6726,8 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
     if (turn != UINT32_MAX)
         lpi_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
     if (loop->sweep_ms != UINT64_MAX) lpi_earlier(&wait, loop->sweep_ms, now);
-    if (server->rest_ms) lpi_earlier(&wait, server->rest_ms, now);
+    if (!loop->index && server->rest_ms)
+        lpi_earlier(&wait, server->rest_ms, now);
     if (loop->drain_ms)
         lpi_earlier(&wait, lpi_drained(loop) ? 0 : lpi_drain_end(loop), now);
     if (loop->queue.head != LPI_NONE) return 0;
@@ -6473,17 +6735,22 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
 }
 
 /* Make ready to wait: what is published from now on signals. Returns whether
-   there is work already. */
+   there is work already. What this loop has done may be work for the first. */
 static int lpi_loop_sleep(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
+    uint32_t sleepers;
     int work;
     lpi_lock(&hub->mutex);
     work = loop->ready_first != LPI_NONE;
     loop->sleeping = !work;
-    loop->sweep_ms = hub->sweep_ms;
-    hub->sweep_moved = 0;
+    if (!loop->index) {
+        loop->sweep_ms = hub->sweep_ms;
+        hub->sweep_moved = 0;
+    }
+    sleepers = lpi_hub_sleepers(hub);
     lpi_unlock(&hub->mutex);
+    lpi_hub_signal(hub, sleepers);
     return work;
 }
 
@@ -6493,6 +6760,7 @@ static void lpi_loop_wake(lpi_loop *loop)
     lpi_lock(&hub->mutex);
     loop->sleeping = loop->woken = 0;
     hub->stats.requests += loop->requests;
+    lpi_delays_count(hub, &loop->delays);
     lpi_unlock(&hub->mutex);
     loop->requests = 0;
 }
@@ -6507,6 +6775,7 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     if (event->tag == LPI_TAG_WAKE) {
         loop->os->wake_clear(loop->os->ctx, loop->wake[0]);
         lpi_inbox_tell(&loop->inbox, &loop->server->memory);
+        lpi_arrivals(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else {
@@ -6531,7 +6800,9 @@ static void lpi_loop_sweep(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
     if (loop->now_ms < loop->sweep_ms) return;
+    lpi_lock(&loop->server->watching);
     lpi_tell_deserted(loop);
+    lpi_unlock(&loop->server->watching);
     lpi_lock(&hub->mutex);
     lpi_hub_sweep(hub, loop->now_ms);
     lpi_unlock(&hub->mutex);
@@ -6550,18 +6821,29 @@ static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
     return NULL;
 }
 
-/* lp_stop was called: take in who is waiting outside, shut the door, and give
-   every parked poll a place in the drain. */
-static void lpi_drain_begin(lpi_loop *loop)
+/* lp_stop was called: take in who is waiting outside, and shut the door. */
+static void lpi_shut_door(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    uint32_t drain_ms = server->config.drain_ms, index = 0;
-    lpi_connection *c;
+    uint32_t i;
     int left = 1024;
     while (!server->rest_ms && left-- && lpi_accept(loop)) {}
     loop->os->close(loop->os->ctx, server->listener);
     server->listener = -1;
     server->rest_ms = 0;
+    lpi_log(server, LP_LOG_INFO, "draining", "");
+    lpi_atomic_set(&server->draining, 1);
+    for (i = 1; i < server->hub.loop_count; i++)
+        loop->os->wake_signal(loop->os->ctx, server->hub.loops[i].wake[1]);
+}
+
+/* Give every parked poll a place in the drain. */
+static void lpi_drain_begin(lpi_loop *loop)
+{
+    uint32_t drain_ms = loop->server->config.drain_ms, index = 0;
+    lpi_connection *c;
+    if (!loop->index) lpi_shut_door(loop);
+    lpi_arrivals(loop, UINT32_MAX);
     loop->drain_ms = loop->now_ms + drain_ms;
     for (; (c = lpi_loop_each(loop, &index)); index++) {
         uint32_t place = index * 2654435761u; /* anywhere in the drain */
@@ -6571,7 +6853,6 @@ static void lpi_drain_begin(lpi_loop *loop)
         if ((int32_t)(when - c->timer.deadline) < 0)
             lpi_wheel_arm(&loop->wheel, index, when);
     }
-    lpi_log(server, LP_LOG_INFO, "draining", "");
 }
 
 static void lpi_close_all(lpi_loop *loop)
@@ -6594,24 +6875,31 @@ static int lpi_drained(const lpi_loop *loop)
     return !waiting || loop->now_ms >= lpi_drain_end(loop);
 }
 
-/* 1 once the drain is over, and nothing came in this step: an idle connection
-   may have sent its next request already. */
-static int lpi_loop_drain(lpi_loop *loop, int quiet)
+static void lpi_loop_end(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    if (!lpi_atomic_get(&server->stopping)) return 0;
-    if (!loop->drain_ms) {
-        lpi_drain_begin(loop);
-        return 0;
-    }
-    if (!lpi_drained(loop)) return 0;
-    if (!quiet && loop->now_ms < lpi_drain_end(loop)) return 0;
     lpi_close_all(loop);
+    loop->ended = 1;
+    if (lpi_atomic_sub(&server->serving, 1)) return;
     lpi_lock(&server->hub.mutex);
     server->hub.stopped = 1;
     lpi_unlock(&server->hub.mutex);
     lpi_log(server, LP_LOG_INFO, "stopped", "");
-    return 1;
+}
+
+/* Begin the drain; and end once it is over, and nothing came in this step: an
+   idle connection may have sent its next request already. */
+static void lpi_loop_drain(lpi_loop *loop, int quiet)
+{
+    lp_server *server = loop->server;
+    if (!loop->drain_ms) {
+        if (lpi_atomic_get(loop->index ? &server->draining : &server->stopping))
+            lpi_drain_begin(loop);
+        return;
+    }
+    if (!lpi_drained(loop)) return;
+    if (!quiet && loop->now_ms < lpi_drain_end(loop)) return;
+    lpi_loop_end(loop);
 }
 
 static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
@@ -6620,7 +6908,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     const lp_os *os = loop->os;
     uint64_t due;
     int i, n;
-    if (loop->server->hub.stopped) return LP_ERR_STOPPED;
+    if (loop->ended) return LP_ERR_STOPPED;
     lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
     if (wait_ms < 0 || (int)due < wait_ms) wait_ms = (int)due;
@@ -6636,11 +6924,50 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lpi_loop_ring(loop);
     lpi_deliver(loop);
     lpi_loop_sweep(loop);
-    if (loop->server->rest_ms && loop->now_ms >= loop->server->rest_ms)
+    if (!loop->index && loop->server->rest_ms &&
+        loop->now_ms >= loop->server->rest_ms)
         lpi_listener_resume(loop);
-    i = lpi_loop_drain(loop, !n);
+    lpi_loop_drain(loop, !n);
     lpi_reap(loop);
-    return i ? LP_ERR_STOPPED : LP_OK;
+    return loop->ended ? LP_ERR_STOPPED : LP_OK;
+}
+
+/* Have lp_run return. */
+static void lpi_loops_break(lp_server *server)
+{
+    uint32_t i;
+    lpi_atomic_set(&server->broken, 1);
+    for (i = 0; i < server->hub.loop_count; i++)
+        server->os.wake_signal(server->os.ctx, server->hub.loops[i].wake[1]);
+}
+
+/* Step until the end, or until any loop fails. */
+static void lpi_loop_run(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    do loop->result = lpi_loop_step(loop, -1);
+    while (loop->result == LP_OK && !lpi_atomic_get(&server->broken));
+    if (loop->result != LP_OK && loop->result != LP_ERR_STOPPED)
+        lpi_loops_break(server);
+}
+
+static void *lpi_loop_thread(void *loop)
+{
+    lpi_loop_run((lpi_loop *)loop);
+    return NULL;
+}
+
+/* What cannot fail: after this lpi_loop_free may be called. */
+static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
+{
+    memset(loop, 0, sizeof *loop);
+    loop->server = server;
+    loop->os = &server->os;
+    loop->index = index;
+    loop->poller = loop->wake[0] = loop->wake[1] = -1;
+    loop->ready_first = loop->ready_last = loop->closed = LPI_NONE;
+    loop->sweep_ms = UINT64_MAX;
+    lpi_list_init(&loop->queue);
 }
 
 static int lpi_loop_init(lpi_loop *loop, lp_server *server)
@@ -6677,7 +7004,11 @@ static void lpi_loop_free(lpi_loop *loop)
     const lp_os *os = loop->os;
     lpi_close_all(loop);
     if (loop->inbox.has_mutex) {
+        lpi_arrival arrival;
         lpi_inbox_tell(&loop->inbox, memory);
+        while (lpi_inbox_arrived(&loop->inbox, memory, &arrival))
+            os->close(os->ctx, arrival.fd);
+        lpi_free(memory, loop->inbox.arrivals, loop->inbox.arrivals_capacity);
         lpi_mutex_free(&loop->inbox.mutex);
     }
     if (loop->wake[0] >= 0) os->close(os->ctx, loop->wake[0]);
@@ -6759,6 +7090,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(port), LPI_O_16, 0, 0, 0, 65535, NULL},
     {LPI_O(backlog), LPI_O_32, 0, 4096, 1, INT32_MAX, NULL},
     {LPI_O(prefix), LPI_O_TEXT, 0, 0, 0, 0, "/api"},
+    {LPI_O(loops), LPI_O_32, 0, 1, 1, LPI_LOOPS_MAX, NULL},
     {LPI_O(timeout_ms), LPI_O_32, 0, 30000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(timeout_ms_max), LPI_O_32, 0, 60000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(reply_messages), LPI_O_32, 0, 100, 1, 65535, NULL},
@@ -7087,8 +7419,8 @@ static lp_result lpi_listen(lp_server *server)
     server->on_loopback =
         (lpi_address_is_v4(at.bytes) && at.bytes[12] == 127) ||
         !memcmp(at.bytes, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
-    fd = os->poller_set(os->ctx, server->loop.poller, server->listener,
-                        LPI_TAG_LISTENER, 0, LP_READ);
+    fd = os->poller_set(os->ctx, lpi_first_loop(server)->poller,
+                        server->listener, LPI_TAG_LISTENER, 0, LP_READ);
     return fd < 0 ? lpi_from_errno(-fd) : LP_OK;
 }
 
@@ -7102,15 +7434,21 @@ static void lpi_server_blank(lp_server *server, const lp_config *config,
     server->os = server->config.os ? *server->config.os : lpi_real_os;
     server->strings.memory = &server->memory;
     server->listener = server->reserve = -1;
-    server->hub.loops = &server->loop;
-    server->hub.loop_count = 1;
-    server->loop.server = server;
-    server->loop.os = &server->os;
-    server->loop.poller = server->loop.wake[0] = server->loop.wake[1] = -1;
-    server->loop.ready_first = server->loop.ready_last = LPI_NONE;
-    server->loop.closed = LPI_NONE;
-    lpi_list_init(&server->loop.queue);
-    server->loop.sweep_ms = UINT64_MAX;
+}
+
+static int lpi_server_loops(lp_server *server)
+{
+    lpi_hub *hub = &server->hub;
+    uint32_t i, count = server->config.loops;
+    int error = 0;
+    hub->loops = (lpi_loop *)lpi_alloc(&server->memory,
+                                       count * sizeof *hub->loops);
+    if (!hub->loops) return -ENOMEM;
+    hub->loop_count = server->serving = count;
+    for (i = 0; i < count; i++) lpi_loop_blank(&hub->loops[i], server, i);
+    for (i = 0; i < count && !error; i++)
+        error = lpi_loop_init(&hub->loops[i], server);
+    return error;
 }
 
 static lp_result lpi_server_init(lp_server *server)
@@ -7122,7 +7460,9 @@ static lp_result lpi_server_init(lp_server *server)
     if (result != LP_OK) return result;
     error = lpi_hub_init(&server->hub, &server->memory, &server->config,
                          &server->os);
-    if (!error) error = lpi_loop_init(&server->loop, server);
+    if (!error && lpi_mutex_init(&server->watching)) error = -ENOMEM;
+    if (!error) server->has_watching = 1;
+    if (!error) error = lpi_server_loops(server);
     if (error) return lpi_from_errno(-error);
     server->reserve = server->os.reserve(server->os.ctx);
     return lpi_listen(server);
@@ -7147,34 +7487,58 @@ LPDEF lp_result lp_create(lp_server **out, const lp_config *config)
 LPDEF void lp_destroy(lp_server *server)
 {
     lp_memory memory;
+    lpi_hub *hub;
+    uint32_t i;
     if (!server) return;
     memory = server->memory;
-    server->hub.stopped = 1;
+    hub = &server->hub;
+    hub->stopped = 1;
     if (server->listener >= 0) server->os.close(server->os.ctx,
                                                 server->listener);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
-    lpi_loop_free(&server->loop);
-    lpi_hub_free(&server->hub);
+    for (i = 0; i < hub->loop_count; i++) lpi_loop_free(&hub->loops[i]);
+    lpi_hub_free(hub);
+    lpi_free(&memory, hub->loops, hub->loop_count * sizeof *hub->loops);
+    if (server->has_watching) lpi_mutex_free(&server->watching);
     lpi_arena_clear(&server->strings, 0);
     lpi_free(&memory, server, sizeof *server);
 }
 
 LPDEF lp_result lp_step(lp_server *server, int wait_ms)
 {
+    lpi_loop *loop;
     lp_result result;
-    if (!server) return LP_ERR_ARG;
-    result = lpi_loop_step(&server->loop, wait_ms);
-    if (result == LP_OK) lpi_loop_sleep(&server->loop); /* for lp_fd */
+    if (!server || server->hub.loop_count > 1) return LP_ERR_ARG;
+    loop = lpi_first_loop(server);
+    result = lpi_loop_step(loop, wait_ms);
+    if (result == LP_OK) lpi_loop_sleep(loop); /* for lp_fd */
     return result;
 }
 
 LPDEF lp_result lp_run(lp_server *server)
 {
+    lpi_loop *loops;
     lp_result result;
+    uint32_t i = 1;
     if (!server) return LP_ERR_ARG;
-    do result = lpi_loop_step(&server->loop, -1);
-    while (result == LP_OK);
+    loops = server->hub.loops;
+    server->started = 1;
+    lpi_atomic_set(&server->broken, 0);
+    while (i < server->hub.loop_count &&
+           !lpi_thread_start(&loops[i].thread, lpi_loop_thread, &loops[i]))
+        i++;
+    if (i < server->hub.loop_count) {
+        lpi_log(server, LP_LOG_ERROR, "cannot start a thread", "");
+        lpi_loops_break(server);
+    }
+    lpi_loop_run(loops);
+    result = loops->result;
+    while (--i) {
+        lpi_thread_join(loops[i].thread);
+        if (loops[i].result != LP_ERR_STOPPED) result = loops[i].result;
+    }
+    if (lpi_atomic_get(&server->broken)) return LP_ERR_OS;
     return result == LP_ERR_STOPPED ? LP_OK : result;
 }
 
@@ -7182,7 +7546,7 @@ LPDEF void lp_stop(lp_server *server)
 {
     if (!server) return;
     lpi_atomic_set(&server->stopping, 1);
-    server->os.wake_signal(server->os.ctx, server->loop.wake[1]);
+    server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
 }
 
 LPDEF uint16_t lp_port(const lp_server *server)
@@ -7192,14 +7556,15 @@ LPDEF uint16_t lp_port(const lp_server *server)
 
 LPDEF int lp_fd(const lp_server *server)
 {
-    return server ? server->loop.poller : -1;
+    if (!server || server->hub.loop_count > 1) return -1;
+    return lpi_first_loop(server)->poller;
 }
 
 LPDEF int lp_wait_ms(lp_server *server)
 {
     lpi_loop *loop;
-    if (!server) return -1;
-    loop = &server->loop;
+    if (!server || server->hub.loop_count > 1) return -1;
+    loop = lpi_first_loop(server);
     if (lpi_loop_sleep(loop)) return 0;
     lpi_loop_now(loop);
     return (int)lpi_loop_due(loop);
@@ -7213,6 +7578,19 @@ LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
     out->connections = lpi_atomic_get(&server->hub.connections);
 }
 
+LPDEF uint64_t lp_delay_us(const uint64_t delays[LP_DELAYS], double part)
+{
+    uint64_t all = 0, below = 0;
+    uint32_t i;
+    for (i = 0; i < LP_DELAYS; i++) all += delays[i];
+    if (!all) return 0;
+    for (i = 0; i < LP_DELAYS - 1; i++) {
+        below += delays[i];
+        if ((double)below >= part * (double)all) break;
+    }
+    return lpi_delay_least(i + 1) - 1;
+}
+
 /* --- routes */
 
 LPDEF lp_result lp_on(lp_server *server, const char *method,
@@ -7221,6 +7599,7 @@ LPDEF lp_result lp_on(lp_server *server, const char *method,
     int m;
     if (!server || !method || !pattern || *pattern != '/' || !handler)
         return LP_ERR_ARG;
+    if (server->started && server->hub.loop_count > 1) return LP_ERR_ARG;
     for (m = 0; m <= LPI_DELETE; m++)
         if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD)
             return lpi_add_route(server, LPI_USER, (lpi_method)m,
@@ -7348,8 +7727,8 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
         lpi_free(&server->memory, outcome, sizeof *outcome);
         return LP_ERR_STOPPED;
     }
-    lpi_inbox_add(&server->loop.inbox, outcome);
-    server->os.wake_signal(server->os.ctx, server->loop.wake[1]);
+    lpi_inbox_add(&lpi_first_loop(server)->inbox, outcome);
+    server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
     return LP_OK;
 }
 

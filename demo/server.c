@@ -1,6 +1,6 @@
 /* A complete server: the library's API, and a page to try it with.
-   Usage: server [--host H] [--port P] [--token T] [--trust NETWORKS]
-                 [--cors ORIGINS] [--no-limits]                              */
+   Usage: server [--host H] [--port P] [--loops N] [--token T]
+                 [--trust NETWORKS] [--cors ORIGINS] [--no-limits]           */
 
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"

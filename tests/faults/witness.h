@@ -485,7 +485,7 @@ static void follow_all(void) {
 static lpi_connection *connection_of(const peer *p) {
     uint32_t index = 0;
     lpi_connection *c;
-    for (; (c = lpi_loop_each(&w.s->loop, &index)); index++)
+    for (; (c = lpi_loop_each(&w.s->hub.loops[0], &index)); index++)
         if (c->fd == p->fd) return c;
     return NULL;
 }
@@ -624,7 +624,7 @@ static void everybody_leaves(void) {
     CHECK_INT(stats_of(&w).connections, 0);
     CHECK_INT(stats_of(&w).waiters, 0);
     CHECK_INT(stats_of(&w).pinned_bytes, 0);
-    CHECK_INT(w.s->loop.partial_bytes, 0);
+    CHECK_INT(w.s->hub.partial_bytes, 0);
     CHECK_INT(w.s->hub.seats.used, 0);
     CHECK_INT(w.s->hub.tallies.used, 0);
 }

@@ -470,8 +470,9 @@ test('evicted by the byte budget of the whole server, the oldest first', async (
   await resets(server, 'old', `${epochOf(old)}-0`, 'evicted', []);
 });
 
+/* On one loop, which answers nobody while a handler publishes. */
 test('evicted between append and delivery: a parked poll is told', async (t) => {
-  const server = await live(t, { ...FREE, 'history-count': 10 });
+  const server = await live(t, { ...FREE, 'history-count': 10, loops: 1 });
   const last = await say(server, 'room', 'before');
   const parked = server.ask('room', { last_id: last, timeout: 10 });
   const fresh = server.ask(['new', 'room'], { last_id: 'now', timeout: 10 });

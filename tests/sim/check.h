@@ -195,7 +195,7 @@ static uint64_t check_connections(lpi_loop *loop, lpi_hub *hub)
     SAME(hub->seats.used, seats, "seats");
     SAME(hub->claims.used, claims, "claims");
     SAME(hub->stats.pinned_bytes, pinned, "pinned_bytes");
-    SAME(loop->partial_bytes, partial, "partial_bytes");
+    SAME(hub->partial_bytes, partial, "partial_bytes");
     for (i = 0; i < tally_used; i++) {
         SAME(((lpi_tally *)lpi_at(&hub->tallies, tally_counts[i][0]))->node.own,
              tally_counts[i][1], "a tally");
@@ -257,7 +257,7 @@ static uint64_t check_hub(lpi_hub *hub)
     uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, deserted = 0, b, i, views = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
         MUST(m->older == before, "the list of messages");
-        MUST(!before || before->born_ms <= m->born_ms + 100, "messages out of order");
+        MUST(!before || before->born_us <= m->born_us + 100000, "messages out of order");
         SAME(m->refs, 1, "a message's references");
         bytes += m->size;
     }
@@ -327,10 +327,10 @@ static void check_limits(void)
              "too much history");
     }
     if (cfg->partial_bytes_max != LP_UNLIMITED)
-        MUST(S->loop.partial_bytes <= cfg->partial_bytes_max + 65536 + hub->connections *
+        MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536 + hub->connections *
              sizeof(lpi_io), "too much of what is incomplete");
-    if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->loop.drain_ms)
-        MUST(now_ms() <= hub->oldest->born_ms + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
+    if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->hub.loops[0].drain_ms)
+        MUST(now_ms() <= hub->oldest->born_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
              2 * K.step_most_ns / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,
              "a message is kept beyond its age");
 }
@@ -338,11 +338,12 @@ static void check_limits(void)
 /* All memory, to the byte, and a bound that follows from the configuration alone. */
 static void check_memory(uint64_t bytes)
 {
-    const lpi_loop *loop = &S->loop;
+    const lpi_loop *loop = &S->hub.loops[0];
     const lpi_hub *hub = &S->hub;
     const lp_config *cfg = &S->config;
     uint64_t bound = 3 << 20;
-    bytes += sizeof *S + arena_bytes(&S->strings) + arena_bytes(&loop->arena);
+    bytes += sizeof *S + sizeof *loop + loop->inbox.arrivals_capacity;
+    bytes += arena_bytes(&S->strings) + arena_bytes(&loop->arena);
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->views, "views") +
              check_slab(&hub->seats, "seats") + check_slab(&hub->claims, "claims") +
              check_slab(&hub->tallies, "tallies") + check_slab(&loop->connections, "connections");
@@ -366,12 +367,12 @@ static void check_hung(void)
         const request *r = &c->requests[c->replied % REQUESTS];
         uint64_t since;
         if (!c->used || c->fd < 0 || c->wild || c->got == c->replied || c->closing) continue;
-        if (c->pend_length || S->loop.drain_ms) continue;
+        if (c->pend_length || S->hub.loops[0].drain_ms) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
         MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * K.step_most_ns +
              K.stalled_ns + (uint64_t)K.sockets * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
-             lpi_connection_at(&S->loop, K.fds[c->fd].tag)->phase);
+             lpi_connection_at(&S->hub.loops[0], K.fds[c->fd].tag)->phase);
     }
 }
 
@@ -379,9 +380,9 @@ static void lpi_check(lp_server *server)
 {
     uint64_t bytes;
     full_checks++;
-    bytes = check_connections(&server->loop, &server->hub);
+    bytes = check_connections(&server->hub.loops[0], &server->hub);
     bytes += check_hub(&server->hub);
-    check_wheel(&server->loop);
+    check_wheel(&server->hub.loops[0]);
     check_memory(bytes);
     check_limits();
     check_hung();
@@ -391,7 +392,7 @@ static void lpi_check(lp_server *server)
    may not; nor may the server wake up again and again for nothing. */
 static void check_step(void)
 {
-    const lpi_loop *loop = &S->loop;
+    const lpi_loop *loop = &S->hub.loops[0];
     const lpi_hub *hub = &S->hub;
     uint32_t phase, n = 0;
     if (hub->stopped) return;
@@ -435,7 +436,7 @@ static int polls_fetch(lpi_hub *hub, uint32_t v)
 /* The server is about to sleep until then: nobody may be waiting for it. */
 static void check_block(uint64_t until_ns)
 {
-    lpi_loop *loop = &S->loop;
+    lpi_loop *loop = &S->hub.loops[0];
     lpi_hub *hub = &S->hub;
     uint64_t late = 3000000 + (K.faults ? 50000000 : 0);
     int i;

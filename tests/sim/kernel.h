@@ -104,7 +104,7 @@ static uint64_t call_counts[C_KINDS];
 /* ---- the state ---- */
 
 enum {
-    FDS = 256, CONNS = 224, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 8192,
+    FDS = 256, CONNS = 224, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 32768,
     CHANNELS = 12
 };
 

@@ -196,13 +196,13 @@ static void check_million(const lp_server *server, uint32_t waiters)
     check_table(&hub->names, "names");
     check_slab(&hub->tallies, "tallies");
     check_slab(&hub->seats, "seats");
-    check_slab(&server->loop.connections, "connections");
+    check_slab(&server->hub.loops[0].connections, "connections");
     SAME(hub->stats.waiters, waiters, "waiters");
-    SAME(server->loop.phases[LPI_PARKED], waiters, "parked");
+    SAME(server->hub.loops[0].phases[LPI_PARKED], waiters, "parked");
     SAME(hub->seats.used, waiters, "seats");
     SAME(hub->tallies.used, L.named ? waiters + (waiters != 0) : 2 * waiters, "tallies");
     SAME(hub->stats.pinned_bytes, 0, "pinned_bytes");
-    SAME(server->loop.partial_bytes, 0, "partial_bytes");
+    SAME(server->hub.partial_bytes, 0, "partial_bytes");
 }
 
 static void lean_turns(lp_server *server, const uint32_t *counter, uint32_t upto)

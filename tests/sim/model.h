@@ -233,7 +233,7 @@ static void learn_message(int i)
     SAME(m->seq, ch->last + 1, "a SEQ is left out or given twice");
     MUST(m->timestamp_us == lpi_max64(K.last_wall_us[0], ch->latest_us + 1) ||
          m->timestamp_us == lpi_max64(K.last_wall_us[1], ch->latest_us + 1), "the timestamp");
-    MUST(m->born_ms <= now_ms(), "born in the future");
+    MUST(m->born_us * 1000 <= K.now_ns, "born in the future");
     SAME(m->refs, 1, "the new message's references");
     MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == m ||
          S->hub.stats.history_bytes + S->hub.stats.pinned_bytes <= S->config.history_bytes,
@@ -263,7 +263,7 @@ static void learn_message(int i)
     to->epoch = ch->epoch;
     to->seq = m->seq;
     to->timestamp_us = m->timestamp_us;
-    to->born_ms = m->born_ms;
+    to->born_ms = m->born_us / 1000;
     to->payload = (uint32_t)n;
     to->size = (uint32_t)m->size;
     to->text = M.text_used;
@@ -276,7 +276,7 @@ static void learn_message(int i)
     ch->list[ch->count++] = M.count++;
     ch->last = m->seq;
     ch->latest_us = m->timestamp_us;
-    ch->busy_ms = m->born_ms;
+    ch->busy_ms = m->born_us / 1000;
     SAME(lpi_channel_at(&S->hub, ch->index)->fresh, 0, "fresh after an append");
 }
 
@@ -606,7 +606,7 @@ static void verify_when(const conn *c, const request *r, int timed_out)
     uint64_t wait_ns = (uint64_t)r->wait_ms * 1000000;
     uint64_t begin = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
     uint64_t slack = 4000000 + 3 * K.step_most_ns + K.stalled_ns;
-    if (S->loop.drain_ms) return;
+    if (S->hub.loops[0].drain_ms) return;
     if (timed_out && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
@@ -714,7 +714,7 @@ static void verify_limit(const conn *c, const request *r)
     for (i = 0; i < CONNS; i++) {
         const conn *other = &K.conns[i];
         if (!other->used || other->fd < 0 || !other->known) continue;
-        phase = lpi_connection_at(&S->loop, K.fds[other->fd].tag)->phase;
+        phase = lpi_connection_at(&S->hub.loops[0], K.fds[other->fd].tag)->phase;
         if (phase != LPI_PARKED && phase != LPI_FETCHING) continue;
         if (memcmp(other->address.bytes, c->address.bytes, 16) && by_address) continue;
         if (!by_address && other->name != c->name) continue;
@@ -737,7 +737,7 @@ static void verify_request(conn *c, request *r)
         }
         WANT(K.excuses || S->hub.stats.channels >= S->config.channels_max ||
              (S->hub.remote && r->kind == R_POLL &&
-              (S->loop.drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
+              (S->hub.loops[0].drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
              "503 for nothing");
         return;
     }
@@ -829,7 +829,7 @@ static int model_reply(conn *c, const char *text, size_t length)
     r->closes = (uint8_t)closes;
     if (!c->wild) verify_request(c, r);
     r->replied = 1;
-    WANT(closes ? r->asks_close || S->loop.drain_ms || status >= 400 || c->wild : !r->asks_close,
+    WANT(closes ? r->asks_close || S->hub.loops[0].drain_ms || status >= 400 || c->wild : !r->asks_close,
          "Connection: close");
     r->reply_end = c->out_sent + (uint32_t)length;
     c->closing = (uint8_t)closes;
@@ -847,14 +847,14 @@ static void model_closing(conn *c)
     const lpi_connection *is;
     uint64_t limit = 0, since = 0;
     if (!c->known || S->hub.stopped) return;
-    is = lpi_connection_at(&S->loop, K.fds[c->fd].tag);
+    is = lpi_connection_at(&S->hub.loops[0], K.fds[c->fd].tag);
     SAME(is->fd, c->fd, "the record of a connection that is closed");
     if (c->rst || c->faulty || c->wild || K.excuses) return;
-    if (S->loop.drain_ms && now_ms() >= S->loop.drain_ms) return;
+    if (S->hub.loops[0].drain_ms && now_ms() >= S->hub.loops[0].drain_ms) return;
     if (cfg->history_bytes != LP_UNLIMITED && is->phase == LPI_SERVING &&
         c->reply_size + S->hub.stats.pinned_bytes + 64 > cfg->history_bytes / 2)
         return;
-    if (S->loop.partial_bytes + 4 * 16384 > cfg->partial_bytes_max) return;
+    if (S->hub.partial_bytes + 4 * 16384 > cfg->partial_bytes_max) return;
     switch ((lpi_phase)is->phase) {
     case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
     case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
@@ -862,7 +862,7 @@ static void model_closing(conn *c)
     case LPI_LINGER: since = c->shut_ns, limit = cfg->linger_ms; break;
     default: break;
     }
-    if (is->phase == LPI_IDLE && S->loop.drain_ms && c->got == c->replied) return;
+    if (is->phase == LPI_IDLE && S->hub.loops[0].drain_ms && c->got == c->replied) return;
     if (limit && K.now_ns + K.step_most_ns >= since + limit * 1000000) return;
     if (is->phase == LPI_WRITING && !c->pend_length && c->closing) return;
     if (is->phase == LPI_SERVING && c->closing && !c->pend_length) return;

@@ -224,7 +224,7 @@ static void end_world(int embedded)
         }
         SAME(S->hub.stats.waiters, 0, "waiters after the drain");
         SAME(K.sockets, 0, "connections after the drain");
-        SAME(S->loop.connections.used, 0, "records after the drain");
+        SAME(S->hub.loops[0].connections.used, 0, "records after the drain");
         MUST(lp_step(S, 0) == LP_ERR_STOPPED, "lp_step after the end");
         publish_somewhere();
     }

@@ -248,8 +248,8 @@ TEST(without_memory_for_a_record_one_is_turned_away) {
 
     memset(&w, 0, sizeof w);
     open_world(&w);
-    w.s->loop.json.bytes = NULL; /* (it has none yet) */
-    lp_json_object(&w.s->loop.json), lp_json_end(&w.s->loop.json);
+    w.s->hub.loops[0].json.bytes = NULL; /* (it has none yet) */
+    lp_json_object(&w.s->hub.loops[0].json), lp_json_end(&w.s->hub.loops[0].json);
     w.m.fail_at = w.m.calls + 1;
     c = dial(&w);
     settle(&w);
@@ -266,7 +266,7 @@ TEST(descriptor_zero_is_one) {
     int fd;
     open_world(&w);
     for (fd = 0; fd < w.k.fd_count && w.k.fds[fd].kind != K_SPARE;) fd++;
-    CHECK_INT(w.s->loop.poller, 0); /* all were opened from there */
+    CHECK_INT(w.s->hub.loops[0].poller, 0); /* all were opened from there */
     c = dial(&w);
     CHECK_INT(ask(&w, c, "/")->status, 404);
     close_world(&w);

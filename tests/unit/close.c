@@ -14,7 +14,7 @@ static void leave(peer *c, int how) {
 }
 
 static uint32_t armed_timers(void) {
-    lpi_wheel *wheel = &w.s->loop.wheel;
+    lpi_wheel *wheel = &w.s->hub.loops[0].wheel;
     uint32_t slot, i, n = 0;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++)
         for (i = wheel->heads[slot]; i != LPI_NONE; i = lpi_timer_at(wheel, i)->link.next)
@@ -41,7 +41,7 @@ TEST(a_parked_poll_that_leaves_is_free_at_once) {
         CHECK_INT(w.s->hub.seats.used, 0);
         CHECK_INT(w.s->hub.views.used, 0);
         CHECK_INT(w.s->hub.tallies.used, 0);
-        CHECK_INT(w.s->loop.connections.used, 0);
+        CHECK_INT(w.s->hub.loops[0].connections.used, 0);
         CHECK_INT(armed_timers(), 0);
         CHECK_INT(publish(&w, "a", "{}").waiters, 0);
         close_world(&w);
@@ -148,7 +148,7 @@ TEST(an_end_behind_requests_behind_a_parked_poll) {
     settle(&w);
     CHECK(c->closed);
     CHECK_INT(stats_of(&w).waiters, 0);
-    CHECK_INT(w.s->loop.spare_count, 1);
+    CHECK_INT(w.s->hub.loops[0].spare_count, 1);
     close_world(&w);
 }
 
@@ -241,7 +241,7 @@ TEST(descriptors_and_records_are_reused) {
         CHECK_INT(turn(&w, 0), LP_OK);
     }
     settle(&w);
-    CHECK(w.s->loop.connections.chunk_count == 1);
+    CHECK(w.s->hub.loops[0].connections.chunk_count == 1);
     close_world(&w);
 }
 

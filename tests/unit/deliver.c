@@ -231,7 +231,7 @@ TEST(a_large_fan_out_does_not_hold_up_the_rest) {
         snprintf(name, sizeof name, "small%d", i);
         publish_n(&w, name, i);
     }
-    while (w.s->loop.ready_first != LPI_NONE) {
+    while (w.s->hub.loops[0].ready_first != LPI_NONE) {
         CHECK_INT(turn(&w, 0), LP_OK);
         if (!steps++) { /* a step is bounded, and new requests are served between */
             CHECK(w.k.sent - before <= LPI_BATCHES * LPI_BATCH);
@@ -303,7 +303,7 @@ TEST(publishing_into_a_fan_out) {
                      text_of(a->body, "last_id"));
             }
         }
-    } while (kernel_events(&w.k, NULL, 1) || w.s->loop.ready_first != LPI_NONE || n < 5);
+    } while (kernel_events(&w.k, NULL, 1) || w.s->hub.loops[0].ready_first != LPI_NONE || n < 5);
     for (i = 0; i < N; i++) CHECK_INT(seen[i], 5);
     CHECK_INT(stats_of(&w).waiters, N);
     w.unchecked = 0;
@@ -415,7 +415,7 @@ TEST(a_large_reply_leaves_no_large_buffer) {
     for (i = 0; i < 120; i++) publish_padded(&w, "a", 60000);
     c = dial(&w);
     CHECK_STR(member(ask(&w, c, "/api/poll/a?limit=1000")->body, "count"), "120");
-    CHECK(w.s->loop.json.capacity <= LPI_SCRATCH_MAX);
+    CHECK(w.s->hub.loops[0].json.capacity <= LPI_SCRATCH_MAX);
     CHECK_INT(ask(&w, c, "/")->status, 404);
     close_world(&w);
 }

@@ -90,12 +90,7 @@ static void fake_wake_signal(void *ctx, int fd) {
 
 static void fake_start_loop(uint32_t i) {
     lpi_loop *loop = &fake.loops[i];
-    loop->server = &fake.server;
-    loop->os = &fake.server.os;
-    loop->index = i;
-    loop->poller = loop->wake[0] = loop->wake[1] = -1;
-    loop->ready_first = loop->ready_last = loop->closed = LPI_NONE;
-    loop->sweep_ms = UINT64_MAX;
+    lpi_loop_blank(loop, &fake.server, i);
     CHECK_INT(lpi_loop_init(loop, &fake.server), 0);
 }
 
@@ -128,6 +123,7 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     CHECK_INT(lpi_resolve(&fake.server), LP_OK);
     CHECK_INT(lpi_hub_init(fake.hub, &fake.server.memory, fake.config,
                            &fake.server.os), 0);
+    CHECK_INT(lpi_mutex_init(&fake.server.watching), 0);
     for (i = 0; i < loops; i++) fake_start_loop(i);
 }
 
@@ -311,6 +307,7 @@ UNIT_UNUSED static void fake_end(void) {
     for (i = 0; i < fake.loop_count; i++) lpi_loop_free(&fake.loops[i]);
     CHECK_INT(fake.hub->stats.waiters, 0);
     lpi_hub_free(fake.hub);
+    lpi_mutex_free(&fake.server.watching);
     lpi_arena_clear(&fake.server.strings, 0);
     CHECK_INT(fake.memory.blocks, 0);
     CHECK_INT(fake.memory.bytes, 0);
@@ -470,7 +467,7 @@ static void check_messages(const check_totals *t) {
         CHECK(m->older == before);
         CHECK(lpi_channel_message(ch, m->seq) == m);
         CHECK(!before || before->channel != m->channel || before->seq + 1 == m->seq);
-        CHECK(!before || before->born_ms <= m->born_ms + fake.lag_ms);
+        CHECK(!before || before->born_us <= m->born_us + fake.lag_ms * 1000);
         bytes += m->size;
     }
     CHECK(hub->newest == before);
@@ -560,7 +557,7 @@ static void check_sweep(void) {
     uint64_t lazy = fake.swept_ms + LPI_SWEEP_MS;
     if (age != LP_UNLIMITED) {
         if (hub->oldest)
-            CHECK(sweep <= lpi_max64(hub->oldest->born_ms + age, lazy));
+            CHECK(sweep <= lpi_max64(hub->oldest->born_us / 1000 + age, lazy));
         if (hub->idle.head != LPI_NONE) {
             due = lpi_channel_at(fake.hub, hub->idle.head)->idle_ms + age;
             CHECK(sweep <= lpi_max64(due, lazy));

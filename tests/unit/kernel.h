@@ -430,7 +430,7 @@ static void free_world(world *w) {
 /* Every connection in use, in its phase; waiters, seats, tallies, pinned bytes; no
    timer of a record that is not in use; what the kernel watches. */
 static void check_connections(world *w) {
-    lpi_loop *loop = &w->s->loop;
+    lpi_loop *loop = &w->s->hub.loops[0];
     lpi_hub *hub = &w->s->hub;
     uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, seats = 0, claims = 0;
     lpi_blob *blobs[64];
@@ -467,7 +467,7 @@ static void check_connections(world *w) {
     CHECK_INT(hub->claims.used, claims);
     if (blob_count < 64) CHECK_INT(hub->stats.pinned_bytes, pinned);
     CHECK_INT(loop->closed, LPI_NONE);
-    CHECK_INT(loop->partial_bytes, partial);
+    CHECK_INT(hub->partial_bytes, partial);
     for (q = loop->queue.head; q != LPI_NONE; queued++) {
         CHECK_INT(lpi_connection_at(loop, q)->phase, LPI_QUEUED);
         q = lpi_connection_at(loop, q)->timer.link.next;
@@ -476,12 +476,12 @@ static void check_connections(world *w) {
 }
 
 static void check_timers(world *w) {
-    lpi_wheel *wheel = &w->s->loop.wheel;
+    lpi_wheel *wheel = &w->s->hub.loops[0].wheel;
     uint32_t slot, i;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++) {
-        uint32_t before = LPI_SLOT_MARK | slot, left = w->s->loop.connections.used;
+        uint32_t before = LPI_SLOT_MARK | slot, left = w->s->hub.loops[0].connections.used;
         for (i = wheel->heads[slot]; i != LPI_NONE; i = lpi_timer_at(wheel, i)->link.next) {
-            if (!left-- || lpi_connection_at(&w->s->loop, i)->phase == LPI_CLOSED ||
+            if (!left-- || lpi_connection_at(&w->s->hub.loops[0], i)->phase == LPI_CLOSED ||
                 lpi_timer_at(wheel, i)->link.prev != before)
                 unit_fail(__FILE__, __LINE__, "the wheel holds a timer of no connection");
             before = i;
@@ -565,8 +565,8 @@ UNIT_UNUSED static int settle(world *w) {
     do {
         if (turn(w, 0) != LP_OK) break;
         if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
-    } while (kernel_events(&w->k, NULL, 1) || w->s->loop.ready_first != LPI_NONE ||
-             w->s->loop.queue.head != LPI_NONE);
+    } while (kernel_events(&w->k, NULL, 1) || w->s->hub.loops[0].ready_first != LPI_NONE ||
+             w->s->hub.loops[0].queue.head != LPI_NONE);
     return steps;
 }
 

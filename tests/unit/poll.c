@@ -568,7 +568,7 @@ TEST(head_never_waits) {
 static uint32_t channel_index(const char *name) {
     lpi_hub *hub = &w.s->hub;
     return lpi_channel_find(hub, lp_s(name), lpi_hash(hub->hash_key, 'c', lp_s(name)),
-                            lpi_hub_now_ms(hub));
+                            hub->os->monotonic_us(hub->os->ctx) / 1000);
 }
 
 TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
@@ -581,17 +581,17 @@ TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     park(&w, d, "/api/poll/a?last_id=0123456789abcdef-7");
     e = dial(&w);
     park(&w, e, "/api/poll/a?timeout=1");
-    CHECK_INT(w.s->loop.phases[LPI_FETCHING], 3);
+    CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 3);
     CHECK_INT(w.s->hub.claims.used, 4);
     CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0")->status, 503);
     lpi_hub_arrived(&w.s->hub, channel_index("a"));
     settle(&w);
     CHECK(has(take(d)->body, "\"reset\":{\"a\":\"epoch\"}"));
-    CHECK_INT(w.s->loop.phases[LPI_FETCHING], 1);
-    CHECK_INT(w.s->loop.phases[LPI_PARKED], 1);
+    CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 1);
+    CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 1);
     lpi_hub_arrived(&w.s->hub, channel_index("b"));
     settle(&w);
-    CHECK_INT(w.s->loop.phases[LPI_PARKED], 2);
+    CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 2);
     CHECK_INT(publish_n(&w, "a", 1).waiters, 2);
     settle(&w);
     CHECK_STR(member(take(c)->body, "n"), "1");

@@ -25,6 +25,7 @@ typedef struct field {
 static const field fields[] = {
     FIELD(port, 0, 0, 0),
     FIELD(backlog, 4096, 0, 0),
+    FIELD(loops, 1, 0, 0),
     FIELD(timeout_ms, 30000, 0, 0),
     FIELD(timeout_ms_max, 60000, 0, 0),
     FIELD(reply_messages, 100, 0, 0),
@@ -117,6 +118,14 @@ TEST(every_field_can_be_set_by_name) {
         const field *f = &fields[i];
         lp_config cfg;
         memset(&cfg, 0, sizeof cfg);
+        if (!strcmp(f->name, "loops")) {
+            CHECK_INT(lp_config_set(&cfg, f->name, "32"), LP_OK);
+            CHECK_INT(value_of(&cfg, f), 32);
+            CHECK_INT(lp_config_set(&cfg, f->name, "33"), LP_ERR_ARG);
+            CHECK_INT(lp_config_set(&cfg, f->name, "off"), LP_ERR_ARG);
+            CHECK_INT(lp_config_set(&cfg, f->name, "unlimited"), LP_ERR_ARG);
+            continue;
+        }
         if (!strcmp(f->name, "partial_bytes_max")) {
             CHECK_INT(lp_config_set(&cfg, f->name, "65535"), LP_ERR_ARG);
             CHECK_INT(lp_config_set(&cfg, "partial-bytes-max", "64k"), LP_OK);
@@ -168,10 +177,10 @@ TEST(bad_values_change_nothing) {
             uint64_t before;
             memset(&cfg, 0, sizeof cfg);
             CHECK_INT(lp_config_set(&cfg, fields[i].name, "80000"),
-                      fields[i].size == 2 || !strncmp(fields[i].name, "reply_messages", 14) ||
+                      !strcmp(fields[i].name, "loops") || fields[i].size == 2 || !strncmp(fields[i].name, "reply_messages", 14) ||
                       !strcmp(fields[i].name, "head_bytes_max") ? LP_ERR_ARG : LP_OK);
             if (!value_of(&cfg, &fields[i]))
-                CHECK_INT(lp_config_set(&cfg, fields[i].name, "80"), LP_OK);
+                CHECK_INT(lp_config_set(&cfg, fields[i].name, fields[i].initial == 16384 ? "80" : "30"), LP_OK);
             before = value_of(&cfg, &fields[i]);
             if (lp_config_set(&cfg, fields[i].name, bad[k]) != LP_ERR_ARG)
                 unit_fail(__FILE__, __LINE__, "%s = \"%s\"", fields[i].name, bad[k]);

@@ -354,7 +354,7 @@ TEST(a_large_answer_in_pieces) {
     widen(c, 100000);
     get(c, "/large");
     settle(&w);
-    while (w.s->loop.phases[LPI_WRITING]) {
+    while (w.s->hub.loops[0].phases[LPI_WRITING]) {
         widen(c, 100000);
         settle(&w);
     }
