@@ -811,6 +811,22 @@ static int lpi_is(char c, int classes)
     return lpi_classes[(uint8_t)c] & classes;
 }
 
+/* How many bytes from the first are visible ASCII. */
+static size_t lpi_visible(const char *bytes, size_t length)
+{
+    size_t i = 0;
+    while (i < length && bytes[i] > 0x20 && bytes[i] < 0x7f) i++;
+    return i;
+}
+
+/* How many bytes from the first are of these classes. */
+static size_t lpi_count_of(const char *bytes, size_t length, int classes)
+{
+    size_t i = 0;
+    while (i < length && lpi_is(bytes[i], classes)) i++;
+    return i;
+}
+
 static lp_slice lpi_slice(const char *bytes, size_t length)
 {
     lp_slice s;
@@ -966,39 +982,44 @@ static uint64_t lpi_rotate(uint64_t x, int by)
     return x << by | x >> (64 - by);
 }
 
-static void lpi_sip_round(uint64_t v[4])
+#define LPI_SIP_ROUND(a, b, c, d)                                             \
+    (a += b, b = lpi_rotate(b, 13) ^ a, a = lpi_rotate(a, 32),                \
+     c += d, d = lpi_rotate(d, 16) ^ c, a += d, d = lpi_rotate(d, 21) ^ a,    \
+     c += b, b = lpi_rotate(b, 17) ^ c, c = lpi_rotate(c, 32))
+
+/* Eight bytes, the first one lowest. */
+static uint64_t lpi_word(const char *bytes)
 {
-    v[0] += v[1], v[1] = lpi_rotate(v[1], 13) ^ v[0];
-    v[0] = lpi_rotate(v[0], 32);
-    v[2] += v[3], v[3] = lpi_rotate(v[3], 16) ^ v[2];
-    v[0] += v[3], v[3] = lpi_rotate(v[3], 21) ^ v[0];
-    v[2] += v[1], v[1] = lpi_rotate(v[1], 17) ^ v[2];
-    v[2] = lpi_rotate(v[2], 32);
+    uint64_t word = 0;
+    int i;
+    for (i = 0; i < 8; i++) word |= (uint64_t)(uint8_t)bytes[i] << 8 * i;
+    return word; /* compilers make one load of it */
 }
 
 static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
 {
-    uint64_t v[4], word = 0;
-    size_t i;
-    v[0] = key[0] ^ 0x736f6d6570736575u ^ domain;
-    v[1] = key[1] ^ 0x646f72616e646f6du;
-    v[2] = key[0] ^ 0x6c7967656e657261u;
-    v[3] = key[1] ^ 0x7465646279746573u;
-    for (i = 0; i < s.length; i++) {
-        word |= (uint64_t)(uint8_t)s.bytes[i] << (i & 7) * 8;
-        if ((i & 7) != 7) continue;
-        v[3] ^= word;
-        lpi_sip_round(v);
-        v[0] ^= word;
-        word = 0;
+    uint64_t a = key[0] ^ 0x736f6d6570736575u ^ domain;
+    uint64_t b = key[1] ^ 0x646f72616e646f6du;
+    uint64_t c = key[0] ^ 0x6c7967656e657261u;
+    uint64_t d = key[1] ^ 0x7465646279746573u;
+    uint64_t word = (uint64_t)s.length << 56;
+    size_t i, whole = s.length & ~(size_t)7;
+    for (i = 0; i < whole; i += 8) {
+        uint64_t next = lpi_word(s.bytes + i);
+        d ^= next;
+        LPI_SIP_ROUND(a, b, c, d);
+        a ^= next;
     }
-    word |= (uint64_t)s.length << 56;
-    v[3] ^= word;
-    lpi_sip_round(v);
-    v[0] ^= word;
-    v[2] ^= 0xff;
-    for (i = 0; i < 3; i++) lpi_sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
+    for (; i < s.length; i++)
+        word |= (uint64_t)(uint8_t)s.bytes[i] << 8 * (i & 7);
+    d ^= word;
+    LPI_SIP_ROUND(a, b, c, d);
+    a ^= word;
+    c ^= 0xff;
+    LPI_SIP_ROUND(a, b, c, d);
+    LPI_SIP_ROUND(a, b, c, d);
+    LPI_SIP_ROUND(a, b, c, d);
+    return a ^ b ^ c ^ d;
 }
 
 /* --- a buffer that grows; after a failure it stays `failed` until cleared */
@@ -1498,10 +1519,16 @@ typedef enum lpi_field {
     LPI_F_CONNECTION = LPI_F_LISTS, LPI_F_FORWARDED, LPI_F_KNOWN
 } lpi_field;
 
-static const char *const lpi_field_names[LPI_F_KNOWN] = {
-    "host", "content-length", "transfer-encoding", "expect", "content-type",
-    "authorization", "origin", "x-client-id", "content-encoding", "x-real-ip",
-    "access-control-request-method", "connection", "x-forwarded-for"};
+#define LPI_NAMED(text) {text, sizeof(text) - 1}
+
+static const lp_slice lpi_field_names[LPI_F_KNOWN] = {
+    LPI_NAMED("host"), LPI_NAMED("content-length"),
+    LPI_NAMED("transfer-encoding"), LPI_NAMED("expect"),
+    LPI_NAMED("content-type"), LPI_NAMED("authorization"),
+    LPI_NAMED("origin"), LPI_NAMED("x-client-id"),
+    LPI_NAMED("content-encoding"), LPI_NAMED("x-real-ip"),
+    LPI_NAMED("access-control-request-method"), LPI_NAMED("connection"),
+    LPI_NAMED("x-forwarded-for")};
 
 typedef struct lpi_http {
     uint32_t line;           /* where the line that is looked for begins     */
@@ -1527,6 +1554,15 @@ static void lpi_http_init(lpi_http *h, uint32_t limit)
 {
     memset(h, 0, offsetof(lpi_http, names));
     h->limit = limit;
+}
+
+/* What is set of it. */
+static void lpi_http_copy(lpi_http *to, const lpi_http *from)
+{
+    size_t fields = from->field_count * sizeof *from->names;
+    memcpy(to, from, offsetof(lpi_http, names));
+    memcpy(to->names, from->names, fields);
+    memcpy(to->values, from->values, fields);
 }
 
 static lpi_span lpi_span_of(size_t at, size_t length)
@@ -1574,22 +1610,23 @@ static int lpi_http_authority_good(lp_slice s)
     return port <= 65535;
 }
 
-/* The target from `at` to `end`: origin-form, absolute-form, or "*". */
+/* The target from `at` to `end`, all LPI_TARGET: origin-form, absolute-form,
+   or "*". */
 static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
                            size_t end)
 {
     lp_slice target = lpi_slice(bytes + at, end - at);
     const char *mark;
     size_t i, scheme = 0;
-    for (i = 0; i < target.length; i++)
-        if (!lpi_is(target.bytes[i], LPI_TARGET)) return -400;
     if (h->method == LPI_CONNECT) return 0; /* 501 in the end */
     if (h->method == LPI_OPTIONS && lpi_equal(target, LPI_S("*"))) {
         h->path = lpi_span_of(at, 1);
         return 0;
     }
-    if (target.length > 7 && lpi_alike(lpi_slice(target.bytes, 7),
-                                       LPI_S("http://")))
+    if (bytes[at] == '/')
+        scheme = 0;
+    else if (target.length > 7 && lpi_alike(lpi_slice(target.bytes, 7),
+                                            LPI_S("http://")))
         scheme = 7;
     else if (target.length > 8 && lpi_alike(lpi_slice(target.bytes, 8),
                                             LPI_S("https://")))
@@ -1623,21 +1660,29 @@ static int lpi_http_version(lpi_http *h, lp_slice s)
     return 0;
 }
 
+static uint8_t lpi_http_method(lp_slice name)
+{
+    uint8_t method = 0;
+    if (lpi_equal(name, LPI_S("GET"))) return LPI_GET;
+    if (lpi_equal(name, LPI_S("POST"))) return LPI_POST;
+    while (method < LPI_METHODS &&
+           !lpi_equal(lp_s(lpi_method_names[method]), name))
+        method++;
+    return method;
+}
+
 static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t end)
 {
     size_t at = h->line, target, version;
     int bad;
-    for (target = at; target < end && lpi_is(bytes[target], LPI_TOKEN);)
-        target++;
+    target = at + lpi_count_of(bytes + at, end - at, LPI_TOKEN);
     if (target == at || target == end || bytes[target] != ' ') return -400;
     h->method_text = lpi_span_of(at, target - at);
-    for (h->method = 0; h->method < LPI_METHODS; h->method++)
-        if (lpi_equal(lp_s(lpi_method_names[h->method]),
-                      lpi_text_of(bytes, h->method_text)))
-            break;
+    h->method = lpi_http_method(lpi_text_of(bytes, h->method_text));
     target++;
-    for (version = target; version < end && bytes[version] != ' ';) version++;
-    if (version == target || version == end) return -400;
+    version = target + lpi_count_of(bytes + target, end - target, LPI_TARGET);
+    if (version == target || version == end || bytes[version] != ' ')
+        return -400;
     bad = lpi_http_version(h, lpi_slice(bytes + version + 1,
                                         end - version - 1));
     if (bad) return bad;
@@ -1658,11 +1703,10 @@ static void lpi_http_connection(lpi_http *h, lp_slice value)
 static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
 {
     int field;
-    for (field = 0; field < LPI_F_KNOWN; field++) {
-        const char *known = lpi_field_names[field];
-        if (*known == lpi_lower(*name.bytes) && lpi_alike(lp_s(known), name))
+    for (field = 0; field < LPI_F_KNOWN; field++)
+        if (lpi_field_names[field].length == name.length &&
+            lpi_alike(lpi_field_names[field], name))
             break;
-    }
     if (field == LPI_F_KNOWN) return 0;
     if (h->known[field] && field < LPI_F_LISTS) return -400;
     h->known[field] = (uint8_t)(h->field_count + 1);
@@ -1670,15 +1714,29 @@ static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
     return 0;
 }
 
+/* Whether all bytes are of LPI_VALUE: eight at a time, as long as none is a
+   control character or DEL, by borrows between bytes ("Hacker's Delight", 6). */
+static int lpi_all_values(lp_slice s)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
+    size_t i = 0;
+    for (; s.length - i >= 8; i += 8) {
+        uint64_t word = lpi_word(s.bytes + i), del = word ^ ones * 0x7f;
+        if (((word - ones * 0x20) & ~word & highs) ||
+            ((del - ones) & ~del & highs))
+            break;
+    }
+    return i + lpi_count_of(s.bytes + i, s.length - i, LPI_VALUE) == s.length;
+}
+
 static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t end)
 {
-    size_t colon = h->line, i;
+    size_t colon = h->line;
     lp_slice value;
-    while (colon < end && lpi_is(bytes[colon], LPI_TOKEN)) colon++;
+    colon += lpi_count_of(bytes + colon, end - colon, LPI_TOKEN);
     if (colon == h->line || colon == end || bytes[colon] != ':') return -400;
     value = lpi_trim(lpi_slice(bytes + colon + 1, end - colon - 1));
-    for (i = 0; i < value.length; i++)
-        if (!lpi_is(value.bytes[i], LPI_VALUE)) return -400;
+    if (!lpi_all_values(value)) return -400;
     if (h->field_count == LPI_FIELDS_MAX) return -431;
     if (lpi_http_note(h, lpi_slice(bytes + h->line, colon - h->line), value))
         return -400;
@@ -1908,6 +1966,10 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
     size_t i, n = 0;
     for (i = 0; i < s.length; i++) {
         char c = s.bytes[i];
+        if (c > '+' || (c != '%' && c != '+')) {
+            to[n++] = c;
+            continue;
+        }
         if (c == '%') {
             int high, low;
             if (s.length - i < 3) return -1;
@@ -1924,13 +1986,24 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
     return (long)n;
 }
 
-/* Whether a name in a query is this one. Nothing is kept of one that is not,
-   so that a query of many costs no memory. */
+enum { LPI_QUERY_NAME = 3 * 64 };
+
+/* A name in a query, decoded into `text` (room for LPI_QUERY_NAME bytes): no
+   memory, since it may not be one that is asked for. 0, or -1 if it cannot be
+   decoded or is longer. */
+static int lpi_query_name(char *text, lp_slice *name)
+{
+    long n = name->length <= LPI_QUERY_NAME
+                 ? lpi_percent_decode(text, *name, 1) : -1;
+    if (n >= 0) *name = lpi_slice(text, (size_t)n);
+    return n < 0;
+}
+
+/* Whether a name in a query is this one. */
 static int lpi_decodes_to(lp_slice raw, lp_slice name)
 {
-    char text[3 * 64];
-    long n = raw.length <= sizeof text ? lpi_percent_decode(text, raw, 1) : -1;
-    return n >= 0 && lpi_equal(lpi_slice(text, (size_t)n), name);
+    char text[LPI_QUERY_NAME];
+    return !lpi_query_name(text, &raw) && lpi_equal(raw, name);
 }
 
 /* 1 to 255 bytes of UTF-8 without control characters (U+0000 to U+001F,
@@ -1940,8 +2013,13 @@ static int lpi_channel_name_good(lp_slice name)
     size_t i = 0;
     if (!name.length || name.length > LPI_CHANNEL_BYTES) return 0;
     while (i < name.length) {
-        size_t n = lpi_utf8(name.bytes + i, name.length - i);
         uint8_t c = (uint8_t)name.bytes[i];
+        size_t n;
+        if (c >= 0x20 && c < 0x7f) {
+            i++;
+            continue;
+        }
+        n = lpi_utf8(name.bytes + i, name.length - i);
         if (!n || c < 0x20 || c == 0x7f) return 0;
         if (n == 2 && c == 0xC2 && (uint8_t)name.bytes[i + 1] < 0xA0) return 0;
         i += n;
@@ -3073,6 +3151,37 @@ typedef struct lpi_connection {
     uint8_t reset;      /* an lpi_reason that rides on the reply             */
 } lpi_connection;
 
+/* What a poll asks for. */
+typedef struct lpi_asked {
+    uint32_t count;     /* of channels                                       */
+    uint32_t wait_ms;
+    uint16_t limit;
+    uint8_t basic;
+    uint64_t client_key, ceiling_key;
+    lp_slice names[LPI_POLL_CHANNELS];
+    uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
+    lpi_claim claims[LPI_POLL_CHANNELS];
+} lpi_asked;
+
+enum { LPI_MEMO_HEAD = 1024 };
+
+/* A poll's head and what it means: see >>poll. */
+typedef struct lpi_memo {
+    uint32_t length;           /* of the head; 0: there is none              */
+    uint32_t id_at, id_length; /* the value of its X-Client-ID; else at the end
+                                  and 0                                      */
+    uint64_t hash, last_hash;  /* of the channel; and of the last poll's that
+                                  was read                                   */
+    lpi_claim claim, last_claim;
+    const struct lpi_route *route;
+    uint32_t wait_ms;
+    uint16_t limit, name_length;
+    uint8_t basic, cors;
+    lpi_http http;
+    char name[LPI_CHANNEL_BYTES];
+    char head[LPI_MEMO_HEAD];
+} lpi_memo;
+
 /* Where a poll stands in a channel. */
 typedef struct lpi_position {
     uint32_t channel;
@@ -3179,6 +3288,11 @@ typedef struct lpi_loop {
     lpi_buffer extra;            /* header lines of the reply                */
     lpi_buffer head;
     lpi_batch batch;
+    lpi_memo memo;
+    uint8_t address[16];         /* the last client's, and its ceiling's key */
+    uint64_t ceiling_key;
+    char host[64];               /* the last Host that was found good        */
+    size_t host_length;
     uint64_t date_ms;            /* when `date` was last looked at           */
     char date[LPI_DATE_LENGTH];
 } lpi_loop;
@@ -3192,6 +3306,8 @@ typedef struct lpi_route {
     lpi_route_kind kind;
     lpi_method method;
     lp_slice pattern;
+    size_t literal;     /* what stands before its last part, if that is its only
+                           parameter; else 0                                 */
     lp_handler handler;
     void *ctx;
 } lpi_route;
@@ -3731,10 +3847,14 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     return LP_OK;
 }
 
-static lp_result lpi_channel_get(lpi_hub *hub, lp_slice name, uint64_t now_ms,
-                                 uint32_t *out)
+static uint64_t lpi_channel_hash(const lpi_hub *hub, lp_slice name)
 {
-    uint64_t hash = lpi_hash(hub->hash_key, 'c', name);
+    return lpi_hash(hub->hash_key, 'c', name);
+}
+
+static lp_result lpi_channel_get(lpi_hub *hub, lp_slice name, uint64_t hash,
+                                 uint64_t now_ms, uint32_t *out)
+{
     uint32_t index = lpi_channel_find(hub, name, hash, now_ms);
     if (index == LPI_NONE)
         return lpi_channel_make(hub, name, hash, now_ms, out);
@@ -3804,11 +3924,12 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
                                  lpi_message *m, lp_published *out)
 {
     uint64_t now_us = hub->os->monotonic_us(hub->os->ctx);
+    uint64_t hash = lpi_channel_hash(hub, channel);
     lp_result result = LP_ERR_STOPPED;
     uint32_t index, sleepers;
     lpi_lock(&hub->mutex);
     if (!hub->stopped)
-        result = lpi_channel_get(hub, channel, now_us / 1000, &index);
+        result = lpi_channel_get(hub, channel, hash, now_us / 1000, &index);
     if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_us);
     if (result == LP_OK) {
         lpi_channel *ch = lpi_channel_at(hub, index);
@@ -4643,6 +4764,8 @@ static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
                       size_t length);          /* a reply's end serves what
                                                   was pipelined behind it    */
 static void lpi_poll(lp_request *r);           /* routing knows both         */
+static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
+                             size_t length);   /* one that needs no reading  */
 static void lpi_publish(lp_request *r);
 static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
                                                   once                       */
@@ -5078,6 +5201,22 @@ static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
     lpi_arena_clear(&loop->arena, 1);
 }
 
+/* A request's head is here. */
+static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, const char *bytes)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    loop->requests++;
+    lpi_request_init(r, loop, index, http, bytes);
+    c->flags &= LPI_TRUSTED | LPI_ENDED;
+    if (http->close || (!http->minor && !http->keep_alive))
+        c->flags |= LPI_CLOSE;
+    else if (!http->minor) c->flags |= LPI_OLD;
+    if (http->method == LPI_HEAD) c->flags |= LPI_BODILESS;
+    c->cors = c->reset = 0;
+    lpi_set_phase(loop, c, LPI_SERVING);
+}
+
 static void lpi_dispatch(lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
@@ -5167,15 +5306,7 @@ static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     lpi_connection *c = lpi_connection_at(loop, index);
     int has_body = http->chunked || http->content_length;
     lp_request r;
-    loop->requests++;
-    lpi_request_init(&r, loop, index, http, bytes);
-    c->flags &= LPI_TRUSTED | LPI_ENDED;
-    if (http->close || (!http->minor && !http->keep_alive))
-        c->flags |= LPI_CLOSE;
-    else if (!http->minor) c->flags |= LPI_OLD;
-    if (http->method == LPI_HEAD) c->flags |= LPI_BODILESS;
-    c->cors = c->reset = 0;
-    lpi_set_phase(loop, c, LPI_SERVING);
+    lpi_request_begin(&r, loop, index, http, bytes);
     if (lpi_route_head(&r)) return has_body ? *length : head_length;
     if (!has_body) {
         r.body = LPI_S("");
@@ -5200,8 +5331,11 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     if (c->phase == LPI_BODYING)
         return lpi_serve_body(loop, index, bytes, length, &io->http,
                               &io->chunked, io->head_length, io->route);
-    if (c->phase != LPI_HEADING)
+    if (c->phase != LPI_HEADING) {
+        size_t same = lpi_poll_again(loop, index, bytes, *length);
+        if (same) return same;
         lpi_http_init(http, loop->server->config.head_bytes_max);
+    }
     n = lpi_http_head(http, bytes, *length);
     if (n > 0)
         return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
@@ -5354,9 +5488,13 @@ static int lpi_is_parameter(lp_slice part)
            part.bytes[part.length - 1] == '}';
 }
 
-static int lpi_route_matches(lp_slice pattern, lp_slice path)
+static int lpi_route_matches(const lpi_route *route, lp_slice path)
 {
-    lp_slice want, part;
+    lp_slice pattern = route->pattern, want, part;
+    size_t n = route->literal;
+    if (n)
+        return path.length > n && !memcmp(path.bytes, pattern.bytes, n) &&
+               !memchr(path.bytes + n, '/', path.length - n);
     while (lpi_split(&pattern, '/', &want)) {
         if (!lpi_split(&path, '/', &part)) return 0;
         if (lpi_is_parameter(want) ? !part.length : !lpi_equal(want, part))
@@ -5370,6 +5508,10 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
 {
     lp_slice pattern = r->route->pattern, path = lpi_request_path(r);
     lp_slice want, part;
+    size_t n = r->route->literal;
+    if (n && lpi_equal(name, lpi_slice(pattern.bytes + n + 1,
+                                       pattern.length - n - 2)))
+        return lpi_slice(path.bytes + n, path.length - n);
     while (lpi_split(&pattern, '/', &want) && lpi_split(&path, '/', &part))
         if (lpi_is_parameter(want) &&
             lpi_equal(lpi_slice(want.bytes + 1, want.length - 2), name))
@@ -5386,7 +5528,7 @@ static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
     *allowed = 0;
     if (method == LPI_HEAD) method = LPI_GET;
     for (; route; route = route->next) {
-        if (!lpi_route_matches(route->pattern, path)) continue;
+        if (!lpi_route_matches(route, path)) continue;
         if (route->method == method) return route;
         *allowed |= 1u << route->method;
     }
@@ -5436,14 +5578,20 @@ static int lpi_host_good(const lp_request *r)
 {
     const lp_server *server = r->server;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lp_slice name = lpi_host_name(lpi_text_of(r->bytes, r->http->authority));
+    lp_slice host = lpi_text_of(r->bytes, r->http->authority), name;
+    lpi_loop *loop = r->loop;
     uint32_t i;
     if (!server->on_loopback && !server->host_count) return 1;
+    if (lpi_equal(host, lpi_slice(loop->host, loop->host_length))) return 1;
+    name = lpi_host_name(host);
     if (c->flags & LPI_TRUSTED || !name.length) return 1;
-    if (lpi_host_is_literal(name)) return 1;
     for (i = 0; i < server->host_count; i++)
-        if (lpi_alike(server->hosts[i], name)) return 1;
-    return 0;
+        if (lpi_alike(server->hosts[i], name)) break;
+    if (i == server->host_count && !lpi_host_is_literal(name)) return 0;
+    if (host.length > sizeof loop->host) return 1;
+    memcpy(loop->host, host.bytes, host.length);
+    loop->host_length = host.length;
+    return 1;
 }
 
 /* The origin's place in the list, from 1; 0 if it is not there. */
@@ -5612,7 +5760,7 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
     }
     while (i--) /* a later field stands further right */
         if (lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
-                      lp_s(lpi_field_names[LPI_F_FORWARDED])) &&
+                      lpi_field_names[LPI_F_FORWARDED]) &&
             !lpi_walk_forwarded(lpi_text_of(r->bytes, r->http->values[i]),
                                 server->proxies, server->proxy_count, out))
             return;
@@ -5623,22 +5771,17 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
 
    What is asked is read and refused outside the mutex; under it, in one hold,
    the channels are found, the cursors judged, and the poll answered or parked.
-   ========================================================================== */
 
-typedef struct lpi_asked {
-    uint32_t count; /* of channels */
-    lp_slice names[LPI_POLL_CHANNELS];
-    lpi_claim claims[LPI_POLL_CHANNELS];
-    uint32_t wait_ms;
-    uint16_t limit;
-    int basic;
-    uint64_t client_key, ceiling_key;
-} lpi_asked;
+   After a fan-out all who were told ask again with the same bytes, but for
+   their X-Client-ID. So the last such head is kept with what it means, and one
+   that equals it is not read again.
+   ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
 
-static const char *const lpi_query_names[LPI_Q_KNOWN] = {"last_id", "since",
-                                                         "timeout", "limit"};
+static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
+    LPI_NAMED("last_id"), LPI_NAMED("since"), LPI_NAMED("timeout"),
+    LPI_NAMED("limit")};
 
 /* What is said when it is not the client's fault. */
 static const char lpi_why_memory[] = "Out of memory";
@@ -5657,7 +5800,7 @@ static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
         if (lpi_channel_decode(to, raw, name)) return "Bad channel name";
         for (i = 0; i < ask->count; i++)
             if (lpi_equal(ask->names[i], *name)) return "Channel named twice";
-        ask->count++;
+        ask->hashes[ask->count++] = lpi_channel_hash(&r->server->hub, *name);
     }
     return NULL;
 }
@@ -5665,14 +5808,15 @@ static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 static const char *lpi_ask_values(lp_request *r, lp_slice *values)
 {
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
-    char *to;
+    char *to, text[LPI_QUERY_NAME];
     long n;
     int i;
     memset(values, 0, LPI_Q_KNOWN * sizeof *values);
     while (query.length && lpi_split(&query, '&', &part)) {
         lpi_split(&part, '=', &name);
+        if (lpi_query_name(text, &name)) continue;
         for (i = 0; i < LPI_Q_KNOWN; i++)
-            if (lpi_decodes_to(name, lp_s(lpi_query_names[i]))) break;
+            if (lpi_equal(name, lpi_query_names[i])) break;
         if (i == LPI_Q_KNOWN) continue;
         if (values[i].bytes) return "Query names a thing twice";
         if (!part.bytes) part = LPI_S("");
@@ -5721,18 +5865,28 @@ static const char *lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
     return NULL;
 }
 
+/* Under which keys the poll counts. */
+static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
+{
+    lpi_loop *loop = r->loop;
+    const lpi_hub *hub = &r->server->hub;
+    uint8_t address[16];
+    lpi_client_address(r, address);
+    if (memcmp(address, loop->address, 16) || !loop->ceiling_key) {
+        memcpy(loop->address, address, 16);
+        loop->ceiling_key = lpi_ceiling_key(hub, address);
+    }
+    ask->ceiling_key = loop->ceiling_key;
+    ask->client_key = lpi_client_key(hub, id, address);
+}
+
 static const char *lpi_ask_who(lp_request *r, lpi_asked *ask)
 {
     lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
-    uint8_t address[16];
-    size_t i;
-    if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES))
+    if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES ||
+                     lpi_visible(id.bytes, id.length) < id.length))
         return "Bad X-Client-ID";
-    for (i = 0; i < id.length; i++)
-        if (id.bytes[i] <= 0x20 || id.bytes[i] > 0x7e) return "Bad X-Client-ID";
-    lpi_client_address(r, address);
-    ask->client_key = lpi_client_key(&r->server->hub, id, address);
-    ask->ceiling_key = lpi_ceiling_key(&r->server->hub, address);
+    lpi_ask_keys(r, ask, id);
     return NULL;
 }
 
@@ -5740,13 +5894,12 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
 {
     lp_slice values[LPI_Q_KNOWN];
     const char *bad;
-    memset(ask, 0, sizeof *ask);
+    ask->count = ask->basic = 0;
     bad = lpi_ask_names(r, ask);
     if (!bad) bad = lpi_ask_values(r, values);
     if (!bad) bad = lpi_ask_where(ask, values);
     if (!bad) bad = lpi_ask_numbers(&r->server->config, ask, values);
     if (!bad) bad = lpi_ask_who(r, ask);
-    if (r->http->method == LPI_HEAD || r->loop->drain_ms) ask->wait_ms = 0;
     return bad;
 }
 
@@ -5756,9 +5909,10 @@ static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
 {
     lp_result result = LP_OK;
     uint32_t i, n;
-    memset(at, 0, sizeof *at * LPI_POLL_CHANNELS);
+    memset(at, 0, sizeof *at * ask->count);
     for (n = 0; n < ask->count && result == LP_OK; n++) {
-        result = lpi_channel_get(hub, ask->names[n], now_ms, &at[n].channel);
+        result = lpi_channel_get(hub, ask->names[n], ask->hashes[n], now_ms,
+                                 &at[n].channel);
         if (result != LP_OK) break;
         lpi_channel_at(hub, at[n].channel)->pinned = 1;
     }
@@ -5801,15 +5955,17 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t wait_ms = c->flags & LPI_BODILESS || loop->drain_ms
+                           ? 0 : ask->wait_ms; /* HEAD never parks */
     lpi_phase as = LPI_PARKED;
     c->limit = ask->limit;
     if (ask->basic) c->flags |= LPI_BASIC;
     if (lpi_poll_fetching(hub, at, ask->count)) {
         as = LPI_FETCHING;
         *why = "Channel not available yet";
-        if (!ask->wait_ms) return 503;
+        if (!wait_ms) return 503;
     } else if (lpi_poll_judge(hub, ask->claims, at, ask->count, ask->basic) ||
-               !ask->wait_ms) {
+               !wait_ms) {
         lpi_batch_add(loop, index, at, ask->count);
         return 0;
     }
@@ -5873,40 +6029,132 @@ static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
     lpi_unlock(&loop->server->watching);
 }
 
-static void lpi_poll(lp_request *r)
+/* What is asked is understood: answer it, park it or refuse it. */
+static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
 {
     lpi_loop *loop = r->loop;
     lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(loop, r->connection);
     lpi_position at[LPI_POLL_CHANNELS];
-    lpi_asked ask;
+    const char *why = NULL;
     lp_result result;
     int status = 503;
     uint32_t i;
-    const char *why = lpi_ask(r, &ask);
-    if (why) {
-        lpi_error(r, why == lpi_why_memory ? 503 : 400, why);
-        return;
-    }
-    for (i = 0; i < ask.count; i++)
-        if (!lpi_authorized(r, LP_POLL, ask.names[i])) return;
+    for (i = 0; i < ask->count; i++)
+        if (!lpi_authorized(r, LP_POLL, ask->names[i])) return;
     lpi_lock(&hub->mutex);
-    result = lpi_poll_channels(hub, &ask, loop->now_ms, at);
+    result = lpi_poll_channels(hub, ask, loop->now_ms, at);
     if (result == LP_OK)
-        status = lpi_poll_settle(loop, r->connection, &ask, at, &why);
+        status = lpi_poll_settle(loop, r->connection, ask, at, &why);
     lpi_unlock(&hub->mutex);
-    if (result != LP_OK)
-        why = lp_strerror(result);
+    if (result != LP_OK) why = lp_strerror(result);
     if (status) {
         lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
         lpi_error(r, status, why);
         return;
     }
     r->answered = 1;
-    lpi_flush(loop);
+    if (loop->batch.entry_count) lpi_flush(loop);
     if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) return;
-    lpi_arm(loop, r->connection, ask.wait_ms);
-    lpi_poll_watch(loop, &ask, at);
+    lpi_arm(loop, r->connection, ask->wait_ms);
+    lpi_poll_watch(loop, ask, at);
+}
+
+/* Keep the head of a poll, if it is like the one before: the same channel and
+   the same cursor. */
+static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
+{
+    lpi_memo *memo = &r->loop->memo;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    const lpi_claim *claim = ask->claims, *last = &memo->last_claim;
+    lpi_span id;
+    int like = memo->last_hash == ask->hashes[0] &&
+               last->kind == claim->kind && last->epoch == claim->epoch &&
+               last->seq == claim->seq;
+    memo->last_hash = ask->hashes[0];
+    memo->last_claim = *claim;
+    if (!like || ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
+        r->http->scanned > LPI_MEMO_HEAD)
+        return;
+    id = lpi_span_of(r->http->scanned, 0);
+    if (r->http->known[LPI_F_CLIENT_ID])
+        id = r->http->values[r->http->known[LPI_F_CLIENT_ID] - 1];
+    memo->length = r->http->scanned;
+    memo->id_at = id.at;
+    memo->id_length = id.length;
+    memo->hash = ask->hashes[0];
+    memo->claim = *claim;
+    memo->route = r->route;
+    memo->wait_ms = ask->wait_ms;
+    memo->limit = ask->limit;
+    memo->basic = ask->basic;
+    memo->cors = c->cors;
+    memo->name_length = (uint16_t)ask->names[0].length;
+    memcpy(memo->name, ask->names[0].bytes, ask->names[0].length);
+    lpi_http_copy(&memo->http, r->http);
+    memcpy(memo->head, r->bytes, memo->length);
+}
+
+/* The length of a head that is the one kept, but perhaps for the value of its
+   X-Client-ID, which goes to *id. 0 if it is another, or not here yet. */
+static size_t lpi_memo_match(const lpi_memo *memo, const char *bytes,
+                             size_t length, lp_slice *id)
+{
+    size_t n = memo->id_at, tail = memo->length - n - memo->id_length;
+    if (!memo->length || length < n || memcmp(bytes, memo->head, n)) return 0;
+    *id = lpi_slice(NULL, 0);
+    if (memo->id_length) {
+        id->bytes = bytes + n;
+        id->length = lpi_visible(bytes + n, length - n);
+        if (!id->length || id->length > LPI_CLIENT_ID_BYTES) return 0;
+        n += id->length;
+    }
+    if (length - n < tail ||
+        memcmp(bytes + n, memo->head + memo->length - tail, tail))
+        return 0;
+    return n + tail;
+}
+
+/* Serve a poll whose head is like the one kept. Returns the head's length, or 0
+   if it has to be read. */
+static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
+                             size_t length)
+{
+    const lpi_memo *memo = &loop->memo;
+    const lp_config *cfg = &loop->server->config;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lp_slice id;
+    lpi_asked ask;
+    lp_request r;
+    size_t n = lpi_memo_match(memo, bytes, length, &id);
+    if (!n || c->flags & LPI_TRUSTED || n > cfg->head_bytes_max) return 0;
+    if (cfg->authorize.ask && id.length != memo->id_length) return 0;
+    lpi_request_begin(&r, loop, index, &memo->http, bytes);
+    c->cors = memo->cors;
+    r.route = memo->route;
+    r.body = LPI_S("");
+    ask.count = 1;
+    ask.wait_ms = memo->wait_ms;
+    ask.limit = memo->limit;
+    ask.basic = memo->basic;
+    ask.names[0] = lpi_slice(memo->name, memo->name_length);
+    ask.hashes[0] = memo->hash;
+    ask.claims[0] = memo->claim;
+    lpi_ask_keys(&r, &ask, id);
+    lpi_poll_asked(&r, &ask);
+    return n;
+}
+
+static void lpi_poll(lp_request *r)
+{
+    lpi_asked ask;
+    const char *why = lpi_ask(r, &ask);
+    if (why) {
+        lpi_error(r, why == lpi_why_memory ? 503 : 400, why);
+        return;
+    }
+    lpi_memo_keep(r, &ask);
+    lpi_poll_asked(r, &ask);
 }
 
 /* ==========================================================================
@@ -7334,6 +7582,17 @@ static lp_result lpi_resolve_lists(lp_server *server)
     return LP_OK;
 }
 
+/* See lpi_route.literal. */
+static size_t lpi_route_literal(lp_slice pattern)
+{
+    lp_slice rest = pattern, part = pattern;
+    size_t parameters = 0;
+    while (lpi_split(&rest, '/', &part))
+        parameters += (size_t)lpi_is_parameter(part);
+    if (parameters != 1 || !lpi_is_parameter(part)) return 0;
+    return pattern.length - part.length;
+}
+
 static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
                                lpi_method method, lp_slice pattern,
                                lp_handler handler, void *ctx)
@@ -7346,6 +7605,7 @@ static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
     route->kind = kind;
     route->method = method;
     route->pattern = lpi_slice((const char *)(route + 1), pattern.length);
+    route->literal = lpi_route_literal(route->pattern);
     route->handler = handler;
     route->ctx = ctx;
     if (server->last_route) server->last_route->next = route;

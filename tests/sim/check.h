@@ -1,13 +1,15 @@
 /* check.h: lpi_check(server): everything that can be counted in two ways is.
 
    check_step() follows each step and is cheap: no phase in between, no spinning. Every 64th
-   time it is lpi_check(), which recounts the whole server: connections, waiters, seats,
-   tallies, channels, messages, slabs, lists, tables, the wheel, and all memory to the byte. */
+   time, if all other threads are at rest, it is lpi_check(), which recounts the whole server
+   over all loops: connections, waiters, seats, tallies, channels, messages, slabs, lists,
+   tables, wheels, inboxes, delays, and all memory to the byte. check_sleep() is for the moments
+   when all wait: nobody may be waiting for a loop that sleeps. */
 
 #ifndef CHECK_H
 #define CHECK_H
 
-static uint64_t full_checks, steps;
+static uint64_t full_checks, hub_checks, steps;
 
 static uint64_t check_slab(const lpi_slab *slab, const char *name)
 {
@@ -138,94 +140,169 @@ static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
     }
 }
 
-/* Connections: phases, waiters, tallies, what is kept of them. Returns the memory. */
-static uint64_t check_connections(lpi_loop *loop, lpi_hub *hub)
+static struct {
+    uint64_t phases[LPI_PHASES], connections, seats, claims, pinned, partial;
+} all; /* over all loops */
+
+static void count_waiter(const lpi_hub *hub, const lpi_connection *c)
 {
-    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, seats = 0, i, n = 0, queued,
-             claims = 0;
-    uint64_t bytes = 0, pinned = 0, partial = 0;
+    tally_count(c->client);
+    tally_count(c->ceiling);
+    MUST(lpi_node_at(&hub->tallied, c->client)->own <= hub->config->waiters_per_client,
+         "too many polls of one client");
+    MUST(lpi_node_at(&hub->tallied, c->ceiling)->own <= hub->config->waiters_per_address,
+         "too many polls from one address");
+}
+
+/* What is kept of a connection. `n` blobs are known; returns how many are now. */
+static uint32_t count_io(const lpi_io *io, uint32_t n)
+{
+    uint32_t i;
+    all.partial += sizeof *io + io->in_capacity;
+    MUST(io->in_length <= io->in_capacity, "kept bytes");
+    if (!io->out) return n;
+    for (i = 0; i < n && blobs[i].blob != io->out;) i++;
+    if (i == n) {
+        blobs[n].blob = io->out;
+        blobs[n++].count = 0;
+        all.pinned += sizeof(lpi_blob) + io->out->length;
+    }
+    blobs[i].count++;
+    return n;
+}
+
+static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connection *c)
+{
+    lpi_hub *hub = &S->hub;
+    uint32_t seat;
+    const descriptor *d = fd_at(c->fd, D_SOCKET);
+    int waits = c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
+    SAME(d->watched, c->interest, "what is watched");
+    SAME(d->slot, loop->index, "whose poller watches");
+    MUST(!c->interest || d->tag == index, "the tag");
+    MUST((c->phase == LPI_WRITING) == (c->io && c->io->out), "a reply that is written");
+    MUST(waits == (c->seat != LPI_NONE), "seats without a wait, or the other way");
+    MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io, "what has come is lost");
+    MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
+    if (waits) count_waiter(hub, c);
+    MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
+         has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
+    for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
+        all.seats++;
+        SAME(lpi_seat_at(hub, seat)->connection, index, "a seat's connection");
+        SAME(lpi_view_at(hub, lpi_seat_at(hub, seat)->view)->loop, loop->index,
+             "the loop of a seat's view");
+        all.claims += c->phase == LPI_FETCHING;
+    }
+}
+
+/* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
+   spared. */
+static uint64_t check_loop(lpi_loop *loop)
+{
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
+    uint64_t bytes = 0;
+    const lpi_io *io;
     lpi_connection *c;
-    tally_used = 0;
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
-        uint32_t seat;
-        const descriptor *d = fd_at(c->fd, D_SOCKET);
-        int waits = c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
         phases[c->phase]++;
-        SAME(d->watched, c->interest, "what is watched");
-        MUST(!c->interest || d->tag == index, "the tag");
-        MUST((c->phase == LPI_WRITING) == (c->io && c->io->out), "a reply that is written");
-        MUST(waits == (c->seat != LPI_NONE), "seats without a wait, or the other way");
-        MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io,
-             "what has come is lost");
-        MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
-        if (waits) {
-            tally_count(c->client);
-            tally_count(c->ceiling);
-            MUST(lpi_node_at(&hub->tallied, c->client)->own <= hub->config->waiters_per_client,
-                 "too many polls of one client");
-            MUST(lpi_node_at(&hub->tallied, c->ceiling)->own <= hub->config->waiters_per_address,
-                 "too many polls from one address");
-        }
-        MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
-             has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
-        for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling, seats++) {
-            SAME(lpi_seat_at(hub, seat)->connection, index, "a seat's connection");
-            claims += c->phase == LPI_FETCHING;
-        }
-        if (c->io) {
-            partial += sizeof *c->io + c->io->in_capacity;
-            MUST(c->io->in_length <= c->io->in_capacity, "kept bytes");
-        }
-        if (!c->io || !c->io->out) continue;
-        for (i = 0; i < n && blobs[i].blob != c->io->out;) i++;
-        if (i == n) {
-            blobs[n].blob = c->io->out;
-            blobs[n++].count = 0;
-            pinned += sizeof(lpi_blob) + c->io->out->length;
-        }
-        blobs[i].count++;
+        check_connection(loop, index, c);
+        if (c->io) n = count_io(c->io, n);
     }
     for (i = 0; i < n; i++) SAME(blobs[i].blob->refs, blobs[i].count, "a blob's references");
-    for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) SAME(loop->phases[i], phases[i], "phases");
-    SAME(phases[LPI_SERVING], 0, "being served");
+    for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) {
+        SAME(loop->phases[i], phases[i], "phases");
+        all.phases[i] += phases[i];
+    }
     SAME(loop->connections.used, used, "connections");
-    SAME(hub->connections, used, "connections");
-    SAME(K.sockets, used, "connections");
-    SAME(hub->stats.waiters, phases[LPI_PARKED] + phases[LPI_FETCHING], "waiters");
-    SAME(hub->seats.used, seats, "seats");
-    SAME(hub->claims.used, claims, "claims");
-    SAME(hub->stats.pinned_bytes, pinned, "pinned_bytes");
-    SAME(hub->partial_bytes, partial, "partial_bytes");
+    SAME(K.known[loop->index], used, "connections");
+    all.connections += used;
+    queued = check_list(&loop->queue, &loop->connections, offsetof(lpi_connection, timer.link),
+                        "queue");
+    SAME(queued, phases[LPI_QUEUED], "queued");
+    for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
+        SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
+    for (i = 0, io = loop->spare; io; io = io->next, i++) bytes += sizeof *io + io->in_capacity;
+    SAME(i, loop->spare_count, "spare");
+    MUST(i <= LPI_SPARE_MAX, "too much is spared");
+    return bytes;
+}
+
+/* What the first loop has handed over, and is not taken yet. */
+static uint32_t check_arrivals(const lpi_inbox *inbox)
+{
+    uint32_t i;
+    MUST(inbox->arrival_at <= inbox->arrival_count, "arrivals");
+    for (i = inbox->arrival_at; i < inbox->arrival_count; i++) {
+        lpi_arrival arrival;
+        memcpy(&arrival, inbox->arrivals + i * sizeof arrival, sizeof arrival);
+        MUST(!K.conns[fd_at(arrival.fd, D_SOCKET)->conn].known, "an arrival that is known");
+    }
+    return inbox->arrival_count - inbox->arrival_at;
+}
+
+/* The connections of all loops, waiters, tallies. Returns the memory. */
+static uint64_t check_connections(lpi_hub *hub)
+{
+    uint64_t bytes = 0, arriving = 0;
+    uint32_t i;
+    tally_used = 0;
+    memset(&all, 0, sizeof all);
+    for (i = 0; i < hub->loop_count; i++) {
+        bytes += check_loop(&hub->loops[i]);
+        arriving += check_arrivals(&hub->loops[i].inbox);
+    }
+    SAME(all.phases[LPI_SERVING], 0, "being served");
+    SAME(hub->connections, all.connections + arriving, "connections");
+    SAME(K.sockets, all.connections + arriving, "connections");
+    SAME(hub->stats.waiters, all.phases[LPI_PARKED] + all.phases[LPI_FETCHING], "waiters");
+    SAME(hub->seats.used, all.seats, "seats");
+    SAME(hub->claims.used, all.claims, "claims");
+    SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
+    SAME(hub->partial_bytes, all.partial, "partial_bytes");
     for (i = 0; i < tally_used; i++) {
         SAME(((lpi_tally *)lpi_at(&hub->tallies, tally_counts[i][0]))->node.own,
              tally_counts[i][1], "a tally");
     }
     SAME(tally_used, hub->tallied.count, "tallies");
     SAME(tally_used, hub->tallies.used, "tallies");
-    queued = check_list(&loop->queue, &loop->connections, offsetof(lpi_connection, timer.link),
-                        "queue");
-    SAME(queued, phases[LPI_QUEUED], "queued");
-    for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
-        SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
-    bytes = pinned + partial;
-    {
-        const lpi_io *io = loop->spare;
-        for (i = 0; io; io = io->next, i++) bytes += sizeof *io + io->in_capacity;
-        SAME(i, loop->spare_count, "spare");
-        MUST(i <= LPI_SPARE_MAX, "too much is spared");
-    }
-    return bytes;
+    return bytes + all.pinned + all.partial;
 }
 
-static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *fresh)
+/* The delays that are counted, and those that their loops have noted. */
+static void check_delays(const lpi_hub *hub)
 {
-    uint32_t v, seats = 0;
+    static uint64_t counts[LP_DELAYS];
+    uint64_t firsts = 0;
+    uint32_t i, k;
+    for (i = 0; i < LP_DELAYS; i++) {
+        counts[i] = hub->stats.delays[i];
+        firsts += hub->stats.first_delays[i];
+    }
+    for (i = 0; i < hub->loop_count; i++) {
+        const lpi_delays *delays = &hub->loops[i].delays;
+        for (k = 0; k < delays->count; k++) {
+            if (delays->notes[k].first) firsts += delays->notes[k].times;
+            else counts[delays->notes[k].at] += delays->notes[k].times;
+        }
+    }
+    for (i = 0; i < LP_DELAYS; i++) SAME(counts[i], M.delays[i], "delays");
+    SAME(firsts, M.firsts, "delays of those who were first");
+}
+
+static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *fresh,
+                            uint32_t *ready)
+{
+    uint32_t v, seats = 0, loops = 0;
     check_list(&ch->views, &hub->views, offsetof(lpi_view, link), "views");
     for (v = ch->views.head; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
         lpi_view *view = lpi_view_at(hub, v);
         uint32_t seat, n, r;
         uint64_t before = 0;
         SAME(view->channel, index, "a view's channel");
+        MUST(view->loop < hub->loop_count && !(loops & 1u << view->loop),
+             "a channel has two views of one loop");
+        loops |= 1u << view->loop;
         n = check_list(&view->parked, &hub->seats, offsetof(lpi_seat, link), "parked") +
             check_list(&view->fetching, &hub->seats, offsetof(lpi_seat, link), "fetching");
         SAME(view->seats, n, "a view's seats");
@@ -241,24 +318,44 @@ static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint3
             *fresh += s->seq == ch->last && s->epoch_number == ch->epoch_number;
             seat = s->link.next;
         }
-        for (r = hub->loops->ready_first, n = 0; r != LPI_NONE && r != v; n++)
+        for (r = hub->loops[view->loop].ready_first; r != LPI_NONE && r != v;)
             r = lpi_view_at(hub, r)->next_ready;
         MUST((r == v) == !!view->ready, "ready");
+        *ready += view->ready;
     }
     return seats;
 }
 
-/* The hub: returns the memory of messages, names and rings. */
-static uint64_t check_hub(lpi_hub *hub)
+/* Each ready list holds views of its own loop; together they hold all that are ready. */
+static void check_ready(lpi_hub *hub, uint32_t ready)
+{
+    uint32_t i, v, last, n = 0;
+    for (i = 0; i < hub->loop_count; i++) {
+        last = LPI_NONE;
+        for (v = hub->loops[i].ready_first; v != LPI_NONE; v = lpi_view_at(hub, v)->next_ready) {
+            MUST(n++ < ready, "more views are in ready lists than are ready");
+            SAME(lpi_view_at(hub, v)->loop, i, "the loop of a ready view");
+            last = v;
+        }
+        SAME(hub->loops[i].ready_last, last, "the end of a ready list");
+    }
+    SAME(n, ready, "ready views");
+}
+
+/* The hub, whenever its mutex is free: returns the memory of messages, names and rings. Not at
+   rest, loops may be sending messages. */
+static uint64_t check_hub(lpi_hub *hub, int at_rest)
 {
     const lp_config *cfg = hub->config;
     lpi_message *m, *before = NULL;
     uint64_t bytes = 0, other = 0;
     uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, deserted = 0, b, i, views = 0;
+    uint32_t ready = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
         MUST(m->older == before, "the list of messages");
-        MUST(!before || before->born_us <= m->born_us + 100000, "messages out of order");
-        SAME(m->refs, 1, "a message's references");
+        MUST(!before || before->born_us <= m->born_us + 100000 + late_ns() / 1000,
+             "messages out of order");
+        MUST(at_rest ? m->refs == 1 : m->refs >= 1, "%u references of a message", m->refs);
         bytes += m->size;
     }
     MUST(hub->newest == before, "the newest message");
@@ -269,7 +366,7 @@ static uint64_t check_hub(lpi_hub *hub)
         uint32_t index = *lpi_table_bucket(&hub->names, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next, channels++) {
             lpi_channel *ch = lpi_channel_at(hub, index);
-            uint32_t fresh = 0, k, seats = check_views(hub, ch, index, &fresh);
+            uint32_t fresh = 0, k, seats = check_views(hub, ch, index, &fresh, &ready);
             SAME(ch->waiters, seats, "a channel's waiters");
             SAME(ch->fresh, fresh, "fresh");
             MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
@@ -297,6 +394,7 @@ static uint64_t check_hub(lpi_hub *hub)
     SAME(channels, hub->stats.channels, "channels");
     SAME(channels, hub->names.count, "channels");
     SAME(views, hub->views.used, "views");
+    check_ready(hub, ready);
     SAME(idle, check_list(&hub->idle, &hub->channels, offsetof(lpi_channel, idle_link), "idle"),
          "idle channels");
     for (i = hub->deserted.head; i != LPI_NONE;) {
@@ -329,32 +427,39 @@ static void check_limits(void)
     if (cfg->partial_bytes_max != LP_UNLIMITED)
         MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536 + hub->connections *
              sizeof(lpi_io), "too much of what is incomplete");
-    if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->hub.loops[0].drain_ms)
+    if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->stopping)
         MUST(now_ms() <= hub->oldest->born_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
-             2 * K.step_most_ns / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,
+             2 * late_ns() / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,
              "a message is kept beyond its age");
+}
+
+static uint64_t loop_bytes(const lpi_loop *loop)
+{
+    return sizeof *loop + loop->inbox.arrivals_capacity + arena_bytes(&loop->arena) +
+           check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
+           loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
+           loop->extra.capacity + loop->head.capacity + loop->json.capacity;
 }
 
 /* All memory, to the byte, and a bound that follows from the configuration alone. */
 static void check_memory(uint64_t bytes)
 {
-    const lpi_loop *loop = &S->hub.loops[0];
     const lpi_hub *hub = &S->hub;
     const lp_config *cfg = &S->config;
-    uint64_t bound = 3 << 20;
-    bytes += sizeof *S + sizeof *loop + loop->inbox.arrivals_capacity;
-    bytes += arena_bytes(&S->strings) + arena_bytes(&loop->arena);
+    uint64_t bound = 2 << 20;
+    uint32_t i;
+    bytes += sizeof *S + arena_bytes(&S->strings) + M.asyncs * sizeof(lpi_outcome);
+    for (i = 0; i < hub->loop_count; i++) {
+        bytes += loop_bytes(&hub->loops[i]);
+        bound += (1 << 20) + hub->loops[i].json.capacity;
+    }
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->views, "views") +
              check_slab(&hub->seats, "seats") + check_slab(&hub->claims, "claims") +
-             check_slab(&hub->tallies, "tallies") + check_slab(&loop->connections, "connections");
+             check_slab(&hub->tallies, "tallies");
     bytes += check_table(&hub->names, "names") + check_table(&hub->tallied, "tallied");
-    bytes += LPI_READ_SIZE + loop->batch.message_capacity * sizeof(lpi_message *) +
-             loop->batch.names.capacity + loop->extra.capacity + loop->head.capacity +
-             loop->json.capacity + M.asyncs * sizeof(lpi_outcome);
     SAME(bytes, K.memory_bytes, "memory");
     if (cfg->history_bytes == LP_UNLIMITED || cfg->partial_bytes_max == LP_UNLIMITED) return;
-    bound += cfg->history_bytes * 2 + cfg->partial_bytes_max + cfg->message_bytes_max;
-    bound += (uint64_t)loop->json.capacity + FDS * 2048;
+    bound += cfg->history_bytes * 2 + cfg->partial_bytes_max + cfg->message_bytes_max + FDS * 2048;
     MUST(bytes <= bound, "%" PRIu64 " bytes of memory, over the bound of %" PRIu64, bytes, bound);
 }
 
@@ -367,55 +472,65 @@ static void check_hung(void)
         const request *r = &c->requests[c->replied % REQUESTS];
         uint64_t since;
         if (!c->used || c->fd < 0 || c->wild || c->got == c->replied || c->closing) continue;
-        if (c->pend_length || S->hub.loops[0].drain_ms) continue;
+        if (c->pend_length || S->stopping || !c->known) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
-        MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * K.step_most_ns +
+        MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * late_ns() +
              K.stalled_ns + (uint64_t)K.sockets * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
-             lpi_connection_at(&S->hub.loops[0], K.fds[c->fd].tag)->phase);
+             record_of(c)->phase);
     }
 }
 
+/* With all threads at rest but this one. */
 static void lpi_check(lp_server *server)
 {
     uint64_t bytes;
+    uint32_t i;
     full_checks++;
-    bytes = check_connections(&server->hub.loops[0], &server->hub);
-    bytes += check_hub(&server->hub);
-    check_wheel(&server->hub.loops[0]);
+    bytes = check_connections(&server->hub);
+    bytes += check_hub(&server->hub, 1);
+    for (i = 0; i < server->hub.loop_count; i++) check_wheel(&server->hub.loops[i]);
     check_memory(bytes);
+    check_delays(&server->hub);
     check_limits();
     check_hung();
+}
+
+/* No other thread is within a step, or in a call. */
+static int others_rest(void)
+{
+    int i;
+    for (i = 1; i < THREADS; i++)
+        if (&threads[i] != cur && (threads[i].state == RUNS || threads[i].state == LOCKS)) return 0;
+    return 1;
 }
 
 /* After each step. A step that neither waited nor did anything may happen, sixteen in a row
    may not; nor may the server wake up again and again for nothing. */
 static void check_step(void)
 {
-    const lpi_loop *loop = &S->hub.loops[0];
+    const lpi_loop *loop = &S->hub.loops[cur->slot];
     const lpi_hub *hub = &S->hub;
     uint32_t phase, n = 0;
     if (hub->stopped) return;
     steps++;
     for (phase = LPI_CLOSED + 1; phase < LPI_PHASES; phase++) n += loop->phases[phase];
-    SAME(n, K.sockets, "phases and connections");
-    SAME(hub->connections, n, "connections");
+    SAME(n, K.known[cur->slot], "phases and connections");
     SAME(loop->phases[LPI_SERVING], 0, "being served between steps");
-    SAME(loop->phases[LPI_PARKED] + loop->phases[LPI_FETCHING], hub->stats.waiters,
-         "waiters and parked ones");
     SAME(loop->closed, LPI_NONE, "closed and not given back");
     SAME(loop->batch.entry_count + loop->batch.message_count + loop->batch.plan_count, 0,
          "a batch that was not sent");
-    SAME(hub->mutex, 0, "the mutex");
-    if (K.progress != K.idle_progress) K.idle_steps = K.nap_steps = 0;
-    else if (K.napped) K.nap_steps++;
-    else if (!K.blocked) K.idle_steps++;
-    MUST(K.idle_steps < 16, "the loop spins");
+    SAME(cur->delayed_count, 0, "delays that are not measured");
+    if (cur->progress != cur->idle_progress) cur->idle_steps = cur->nap_steps = 0;
+    else if (cur->napped) cur->nap_steps++;
+    else if (!cur->blocked) cur->idle_steps++;
+    MUST(cur->idle_steps < 16, "the loop spins");
     /* A deadline that moved later costs a wake-up at its old time, and one on each wheel. */
-    MUST(K.nap_steps < 40 + 6 * (uint32_t)K.sockets, "the loop wakes up for nothing");
-    K.idle_progress = K.progress;
-    K.napped = K.blocked = 0;
-    if (steps % 64 == 0) lpi_check(S);
+    MUST(cur->nap_steps < 40 + 6 * (uint32_t)K.sockets, "the loop wakes up for nothing");
+    cur->idle_progress = cur->progress;
+    if (steps % 64) return;
+    if (others_rest()) lpi_check(S);
+    else check_wheel(&S->hub.loops[cur->slot]);
 }
 
 /* Whether each fetching poll of the view waits for some channel. */
@@ -424,7 +539,7 @@ static int polls_fetch(lpi_hub *hub, uint32_t v)
     uint32_t s = lpi_view_at(hub, v)->fetching.head;
     for (; s != LPI_NONE; s = lpi_seat_at(hub, s)->link.next) {
         uint32_t c = lpi_seat_at(hub, s)->connection, fetching = 0;
-        uint32_t seat = lpi_connection_at(hub->loops, c)->seat;
+        uint32_t seat = lpi_connection_at(&hub->loops[lpi_view_at(hub, v)->loop], c)->seat;
         for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling)
             fetching |= lpi_channel_at(
                 hub, lpi_view_at(hub, lpi_seat_at(hub, seat)->view)->channel)->fetching;
@@ -433,42 +548,82 @@ static int polls_fetch(lpi_hub *hub, uint32_t v)
     return 1;
 }
 
-/* The server is about to sleep until then: nobody may be waiting for it. */
-static void check_block(uint64_t until_ns)
+/* The loop's thread, while it waits and nothing wakes it; NULL if it does not. */
+static const thread *sleeper(uint32_t slot)
 {
-    lpi_loop *loop = &S->hub.loops[0];
-    lpi_hub *hub = &S->hub;
-    uint64_t late = 3000000 + (K.faults ? 50000000 : 0);
     int i;
-    if (hub->stopped) return;
-    model_sync();
+    for (i = FIRST_LOOP; i < FIRST_OTHER; i++) {
+        const thread *t = &threads[i];
+        if (t->slot != (int)slot || t->state != WAITS) continue;
+        return any_ready((int)slot) || t->deadline_ns <= K.now_ns ? NULL : t;
+    }
+    return NULL;
+}
+
+/* How much later than it should a thread may be told to wake up. */
+static uint64_t oversleep_ns(void)
+{
+    return 3000000 + (K.faults ? 50000000u : 0u) + 2 * late_ns() + 2000 * (uint64_t)K.starve_us;
+}
+
+static void check_sleeper(const thread *t, const lpi_loop *loop)
+{
+    const lpi_hub *hub = &S->hub;
+    const lpi_inbox *inbox = &loop->inbox;
     SAME(loop->queue.head, LPI_NONE, "it sleeps on its queue");
     SAME(loop->ready_first, LPI_NONE, "it sleeps on ready views");
+    SAME(inbox->arrival_count - inbox->arrival_at, 0, "it sleeps, and has arrivals");
+    MUST(!inbox->first, "it sleeps, and has somebody to tell");
+    MUST(loop->drain_ms || !(loop->index ? S->draining : S->stopping),
+         "it sleeps, and should drain");
+    MUST(!S->broken, "it sleeps, and another loop has failed");
+    if (loop->index) return;
     if (S->rest_ms)
-        MUST(until_ns <= S->rest_ms * 1000000 + late, "it sleeps, and the listener rests on");
+        MUST(t->deadline_ns <= S->rest_ms * 1000000 + oversleep_ns(),
+             "it sleeps, and the listener rests on");
     if (hub->sweep_ms != UINT64_MAX && hub->sweep_ms >= now_ms())
-        MUST(until_ns <= hub->sweep_ms * 1000000 + late, "it sleeps over the next sweep");
-    for (i = 0; i < CHANNELS; i++) {
-        const channel *ch = &M.channel[i];
-        uint32_t v = ch->exists ? lpi_channel_at(hub, ch->index)->views.head : LPI_NONE;
-        for (; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
-            uint32_t head = lpi_view_at(hub, v)->parked.head;
-            MUST(lpi_view_at(hub, v)->fetching.head == LPI_NONE || polls_fetch(hub, v),
-                 "it sleeps, and a poll on \"%s\" could be judged", names[i].name);
-            MUST(head == LPI_NONE || lpi_seat_at(hub, head)->seq >= ch->last,
-                 "it sleeps, and a poll on \"%s\" has something to hear", names[i].name);
-        }
+        MUST(t->deadline_ns <= hub->sweep_ms * 1000000 + oversleep_ns(),
+             "it sleeps over the next sweep");
+}
+
+static void check_sleeping_views(int i, const thread *const *asleep)
+{
+    const channel *ch = &M.channel[i];
+    lpi_hub *hub = &S->hub;
+    uint32_t v = ch->exists ? lpi_channel_at(hub, ch->index)->views.head : LPI_NONE;
+    for (; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
+        uint32_t head = lpi_view_at(hub, v)->parked.head;
+        if (!asleep[lpi_view_at(hub, v)->loop]) continue;
+        MUST(lpi_view_at(hub, v)->fetching.head == LPI_NONE || polls_fetch(hub, v),
+             "it sleeps, and a poll on \"%s\" could be judged", names[i].name);
+        MUST(head == LPI_NONE || lpi_seat_at(hub, head)->seq >= ch->last,
+             "it sleeps, and a poll on \"%s\" has something to hear", names[i].name);
     }
+}
+
+/* No thread runs, and time is about to pass: nobody may be waiting for one that sleeps. */
+static void check_sleep(void)
+{
+    const thread *asleep[LOOPS] = {NULL};
+    uint32_t slot;
+    int i;
+    if (S->hub.stopped) return;
+    for (slot = 0; slot < S->hub.loop_count; slot++) {
+        asleep[slot] = sleeper(slot);
+        if (asleep[slot]) check_sleeper(asleep[slot], &S->hub.loops[slot]);
+    }
+    for (i = 0; i < CHANNELS; i++) check_sleeping_views(i, asleep);
     for (i = 0; i < CONNS; i++) {
         const conn *c = &K.conns[i];
         const lpi_timer *t;
         int32_t left;
         if (!c->used || c->fd < 0 || !c->known) continue;
-        if (!lpi_timer_armed(&loop->wheel, K.fds[c->fd].tag)) continue;
-        t = lpi_timer_at(&loop->wheel, K.fds[c->fd].tag);
+        slot = (uint32_t)K.fds[c->fd].slot;
+        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, K.fds[c->fd].tag)) continue;
+        t = lpi_timer_at(&loop_of(c)->wheel, K.fds[c->fd].tag);
         left = (int32_t)(t->deadline - (uint32_t)now_ms());
         if (left < 0) left = 0;
-        MUST(until_ns <= K.now_ns + (uint64_t)left * 1000000 + late,
+        MUST(asleep[slot]->deadline_ns <= K.now_ns + (uint64_t)left * 1000000 + oversleep_ns(),
              "it sleeps over a deadline of connection %d, %d ms from now", i, left);
     }
 }

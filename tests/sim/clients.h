@@ -514,7 +514,7 @@ static void client_happens(int index, uint32_t generation)
     }
 }
 
-/* ---- publishing from other threads ---- */
+/* ---- what other threads do ---- */
 
 static void publish_somewhere(void) { publish_direct((int)below(world_channels)); }
 
@@ -524,7 +524,7 @@ static void publish_happens(void)
     int one = (int)below(world_channels);
     if (S->hub.stopped) return;
     while (n--) publish_direct(one_in(4) ? (int)below(world_channels) : one);
-    happen(K.now_ns + (uint64_t)below(publish_us) * 1000, H_PUBLISH, 0, 0, 0);
+    happen(K.now_ns + (uint64_t)below(publish_us) * 1000, H_JOB, J_PUBLISH, 0, 0);
 }
 
 /* The store is elsewhere, and its answer about a channel arrives: polls that were fetching
@@ -546,7 +546,7 @@ static void arrive_happens(void)
     b = lpi_hub_sleepers(hub);
     lpi_unlock(&hub->mutex);
     lpi_hub_signal(hub, b);
-    happen(K.now_ns + (uint64_t)below(20000) * 1000, H_ARRIVE, 0, 0, 0);
+    happen(K.now_ns + (uint64_t)below(20000) * 1000, H_JOB, J_ARRIVE, 0, 0);
 }
 
 /* ---- a crowd ---- */

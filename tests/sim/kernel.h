@@ -1,8 +1,9 @@
 /* kernel.h: the world that the server runs in: a kernel in memory behind lp_os.
 
    Time is virtual, in nanoseconds. It moves a little with each call and as far as the next
-   thing that happens when the server waits. What happens next (bytes arrive, a client
+   thing that happens when all threads wait. What happens next (bytes arrive, a client
    acts, somebody publishes) stands in one heap. All that is random comes from one seed.
+   Each loop has a poller and a pipe of its own; a descriptor is watched by one of them.
 
    A connection is two streams of bytes with latencies and a window. Of what the server
    sends only the length travels: the bytes are verified where they are sent (model.h), all
@@ -78,14 +79,14 @@ typedef enum fault_kind {
     F_EAGAIN, F_EINTR, F_SHORT_READ, F_SHORT_WRITE, F_ECONNRESET, F_EPIPE, F_EMFILE,
     F_ENFILE, F_ENOMEM, F_ENOBUFS, F_ECONNABORTED, F_ALLOC, F_CLOCK, F_STALL, F_EMPTY,
     F_SPURIOUS, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM, F_SHUTDOWN,
-    F_CREATE, F_KINDS
+    F_CREATE, F_THREAD, F_MUTEX, F_KINDS
 } fault_kind;
 
 static const char *const fault_names[F_KINDS] = {
     "EAGAIN", "EINTR", "short read", "short write", "ECONNRESET", "EPIPE", "EMFILE",
     "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "allocation", "clock jump", "stall",
     "empty wait", "spurious wake-up", "missing wake-up", "poller_set", "poller_wait",
-    "reserve", "random", "shutdown", "create"};
+    "reserve", "random", "shutdown", "create", "thread", "mutex"};
 
 static uint64_t fault_counts[F_KINDS];
 
@@ -104,8 +105,7 @@ static uint64_t call_counts[C_KINDS];
 /* ---- the state ---- */
 
 enum {
-    FDS = 256, CONNS = 224, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 32768,
-    CHANNELS = 12
+    FDS = 256, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 32768
 };
 
 typedef enum fd_kind {
@@ -113,8 +113,9 @@ typedef enum fd_kind {
 } fd_kind;
 
 typedef struct descriptor {
-    uint8_t kind, watched;
-    int16_t conn;
+    uint8_t kind, watched, signalled;
+    int8_t slot;  /* of the poller that it is, or that watches it; -1: none yet  */
+    int16_t conn; /* of a pipe: its other end                                    */
     uint32_t tag;
 } descriptor;
 
@@ -143,6 +144,7 @@ typedef struct request {
     uint32_t payload;     /* of what is published or echoed                    */
     uint64_t got_ns;      /* when the step began in which it was read whole    */
     uint64_t timestamp_us, bytes;
+    uint64_t born_us;     /* of the first message in its reply; 0: none        */
     place at[PLACES];
 } request;
 
@@ -151,7 +153,8 @@ typedef struct conn {
     int client;           /* -1: gone                                          */
     uint32_t generation, name; /* name: by which the limits know the client       */
     uint8_t used, queued, wild, faulty;
-    uint8_t known;        /* the server has made a record of it               */
+    uint8_t known;        /* a loop has made a record of it                   */
+    uint8_t parked;       /* the poll that is being answered was              */
     lp_address address;
     /* from the client: cumulative counts; `said` <= sent */
     uint32_t taken, arrived, sent;
@@ -165,6 +168,7 @@ typedef struct conn {
     /* of a reply that was sent in part */
     char *pend;
     uint32_t pend_at, pend_length, pend_size, reply_size;
+    uint64_t pend_born_us; /* of its first message, if its delay is measured  */
     /* requests: cumulative counts, modulo REQUESTS */
     uint32_t asked, got, replied, done;
     request requests[REQUESTS];
@@ -172,9 +176,11 @@ typedef struct conn {
 } conn;
 
 typedef enum happening_kind {
-    H_IN, H_FIN, H_RST, H_OUT, H_OUT_FIN, H_OUT_RST, H_CONNECT, H_CLIENT, H_PUBLISH, H_STOP,
-    H_ARRIVE
+    H_IN, H_FIN, H_RST, H_OUT, H_OUT_FIN, H_OUT_RST, H_CONNECT, H_CLIENT, H_JOB
 } happening_kind;
+
+/* What other threads do. */
+typedef enum job_kind { J_ONE, J_PUBLISH, J_ARRIVE, J_STOP, J_KINDS } job_kind;
 
 typedef struct happening {
     uint64_t ns;
@@ -184,22 +190,29 @@ typedef struct happening {
 } happening;
 
 static struct kernel {
-    uint64_t now_ns, wall_us, last_wall_us[2];
-    uint64_t step_ns, step_most_ns, stalled_ns;
+    uint64_t now_ns, wall_us;
+    uint64_t step_most_ns, stalled_ns;
     descriptor fds[FDS];
-    uint64_t open[FDS / 64], ready[FDS / 64];
-    int fd_limit, fd_open, sockets, listener, wake, poller, signalled;
+    uint64_t open[FDS / 64];
+    struct { uint64_t bits[FDS / 64], since_ns; } ready[LOOPS]; /* by poller      */
+    uint32_t pollers, known[LOOPS];
+    int fd_limit, fd_open, sockets, listener;
     uint16_t queue[CONNS];
     uint32_t queue_head, queue_tail;
     uint32_t rates[F_KINDS]; /* of 2^32                                        */
     int faults;              /* whether there are any                          */
     uint32_t alloc_burst;    /* that many allocations more fail                */
     uint32_t alloc_skip;     /* and one after so many, if it is not 0          */
-    uint32_t excuses;        /* faults in this step                            */
-    uint64_t progress, idle_progress;
-    uint32_t idle_steps, nap_steps;
-    int napped, blocked, stepping, stopping, draining;
     uint32_t latency_us[2], piece, joined;
+    /* threads: see schedule.h */
+    uint32_t loops;
+    uint32_t preempts, preempt_in; /* every so many points where it could be; 0: never */
+    uint32_t starve_us;            /* a thread may be so slow; 0: never           */
+    uint32_t busy;                 /* loops within a step                         */
+    uint32_t jobs[J_KINDS];        /* that nobody has begun yet                   */
+    int leaving;                   /* 1 + the slot whose poller fails, so that all end */
+    int stopping;
+    lp_result result;              /* of what ran the server                      */
     uint64_t epochs_drawn;
     happening heap[HEAP];
     uint32_t heap_count, order;
@@ -210,19 +223,18 @@ static struct kernel {
 static lp_server *S;
 static int tracing;
 
-static void model_sync(void);
+static void preempt(void);
+static void thread_waits(int slot, int wait_ms);
+static void step_ends(void);
+static void step_begins(void);
 static void model_got(conn *c, request *r);
 static int model_reply(conn *c, const char *text, size_t length);
+static void model_sent(conn *c);
+static void model_clock(uint64_t now_us);
 static void model_closing(conn *c);
-static void model_step_ends(void);
-static void model_step_begins(void);
-static void check_block(uint64_t until_ns);
 static void client_happens(int client, uint32_t generation);
 static void client_hears(conn *c);
 static void client_lost(conn *c, int reset);
-static void publish_happens(void);
-static void arrive_happens(void);
-static void publish_somewhere(void);
 
 #if defined(__GNUC__)
 __attribute__((format(printf, 1, 2)))
@@ -231,7 +243,8 @@ static void trace(const char *format, ...)
 {
     va_list args;
     if (!tracing) return;
-    printf("%10" PRIu64 " %14" PRIu64 " ", event_count - world_events, K.now_ns);
+    printf("%10" PRIu64 " %14" PRIu64 " %d ", event_count - world_events, K.now_ns,
+           (int)(cur - threads));
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
@@ -240,26 +253,55 @@ static void trace(const char *format, ...)
 
 static uint64_t now_ms(void) { return K.now_ns / 1000000; }
 
+/* The longest that a step, or what another thread does at once, has taken or takes. */
+static uint64_t late_ns(void)
+{
+    uint64_t most = K.step_most_ns;
+    int i;
+    for (i = 1; i < THREADS; i++)
+        if (threads[i].busy) most = lpi_max64(most, K.now_ns - threads[i].wake_ns);
+    return most;
+}
+
 /* Whether to fail in this way now. */
 static int strikes(fault_kind kind)
 {
     if (!K.rates[kind] || (uint32_t)(draw() >> 32) >= K.rates[kind]) return 0;
     fault_counts[kind]++;
-    K.excuses++;
-    K.progress++;
+    cur->excuses++;
+    cur->progress++;
     return 1;
+}
+
+/* The thread calls somebody who may take their time: not with the hub's mutex, nor an inbox's. */
+static void called_out(void)
+{
+    MUST(!cur->held_count || (cur->held_count == 1 && cur->held[0] == &S->watching),
+         "a call is made with a mutex held");
+    preempt();
+}
+
+/* It stands still for a while: alone, or with the whole machine. */
+static void stall(void)
+{
+    uint64_t ns = (uint64_t)between(1, 40) * 1000000;
+    K.stalled_ns += ns;
+    if (cur == threads || one_in(3)) {
+        K.now_ns += ns;
+        return;
+    }
+    cur->until_ns = K.now_ns + ns;
+    thread_switch(threads);
 }
 
 static void called(call_kind kind)
 {
+    if (kind == C_WALL || kind == C_RANDOM) preempt();
+    else called_out();
     event_count++;
     call_counts[kind]++;
     K.now_ns += 80 + (draw() & 511);
-    if (K.faults && kind != C_WALL && strikes(F_STALL)) {
-        uint64_t ns = (uint64_t)between(1, 40) * 1000000;
-        K.now_ns += ns;
-        K.stalled_ns += ns;
-    }
+    if (K.faults && kind != C_WALL && strikes(F_STALL)) stall();
 }
 
 /* ---- memory: each block knows its size, moves when it is resized, and is spoilt ---- */
@@ -270,7 +312,7 @@ static void *sim_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
 {
     uint64_t *block = NULL, *was = (uint64_t *)ptr;
     (void)ctx;
-    K.progress++;
+    cur->progress++;
     if (was) {
         was -= 2;
         MUST(was[0] == MAGIC, "a block is freed that is not one, or not any more");
@@ -286,7 +328,7 @@ static void *sim_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
     if (new_size > old_size && (K.alloc_burst || (K.faults && strikes(F_ALLOC)))) {
         if (K.alloc_burst) {
             K.alloc_burst--;
-            K.excuses++;
+            cur->excuses++;
             fault_counts[F_ALLOC]++;
         } else if (one_in(4)) {
             K.alloc_burst = between(1, 12);
@@ -363,7 +405,7 @@ static int fd_take(fd_kind kind)
     int word, fd;
     if (K.fd_open >= K.fd_limit) {
         fault_counts[F_EMFILE]++;
-        K.excuses++;
+        cur->excuses++;
         return -EMFILE;
     }
     for (word = 0; !~K.open[word];) word++;
@@ -371,9 +413,16 @@ static int fd_take(fd_kind kind)
     K.open[word] |= UINT64_C(1) << fd % 64;
     memset(&K.fds[fd], 0, sizeof K.fds[fd]);
     K.fds[fd].kind = (uint8_t)kind;
-    K.fds[fd].conn = -1;
+    K.fds[fd].conn = K.fds[fd].slot = -1;
     K.fd_open++;
     return fd;
+}
+
+static void fd_give(int fd)
+{
+    K.fds[fd].kind = D_FREE;
+    K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
+    K.fd_open--;
 }
 
 static descriptor *fd_at(int fd, fd_kind kind)
@@ -383,6 +432,15 @@ static descriptor *fd_at(int fd, fd_kind kind)
     return &K.fds[fd];
 }
 
+/* A connection's descriptor, which no loop may touch but its own. */
+static descriptor *fd_mine(int fd)
+{
+    descriptor *d = fd_at(fd, D_SOCKET);
+    MUST(d->slot < 0 || d->slot == cur->slot || cur == threads,
+         "loop %d uses descriptor %d of loop %d", cur->slot, fd, d->slot);
+    return d;
+}
+
 /* What epoll would tell: a reset, or an end on both sides, even unasked. */
 static uint32_t fd_what(const descriptor *d)
 {
@@ -390,7 +448,7 @@ static uint32_t fd_what(const descriptor *d)
     uint32_t what = 0;
     if (!d->watched) return 0;
     if (d->kind == D_LISTENER) return K.queue_head != K.queue_tail ? LP_READ : 0;
-    if (d->kind == D_WAKE_IN) return K.signalled ? LP_READ : 0;
+    if (d->kind == D_WAKE_IN) return d->signalled ? LP_READ : 0;
     if (d->kind != D_SOCKET) return 0;
     c = &K.conns[d->conn];
     if (c->rst || (c->shut && c->fin_arrived)) return LP_READ | LP_WRITE | LP_HANGUP;
@@ -400,21 +458,26 @@ static uint32_t fd_what(const descriptor *d)
     return what & d->watched;
 }
 
+static int any_ready(int slot)
+{
+    uint64_t any = 0;
+    int i;
+    for (i = 0; i < FDS / 64; i++) any |= K.ready[slot].bits[i];
+    return any != 0;
+}
+
 static void fd_refresh(int fd)
 {
     uint64_t bit;
-    if (fd < 0) return;
+    int slot = fd < 0 ? -1 : K.fds[fd].slot;
+    if (slot < 0) return;
     bit = UINT64_C(1) << fd % 64;
-    if (fd_what(&K.fds[fd])) K.ready[fd / 64] |= bit;
-    else K.ready[fd / 64] &= ~bit;
-}
-
-static int any_ready(void)
-{
-    int i;
-    for (i = 0; i < FDS / 64; i++)
-        if (K.ready[i]) return 1;
-    return 0;
+    if (!fd_what(&K.fds[fd])) {
+        K.ready[slot].bits[fd / 64] &= ~bit;
+    } else if (!(K.ready[slot].bits[fd / 64] & bit)) {
+        if (!any_ready(slot)) K.ready[slot].since_ns = K.now_ns;
+        K.ready[slot].bits[fd / 64] |= bit;
+    }
 }
 
 /* ---- connections, from outside ---- */
@@ -455,6 +518,14 @@ static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t win
 }
 
 static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
+
+/* Of a connection that is known to it: its loop, and the loop's record. */
+static lpi_loop *loop_of(const conn *c) { return &S->hub.loops[K.fds[c->fd].slot]; }
+
+static lpi_connection *record_of(const conn *c)
+{
+    return lpi_connection_at(loop_of(c), K.fds[c->fd].tag);
+}
 
 static void conn_free_if_unused(conn *c)
 {
@@ -527,17 +598,8 @@ static void happens(const happening *h)
         client_happens(h->index, h->generation);
         return;
     }
-    if (h->kind == H_PUBLISH) {
-        publish_happens();
-        return;
-    }
-    if (h->kind == H_ARRIVE) {
-        arrive_happens();
-        return;
-    }
-    if (h->kind == H_STOP) {
-        K.stopping = 1;
-        if (S) lp_stop(S);
+    if (h->kind == H_JOB) {
+        K.jobs[h->index]++;
         return;
     }
     if (h->generation != c->generation || !c->used) return;
@@ -581,43 +643,13 @@ static void happen_until(uint64_t ns)
     }
 }
 
-/* Wait until something is ready or the time is up. */
-static void kernel_block(int wait_ms)
-{
-    uint64_t until = wait_ms < 0 ? UINT64_MAX : K.now_ns + (uint64_t)wait_ms * 1000000;
-    uint64_t looked = UINT64_MAX; /* how much was published when it was checked */
-    happen_until(K.now_ns);
-    while (!any_ready() && wait_ms) {
-        uint64_t next = K.heap_count ? K.heap[0].ns : UINT64_MAX;
-        if (looked != S->hub.stats.published) {
-            check_block(until);
-            looked = S->hub.stats.published;
-            K.blocked = 1;
-        }
-        MUST(next < UINT64_MAX || until < UINT64_MAX, "the server would sleep for ever");
-        if (next >= until) {
-            if (K.now_ns < until) K.now_ns = until + below(100000);
-            K.napped = 1;
-            happen_until(K.now_ns);
-            return;
-        }
-        if (next > K.now_ns) K.now_ns = next;
-        happen_until(K.now_ns);
-    }
-}
-
-/* Somebody else's thread publishes in the middle of a step, now and then. */
-static void interlope(void)
-{
-    if (S && K.stepping && one_in(64)) publish_somewhere();
-}
-
 /* ---- the calls ---- */
 
 static uint64_t sim_monotonic_us(void *ctx)
 {
     (void)ctx;
     called(C_MONOTONIC);
+    if (cur->delayed_count) model_clock(K.now_ns / 1000);
     return K.now_ns / 1000;
 }
 
@@ -630,8 +662,8 @@ static uint64_t sim_wall_us(void *ctx)
         if (one_in(2) && by < K.wall_us / 2) K.wall_us -= by;
         else K.wall_us += by;
     }
-    K.last_wall_us[1] = K.last_wall_us[0];
-    return K.last_wall_us[0] = K.wall_us + K.now_ns / 1000;
+    cur->last_wall_us[1] = cur->last_wall_us[0];
+    return cur->last_wall_us[0] = K.wall_us + K.now_ns / 1000;
 }
 
 static int sim_random(void *ctx, void *bytes, size_t size)
@@ -675,23 +707,19 @@ static int sim_accept(void *ctx, int listener, lp_address *peer)
     fd = fd_take(D_SOCKET);
     if (fd < 0) return fd;
     if (K.queue_head == K.queue_tail) {
-        K.fds[fd].kind = D_FREE;
-        K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
-        K.fd_open--;
+        fd_give(fd);
         trace("accept: nobody");
         return -EAGAIN;
     }
     c = &K.conns[K.queue[K.queue_head++ % CONNS]];
-    K.progress++;
+    cur->progress++;
     c->queued = 0;
     fd_refresh(listener);
     c->fd = fd;
     K.fds[fd].conn = (int16_t)conn_index(c);
     K.sockets++;
     if (K.faults && strikes(F_ECONNABORTED)) {
-        K.fds[fd].kind = D_FREE;
-        K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
-        K.fd_open--;
+        fd_give(fd);
         K.sockets--;
         c->fd = -1;
         c->faulty = 1;
@@ -711,10 +739,9 @@ static long sim_recv(void *ctx, int fd, void *bytes, size_t size)
     uint32_t n, first;
     (void)ctx;
     called(C_RECV);
-    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    c = &K.conns[fd_mine(fd)->conn];
     MUST(size > 0, "recv into nothing");
     MUST(!c->closed, "recv from what is closed");
-    interlope();
     if (K.faults) {
         if (strikes(F_EAGAIN)) return -EAGAIN;
         if (strikes(F_EINTR)) return -EINTR;
@@ -728,7 +755,7 @@ static long sim_recv(void *ctx, int fd, void *bytes, size_t size)
     n = c->arrived - c->taken;
     if (!n) {
         if (!c->fin_arrived) return -EAGAIN;
-        if (!c->ended) K.progress++;
+        if (!c->ended) cur->progress++;
         c->ended = 1;
         trace("recv fd %d: end", fd);
         return 0;
@@ -741,7 +768,7 @@ static long sim_recv(void *ctx, int fd, void *bytes, size_t size)
     if (n > first) memcpy((char *)bytes + first, c->in, n - first);
     c->taken += n;
     c->active_ns = K.now_ns;
-    K.progress++;
+    cur->progress++;
     trace("recv fd %d: %u bytes of %zu", fd, n, size);
     while (c->got != c->asked && c->requests[c->got % REQUESTS].end <= c->taken)
         model_got(c, &c->requests[c->got++ % REQUESTS]);
@@ -781,10 +808,9 @@ static long sim_send(void *ctx, int fd, const lp_slice *parts, int count)
     int i, whole = 1;
     (void)ctx;
     called(C_SEND);
-    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    c = &K.conns[fd_mine(fd)->conn];
     MUST(count >= 1 && count <= 4, "%d parts", count);
     MUST(!c->shut, "sent after shutdown");
-    interlope();
     for (i = 0; i < count; i++) {
         MUST(parts[i].length > 0, "an empty part");
         total += parts[i].length;
@@ -824,7 +850,7 @@ static long sim_send(void *ctx, int fd, const lp_slice *parts, int count)
     if (n) {
         c->out_sent += n;
         c->active_ns = c->reply_ns = K.now_ns;
-        K.progress++;
+        cur->progress++;
         c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
         happen(c->out_ns, H_OUT, conn_index(c), c->generation, c->out_sent);
     }
@@ -836,6 +862,7 @@ static long sim_send(void *ctx, int fd, const lp_slice *parts, int count)
     } else if (whole) {
         pend_keep(c, parts, count, n);
     }
+    if (whole && !c->pend_length) model_sent(c);
     fd_refresh(fd);
     return n ? (long)n : -EAGAIN;
 kept_again:
@@ -848,7 +875,7 @@ static int sim_shutdown(void *ctx, int fd)
     conn *c;
     (void)ctx;
     called(C_SHUTDOWN);
-    c = &K.conns[fd_at(fd, D_SOCKET)->conn];
+    c = &K.conns[fd_mine(fd)->conn];
     MUST(!c->shut, "shut down twice");
     if (K.faults && strikes(F_SHUTDOWN)) {
         c->faulty = 1;
@@ -857,7 +884,7 @@ static int sim_shutdown(void *ctx, int fd)
     if (c->rst) return -ENOTCONN;
     c->shut = 1;
     c->shut_ns = K.now_ns;
-    K.progress++;
+    cur->progress++;
     c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
     happen(c->out_ns, H_OUT_FIN, conn_index(c), c->generation, 0);
     fd_refresh(fd);
@@ -872,12 +899,13 @@ static void sim_close(void *ctx, int fd)
     MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "descriptor %d closed, and it is not open", fd);
     d = &K.fds[fd];
     trace("close fd %d", fd);
-    K.progress++;
+    cur->progress++;
     if (d->kind == D_SOCKET) {
         conn *c = &K.conns[d->conn];
-        model_sync(); /* it may have published, and found no memory to say so */
+        fd_mine(fd);
         model_closing(c);
         K.sockets--;
+        if (c->known) K.known[d->slot]--;
         c->fd = -1;
         c->closed = 1;
         c->cut = c->arrived != c->taken;
@@ -897,11 +925,10 @@ static void sim_close(void *ctx, int fd)
             conn_free_if_unused(c);
         }
     }
-    d->kind = D_FREE;
+    if (d->kind == D_POLLER) K.pollers &= ~(1u << d->slot);
     d->watched = 0;
-    K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
-    K.ready[fd / 64] &= ~(UINT64_C(1) << fd % 64);
-    K.fd_open--;
+    fd_refresh(fd);
+    fd_give(fd);
 }
 
 static int sim_reserve(void *ctx)
@@ -914,44 +941,67 @@ static int sim_reserve(void *ctx)
 
 static int sim_poller_open(void *ctx)
 {
+    int fd, slot = 0;
     (void)ctx;
     called(C_OPEN);
     if (K.faults && strikes(F_CREATE)) return -EMFILE;
-    return K.poller = fd_take(D_POLLER);
+    fd = fd_take(D_POLLER);
+    if (fd < 0) return fd;
+    while (K.pollers & 1u << slot) slot++;
+    MUST(slot < LOOPS, "too many pollers");
+    K.pollers |= 1u << slot;
+    K.fds[fd].slot = (int8_t)slot;
+    memset(&K.ready[slot], 0, sizeof K.ready[slot]);
+    K.known[slot] = 0;
+    return fd;
+}
+
+/* The slot of a poller, which is its loop's index. */
+static int slot_of(int poller)
+{
+    int slot = fd_at(poller, D_POLLER)->slot;
+    MUST(!S || S->hub.loops[slot].poller == poller, "another loop's poller");
+    return slot;
 }
 
 static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
                           uint32_t want)
 {
     descriptor *d;
+    int slot;
     (void)ctx;
     called(C_SET);
-    fd_at(poller, D_POLLER);
+    slot = slot_of(poller);
     MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "a descriptor is watched that is not open");
     d = &K.fds[fd];
+    MUST(d->slot < 0 || d->slot == slot, "two pollers watch descriptor %d", fd);
+    MUST(slot == cur->slot || cur == threads, "another loop's poller is set");
     SAME(was, d->watched, "poller_set");
     MUST(was != want, "poller_set changes nothing");
     trace("poller_set fd %d: %u -> %u", fd, was, want);
-    K.progress++;
+    cur->progress++;
     if (K.faults && want && strikes(F_POLLER_SET)) {
         if (d->kind == D_SOCKET) K.conns[d->conn].faulty = 1;
         return one_in(2) ? -ENOMEM : -ENOSPC;
     }
-    if (d->kind == D_SOCKET) K.conns[d->conn].known = 1;
+    if (d->kind == D_SOCKET && !K.conns[d->conn].known) {
+        K.conns[d->conn].known = 1;
+        K.known[slot]++;
+    }
     d->watched = (uint8_t)want;
     d->tag = tag;
-    if (d->kind == D_WAKE_IN) K.wake = fd;
+    d->slot = (int8_t)slot;
     fd_refresh(fd);
     return 0;
 }
 
 /* An event that a kernel may tell though there is nothing. */
-static int spurious(lp_event *to)
+static int spurious(lp_event *to, int slot)
 {
     int fd = (int)below(FDS), i;
     for (i = 0; i < FDS; i++, fd = (fd + 1) % FDS) {
         const descriptor *d = &K.fds[fd];
-        if (!d->kind || !(d->watched & (LP_READ | LP_WRITE))) continue;
+        if (!d->kind || d->slot != slot || !(d->watched & (LP_READ | LP_WRITE))) continue;
         to->tag = d->tag;
         to->what = d->watched & (LP_READ | LP_WRITE);
         return 1;
@@ -959,22 +1009,14 @@ static int spurious(lp_event *to)
     return 0;
 }
 
-static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms)
+/* What is ready, in any order. */
+static int events_take(int slot, lp_event *events, int max, int n)
 {
-    int n = 0, word, start = (int)below(FDS / 64), i;
-    (void)ctx;
-    called(C_WAIT);
-    fd_at(poller, D_POLLER);
-    MUST(max > 0 && wait_ms <= 1 << 30, "poller_wait");
-    model_step_ends(); /* the one before this wait */
-    if (K.faults && strikes(F_POLLER_WAIT)) n = -ENOMEM;
-    else if (K.faults && wait_ms && strikes(F_EMPTY)) K.now_ns += below(300000);
-    else kernel_block(wait_ms);
-    if (K.faults && strikes(F_SPURIOUS) && !n) n = spurious(events);
-    for (i = 0; i < FDS / 64 && n >= 0; i++) {
+    int word, start = (int)below(FDS / 64), i;
+    for (i = 0; i < FDS / 64; i++) {
         uint64_t bits;
         word = (start + i) % (FDS / 64);
-        for (bits = K.ready[word]; bits && n < max; bits &= bits - 1) {
+        for (bits = K.ready[slot].bits[word]; bits && n < max; bits &= bits - 1) {
             int fd = word * 64 + __builtin_ctzll(bits);
             if (K.faults && strikes(F_MISSING)) continue;
             if (n && events[0].tag == K.fds[fd].tag) n = 0; /* the spurious one is true */
@@ -982,9 +1024,26 @@ static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int
             events[n++].what = fd_what(&K.fds[fd]);
         }
     }
-    K.step_ns = K.now_ns;
-    K.excuses = 0;
-    model_step_begins();
+    return n;
+}
+
+static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms)
+{
+    int n = 0, slot;
+    (void)ctx;
+    called(C_WAIT);
+    slot = slot_of(poller);
+    MUST(slot == cur->slot, "another loop's poller is waited for");
+    MUST(!cur->held_count, "it waits with a mutex held");
+    MUST(max > 0 && wait_ms <= 1 << 30, "poller_wait");
+    step_ends(); /* the one before this wait */
+    if (K.faults && strikes(F_POLLER_WAIT)) n = -ENOMEM;
+    else if (K.faults && wait_ms && strikes(F_EMPTY)) K.now_ns += below(300000);
+    else thread_waits(slot, wait_ms);
+    if (K.leaving == slot + 1) n = -EBADF;
+    if (K.faults && !n && strikes(F_SPURIOUS)) n = spurious(events, slot);
+    if (n >= 0) n = events_take(slot, events, max, n);
+    step_begins();
     trace("poller_wait %d: %d", wait_ms, n);
     return n;
 }
@@ -994,29 +1053,37 @@ static int sim_wake_open(void *ctx, int fds[2])
     (void)ctx;
     called(C_WAKE_OPEN);
     if (K.faults && strikes(F_CREATE)) return -EMFILE;
-    if (K.fd_open + 2 > K.fd_limit) return -EMFILE;
+    if (K.fd_open + 2 > K.fd_limit) {
+        fault_counts[F_EMFILE]++;
+        cur->excuses++;
+        return -EMFILE;
+    }
     fds[0] = fd_take(D_WAKE_IN);
     fds[1] = fd_take(D_WAKE_OUT);
+    K.fds[fds[1]].conn = (int16_t)fds[0];
     return 0;
 }
 
 static void sim_wake_signal(void *ctx, int fd)
 {
+    descriptor *in;
     (void)ctx;
     called(C_SIGNAL);
-    fd_at(fd, D_WAKE_OUT);
-    K.signalled = 1;
-    trace("wake_signal");
-    fd_refresh(K.wake);
+    in = &K.fds[fd_at(fd, D_WAKE_OUT)->conn];
+    in->signalled = 1;
+    trace("wake_signal of loop %d", in->slot);
+    fd_refresh(K.fds[fd].conn);
 }
 
 static void sim_wake_clear(void *ctx, int fd)
 {
+    descriptor *in;
     (void)ctx;
     called(C_CLEAR);
-    fd_at(fd, D_WAKE_IN);
-    if (K.signalled) K.progress++;
-    K.signalled = 0;
+    in = fd_at(fd, D_WAKE_IN);
+    MUST(in->slot == cur->slot, "another loop's pipe is cleared");
+    if (in->signalled) cur->progress++;
+    in->signalled = 0;
     fd_refresh(fd);
 }
 
@@ -1037,7 +1104,7 @@ static void kernel_boot(void)
     K.now_ns = (uint64_t)between(1, 4000000) * 1000000 + below(1000000);
     if (one_in(3)) K.now_ns += (UINT64_C(1) << 32) * 1000000 - (uint64_t)below(20000) * 1000000;
     K.wall_us = UINT64_C(1732412345123456) - K.now_ns / 1000;
-    K.listener = K.wake = K.poller = -1;
+    K.listener = -1;
     K.fd_limit = FDS;
 }
 

@@ -3,9 +3,10 @@
    For each channel the model has everything that was ever published: id, timestamp, payload
    and text, in order. It learns of a message when it is appended and compares it with what
    was meant to be published; it learns of what is evicted or forgotten when that happens and
-   asks for the reason. Each reply is verified where it is sent: what a poll claimed to have
-   had, how the store stood when the request was read and how it stands now leave nearly no
-   choice in what it may say. */
+   asks for the reason: whenever the hub's mutex is released, on the thread that has held it.
+   Each reply is verified where it is sent: what a poll claimed to have had, how the store stood
+   when the request was read and how it stood when its loop decided what to answer leave nearly
+   no choice in what it may say. */
 
 #ifndef MODEL_H
 #define MODEL_H
@@ -35,7 +36,7 @@ typedef struct payload {
 } payload;
 
 typedef struct message {
-    uint64_t epoch, seq, timestamp_us, born_ms;
+    uint64_t epoch, seq, timestamp_us, born_ms, born_us;
     uint32_t payload, size, text, length;
     uint32_t waiters; /* that it woke                  */
     uint32_t position; /* in its channel's list, all epochs */
@@ -53,7 +54,6 @@ typedef struct channel {
     uint32_t base;           /* of this epoch's messages in `list`         */
     uint64_t latest_us;      /* of all epochs                              */
     uint64_t busy_ms;        /* when it was last seen with something in it */
-    uint64_t step_epoch, step_last;
     int watched;
     uint32_t lives;
     uint32_t count;
@@ -64,9 +64,10 @@ typedef struct channel {
 static struct model {
     uint64_t published, evicted, drawn;
     uint32_t channels, seen;
-    uint32_t count, payloads, step_count, text_used;
+    uint32_t count, payloads, text_used;
     uint64_t asyncs;
     uint64_t replies, delivered, resets, timeouts;
+    uint64_t delays[LP_DELAYS], firsts; /* that lp_stats should count */
     message messages[MESSAGES];
     payload payload[MESSAGES];
     channel channel[CHANNELS];
@@ -231,8 +232,8 @@ static void learn_message(int i)
     size_t prefix;
     uint64_t n;
     SAME(m->seq, ch->last + 1, "a SEQ is left out or given twice");
-    MUST(m->timestamp_us == lpi_max64(K.last_wall_us[0], ch->latest_us + 1) ||
-         m->timestamp_us == lpi_max64(K.last_wall_us[1], ch->latest_us + 1), "the timestamp");
+    MUST(m->timestamp_us == lpi_max64(cur->last_wall_us[0], ch->latest_us + 1) ||
+         m->timestamp_us == lpi_max64(cur->last_wall_us[1], ch->latest_us + 1), "the timestamp");
     MUST(m->born_us * 1000 <= K.now_ns, "born in the future");
     SAME(m->refs, 1, "the new message's references");
     MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == m ||
@@ -264,6 +265,7 @@ static void learn_message(int i)
     to->seq = m->seq;
     to->timestamp_us = m->timestamp_us;
     to->born_ms = m->born_us / 1000;
+    to->born_us = m->born_us;
     to->payload = (uint32_t)n;
     to->size = (uint32_t)m->size;
     to->text = M.text_used;
@@ -328,7 +330,7 @@ static void justify_forgetting(int i)
 {
     const channel *ch = &M.channel[i];
     const lp_config *cfg = &S->config;
-    uint64_t slack = 2 + K.step_most_ns / 1000000 + (K.now_ns - K.step_ns) / 1000000;
+    uint64_t slack = 2 + 2 * late_ns() / 1000000;
     if (cfg->history_age_ms != LP_UNLIMITED &&
         now_ms() + slack >= ch->busy_ms + cfg->history_age_ms)
         return;
@@ -367,7 +369,6 @@ static void learn_channel(uint32_t index, int fresh_message)
         ch->life[ch->lives].start_us = is->start_us;
         ch->life[ch->lives++].base = ch->base;
         ch->latest_us = is->start_us;
-        ch->step_epoch = 0;
     }
     ch->index = index;
     if (fresh_message && S->hub.newest->channel == index) learn_message(i);
@@ -376,7 +377,7 @@ static void learn_channel(uint32_t index, int fresh_message)
     learn_evictions(ch, floor);
 }
 
-/* Learn what happened to the store since the last time. */
+/* Learn what happened to the store since the mutex was taken. */
 static void model_sync(void)
 {
     lpi_hub *hub = &S->hub;
@@ -412,10 +413,9 @@ static void model_got(conn *c, request *r)
 {
     uint32_t i;
     r->got = 1;
-    r->got_ns = K.step_ns;
+    r->got_ns = cur->step_ns;
     if (r->kind == R_PUBLISH) M.payload[r->payload].got = 1;
     if (r->kind != R_POLL) return;
-    model_sync();
     for (i = 0; i < r->count; i++) {
         place *p = &r->at[i];
         const channel *ch = &M.channel[p->channel];
@@ -456,55 +456,69 @@ static uint64_t seq_at(const channel *ch, const life *l, uint64_t last, uint64_t
     return last;
 }
 
+/* Where the reply may go on in one channel: from *low to *high. */
+static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high)
+{
+    const channel *ch = &M.channel[p->channel];
+    *low = same ? p->was_floor : 0;
+    *high = cur->plan.at[p->channel].floor;
+    if (p->reason) return;
+    if (p->kind == LPI_FROM_CURSOR) {
+        WANT(p->got_epoch == p->epoch, "another epoch without a reset");
+        *low = *high = p->seq;
+    } else if (p->kind == LPI_FROM_NOW) {
+        *low = same ? p->was_last : 0;
+        *high = cur->plan.at[p->channel].last;
+    } else if (p->kind == LPI_FROM_TIME && p->seq) {
+        *low = *high = seq_at(ch, life_of(ch, p->got_epoch), cur->plan.at[p->channel].last, p->seq);
+    }
+}
+
+/* The reasons for a reset that there may be, as a mask. Between its request and its reply a poll
+   is judged once, and once more if it was parked. */
+static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
+{
+    const channel *ch = &M.channel[p->channel];
+    uint64_t epoch = cur->plan.at[p->channel].epoch, last = cur->plan.at[p->channel].last,
+             floor = cur->plan.at[p->channel].floor;
+    lpi_reason was;
+    uint32_t may = 1u << judge(ch, p, epoch, last, floor);
+    if (p->kind == LPI_FROM_CURSOR) return may;
+    was = judge(ch, p, was_epoch, p->was_last, p->was_floor);
+    may |= 1u << was;
+    if (!same) may |= 1u << judge(ch, p, epoch, 0, 0);
+    if (was == LPI_AHEAD && last > p->was_last) may |= 1u << LPI_NO_RESET;
+    if ((same ? p->was_last : 0) < floor && (p->kind != LPI_FROM_TIME || !p->seq))
+        may |= 1u << LPI_EVICTED; /* all since it was parked, by the second judgement */
+    return may;
+}
+
 /* Where the reply goes on in one channel, and whether it had to. */
 static void verify_place(const request *r, const place *p)
 {
-    const channel *ch = &M.channel[p->channel];
-    uint64_t was_epoch = p->was_epoch ? p->was_epoch : ch->epoch;
-    int same = was_epoch == ch->epoch;
-    uint32_t may = 0;
+    uint64_t epoch = cur->plan.at[p->channel].epoch, last = cur->plan.at[p->channel].last,
+             floor = cur->plan.at[p->channel].floor;
+    uint64_t was_epoch = p->was_epoch ? p->was_epoch : epoch;
     uint64_t low, high, from = p->got_seq - p->got_count;
-    const life *l = life_of(ch, p->got_epoch);
-    WANT(l, "an epoch that was never drawn");
-    WANT(p->got_epoch == ch->epoch || p->got_epoch == was_epoch, "an epoch that is over");
+    int same = was_epoch == epoch;
+    WANT(p->got_epoch == epoch, "an epoch that is over, or was never drawn");
     WANT(p->got_seq >= p->got_count, "more messages than the SEQ allows");
-    may |= 1u << judge(ch, p, ch->epoch, ch->last, ch->floor);
-    may |= 1u << judge(ch, p, was_epoch, p->was_last, p->was_floor);
-    if (!same) may |= 1u << judge(ch, p, ch->epoch, 0, 0);
-    if (judge(ch, p, was_epoch, p->was_last, p->was_floor) == LPI_AHEAD && ch->last > p->was_last)
-        may |= 1u << LPI_NO_RESET;
-    if ((same ? p->was_last : 0) < ch->floor && p->kind != LPI_FROM_CURSOR &&
-        (p->kind != LPI_FROM_TIME || !p->seq))
-        may |= 1u << LPI_EVICTED; /* all since it was parked, by the second judgement */
-    if (!(may & 1u << p->reason))
+    if (!(place_reasons(p, was_epoch, same) & 1u << p->reason))
         fail_at(__LINE__,
                 "connection %u: the reset of \"%s\" is %s, which is not justified (claim %d "
                 "%016" PRIx64 "-%" PRIu64 "; then %016" PRIx64 " %" PRIu64 "..%" PRIu64
                 ", now %016" PRIx64 " %" PRIu64 "..%" PRIu64 ")",
                 conn_index(reading), names[p->channel].name, reason_of[p->reason], p->kind,
-                p->epoch, p->seq, was_epoch, p->was_floor, p->was_last, ch->epoch, ch->floor,
-                ch->last);
-    low = same ? p->was_floor : 0;
-    high = p->got_epoch == ch->epoch ? ch->floor : UINT64_MAX;
-    if (!p->reason && p->kind == LPI_FROM_CURSOR) {
-        WANT(p->got_epoch == p->epoch, "another epoch without a reset");
-        low = high = p->seq;
-    } else if (!p->reason && p->kind == LPI_FROM_NOW) {
-        low = same ? p->was_last : 0;
-        high = p->got_epoch == ch->epoch ? ch->last : UINT64_MAX;
-    } else if (!p->reason && p->kind == LPI_FROM_TIME && p->seq && same) {
-        low = high = seq_at(ch, l, ch->last, p->seq);
-    }
+                p->epoch, p->seq, was_epoch, p->was_floor, p->was_last, epoch, floor, last);
+    place_bounds(p, same, &low, &high);
+    if (low < floor) low = floor;
     if (from < low || from > high)
         fail_at(__LINE__,
                 "connection %u: \"%s\" goes on from %" PRIu64 ", not from %" PRIu64 " to %" PRIu64,
                 conn_index(reading), names[p->channel].name, from, low, high);
-    WANT(p->got_epoch != ch->epoch || p->got_seq <= ch->last, "a SEQ that was never given");
-    if (r->more || !same || p->got_epoch != ch->epoch) return;
-    if (r->basic && r->at[0].got_count) return; /* one at a time */
-    WANT(p->got_seq >= p->was_last, "a message is held back that was there before the poll");
-    if (p->got_epoch == ch->step_epoch)
-        WANT(p->got_seq >= ch->step_last, "a message is held back that was there before the step");
+    WANT(p->got_seq <= last, "a SEQ that was never given");
+    if (r->more || (r->basic && r->at[0].got_count)) return; /* basic: one at a time */
+    WANT(p->got_seq == last, "a message is held back");
 }
 
 /* One message, as the reply has it. Returns which, as an index. */
@@ -575,15 +589,15 @@ static void verify_cut(request *r, uint64_t count)
         const place *p = &r->at[i];
         const channel *ch = &M.channel[p->channel];
         const message *m;
-        if (p->got_epoch != ch->epoch || p->got_seq >= ch->last) continue;
-        m = message_at(ch, ch->base, p->got_seq + 1);
+        if (p->got_seq >= cur->plan.at[p->channel].last) continue;
+        m = message_at(ch, life_of(ch, p->got_epoch)->base, p->got_seq + 1);
         left = 1;
         too_long |= r->bytes + m->length > S->config.reply_bytes_max;
-        if (ch->list[m->position] >= M.step_count) continue; /* maybe published after it */
         WANT(r->more || r->basic, "no more, and there is more");
         WANT(!count || m->timestamp_us >= r->timestamp_us, "a channel is passed over");
     }
-    if (r->more && left) WANT(count == r->limit || (count && too_long), "cut without a reason");
+    if (r->more) WANT(left, "more is said, and there is none");
+    if (r->more) WANT(count == r->limit || (count && too_long), "cut without a reason");
 }
 
 static void verify_empty_time(const request *r)
@@ -605,8 +619,8 @@ static void verify_when(const conn *c, const request *r, int timed_out)
 {
     uint64_t wait_ns = (uint64_t)r->wait_ms * 1000000;
     uint64_t begin = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
-    uint64_t slack = 4000000 + 3 * K.step_most_ns + K.stalled_ns;
-    if (S->hub.loops[0].drain_ms) return;
+    uint64_t slack = 4000000 + 3 * late_ns() + K.stalled_ns;
+    if (loop_of(c)->drain_ms) return;
     if (timed_out && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
@@ -690,36 +704,29 @@ static void verify_publish(request *r)
     EXPECT("}");
 }
 
-/* Whether a limit is reached that the text names. */
+/* Whether a limit was reached that the text names, when the poll was refused. */
 static void verify_limit(const conn *c, const request *r)
 {
     const lp_config *cfg = &S->config;
-    lpi_hub *hub = &S->hub;
-    uint32_t n = 0, i, limit, by_address, phase;
+    const refusal *was = &cur->refusal;
+    uint32_t n = 0, i, limit, by_address;
     EXPECT("{\"error\":\"");
     if (EAT("Server at capacity")) {
-        WANT(hub->stats.waiters >= cfg->waiters_max, "it is not at capacity");
+        WANT(was->waiters >= cfg->waiters_max, "it is not at capacity");
         return;
     }
     if (EAT("Channel at capacity")) {
         for (i = 0; i < r->count; i++)
-            n |= lpi_channel_at(hub, M.channel[r->at[i].channel].index)->waiters >=
-                 cfg->waiters_per_channel;
+            n |= was->on_channel[r->at[i].channel] >= cfg->waiters_per_channel;
         WANT(n, "no channel is at capacity");
         return;
     }
     by_address = (uint32_t)EAT("Too many connections from address");
     WANT(by_address || EAT("Too many connections from client"), "which limit?");
     limit = by_address ? cfg->waiters_per_address : cfg->waiters_per_client;
-    for (i = 0; i < CONNS; i++) {
-        const conn *other = &K.conns[i];
-        if (!other->used || other->fd < 0 || !other->known) continue;
-        phase = lpi_connection_at(&S->hub.loops[0], K.fds[other->fd].tag)->phase;
-        if (phase != LPI_PARKED && phase != LPI_FETCHING) continue;
-        if (memcmp(other->address.bytes, c->address.bytes, 16) && by_address) continue;
-        if (!by_address && other->name != c->name) continue;
-        n++;
-    }
+    for (i = 0; i < was->waiters; i++)
+        n += by_address ? was->parked[i].address == c->address.bytes[15]
+                        : was->parked[i].name == c->name;
     WANT(n >= limit, "the limit is not reached");
 }
 
@@ -735,9 +742,9 @@ static void verify_request(conn *c, request *r)
             WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
             M.payload[r->payload].state = P_REFUSED;
         }
-        WANT(K.excuses || S->hub.stats.channels >= S->config.channels_max ||
+        WANT(cur->excuses || cur->channels_most >= S->config.channels_max ||
              (S->hub.remote && r->kind == R_POLL &&
-              (S->hub.loops[0].drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
+              (loop_of(c)->drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
              "503 for nothing");
         return;
     }
@@ -773,8 +780,27 @@ static void verify_unasked(conn *c, int status)
         return;
     }
     WANT(status == 503, "an answer to nothing");
-    WANT(K.excuses || K.fd_open >= K.fd_limit - 1 ||
-         S->hub.connections >= cfg->connections_max, "turned away for nothing");
+    WANT(cur->excuses || K.fd_open >= K.fd_limit - 1 ||
+         cur->connections_most >= cfg->connections_max, "turned away for nothing");
+}
+
+/* When the first message in the reply was published, or 0. */
+static uint64_t first_born(const char *text, size_t length)
+{
+    const char *at = (const char *)memmem(text, length, "{\"id\":\"", 7);
+    uint64_t epoch, seq;
+    int i;
+    if (!at) return 0;
+    at_text = at + 7;
+    end_text = text + length;
+    epoch = eat_epoch();
+    EXPECT("-");
+    seq = eat_uint();
+    for (i = 0; i < CHANNELS; i++) {
+        const life *l = life_of(&M.channel[i], epoch);
+        if (l) return message_at(&M.channel[i], l->base, seq)->born_us;
+    }
+    bad_reply(__LINE__, "a message of no channel");
 }
 
 /* A reply, before the kernel takes any of it. 0 if it is none: 100 (Continue). */
@@ -784,7 +810,6 @@ static int model_reply(conn *c, const char *text, size_t length)
     const char *head_end;
     uint64_t size = 0;
     int status, closes = 0, no_length = 1;
-    model_sync();
     at_text = text;
     end_text = text + length;
     reading = c;
@@ -795,6 +820,9 @@ static int model_reply(conn *c, const char *text, size_t length)
         return 0;
     }
     c->reply_size = (uint32_t)length;
+    c->pend_born_us = c->parked ? first_born(text, length) : 0;
+    c->parked = 0;
+    at_text = text + 12;
     WANT(!c->closing, "an answer after the one that closes");
     head_end = (const char *)memmem(text, length, "\r\n\r\n", 4);
     WANT(head_end, "an endless head");
@@ -829,8 +857,8 @@ static int model_reply(conn *c, const char *text, size_t length)
     r->closes = (uint8_t)closes;
     if (!c->wild) verify_request(c, r);
     r->replied = 1;
-    WANT(closes ? r->asks_close || S->hub.loops[0].drain_ms || status >= 400 || c->wild : !r->asks_close,
-         "Connection: close");
+    WANT(closes ? r->asks_close || loop_of(c)->drain_ms || status >= 400 || c->wild
+                : !r->asks_close, "Connection: close");
     r->reply_end = c->out_sent + (uint32_t)length;
     c->closing = (uint8_t)closes;
     c->replied++;
@@ -840,21 +868,55 @@ static int model_reply(conn *c, const char *text, size_t length)
     return 1;
 }
 
+/* All of the reply is the kernel's. */
+static void model_sent(conn *c)
+{
+    delayed *d = &cur->delayed[cur->delayed_count];
+    if (!c->pend_born_us) return;
+    MUST(cur->delayed_count++ < LPI_BATCH, "delays that are not measured");
+    d->conn = conn_index(c);
+    d->born_us = c->pend_born_us;
+    c->pend_born_us = 0;
+}
+
+static void model_unsent(const conn *c)
+{
+    uint32_t i, n = 0;
+    for (i = 0; i < cur->delayed_count; i++)
+        if (cur->delayed[i].conn != conn_index(c)) cur->delayed[n++] = cur->delayed[i];
+    cur->delayed_count = n;
+}
+
+/* The loop looks at the clock: for those that it has just sent. */
+static void model_clock(uint64_t now_us)
+{
+    uint32_t i;
+    for (i = 0; i < cur->delayed_count; i++) {
+        uint64_t us = now_us - cur->delayed[i].born_us;
+        uint32_t e = us < 4 ? 0 : 63u - (uint32_t)__builtin_clzll(us);
+        uint32_t at = us < 4 ? (uint32_t)us : 4 * (e - 1) + (uint32_t)(us >> (e - 2) & 3);
+        M.delays[at < LP_DELAYS ? at : LP_DELAYS - 1]++;
+    }
+    cur->delayed_count = 0;
+}
+
 /* The server closes: why? */
 static void model_closing(conn *c)
 {
     const lp_config *cfg = &S->config;
     const lpi_connection *is;
-    uint64_t limit = 0, since = 0;
+    uint64_t limit = 0, since = 0, drain_ms;
+    model_unsent(c);
     if (!c->known || S->hub.stopped) return;
-    is = lpi_connection_at(&S->hub.loops[0], K.fds[c->fd].tag);
+    is = record_of(c);
+    drain_ms = loop_of(c)->drain_ms;
     SAME(is->fd, c->fd, "the record of a connection that is closed");
-    if (c->rst || c->faulty || c->wild || K.excuses) return;
-    if (S->hub.loops[0].drain_ms && now_ms() >= S->hub.loops[0].drain_ms) return;
+    if (c->rst || c->faulty || c->wild || cur->excuses) return;
+    if (drain_ms && now_ms() >= drain_ms) return;
     if (cfg->history_bytes != LP_UNLIMITED && is->phase == LPI_SERVING &&
-        c->reply_size + S->hub.stats.pinned_bytes + 64 > cfg->history_bytes / 2)
+        c->reply_size + cur->pinned_most + 64 > cfg->history_bytes / 2)
         return;
-    if (S->hub.partial_bytes + 4 * 16384 > cfg->partial_bytes_max) return;
+    if (cur->partial_most + 4 * 16384 > cfg->partial_bytes_max) return;
     switch ((lpi_phase)is->phase) {
     case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
     case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
@@ -862,8 +924,8 @@ static void model_closing(conn *c)
     case LPI_LINGER: since = c->shut_ns, limit = cfg->linger_ms; break;
     default: break;
     }
-    if (is->phase == LPI_IDLE && S->hub.loops[0].drain_ms && c->got == c->replied) return;
-    if (limit && K.now_ns + K.step_most_ns >= since + limit * 1000000) return;
+    if (is->phase == LPI_IDLE && drain_ms && c->got == c->replied) return;
+    if (limit && K.now_ns + late_ns() >= since + limit * 1000000) return;
     if (is->phase == LPI_WRITING && !c->pend_length && c->closing) return;
     if (is->phase == LPI_SERVING && c->closing && !c->pend_length) return;
     MUST(c->fin_arrived, "connection %u is closed for nothing, in phase %u", conn_index(c),
@@ -875,28 +937,77 @@ static void model_closing(conn *c)
          "connection %u: what came before the end of its stream is not answered", conn_index(c));
 }
 
-/* ---- steps ---- */
+/* ---- under the hub's mutex ---- */
 
-static void check_step(void);
-
-static void model_step_begins(void)
+static void hub_taken(void)
 {
-    int i;
-    for (i = 0; i < CHANNELS; i++) {
-        channel *ch = &M.channel[i];
-        ch->step_epoch = ch->exists ? ch->epoch : 0;
-        ch->step_last = ch->last;
-    }
-    M.step_count = M.count;
+    const lpi_hub *hub = &S->hub;
+    cur->refused = hub->stats.refused;
+    cur->waiters = hub->stats.waiters;
+    cur->entries = cur->slot < 0 ? 0 : hub->loops[cur->slot].batch.entry_count;
 }
+
+static void plan_taken(lpi_loop *loop)
+{
+    const lpi_batch *batch = &loop->batch;
+    uint32_t i, ended = 0;
+    cur->plan.count = M.count;
+    for (i = 0; i < CHANNELS; i++) {
+        cur->plan.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
+        cur->plan.at[i].last = M.channel[i].last;
+        cur->plan.at[i].floor = M.channel[i].floor;
+    }
+    for (i = cur->entries; i < batch->entry_count; i++) {
+        int fd = lpi_connection_at(loop, batch->entries[i].connection)->fd;
+        K.conns[fd_mine(fd)->conn].parked = batch->entries[i].parked;
+        ended += batch->entries[i].parked;
+        M.firsts += batch->entries[i].first && batch->plans[batch->entries[i].plan].count;
+    }
+    if (!S->hub.remote)
+        SAME(cur->waiters - S->hub.stats.waiters, ended, "waits that ended, and replies to them");
+}
+
+static void refusal_taken(void)
+{
+    refusal *to = &cur->refusal;
+    uint32_t i;
+    to->waiters = 0;
+    for (i = 0; i < CHANNELS; i++)
+        to->on_channel[i] = M.channel[i].exists
+                                ? lpi_channel_at(&S->hub, M.channel[i].index)->waiters : 0;
+    for (i = 0; i < CONNS; i++) {
+        const conn *c = &K.conns[i];
+        const lpi_connection *is;
+        if (!c->used || c->fd < 0 || !c->known) continue;
+        is = record_of(c);
+        if ((is->phase != LPI_PARKED && is->phase != LPI_FETCHING) || is->seat == LPI_NONE) continue;
+        to->parked[to->waiters].name = c->name;
+        to->parked[to->waiters++].address = c->address.bytes[15];
+    }
+    SAME(to->waiters, S->hub.stats.waiters, "waiters");
+}
+
+/* About to be released. */
+static void hub_released(void)
+{
+    const lpi_hub *hub = &S->hub;
+    model_sync();
+    if (hub->stats.channels > cur->channels_most) cur->channels_most = hub->stats.channels;
+    cur->partial_most = lpi_max64(cur->partial_most, hub->partial_bytes);
+    cur->pinned_most = lpi_max64(cur->pinned_most, hub->stats.pinned_bytes);
+    if (cur->slot < 0) return;
+    if (hub->loops[cur->slot].batch.entry_count > cur->entries) plan_taken(&hub->loops[cur->slot]);
+    if (hub->stats.refused != cur->refused) refusal_taken();
+}
+
+/* ---- steps ---- */
 
 static void model_step_ends(void)
 {
     int i;
-    uint64_t took = K.now_ns - K.step_ns;
-    if (!S) return;
-    model_sync();
-    if (K.step_ns && took > K.step_most_ns) K.step_most_ns = took;
+    uint64_t took = K.now_ns - cur->wake_ns;
+    if (took > K.step_most_ns) K.step_most_ns = took;
+    if (S->hub.mutex.owner) return;
     for (i = 0; i < CHANNELS; i++) {
         channel *ch = &M.channel[i];
         const lpi_channel *is;
@@ -904,7 +1015,6 @@ static void model_step_ends(void)
         is = lpi_channel_at(&S->hub, ch->index);
         if (is->held || is->waiters) ch->busy_ms = now_ms();
     }
-    check_step();
 }
 
 /* ---- publishing from outside ---- */
@@ -912,61 +1022,74 @@ static void model_step_ends(void)
 static void told(void *ctx, lp_result result, const lp_published *published)
 {
     payload *p = &M.payload[(size_t)ctx];
+    MUST(cur->slot == 0 || cur == threads, "told on another thread than lp_run's");
     M.asyncs--;
-    K.progress++;
+    cur->progress++;
+    called_out();
     if (result != LP_OK) return;
     MUST(p->state == P_PUBLISHED, "told that it is published");
     SAME(published->timestamp_us, M.messages[p->message].timestamp_us, "what is told");
 }
 
+static void publish_told(uint32_t n, const char *json, size_t length)
+{
+    uint32_t excuses = cur->excuses;
+    lp_slice name = lp_s(names[M.payload[n].channel].name);
+    lp_result result;
+    M.asyncs++; /* it may be told before the call returns */
+    result = lp_publish_async(S, name, lpi_slice(json, length), told, (void *)(size_t)n);
+    trace("lp_publish_async %s %u: %d", name.bytes, n, result);
+    if (result != LP_OK) M.asyncs--;
+    MUST(result == LP_OK || (result == LP_ERR_NOMEM && cur->excuses > excuses) ||
+         (result == LP_ERR_STOPPED && S->hub.stopped), "lp_publish_async returns %d", result);
+    if (M.payload[n].state != P_PUBLISHED) M.payload[n].state = P_REFUSED;
+}
+
+static void publish_returned(uint32_t n, const lp_published *out)
+{
+    char id[40];
+    const message *m;
+    SAME(M.payload[n].state, P_PUBLISHED, "lp_publish returns OK");
+    m = &M.messages[M.payload[n].message];
+    sprintf(id, "%016" PRIx64 "-%" PRIu64, m->epoch, m->seq);
+    MUST(!strcmp(id, out->id), "lp_publish returns the id %s, not %s", out->id, id);
+    SAME(out->timestamp_us, m->timestamp_us, "lp_publish");
+    SAME(out->waiters, m->waiters, "lp_publish");
+}
+
+/* On any thread. What goes wrong here excuses nothing else. */
 static void publish_direct(int i)
 {
-    static char json[70000];
-    uint32_t n, excuses = K.excuses;
+    static char texts[THREADS][70000];
+    char *json = texts[cur - threads];
+    uint32_t n, excuses = cur->excuses;
+    int stopped = S->hub.stopped;
     size_t length;
     lp_published out;
     lp_result result;
     if (model_full()) return;
-    model_sync();
     n = payload_new(i);
     M.payload[n].got = 1;
     length = payload_json(n, json);
     if (n % 16 == 1) {
-        result = lp_publish_async(S, lp_s(names[i].name), lpi_slice(json, length), told,
-                                  (void *)(size_t)n);
-        if (result == LP_OK) M.asyncs++;
-        trace("lp_publish_async %s %u: %d", names[i].name, n, result);
-        MUST(result == LP_OK || (result == LP_ERR_NOMEM && K.excuses > excuses) ||
-             (result == LP_ERR_STOPPED && S->hub.stopped), "lp_publish_async returns %d", result);
-        model_sync();
-        if (M.payload[n].state != P_PUBLISHED) M.payload[n].state = P_REFUSED;
-        K.excuses = excuses;
+        publish_told(n, json, length);
+        cur->excuses = excuses;
         return;
     }
     result = lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
     trace("lp_publish %s %u: %d", names[i].name, n, result);
+    MUST(result != LP_OK || !stopped, "published after the end");
     if (result == LP_OK) {
-        char id[40];
-        const message *m;
-        MUST(!S->hub.stopped, "published after the end");
-        model_sync();
-        SAME(M.payload[n].state, P_PUBLISHED, "lp_publish returns OK");
-        m = &M.messages[M.payload[n].message];
-        sprintf(id, "%016" PRIx64 "-%" PRIu64, m->epoch, m->seq);
-        MUST(!strcmp(id, out.id), "lp_publish returns the id %s, not %s", out.id, id);
-        SAME(out.timestamp_us, m->timestamp_us, "lp_publish");
-        SAME(out.waiters, m->waiters, "lp_publish");
+        publish_returned(n, &out);
     } else {
-        MUST((result == LP_ERR_NOMEM && K.excuses > excuses) ||
-             (result == LP_ERR_OS && K.excuses > excuses) ||
+        MUST(((result == LP_ERR_NOMEM || result == LP_ERR_OS) && cur->excuses > excuses) ||
              (result == LP_ERR_STOPPED && S->hub.stopped) ||
-             (result == LP_ERR_FULL && S->hub.stats.channels >= S->config.channels_max),
+             (result == LP_ERR_FULL && cur->channels_most >= S->config.channels_max),
              "lp_publish returns %d", result);
-        SAME(S->hub.stats.published, M.published, "lp_publish failed, and yet");
+        SAME(M.payload[n].state, P_MEANT, "lp_publish failed, and yet");
         M.payload[n].state = P_REFUSED;
-        model_sync();
     }
-    K.excuses = excuses;
+    cur->excuses = excuses;
 }
 
 static void model_boot(void)

@@ -4,15 +4,17 @@
        build/sim --million [N]                     a million polls, parked and delivered once
 
    Worlds follow one another, each from its own seed (S, S + 1, ...) with its own limits,
-   deadlines, clients and rates of failure; a world is a test. What fails prints the command
-   that replays its world to the byte. */
+   deadlines, loops, clients and rates of failure; a world is a test. What fails prints the
+   command that replays its world to the byte. */
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#undef _FORTIFY_SOURCE /* its longjmp would not leave a stack for another */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +25,6 @@
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_STATIC
-#define LONGPOLL_NO_THREADS
 #define LONGPOLL_DEBUG
 
 #if defined(__GNUC__)
@@ -32,12 +33,15 @@ __attribute__((noreturn))
 static void assert_failed(int line, const char *what);
 #define LP_ASSERT(x) ((x) ? (void)0 : assert_failed(__LINE__, #x))
 
+#include "threads.h"
+
 #include "longpoll.h"
 
 #include "kernel.h"
 #include "model.h"
 #include "check.h"
 #include "clients.h"
+#include "schedule.h"
 #include "million.h"
 
 static void assert_failed(int line, const char *what)
@@ -63,6 +67,7 @@ static uint64_t watch_counts[2];
 static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
 {
     (void)ctx, (void)r, (void)action;
+    called_out();
     return channel_of(name.bytes) == DENIED ? 403 : 0;
 }
 
@@ -70,7 +75,9 @@ static void watch(void *ctx, lp_channel_event event, lp_slice name)
 {
     channel *ch = &M.channel[channel_of(name.bytes)];
     (void)ctx;
-    K.progress++;
+    MUST(S->watching.owner == cur, "the news of channels are told out of turn");
+    called_out();
+    cur->progress++;
     watch_counts[event]++;
     MUST((event == LP_CHANNEL_WAITED_ON) == !ch->watched, "a channel's event comes twice");
     ch->watched = !ch->watched;
@@ -83,6 +90,7 @@ static void echo(lp_request *r, void *ctx)
     lp_slice n = lp_param(r, "n");
     int length;
     (void)ctx;
+    called_out();
     if (!n.bytes) {
         lp_reply_error(r, 503, "Out of memory");
         return;
@@ -93,7 +101,9 @@ static void echo(lp_request *r, void *ctx)
          "lp_reply");
 }
 
-/* ---- a world ---- */
+/* ---- what a world is like ---- */
+
+static enum { RUNNING, STEPPING, EMBEDDED } mode; /* how the server is run */
 
 static void choose_limits(lp_config *cfg)
 {
@@ -152,8 +162,21 @@ static void choose_faults(void)
     K.rates[F_SHUTDOWN] *= 4;
     K.rates[F_POLLER_SET] *= 4;
     K.rates[F_CREATE] = UINT32_MAX / 40;
+    K.rates[F_THREAD] = UINT32_MAX / 20;
+    K.rates[F_MUTEX] = UINT32_MAX / 200;
     K.rates[F_ECONNRESET] /= 2;
-    if (one_in(4)) K.fd_limit = (int)between(8, 24);
+    if (one_in(4)) K.fd_limit = (int)(between(8, 24) + 3 * (K.loops - 1));
+}
+
+static void choose_threads(lp_config *cfg)
+{
+    K.loops = one_in(2) ? 1 : between(2, LOOPS);
+    cfg->loops = K.loops;
+    worlds_of[K.loops]++;
+    mode = K.loops > 1 || one_in(4) ? RUNNING : one_in(3) ? EMBEDDED : STEPPING;
+    K.preempts = PICK(0, 4, 12, 40, 200);
+    if (K.preempts) K.preempt_in = between(1, 2 * K.preempts);
+    if (K.preempts && mode != EMBEDDED) K.starve_us = PICK(0, 0, 100, 3000, 30000);
 }
 
 static void choose_net(void)
@@ -184,51 +207,122 @@ static void create(const lp_config *cfg)
     for (;;) {
         lp_server *server = NULL;
         lp_result result;
+        cur->excuses = 0;
         if (tries++ == 20) K.faults = 0, K.alloc_burst = 0;
         result = lp_create(&server, cfg);
         if (result == LP_OK && lp_on(server, "GET", "/echo/{n}", echo, NULL) == LP_OK) {
             S = server;
             return;
         }
-        MUST(K.excuses, "lp_create returns %d", result);
+        MUST(cur->excuses, "lp_create returns %d", result);
         if (result == LP_OK) lp_destroy(server);
         SAME(K.memory_bytes, 0, "memory after lp_create failed");
         SAME(K.fd_open, 0, "descriptors after lp_create failed");
-        K.signalled = 0;
     }
 }
 
-/* In its own loop, or in somebody else's, which waits for lp_fd(). */
-static lp_result step(int embedded)
+/* ---- the threads that run the server ---- */
+
+static uint64_t runs_again;
+
+/* As a program does. A loop whose poller fails has all of them return. */
+static void serve_running(void)
 {
-    lp_result result;
-    if (embedded) kernel_block(lp_wait_ms(S));
-    K.stepping = 1;
-    result = lp_step(S, embedded ? 0 : one_in(50) ? (int)between(1, 20) : -1);
-    K.stepping = 0;
-    if (K.blocked && one_in(50)) K.progress++;
-    return result;
+    for (;;) {
+        K.result = lp_run(S);
+        if (K.result == LP_OK) return;
+        MUST(K.result == LP_ERR_OS && (K.faults || K.leaving), "lp_run returns %d", K.result);
+        if (K.leaving) return;
+        runs_again++;
+    }
 }
 
-static void end_world(int embedded)
+/* A step at a time; or in somebody else's loop, which waits for lp_fd(). */
+static void serve_stepping(void)
 {
-    uint64_t begin = K.now_ns, most = S->config.drain_ms + S->config.write_ms + 3000;
-    if (!one_in(4)) {
-        if (one_in(2)) lp_stop(S);
-        else happen(K.now_ns + below(50000000), H_STOP, 0, 0, 0);
-        for (;;) {
-            lp_result result = step(embedded);
-            if (result == LP_ERR_STOPPED) break;
-            MUST(result == LP_OK || result == LP_ERR_OS, "lp_step returns %d", result);
-            MUST(K.now_ns < begin + most * 1000000 + K.stalled_ns, "the drain does not end");
+    for (;;) {
+        if (mode == EMBEDDED) {
+            int wait_ms = lp_wait_ms(S);
+            step_ends();
+            thread_waits(0, wait_ms);
         }
-        SAME(S->hub.stats.waiters, 0, "waiters after the drain");
-        SAME(K.sockets, 0, "connections after the drain");
-        SAME(S->hub.loops[0].connections.used, 0, "records after the drain");
-        MUST(lp_step(S, 0) == LP_ERR_STOPPED, "lp_step after the end");
-        publish_somewhere();
+        K.result = lp_step(S, mode == EMBEDDED ? 0 : one_in(50) ? (int)between(1, 20) : -1);
+        if (cur->blocked && one_in(50)) cur->progress++;
+        if (K.result == LP_ERR_STOPPED) return;
+        MUST(K.result == LP_OK || (K.result == LP_ERR_OS && (K.faults || K.leaving)),
+             "lp_step returns %d", K.result);
+        if (K.leaving) return;
     }
-    if (one_in(2)) publish_happens(); /* with views that are ready */
+}
+
+static void *serve(void *ctx)
+{
+    (void)ctx;
+    if (mode == RUNNING) serve_running();
+    else serve_stepping();
+    return NULL;
+}
+
+static void serve_begins(void)
+{
+    thread *t = &threads[FIRST_LOOP];
+    t->run = serve;
+    t->slot = 0;
+    t->taken = 1;
+    t->state = RUNS;
+}
+
+static int others_idle(void)
+{
+    int i;
+    for (i = FIRST_OTHER; i < THREADS; i++)
+        if (threads[i].state != IDLES) return 0;
+    return 1;
+}
+
+/* Until the server's own thread is over, and nobody is in a call. */
+static void serve_ends(uint64_t most_ms)
+{
+    uint64_t begin = K.now_ns;
+    while (threads[FIRST_LOOP].state != IDLES) {
+        world_turn();
+        MUST(K.now_ns < begin + most_ms * 1000000 + K.stalled_ns + 4 * late_ns(),
+             "the drain does not end");
+    }
+    while (!others_idle()) world_turn();
+    memset(K.jobs, 0, sizeof K.jobs);
+}
+
+/* ---- a world ---- */
+
+static void drain(void)
+{
+    uint32_t i;
+    if (one_in(2)) lp_stop(S); /* as in a signal handler, amid anything */
+    else happen(K.now_ns + below(50000000), H_JOB, J_STOP, 0, 0);
+    serve_ends(S->config.drain_ms + S->config.write_ms + 3000);
+    MUST(S->hub.stopped, "all loops have ended, and the server has not stopped");
+    SAME(S->hub.stats.waiters, 0, "waiters after the drain");
+    SAME(K.sockets, 0, "connections after the drain");
+    SAME(S->hub.connections, 0, "connections after the drain");
+    for (i = 0; i < S->hub.loop_count; i++) {
+        lpi_loop *loop = &S->hub.loops[i];
+        SAME(loop->connections.used, 0, "records after the drain");
+        SAME(loop->inbox.arrival_count - loop->inbox.arrival_at, 0, "arrivals after the drain");
+        MUST(lpi_loop_step(loop, 0) == LP_ERR_STOPPED, "a step after the end");
+    }
+    publish_somewhere();
+}
+
+static void end_world(void)
+{
+    if (!one_in(4)) {
+        drain();
+    } else {
+        K.leaving = 1 + (int)below(K.loops);
+        serve_ends(60000);
+        if (one_in(2)) publish_happens(); /* with views that are ready */
+    }
     lp_destroy(S);
     SAME(M.asyncs, 0, "lp_publish_async told");
     SAME(K.memory_bytes, 0, "memory after lp_destroy");
@@ -243,7 +337,6 @@ static void run_world(uint64_t seed)
 {
     static lp_config cfg;
     uint64_t budget;
-    int embedded;
     uint32_t i;
     memset(&cfg, 0, sizeof cfg);
     world_seed = random_state = seed;
@@ -251,7 +344,9 @@ static void run_world(uint64_t seed)
     steps = 0;
     in_world = 1;
     kernel_boot();
+    threads_boot();
     model_boot();
+    choose_threads(&cfg);
     choose_limits(&cfg);
     choose_deadlines(&cfg);
     choose_faults();
@@ -261,22 +356,18 @@ static void run_world(uint64_t seed)
     cfg.os = &sim_os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
-    embedded = one_in(4);
     budget = between(500, 12000);
     create(&cfg);
     if (one_in(6)) {
         S->hub.remote = 1;
-        happen(K.now_ns, H_ARRIVE, 0, 0, 0);
+        happen(K.now_ns, H_JOB, J_ARRIVE, 0, 0);
     }
     K.alloc_skip = K.faults && K.rates[F_ALLOC] ? below(60) : 0;
     for (i = 0; i < client_count; i++) client_new(&clients[i]);
-    happen(K.now_ns + below(1000000), H_PUBLISH, 0, 0, 0);
-    while (event_count - world_events < budget) {
-        lp_result result = step(embedded);
-        MUST(result == LP_OK || (result == LP_ERR_OS && K.faults), "lp_step returns %d", result);
-    }
-    lpi_check(S);
-    end_world(embedded);
+    happen(K.now_ns + below(1000000), H_JOB, J_PUBLISH, 0, 0);
+    serve_begins();
+    while (event_count - world_events < budget) world_turn();
+    end_world();
     delivered += M.delivered;
     timeouts += M.timeouts;
     resets += M.resets;
@@ -318,7 +409,19 @@ static void report(void)
     line("replies", "timeouts", timeouts);
     line("messages", "published", published);
     line("messages", "delivered", delivered);
+    for (i = 1; i <= LOOPS; i++) {
+        sprintf(name, "of %d loop%s", i, i > 1 ? "s" : "");
+        line("worlds", name, worlds_of[i]);
+        line("steps", name, steps_of[i]);
+        if (i > 1) line("steps", "amid another's", nested_of[i]);
+    }
+    for (i = 0; i < J_KINDS; i++) line("others", job_names[i], job_counts[i]);
+    line("threads", "preempted", preemptions);
+    line("threads", "slow", slow_threads);
+    line("threads", "wait for a mutex", contentions);
+    line("lp_run", "again", runs_again);
     line("checks", "whole server", full_checks);
+    line("checks", "hub amid steps", hub_checks / 256);
 }
 
 int main(int argc, char **argv)

@@ -313,7 +313,7 @@ TEST(channel_names_are_compared_in_full) {
     CHECK_INT(lpi_channel_find(fake.hub, LPI_S("c"),
                                lpi_hash(fake.hub->hash_key, 'c', LPI_S("c")), fake_now()),
               LPI_NONE);
-    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("a"), fake_now(), &index), LP_OK);
+    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("a"), lpi_channel_hash(fake.hub, LPI_S("a")), fake_now(), &index), LP_OK);
     CHECK_INT(index, fake_find("a"));
     fake_end();
 }

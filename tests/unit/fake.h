@@ -193,7 +193,8 @@ UNIT_UNUSED static void fake_publish_many(const char *name, int count) {
 /* As the poll path makes it. */
 UNIT_UNUSED static lpi_channel *fake_make(const char *name) {
     uint32_t index = LPI_NONE;
-    CHECK_INT(lpi_channel_get(fake.hub, lp_s(name), fake_now(), &index), LP_OK);
+    CHECK_INT(lpi_channel_get(fake.hub, lp_s(name), lpi_channel_hash(fake.hub, lp_s(name)),
+                              fake_now(), &index), LP_OK);
     return lpi_channel_at(fake.hub, index);
 }
 
@@ -226,7 +227,8 @@ UNIT_UNUSED static lpi_asked fake_ask(const char *channels, const char *last_id)
     lpi_asked ask;
     lp_slice list = lp_s(channels);
     memset(&ask, 0, sizeof ask);
-    while (lpi_split(&list, ',', &ask.names[ask.count])) ask.count++;
+    for (; lpi_split(&list, ',', &ask.names[ask.count]); ask.count++)
+        ask.hashes[ask.count] = lpi_channel_hash(fake.hub, ask.names[ask.count]);
     CHECK_INT(lpi_parse_cursors(lp_s(last_id), ask.claims, ask.count), 0);
     ask.wait_ms = 30000;
     ask.limit = 100;

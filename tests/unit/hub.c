@@ -338,7 +338,7 @@ TEST(hub_full_table_without_an_idle_channel) {
     fake.config->channels_max = 2;
     fake_publish("a");
     fake_park(0, "b", "");
-    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("c"), fake_now(), &index), LP_ERR_FULL);
+    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("c"), lpi_channel_hash(fake.hub, LPI_S("c")), fake_now(), &index), LP_ERR_FULL);
     CHECK_INT(index, 77);
     CHECK_INT(fake_try_publish("c", "{}", &out), LP_ERR_FULL);
     c = fake_connect(0);
@@ -381,7 +381,7 @@ TEST(hub_no_random_no_channel) {
     lp_published out;
     fake_start(1);
     fake.no_random = 1;
-    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("a"), fake_now(), &index), LP_ERR_OS);
+    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("a"), lpi_channel_hash(fake.hub, LPI_S("a")), fake_now(), &index), LP_ERR_OS);
     CHECK_INT(fake_try_publish("a", "{}", &out), LP_ERR_OS);
     CHECK_INT(fake.hub->stats.channels, 0);
     check_hub();
@@ -397,11 +397,11 @@ TEST(hub_forgets_none_for_a_channel_that_is_not_made) {
     fake_make("a");
     was = fake_find("a");
     fake.no_random = 1;
-    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("b"), fake_now(), &index), LP_ERR_OS);
+    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("b"), lpi_channel_hash(fake.hub, LPI_S("b")), fake_now(), &index), LP_ERR_OS);
     fake.no_random = 0;
     for (k = 1; k <= 2; k++) { /* the record's chunk, or its name */
         fake.memory.fail_at = fake.memory.calls + k;
-        if (lpi_channel_get(fake.hub, LPI_S("b"), fake_now(), &index) == LP_OK) break;
+        if (lpi_channel_get(fake.hub, LPI_S("b"), lpi_channel_hash(fake.hub, LPI_S("b")), fake_now(), &index) == LP_OK) break;
         CHECK_INT(index, 77);
         CHECK_INT(fake_find("a"), was);
         check_hub();

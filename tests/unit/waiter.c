@@ -98,8 +98,10 @@ TEST(waiter_refusals_have_an_order) {
 }
 
 TEST(waiter_limits_are_apart) {
-    lpi_asked one = fake_ask("a", ""), two = fake_ask("b", ""), both;
+    lpi_asked one, two, both;
     fake_start(1);
+    one = fake_ask("a", "");
+    two = fake_ask("b", "");
     fake.config->waiters_per_client = 1;
     fake.config->waiters_per_channel = 1;
     one.client_key = 1;
@@ -1407,6 +1409,7 @@ static lpi_asked model_ask(model_poll *poll) {
         } while (k < i);
         poll->names[i] = name;
         ask.names[i] = lp_s(model_name(name));
+        ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
         ask.claims[i] = poll->basic ? model_claim_time(&model.channels[name])
                                     : model_claim(&model.channels[name], name);
     }
@@ -1414,7 +1417,7 @@ static lpi_asked model_ask(model_poll *poll) {
     poll->client = unit_below(6);
     poll->address = unit_below(2);
     ask.count = poll->count;
-    ask.basic = poll->basic;
+    ask.basic = (uint8_t)poll->basic;
     ask.limit = (uint16_t)poll->limit;
     ask.wait_ms = unit_one_in(8) ? 0 : 30000;
     ask.client_key = 1000 + poll->client;
@@ -1663,6 +1666,7 @@ static void remote_ask(remote_client *client) {
     ask = fake_ask(client->count == 1 ? "a" : "a,b", "");
     for (i = 0; i < client->count; i++) {
         ask.names[i] = lp_s(model_name(client->names[i]));
+        ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
         ask.claims[i].kind = client->epoch[i] ? LPI_FROM_CURSOR : LPI_FROM_NOW;
         ask.claims[i].epoch = client->epoch[i];
         ask.claims[i].seq = client->seq[i];
