@@ -1715,7 +1715,8 @@ static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
 }
 
 /* Whether all bytes are of LPI_VALUE: eight at a time, as long as none is a
-   control character or DEL, by borrows between bytes ("Hacker's Delight", 6). */
+   control character or DEL, which borrows between bytes tell (Warren, Hacker's
+   Delight, 6-1). */
 static int lpi_all_values(lp_slice s)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
@@ -3901,7 +3902,8 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ++ch->last,
                      ch->last_us);
     m->channel = index;
-    m->born_us = now_us;
+    /* Publishers may come here in another order than they read the clock. */
+    m->born_us = hub->newest ? lpi_max64(now_us, hub->newest->born_us) : now_us;
     end = ch->ring_at + ch->held++;
     ch->ring[end < ch->ring_size ? end : end - ch->ring_size] = m;
     m->older = hub->newest;

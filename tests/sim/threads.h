@@ -161,6 +161,16 @@ static void thread_main(void)
     }
 }
 
+static void thread_make(thread *t, char *stack)
+{
+    t->stack = stack;
+    t->stack_size = STACK;
+    if (getcontext(&t->start)) abort();
+    t->start.uc_stack.ss_sp = t->stack;
+    t->start.uc_stack.ss_size = STACK;
+    makecontext(&t->start, thread_main, 0);
+}
+
 static void threads_boot(void)
 {
     static char stacks[THREADS - 1][STACK];
@@ -171,13 +181,7 @@ static void threads_boot(void)
         memset(&t->state, 0, sizeof *t - offsetof(thread, state));
         t->state = IDLES;
         t->slot = -1;
-        if (!i || t->stack) continue;
-        t->stack = stacks[i - 1];
-        t->stack_size = STACK;
-        if (getcontext(&t->start)) abort();
-        t->start.uc_stack.ss_sp = t->stack;
-        t->start.uc_stack.ss_size = STACK;
-        makecontext(&t->start, thread_main, 0);
+        if (i && !t->stack) thread_make(t, stacks[i - 1]);
     }
     cur = threads;
 }
