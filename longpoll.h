@@ -7128,13 +7128,18 @@ static int lpi_drained(const lpi_loop *loop)
 static void lpi_loop_end(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    lpi_close_all(loop);
+    lpi_hub *hub = &server->hub;
+    uint32_t sleepers;
+    int last;
+    lpi_close_all(loop); /* which may be work for the first */
     loop->ended = 1;
-    if (lpi_atomic_sub(&server->serving, 1)) return;
-    lpi_lock(&server->hub.mutex);
-    server->hub.stopped = 1;
-    lpi_unlock(&server->hub.mutex);
-    lpi_log(server, LP_LOG_INFO, "stopped", "");
+    last = !lpi_atomic_sub(&server->serving, 1);
+    lpi_lock(&hub->mutex);
+    if (last) hub->stopped = 1;
+    sleepers = lpi_hub_sleepers(hub);
+    lpi_unlock(&hub->mutex);
+    lpi_hub_signal(hub, sleepers);
+    if (last) lpi_log(server, LP_LOG_INFO, "stopped", "");
 }
 
 /* Begin the drain; and end once it is over, and nothing came in this step: an
