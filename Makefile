@@ -28,12 +28,13 @@ VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
 UNIT     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/unit/*.c)))
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
+BENCH    = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/bench/*.c)))
 WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
-        sim sim-programs million faults fault-programs mutants model \
+        sim sim-programs million faults fault-programs mutants model bench bench-programs \
         install uninstall clean help
 
 all: $(DEMO)
@@ -49,6 +50,7 @@ help:
 	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
+	@echo 'make bench           measured against peers, about 15 minutes   (ARGS="--quick fanout" ...)'
 	@echo 'tests/run -h         how to run one file or one test'
 	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
 	@echo 'make uninstall clean'
@@ -173,6 +175,16 @@ mutants:
 model:
 	tests/model/run
 
+# ---- the bench; all of it is compiled alike
+
+bench-programs: $(BENCH)
+
+build/bench/%: tests/bench/%.c Makefile
+	$(BUILD) -std=gnu99 $(CFLAGS) $(COMMON) $< -o $@
+
+bench:
+	@tests/bench/run $(ARGS)
+
 # ---- install
 
 build/longpoll.pc: longpoll.h Makefile
@@ -200,4 +212,4 @@ uninstall:
 clean:
 	rm -rf build
 
--include $(wildcard build/*.d build/unit/*.d build/live/*.d)
+-include $(wildcard build/*.d build/unit/*.d build/live/*.d build/bench/*.d)

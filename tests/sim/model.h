@@ -1005,8 +1005,6 @@ static void hub_released(void)
 static void model_step_ends(void)
 {
     int i;
-    uint64_t took = K.now_ns - cur->wake_ns;
-    if (took > K.step_most_ns) K.step_most_ns = took;
     if (S->hub.mutex.owner) return;
     for (i = 0; i < CHANNELS; i++) {
         channel *ch = &M.channel[i];

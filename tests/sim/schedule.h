@@ -103,9 +103,10 @@ static int sim_thread_create(sim_thread *out, void *(*run)(void *), void *ctx)
     return 0;
 }
 
-/* The loop's thread steps no more. */
-static void loop_leaves(thread *t)
+/* The thread steps no more, or has done its job. */
+static void step_over(thread *t)
 {
+    if (t->busy) K.step_most_ns = lpi_max64(K.step_most_ns, K.now_ns - t->wake_ns);
     if (t->busy && t->slot >= 0) K.busy--;
     t->busy = 0;
 }
@@ -113,7 +114,7 @@ static void loop_leaves(thread *t)
 static void sim_thread_join(sim_thread t)
 {
     called_out();
-    loop_leaves(cur);
+    step_over(cur);
     MUST(threads[t].taken, "a thread is joined that is none");
     cur->state = JOINS;
     cur->joins = t;
@@ -124,9 +125,7 @@ static void sim_thread_join(sim_thread t)
 static void thread_over(thread *t)
 {
     MUST(!t->held_count, "a thread ends with a mutex held");
-    if (t->slot < 0 && K.now_ns - t->wake_ns > K.step_most_ns)
-        K.step_most_ns = K.now_ns - t->wake_ns;
-    loop_leaves(t);
+    step_over(t);
     t->state = IDLES;
 }
 
@@ -146,7 +145,7 @@ static void thread_waits(int slot, int wait_ms)
 static void step_ends(void)
 {
     if (cur->busy) {
-        loop_leaves(cur);
+        step_over(cur);
         model_step_ends();
         check_step();
         cur->blocked = cur->napped = 0;
