@@ -287,8 +287,10 @@ typedef struct lp_config {
                                      if none is idle, 503           [100000] */
     uint32_t connections_max;     /* beyond it 503 and close        [120000] */
     uint32_t partial_bytes_max;   /* of all requests that are not complete, or
-                                     wait behind a poll: beyond it who sends
-                                     more is cut off              [67108864] */
+                                     wait behind a poll, and of the records of
+                                     slow readers: beyond it 503 and close, or
+                                     only close if an answer is due
+                                                                  [67108864] */
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
     /* Deadlines: may all be LP_OFF. */
@@ -752,17 +754,25 @@ static void lpi_free(const lp_memory *memory, void *ptr, size_t size)
     if (ptr) memory->resize(memory->ctx, ptr, size, 0);
 }
 
+/* The capacity that holds `need` bytes; 0 if none does. */
+static size_t lpi_grown(size_t capacity, size_t need)
+{
+    size_t grown = capacity ? capacity : 256;
+    while (grown < need) {
+        if (grown > SIZE_MAX / 2) return 0;
+        grown *= 2;
+    }
+    return grown;
+}
+
 /* Make room for `need` bytes at *bytes, growing by doubling. 0 or -1. */
 static int lpi_reserve(const lp_memory *memory, char **bytes,
                        size_t *capacity, size_t need)
 {
-    size_t grown = *capacity ? *capacity : 256;
+    size_t grown = lpi_grown(*capacity, need);
     void *ptr;
     if (need <= *capacity) return 0;
-    while (grown < need) {
-        if (grown > SIZE_MAX / 2) return -1;
-        grown *= 2;
-    }
+    if (!grown) return -1;
     ptr = memory->resize(memory->ctx, *bytes, *capacity, grown);
     if (!ptr) return -1;
     *bytes = (char *)ptr;
@@ -3587,23 +3597,40 @@ static lpi_reason lpi_judge(const lpi_channel *ch, const lpi_claim *claim,
     return reason;
 }
 
-/* Room for one more message. 0 or -1. */
-static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch)
+enum { LPI_RING_MIN = 8 };
+
+/* Give the ring another size. 0 or -1. */
+static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
 {
-    uint32_t limit = hub->config->history_count, grown, i;
-    lpi_message **ring;
-    if (ch->held < ch->ring_size || ch->held >= limit) return 0;
-    grown = ch->ring_size ? ch->ring_size : 4;
-    grown = grown > limit / 2 ? limit : grown * 2;
-    ring = (lpi_message **)lpi_alloc(hub->memory, grown * sizeof *ring);
+    uint32_t i;
+    lpi_message **ring =
+        (lpi_message **)lpi_alloc(hub->memory, size * sizeof *ring);
     if (!ring) return -1;
     for (i = 0; i < ch->held; i++)
         ring[i] = lpi_channel_message(ch, lpi_channel_floor(ch) + 1 + i);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ring);
     ch->ring = ring;
-    ch->ring_size = grown;
+    ch->ring_size = size;
     ch->ring_at = 0;
     return 0;
+}
+
+/* Room for one more message. 0 or -1. */
+static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch)
+{
+    uint32_t limit = hub->config->history_count, size = ch->ring_size;
+    if (ch->held < size || ch->held >= limit) return 0;
+    if (!size) size = LPI_RING_MIN / 2;
+    return lpi_channel_resize(hub, ch, size > limit / 2 ? limit : size * 2);
+}
+
+/* So that rings take no more than what history_bytes bounds does. */
+static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
+{
+    uint32_t size = ch->ring_size;
+    if (size <= LPI_RING_MIN || ch->held > size / 4) return;
+    size = size / 2 > LPI_RING_MIN ? size / 2 : LPI_RING_MIN;
+    lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
 /* ==========================================================================
@@ -3674,6 +3701,7 @@ static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     hub->stats.history_bytes -= m->size;
     hub->stats.messages--;
     hub->stats.evicted++;
+    lpi_channel_trim(hub, ch);
     if (!ch->held) lpi_channel_settle(hub, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
 }
@@ -5084,36 +5112,39 @@ static int lpi_partial(lpi_loop *loop, size_t more, size_t less)
     return -over;
 }
 
-/* The connection's lpi_io, NULL without memory. */
+/* The connection's lpi_io, NULL if memory or its limit is spent. */
 static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
 {
+    lpi_io *io = loop->spare;
+    size_t size = sizeof *io + (io ? io->in_capacity : 0);
     if (c->io) return c->io;
-    c->io = loop->spare;
-    if (c->io) {
-        loop->spare = c->io->next;
+    if (lpi_partial(loop, size, 0)) {
+        lpi_partial(loop, 0, size);
+        return NULL;
+    }
+    if (io) {
+        loop->spare = io->next;
         loop->spare_count--;
     } else {
-        c->io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *c->io);
+        io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *io);
+        if (!io) lpi_partial(loop, 0, size);
     }
-    if (c->io) lpi_partial(loop, sizeof *c->io + c->io->in_capacity, 0);
-    return c->io;
+    c->io = io;
+    return io;
 }
 
 /* Room for `length` bytes at io->in. 0, or -1 if memory or its limit is
    spent. */
 static int lpi_io_reserve(lpi_loop *loop, lpi_io *io, size_t length)
 {
-    size_t had = io->in_capacity;
+    size_t had = io->in_capacity, size = lpi_grown(had, length);
     int failed;
     if (length <= had) return 0;
-    if (lpi_partial(loop, length, 0)) {
-        lpi_partial(loop, 0, length);
-        return -1;
-    }
-    failed = lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
+    failed = lpi_partial(loop, size, 0) ||
+             lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
                          length);
-    lpi_partial(loop, io->in_capacity - had, length);
-    return failed;
+    lpi_partial(loop, 0, failed ? size : had);
+    return -failed;
 }
 
 enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
@@ -5237,16 +5268,17 @@ static void lpi_dispatch(lp_request *r)
 
 /* The body is not whole yet: keep what there is to know of the request. */
 static size_t lpi_await_body(lpi_loop *loop, uint32_t index,
-                             const lpi_http *http, const lpi_chunked *chunked,
-                             uint32_t head_length, const lpi_route *route)
+                             const size_t *length, const lpi_http *http,
+                             const lpi_chunked *chunked, uint32_t head_length,
+                             const lpi_route *route)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_io *io;
     if (c->phase == LPI_BODYING) return 0;
     io = lpi_io_get(loop, c);
     if (!io) {
-        lpi_close(loop, index);
-        return 0;
+        lpi_refuse(loop, index, http, 503);
+        return *length;
     }
     if (http != &io->http) io->http = *http;
     io->chunked = *chunked;
@@ -5280,7 +5312,8 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
         if (!done) taken = *length + 1;
     }
     if (*length < at + taken)
-        return lpi_await_body(loop, index, http, chunked, head_length, route);
+        return lpi_await_body(loop, index, length, http, chunked, head_length,
+                              route);
     lpi_request_init(&r, loop, index, http, bytes);
     r.body = lpi_slice(bytes + head_length, size);
     r.route = route;
@@ -5348,8 +5381,8 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     if (c->phase == LPI_HEADING) return 0;
     io = lpi_io_get(loop, c);
     if (!io) {
-        lpi_close(loop, index);
-        return 0;
+        lpi_refuse(loop, index, http, 503);
+        return *length;
     }
     io->http = *http;
     lpi_set_phase(loop, c, LPI_HEADING);
@@ -5373,6 +5406,15 @@ static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
     lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_IDLE);
 }
 
+/* There is no room to keep what came. Who waits for an answer can't be given
+   another one. */
+static void lpi_keep_failed(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (lpi_receiving(c)) lpi_refuse(loop, index, &c->io->http, 503);
+    else lpi_close(loop, index);
+}
+
 /* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
    keep the rest. After a few it is the turn of others. */
 static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
@@ -5392,8 +5434,9 @@ static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
     }
     if (c->phase == LPI_LINGER || c->phase == LPI_CLOSED) return;
     if (c->phase == LPI_IDLE && at < length) lpi_queue_add(loop, index);
-    if (lpi_keep(loop, c, bytes + at, length - at) ||
-        (c->flags & LPI_ENDED && !lpi_still_serving(c)))
+    if (lpi_keep(loop, c, bytes + at, length - at))
+        lpi_keep_failed(loop, index);
+    else if (c->flags & LPI_ENDED && !lpi_still_serving(c))
         lpi_close(loop, index);
     else lpi_watch_reading(loop, index);
 }
@@ -5453,7 +5496,7 @@ static void lpi_readable(lpi_loop *loop, uint32_t index)
     } else if (receiving && !kept) {
         lpi_serve(loop, index, loop->in, (size_t)n);
     } else if (lpi_keep_more(loop, c, (size_t)n)) {
-        lpi_close(loop, index);
+        lpi_keep_failed(loop, index);
     } else if (receiving) {
         lpi_serve(loop, index, c->io->in, c->io->in_length);
     } else {
@@ -6840,16 +6883,14 @@ static const char *lpi_refusal(int status)
     case 417: return "Expectation failed";
     case 431: return "Request head too large";
     case 501: return "Not implemented";
-    case 503: return "Channel not available yet";
+    case 503: return "Server at capacity";
     case 505: return "HTTP version not supported";
     default: return "Malformed request";
     }
 }
 
-/* Answer a request that is none, or came too late, and close: nothing behind
-   it can be read as a request. `http` is what was read of it, or NULL. */
-static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
-                       int status)
+static void lpi_refuse_as(lpi_loop *loop, uint32_t index,
+                          const lpi_http *http, int status, const char *text)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
@@ -6861,7 +6902,16 @@ static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
     c->cors = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
     if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
-    lpi_error(&r, status, lpi_refusal(status));
+    lpi_error(&r, status, text);
+    if (c->phase == LPI_LINGER) lpi_io_drop(loop, c);
+}
+
+/* Answer a request that is none, or came too late, and close: nothing behind
+   it can be read as a request. `http` is what was read of it, or NULL. */
+static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
+                       int status)
+{
+    lpi_refuse_as(loop, index, http, status, lpi_refusal(status));
 }
 
 /* ==========================================================================
@@ -6929,7 +6979,7 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
         lpi_lock(&hub->mutex);
         lpi_waiter_leave(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
-        lpi_refuse(loop, index, NULL, 503);
+        lpi_refuse_as(loop, index, NULL, 503, "Channel not available yet");
         break;
     case LPI_WRITING: lpi_write_overdue(loop, index); break;
     case LPI_HEADING:

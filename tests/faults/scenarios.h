@@ -928,6 +928,8 @@ static void partial_requests_beyond_their_bound(void) {
         sayf(c[i]->p, "%4000s", "");
         a = wants(c[i], 408);
         a->lost = i > 2;
+        a->may = 503;
+        if (i > 3) a->status = 503;
         settle(&w);
     }
     for (i = 0; i < 12; i++) finish(c[i]->p);

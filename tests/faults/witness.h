@@ -510,7 +510,7 @@ static void judge_all(void) {
         a = &c->wants[c->told];
         if (c->told == c->asked || a->follower) continue;
         if (a->lost && run.clean) continue;
-        if (!run.clean && (c->p->closed || c->p->rst)) continue;
+        if (!run.clean && (c->p->closed || c->p->shut || c->p->rst)) continue;
         if (!run.clean && waits_rightly(c)) continue;
         COMPLAIN("client %d has no answer to request %d (%d), and is %s", i + 1, c->told + 1,
                  a->status, c->p->closed ? "closed" : "open");

@@ -425,8 +425,7 @@ static void check_limits(void)
              "too much history");
     }
     if (cfg->partial_bytes_max != LP_UNLIMITED)
-        MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536 + hub->connections *
-             sizeof(lpi_io), "too much of what is incomplete");
+        MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536, "too much of what is incomplete");
     if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->stopping)
         MUST(now_ms() <= hub->oldest->born_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
              2 * late_ns() / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,

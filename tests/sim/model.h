@@ -11,7 +11,7 @@
 #ifndef MODEL_H
 #define MODEL_H
 
-enum { MESSAGES = 16384, EPOCHS = 1024, TEXT = 8 << 20 };
+enum { MESSAGES = 16384, EPOCHS = 8192, TEXT = 8 << 20 };
 
 typedef struct channel_name {
     const char *name, *raw, *quoted; /* as it is, in a path, in JSON */
@@ -781,6 +781,7 @@ static void verify_unasked(conn *c, int status)
     }
     WANT(status == 503, "an answer to nothing");
     WANT(cur->excuses || K.fd_open >= K.fd_limit - 1 ||
+         cur->partial_most + 4 * 16384 > cfg->partial_bytes_max ||
          cur->connections_most >= cfg->connections_max, "turned away for nothing");
 }
 
@@ -846,7 +847,8 @@ static int model_reply(conn *c, const char *text, size_t length)
     }
     if (!r || !r->bodiless)
         WANT(no_length ? status == 204 : size == (uint64_t)(end_text - at_text), "Content-Length");
-    else WANT(at_text == end_text, "a body to a HEAD");
+    else WANT(at_text == end_text || (status == 503 && closes), /* it was not parsed any more */
+              "a body to a HEAD");
     if (!r) {
         WANT(closes || c->wild, "an answer to nothing, and it goes on");
         verify_unasked(c, status);

@@ -279,6 +279,51 @@ TEST(channel_ring_grows_after_it_has_turned) {
     fake_end();
 }
 
+/* What evicted messages leave of the ring goes with them; order stays. */
+TEST(channel_ring_shrinks) {
+    lpi_channel *ch;
+    int turned;
+    for (turned = 0; turned < 2; turned++) {
+        fake_start(1);
+        fake.config->history_count = 1000;
+        if (turned) {
+            fake.config->history_count = 900;
+            fake_publish_many("news", 1300);
+        } else {
+            fake_publish_many("news", 900);
+        }
+        ch = fake_channel("news");
+        CHECK_INT(ch->held, 900);
+        while (ch->held) {
+            lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
+            CHECK(ch->ring_size <= 8 || ch->held > ch->ring_size / 4);
+            CHECK(ch->ring_size >= ch->held);
+            check_hub();
+        }
+        CHECK_INT(ch->ring_size, 8);
+        fake_publish_many("news", 20);
+        CHECK_INT(ch->held, 20);
+        check_hub();
+        fake_end();
+    }
+}
+
+TEST(channel_ring_without_memory_stays_large) {
+    lpi_channel *ch;
+    fake_start(1);
+    fake.config->history_count = 1000;
+    fake_publish_many("news", 100);
+    ch = fake_channel("news");
+    fake.memory.fail_at = fake.memory.calls + 1, fake.memory.fail_forever = 1;
+    while (ch->held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
+    CHECK_INT(ch->ring_size, 128);
+    check_hub();
+    fake.memory.fail_at = 0, fake.memory.fail_forever = 0;
+    fake_publish("news");
+    check_hub();
+    fake_end();
+}
+
 TEST(channel_ring_without_memory) {
     lp_published out;
     lpi_channel *ch;

@@ -219,6 +219,30 @@ TEST(beyond_the_budget_a_slow_reader_is_cut_off) {
     close_world(&w);
 }
 
+/* The record that a slow reader has counts as well. */
+TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
+    enum { N = 100 };
+    peer *slow[N];
+    int i, closed = 0;
+    w.cfg.partial_bytes_max = 65536;
+    w.cfg.waiters_per_client = N;
+    open_world(&w);
+    park_slow(slow, N, 400);
+    publish_padded(&w, "big", 60000);
+    settle(&w);
+    CHECK(w.s->hub.partial_bytes <= 65536);
+    for (i = 0; i < N; i++) closed += slow[i]->closed;
+    CHECK_INT(N - closed, 65536 / sizeof(lpi_io));
+    for (i = 0; i < N; i++) {
+        if (slow[i]->closed) continue;
+        widen(slow[i], SIZE_MAX);
+        settle(&w);
+        CHECK_STR(member(take(slow[i])->body, "count"), "1");
+    }
+    CHECK_INT(w.s->hub.partial_bytes, 0);
+    close_world(&w);
+}
+
 TEST(what_is_pinned_leaves_less_for_history) {
     peer *slow;
     w.cfg.history_bytes = 125000;
