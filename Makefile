@@ -34,7 +34,7 @@ WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
-        sim sim-programs million faults fault-programs mutants model bench bench-programs \
+        fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs \
         install uninstall clean help
 
 all: $(DEMO)
@@ -51,6 +51,7 @@ help:
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
 	@echo 'make bench           measured against peers, about 10 minutes   (ARGS="--quick fanout" ...)'
+	@echo 'make fuzz            each fuzzer for SECONDS=60; tests/fuzz/run -h'
 	@echo 'tests/run -h         how to run one file or one test'
 	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
 	@echo 'make uninstall clean'
@@ -184,6 +185,11 @@ build/bench/%: tests/bench/%.c Makefile
 
 bench:
 	@tests/bench/run $(ARGS)
+
+SECONDS ?= 60
+
+fuzz:
+	FUZZ_SECONDS=$(SECONDS) tests/fuzz/run
 
 # ---- install
 

@@ -730,6 +730,12 @@ static void verify_limit(const conn *c, const request *r)
     WANT(n >= limit, "the limit is not reached");
 }
 
+/* What is kept of requests may have met its limit in this step. */
+static int partial_full(void)
+{
+    return cur->partial_most + 4 * 16384 > S->config.partial_bytes_max;
+}
+
 static void verify_request(conn *c, request *r)
 {
     int status = r->status;
@@ -742,7 +748,7 @@ static void verify_request(conn *c, request *r)
             WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
             M.payload[r->payload].state = P_REFUSED;
         }
-        WANT(cur->excuses || cur->channels_most >= S->config.channels_max ||
+        WANT(cur->excuses || cur->channels_most >= S->config.channels_max || partial_full() ||
              (S->hub.remote && r->kind == R_POLL &&
               (loop_of(c)->drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
              "503 for nothing");
@@ -781,8 +787,7 @@ static void verify_unasked(conn *c, int status)
     }
     WANT(status == 503, "an answer to nothing");
     WANT(cur->excuses || K.fd_open >= K.fd_limit - 1 ||
-         cur->partial_most + 4 * 16384 > cfg->partial_bytes_max ||
-         cur->connections_most >= cfg->connections_max, "turned away for nothing");
+         partial_full() || cur->connections_most >= cfg->connections_max, "turned away for nothing");
 }
 
 /* When the first message in the reply was published, or 0. */
@@ -845,7 +850,9 @@ static int model_reply(conn *c, const char *text, size_t length)
         if (!r->early || r->expect != status) r = NULL; /* refused by its head alone */
         else c->got++;
     }
-    if (!r || !r->bodiless)
+    if (!r && at_text == end_text && c->replied != c->asked)
+        WANT(c->wild || c->requests[c->replied % REQUESTS].bodiless, "no body");
+    else if (!r || !r->bodiless)
         WANT(no_length ? status == 204 : size == (uint64_t)(end_text - at_text), "Content-Length");
     else WANT(at_text == end_text || (status == 503 && closes), /* it was not parsed any more */
               "a body to a HEAD");
@@ -918,7 +925,7 @@ static void model_closing(conn *c)
     if (cfg->history_bytes != LP_UNLIMITED && is->phase == LPI_SERVING &&
         c->reply_size + cur->pinned_most + 64 > cfg->history_bytes / 2)
         return;
-    if (cur->partial_most + 4 * 16384 > cfg->partial_bytes_max) return;
+    if (partial_full()) return;
     switch ((lpi_phase)is->phase) {
     case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
     case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
