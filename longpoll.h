@@ -933,18 +933,30 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
 static size_t lpi_put_uint(char *to, uint64_t value)
 {
     char digits[20];
-    size_t n = 0, i;
-    do digits[n++] = (char)('0' + value % 10);
+    size_t at = sizeof digits;
+    do digits[--at] = (char)('0' + value % 10);
     while (value /= 10);
-    for (i = 0; i < n; i++) to[i] = digits[n - 1 - i];
-    return n;
+    memcpy(to, digits + at, sizeof digits - at);
+    return sizeof digits - at;
+}
+
+/* Eight hexadecimal digits, all at once: a byte for each, and 39 more for what
+   is a letter. */
+static void lpi_put_hex(char *to, uint64_t value)
+{
+    int i;
+    value = (value & 0xFFFF) | (value & 0xFFFF0000) << 16;
+    value = (value & 0x000000FF000000FF) | (value & 0x0000FF000000FF00) << 8;
+    value = (value & 0x000F000F000F000F) | (value & 0x00F000F000F000F0) << 4;
+    value += 0x3030303030303030 +
+             (((value + 0x0606060606060606) >> 4) & 0x0101010101010101) * 39;
+    for (i = 0; i < 8; i++) to[i] = (char)(value >> (56 - 8 * i));
 }
 
 static size_t lpi_put_epoch(char *to, uint64_t epoch)
 {
-    int i;
-    for (i = 0; i < 16; i++)
-        to[i] = "0123456789abcdef"[epoch >> (60 - 4 * i) & 15];
+    lpi_put_hex(to, epoch >> 32);
+    lpi_put_hex(to + 8, epoch & 0xFFFFFFFF);
     return 16;
 }
 
@@ -955,6 +967,12 @@ static size_t lpi_put_seconds(char *to, uint64_t us)
     to[n] = '.';
     for (i = 6; i > 0; i--, rest /= 10) to[n + i] = (char)('0' + rest % 10);
     return n + 7;
+}
+
+static size_t lpi_put(char *to, lp_slice text)
+{
+    memcpy(to, text.bytes, text.length);
+    return text.length;
 }
 
 static size_t lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
@@ -2491,13 +2509,17 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
 
 /* --- the emitter --- */
 
+static int lpi_json_reserve(lp_json *j, size_t length)
+{
+    if (lpi_reserve(&j->memory, &j->bytes, &j->capacity, j->length + length))
+        j->error = LP_ERR_NOMEM;
+    return j->error;
+}
+
 static void lpi_json_put(lp_json *j, const char *bytes, size_t length)
 {
     if (j->error || !length) return;
-    if (lpi_reserve(&j->memory, &j->bytes, &j->capacity, j->length + length)) {
-        j->error = LP_ERR_NOMEM;
-        return;
-    }
+    if (length > j->capacity - j->length && lpi_json_reserve(j, length)) return;
     memcpy(j->bytes + j->length, bytes, length);
     j->length += length;
 }
@@ -2659,12 +2681,6 @@ LPDEF lp_slice lp_json_text(const lp_json *j)
 {
     if (j->error || j->depth) return lpi_slice(NULL, 0);
     return lpi_slice(j->bytes, j->length);
-}
-
-static void lpi_json_seconds(lp_json *j, uint64_t us)
-{
-    char text[27];
-    lp_json_raw(j, lpi_slice(text, lpi_put_seconds(text, us)));
 }
 
 /* ==========================================================================
@@ -3210,6 +3226,7 @@ typedef struct lpi_plan {
     uint8_t more;
     uint8_t resets;          /* some position has a reason                   */
     uint32_t first, count;   /* in the batch's messages                      */
+    uint32_t entry_first, entry_last; /* those who are sent it               */
     uint64_t timestamp_us;
     struct {
         uint64_t epoch, seq;
@@ -3224,11 +3241,12 @@ enum { LPI_BATCH = 32 };
 typedef struct lpi_batch {
     lpi_plan plans[LPI_BATCH];
     struct {
-        uint32_t connection, plan;
+        uint32_t connection, plan, next; /* `next` of the same plan          */
         uint8_t parked, first;   /* it was parked; and was the first to have
                                     its channel's newest message             */
     } entries[LPI_BATCH];
     uint32_t plan_count, entry_count;
+    uint32_t plan_old;       /* plans before it are of other views           */
     lpi_message **messages;
     uint32_t message_count, message_capacity;
     lpi_buffer names;
@@ -3472,35 +3490,26 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     return m;
 }
 
-static void *lpi_no_memory(void *ctx, void *ptr, size_t old_size,
-                           size_t new_size)
-{
-    (void)ctx, (void)ptr, (void)old_size, (void)new_size;
-    return NULL;
-}
-
 /* Write what the server sets in front of the members. */
 static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
                              uint64_t seq, uint64_t timestamp_us)
 {
-    char prefix[2 * LPI_CHANNEL_BYTES + 128], id[40];
-    lp_json j;
-    memset(&j, 0, sizeof j);
-    j.bytes = prefix;
-    j.capacity = sizeof prefix;
-    j.memory.resize = lpi_no_memory;
-    lp_json_object(&j);
-    lp_json_key(&j, LPI_S("id"));
-    lp_json_string(&j, lpi_slice(id, lpi_put_id(id, epoch, seq)));
-    lp_json_key(&j, LPI_S("channel"));
-    lp_json_string(&j, channel);
-    lp_json_key(&j, LPI_S("timestamp"));
-    lpi_json_seconds(&j, timestamp_us);
-    if (m->length) lpi_json_put(&j, ",", 1);
-    LP_ASSERT(!j.error && j.length <= m->rest_at - sizeof *m);
-    m->at = m->rest_at - (uint32_t)j.length;
-    memcpy((char *)m + m->at, prefix, j.length);
-    m->length += (uint32_t)j.length + 1;
+    char prefix[2 * LPI_CHANNEL_BYTES + 128];
+    size_t n = lpi_put(prefix, LPI_S("{\"id\":\"")), i;
+    n += lpi_put_id(prefix + n, epoch, seq);
+    n += lpi_put(prefix + n, LPI_S("\",\"channel\":\""));
+    for (i = 0; i < channel.length; i++) { /* no control is in a good name */
+        char c = channel.bytes[i];
+        if (c == '"' || c == '\\') prefix[n++] = '\\';
+        prefix[n++] = c;
+    }
+    n += lpi_put(prefix + n, LPI_S("\",\"timestamp\":"));
+    n += lpi_put_seconds(prefix + n, timestamp_us);
+    if (m->length) prefix[n++] = ',';
+    LP_ASSERT(n <= m->rest_at - sizeof *m);
+    m->at = m->rest_at - (uint32_t)n;
+    memcpy((char *)m + m->at, prefix, n);
+    m->length += (uint32_t)n + 1;
     m->seq = seq;
     m->timestamp_us = timestamp_us;
 }
@@ -3629,7 +3638,8 @@ static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
 {
     uint32_t size = ch->ring_size;
     if (size <= LPI_RING_MIN || ch->held > size / 4) return;
-    size = size / 2 > LPI_RING_MIN ? size / 2 : LPI_RING_MIN;
+    size /= 2;
+    if (size < LPI_RING_MIN) size = LPI_RING_MIN;
     lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
@@ -6242,9 +6252,8 @@ static void lpi_publish(lp_request *r)
     char text[LPI_CHANNEL_RAW];
     lp_slice channel;
     lp_published published;
-    size_t offset = 0;
+    size_t offset = 0, n;
     lp_result result = LP_ERR_ARG;
-    lp_json *j;
     /* It was good before, but the body may have come in a later call. */
     if (!lpi_channel_decode(text, lpi_route_part(r, LPI_S("channel")),
                             &channel))
@@ -6254,17 +6263,14 @@ static void lpi_publish(lp_request *r)
         lpi_publish_failed(r, result, offset);
         return;
     }
-    j = lpi_body_begin(r->loop);
-    lp_json_object(j);
-    lp_json_key(j, LPI_S("status"));
-    lp_json_string(j, LPI_S("published"));
-    lp_json_key(j, LPI_S("message_id"));
-    lp_json_string(j, lp_s(published.id));
-    lp_json_key(j, LPI_S("timestamp"));
-    lpi_json_seconds(j, published.timestamp_us);
-    lp_json_key(j, LPI_S("waiters"));
-    lp_json_uint(j, published.waiters);
-    lp_json_end(j);
+    n = lpi_put(text, LPI_S("{\"status\":\"published\",\"message_id\":\""));
+    n += lpi_put(text + n, lp_s(published.id));
+    n += lpi_put(text + n, LPI_S("\",\"timestamp\":"));
+    n += lpi_put_seconds(text + n, published.timestamp_us);
+    n += lpi_put(text + n, LPI_S(",\"waiters\":"));
+    n += lpi_put_uint(text + n, published.waiters);
+    text[n++] = '}';
+    lpi_json_put(lpi_body_begin(r->loop), text, n);
     lpi_respond(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
 }
 
@@ -6425,12 +6431,22 @@ static void lpi_batch_add(lpi_loop *loop, uint32_t index,
     lpi_hub *hub = &loop->server->hub;
     lpi_batch *batch = &loop->batch;
     lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t i = batch->plan_count;
-    while (i-- && !lpi_plan_has(&batch->plans[i], c, at, count)) {}
-    if (i == UINT32_MAX) i = lpi_plan_make(hub, batch, c, at, count);
-    memset(&batch->entries[batch->entry_count], 0, sizeof *batch->entries);
-    batch->entries[batch->entry_count].connection = index;
-    batch->entries[batch->entry_count++].plan = i;
+    uint32_t i = batch->plan_count, entry = batch->entry_count++;
+    while (i > batch->plan_old &&
+           !lpi_plan_has(&batch->plans[i - 1], c, at, count))
+        i--;
+    if (i > batch->plan_old) {
+        i--;
+        batch->entries[batch->plans[i].entry_last].next = entry;
+    } else {
+        i = lpi_plan_make(hub, batch, c, at, count);
+        batch->plans[i].entry_first = entry;
+    }
+    batch->plans[i].entry_last = entry;
+    batch->entries[entry].connection = index;
+    batch->entries[entry].plan = i;
+    batch->entries[entry].next = LPI_NONE;
+    batch->entries[entry].parked = batch->entries[entry].first = 0;
     hub->stats.delivered += batch->plans[i].count;
     hub->stats.resets += batch->plans[i].resets;
 }
@@ -6441,63 +6457,70 @@ static int lpi_batch_full(const lpi_batch *batch, const lpi_connection *c)
            batch->message_capacity - batch->message_count < c->limit;
 }
 
-static void lpi_render_cursor(lp_json *j, const lpi_plan *plan)
+static const char *lpi_render_status(const lpi_plan *plan)
 {
-    char text[LPI_POLL_CHANNELS * 38];
-    size_t n = 0;
+    if (!plan->count && (!plan->resets || plan->basic)) return "timeout";
+    return plan->basic && plan->count ? "message" : "messages";
+}
+
+/* All that stands before the messages. */
+static void lpi_render_front(lp_json *j, const lpi_plan *plan)
+{
+    char text[LPI_POLL_CHANNELS * 38 + 160];
+    size_t n = lpi_put(text, LPI_S("{\"status\":\""));
+    lp_slice data = plan->basic && plan->count ? LPI_S(",\"data\":")
+                                               : LPI_S(",\"messages\":[");
     uint32_t i;
+    n += lpi_put(text + n, lp_s(lpi_render_status(plan)));
+    n += lpi_put(text + n, LPI_S("\",\"last_id\":\""));
     for (i = 0; i < plan->positions; i++) {
         if (i) text[n++] = ',';
         n += lpi_put_id(text + n, plan->at[i].epoch, plan->at[i].seq);
     }
-    lp_json_string(j, lpi_slice(text, n));
+    n += lpi_put(text + n, LPI_S("\",\"timestamp\":"));
+    n += lpi_put_seconds(text + n, plan->timestamp_us);
+    n += lpi_put(text + n, LPI_S(",\"count\":"));
+    n += lpi_put_uint(text + n, plan->count);
+    n += lpi_put(text + n, data);
+    lpi_json_put(j, text, n);
 }
 
 static void lpi_render_resets(lp_json *j, const lpi_plan *plan,
                               const lpi_batch *batch)
 {
+    lp_slice before = LPI_S(",\"reset\":{");
     uint32_t i;
-    lp_json_key(j, LPI_S("reset"));
-    lp_json_object(j);
     for (i = 0; i < plan->positions; i++) {
-        if (!plan->at[i].reason) continue;
-        lp_json_key(j, lpi_slice(batch->names.bytes + plan->at[i].name_at,
-                                 plan->at[i].name_length));
-        lp_json_string(j, lp_s(lpi_reason_names[plan->at[i].reason]));
+        lp_slice reason = lp_s(lpi_reason_names[plan->at[i].reason]);
+        if (!reason.length) continue;
+        lpi_json_put(j, before.bytes, before.length);
+        lpi_json_quote(j, lpi_slice(batch->names.bytes + plan->at[i].name_at,
+                                    plan->at[i].name_length));
+        lpi_json_put(j, ":", 1);
+        lpi_json_quote(j, reason);
+        before = LPI_S(",");
     }
-    lp_json_end(j);
+    lpi_json_put(j, "}", 1);
 }
 
-/* The body of the reply; without bytes if memory ran out. */
+/* The body of the reply; without bytes if memory ran out. Written piece by
+   piece, since this is the most frequent text of all. */
 static lp_slice lpi_render(lpi_loop *loop, const lpi_plan *plan)
 {
     const lpi_batch *batch = &loop->batch;
-    int basic = plan->basic && plan->count;
-    const char *status = basic ? "message" : "messages";
     lp_json *j = lpi_body_begin(loop);
     uint32_t i;
     if (batch->names.failed) return lpi_slice(NULL, 0);
-    if (!plan->count && (!plan->resets || plan->basic)) status = "timeout";
-    lp_json_object(j);
-    lp_json_key(j, LPI_S("status"));
-    lp_json_string(j, lp_s(status));
-    lp_json_key(j, LPI_S("last_id"));
-    lpi_render_cursor(j, plan);
-    lp_json_key(j, LPI_S("timestamp"));
-    lpi_json_seconds(j, plan->timestamp_us);
-    lp_json_key(j, LPI_S("count"));
-    lp_json_uint(j, plan->count);
-    lp_json_key(j, basic ? LPI_S("data") : LPI_S("messages"));
-    if (!basic) lp_json_array(j);
-    for (i = 0; i < plan->count; i++)
-        lp_json_raw(j, lpi_message_text(batch->messages[plan->first + i]));
-    if (!basic) lp_json_end(j);
-    if (plan->more && !plan->basic) {
-        lp_json_key(j, LPI_S("more"));
-        lp_json_bool(j, 1);
+    lpi_render_front(j, plan);
+    for (i = 0; i < plan->count; i++) {
+        lp_slice text = lpi_message_text(batch->messages[plan->first + i]);
+        if (i) lpi_json_put(j, ",", 1);
+        lpi_json_put(j, text.bytes, text.length);
     }
+    if (!plan->basic || !plan->count) lpi_json_put(j, "]", 1);
+    if (plan->more && !plan->basic) lpi_json_put(j, ",\"more\":true", 12);
     if (plan->resets) lpi_render_resets(j, plan, batch);
-    lp_json_end(j);
+    lpi_json_put(j, "}", 1);
     return lpi_body_end(loop);
 }
 
@@ -6512,11 +6535,10 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
     lpi_batch *batch = &loop->batch;
     lp_slice body = lpi_render(loop, &batch->plans[p]), head = body;
     lpi_blob *shared = NULL;
-    uint32_t i, variant = LPI_NONE;
-    for (i = 0; i < batch->entry_count; i++) {
+    uint32_t i = batch->plans[p].entry_first, variant = LPI_NONE;
+    for (; i != LPI_NONE; i = batch->entries[i].next) {
         uint32_t index = batch->entries[i].connection, mine;
         lpi_connection *c = lpi_connection_at(loop, index);
-        if (batch->entries[i].plan != p) continue;
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
         mine = (c->flags & (LPI_CLOSE | LPI_OLD)) | (uint32_t)c->cors << 16;
         if (body.bytes && mine != variant) {
@@ -6545,11 +6567,11 @@ static void lpi_flush_delays(lpi_loop *loop, uint32_t p)
     const lpi_plan *plan = &batch->plans[p];
     lpi_message **messages = batch->messages + plan->first;
     uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
-    uint32_t i, times = 0;
-    for (i = 0; i < batch->entry_count; i++) {
+    uint32_t i = plan->entry_first, times = 0;
+    for (; i != LPI_NONE; i = batch->entries[i].next) {
         lpi_connection *c = lpi_connection_at(loop,
                                               batch->entries[i].connection);
-        if (batch->entries[i].plan != p || !batch->entries[i].parked) continue;
+        if (!batch->entries[i].parked) continue;
         if (batch->entries[i].first)
             lpi_delay_note(loop, 1, now_us - messages[plan->count - 1]->born_us,
                            1);
@@ -6571,6 +6593,7 @@ static void lpi_flush(lpi_loop *loop)
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     batch->plan_count = batch->entry_count = batch->message_count = 0;
+    batch->plan_old = 0;
     lpi_buffer_clear(&batch->names);
 }
 
@@ -6635,6 +6658,7 @@ static int lpi_deliver_view(lpi_loop *loop)
     index = lpi_view_pop_ready(hub, loop);
     view = lpi_view_at(hub, index);
     view->ready = 1; /* so that it stays while it is served */
+    loop->batch.plan_old = loop->batch.plan_count;
     for (seat = view->fetching.head; seat != LPI_NONE; seat = next) {
         uint32_t c = lpi_seat_at(hub, seat)->connection;
         next = lpi_seat_at(hub, seat)->link.next;

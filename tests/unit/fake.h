@@ -298,7 +298,7 @@ UNIT_UNUSED static void fake_flush(uint32_t loop_index) {
     }
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&fake.server.memory, batch->messages[i]);
-    batch->plan_count = batch->entry_count = batch->message_count = 0;
+    batch->plan_count = batch->entry_count = batch->message_count = batch->plan_old = 0;
     lpi_buffer_clear(&batch->names);
 }
 

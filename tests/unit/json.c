@@ -426,7 +426,6 @@ TEST(json_emitter_writes) {
           "{\"a\":18446744073709551615,\"\":-9223372036854775808,"
           "\"\\\"\":[-1,0,9223372036854775807]}");
     EMITS(lp_json_raw(j, lp_s("{\"a\": 1}")), "{\"a\": 1}");
-    EMITS(lpi_json_seconds(j, 1732412345000001), "1732412345.000001");
     EMITS(lp_json_string(j, LPI_S("a\0\x01\b\t\n\v\f\r\x1f \"\\/\x7f")),
           "\"a\\u0000\\u0001\\b\\t\\n\\u000b\\f\\r\\u001f \\\"\\\\/\x7f\"");
     EMITS(lp_json_string(j, lp_s("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80")),
