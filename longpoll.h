@@ -837,6 +837,33 @@ static size_t lpi_count_of(const char *bytes, size_t length, int classes)
     return i;
 }
 
+/* Eight bytes, the first one lowest: compilers make one load of it. */
+static uint64_t lpi_word(const char *bytes)
+{
+    const uint8_t *b = (const uint8_t *)bytes;
+    return b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 |
+           (uint64_t)b[3] << 24 | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 |
+           (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
+}
+
+#define LPI_ONES UINT64_C(0x0101010101010101)
+
+/* As lpi_count_of(bytes, length, LPI_PLAIN), but by eight as long as none of
+   them is below ' ' or above '~', a quote or a backslash, which is told by what
+   goes over from one bit to the next (Warren, Hacker's Delight, 6-1). */
+static size_t lpi_count_plain(const char *bytes, size_t length)
+{
+    size_t i = 0;
+    for (; length - i >= 8; i += 8) {
+        uint64_t word = lpi_word(bytes + i);
+        uint64_t quote = word ^ LPI_ONES * '"', back = word ^ LPI_ONES * '\\';
+        if (((word - LPI_ONES * ' ') | (quote - LPI_ONES) | (back - LPI_ONES) |
+             (word + LPI_ONES) | word) & LPI_ONES << 7)
+            break;
+    }
+    return i + lpi_count_of(bytes + i, length - i, LPI_PLAIN);
+}
+
 static lp_slice lpi_slice(const char *bytes, size_t length)
 {
     lp_slice s;
@@ -863,6 +890,7 @@ static int lpi_alike(lp_slice a, lp_slice b)
 {
     size_t i;
     if (a.length != b.length) return 0;
+    if (!a.length || !memcmp(a.bytes, b.bytes, a.length)) return 1;
     for (i = 0; i < a.length; i++)
         if (lpi_lower(a.bytes[i]) != lpi_lower(b.bytes[i])) return 0;
     return 1;
@@ -929,13 +957,20 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
     return 0;
 }
 
+static const char lpi_pairs[] =
+    "00010203040506070809101112131415161718192021222324"
+    "25262728293031323334353637383940414243444546474849"
+    "50515253545556575859606162636465666768697071727374"
+    "75767778798081828384858687888990919293949596979899";
+
 /* These write without a NUL and return how many bytes: at most 20, 16, 27. */
 static size_t lpi_put_uint(char *to, uint64_t value)
 {
     char digits[20];
     size_t at = sizeof digits;
-    do digits[--at] = (char)('0' + value % 10);
-    while (value /= 10);
+    for (; value >= 10; value /= 100)
+        memcpy(digits + (at -= 2), lpi_pairs + 2 * (value % 100), 2);
+    if (value || at == sizeof digits) digits[--at] = (char)('0' + value);
     memcpy(to, digits + at, sizeof digits - at);
     return sizeof digits - at;
 }
@@ -944,13 +979,15 @@ static size_t lpi_put_uint(char *to, uint64_t value)
    is a letter. */
 static void lpi_put_hex(char *to, uint64_t value)
 {
-    int i;
     value = (value & 0xFFFF) | (value & 0xFFFF0000) << 16;
     value = (value & 0x000000FF000000FF) | (value & 0x0000FF000000FF00) << 8;
     value = (value & 0x000F000F000F000F) | (value & 0x00F000F000F000F0) << 4;
     value += 0x3030303030303030 +
              (((value + 0x0606060606060606) >> 4) & 0x0101010101010101) * 39;
-    for (i = 0; i < 8; i++) to[i] = (char)(value >> (56 - 8 * i));
+    to[0] = (char)(value >> 56), to[1] = (char)(value >> 48);
+    to[2] = (char)(value >> 40), to[3] = (char)(value >> 32);
+    to[4] = (char)(value >> 24), to[5] = (char)(value >> 16);
+    to[6] = (char)(value >> 8), to[7] = (char)value;
 }
 
 static size_t lpi_put_epoch(char *to, uint64_t epoch)
@@ -962,10 +999,12 @@ static size_t lpi_put_epoch(char *to, uint64_t epoch)
 
 static size_t lpi_put_seconds(char *to, uint64_t us)
 {
-    size_t n = lpi_put_uint(to, us / 1000000), i;
-    uint64_t rest = us % 1000000;
+    size_t n = lpi_put_uint(to, us / 1000000);
+    uint32_t rest = (uint32_t)(us % 1000000);
     to[n] = '.';
-    for (i = 6; i > 0; i--, rest /= 10) to[n + i] = (char)('0' + rest % 10);
+    memcpy(to + n + 1, lpi_pairs + 2 * (rest / 10000), 2);
+    memcpy(to + n + 3, lpi_pairs + 2 * (rest / 100 % 100), 2);
+    memcpy(to + n + 5, lpi_pairs + 2 * (rest % 100), 2);
     return n + 7;
 }
 
@@ -1014,15 +1053,6 @@ static uint64_t lpi_rotate(uint64_t x, int by)
     (a += b, b = lpi_rotate(b, 13) ^ a, a = lpi_rotate(a, 32),                \
      c += d, d = lpi_rotate(d, 16) ^ c, a += d, d = lpi_rotate(d, 21) ^ a,    \
      c += b, b = lpi_rotate(b, 17) ^ c, c = lpi_rotate(c, 32))
-
-/* Eight bytes, the first one lowest. */
-static uint64_t lpi_word(const char *bytes)
-{
-    uint64_t word = 0;
-    int i;
-    for (i = 0; i < 8; i++) word |= (uint64_t)(uint8_t)bytes[i] << 8 * i;
-    return word; /* compilers make one load of it */
-}
 
 static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
 {
@@ -1550,13 +1580,13 @@ typedef enum lpi_field {
 #define LPI_NAMED(text) {text, sizeof(text) - 1}
 
 static const lp_slice lpi_field_names[LPI_F_KNOWN] = {
-    LPI_NAMED("host"), LPI_NAMED("content-length"),
-    LPI_NAMED("transfer-encoding"), LPI_NAMED("expect"),
-    LPI_NAMED("content-type"), LPI_NAMED("authorization"),
-    LPI_NAMED("origin"), LPI_NAMED("x-client-id"),
-    LPI_NAMED("content-encoding"), LPI_NAMED("x-real-ip"),
-    LPI_NAMED("access-control-request-method"), LPI_NAMED("connection"),
-    LPI_NAMED("x-forwarded-for")};
+    LPI_NAMED("Host"), LPI_NAMED("Content-Length"),
+    LPI_NAMED("Transfer-Encoding"), LPI_NAMED("Expect"),
+    LPI_NAMED("Content-Type"), LPI_NAMED("Authorization"),
+    LPI_NAMED("Origin"), LPI_NAMED("X-Client-ID"),
+    LPI_NAMED("Content-Encoding"), LPI_NAMED("X-Real-IP"),
+    LPI_NAMED("Access-Control-Request-Method"), LPI_NAMED("Connection"),
+    LPI_NAMED("X-Forwarded-For")};
 
 typedef struct lpi_http {
     uint32_t line;           /* where the line that is looked for begins     */
@@ -1747,12 +1777,11 @@ static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
    Delight, 6-1). */
 static int lpi_all_values(lp_slice s)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
     size_t i = 0;
     for (; s.length - i >= 8; i += 8) {
-        uint64_t word = lpi_word(s.bytes + i), del = word ^ ones * 0x7f;
-        if (((word - ones * 0x20) & ~word & highs) ||
-            ((del - ones) & ~del & highs))
+        uint64_t word = lpi_word(s.bytes + i), del = word ^ LPI_ONES * 0x7f;
+        if ((((word - LPI_ONES * ' ') & ~word) | ((del - LPI_ONES) & ~del)) &
+            LPI_ONES << 7)
             break;
     }
     return i + lpi_count_of(s.bytes + i, s.length - i, LPI_VALUE) == s.length;
@@ -2325,7 +2354,7 @@ static int lpi_scan_string(lpi_scan *s) /* at the opening quote */
 {
     s->at++;
     for (;;) {
-        while (s->at < s->end && lpi_is(*s->at, LPI_PLAIN)) s->at++;
+        s->at += lpi_count_plain(s->at, (size_t)(s->end - s->at));
         if (s->at == s->end) return -1;
         if (*s->at == '"') {
             s->at++;
@@ -2595,7 +2624,8 @@ static void lpi_json_quote(lp_json *j, lp_slice s)
     while (i < s.length) {
         char c;
         size_t n;
-        for (plain = i; i < s.length && lpi_is(s.bytes[i], LPI_PLAIN);) i++;
+        plain = i;
+        i += lpi_count_plain(s.bytes + i, s.length - i);
         lpi_json_put(j, s.bytes + plain, i - plain);
         if (i == s.length) break;
         c = s.bytes[i];
