@@ -1643,11 +1643,24 @@ static lp_slice lpi_http_field(const lpi_http *h, const char *bytes,
     return lpi_text_of(bytes, h->values[h->known[field] - 1]);
 }
 
+/* [ ":" port ], at most 65535. */
+static int lpi_http_port_good(lp_slice s)
+{
+    size_t i;
+    uint32_t port = 0;
+    if (!s.length) return 1;
+    if (*s.bytes != ':' || s.length == 1 || s.length > 6) return 0;
+    for (i = 1; i < s.length; i++) {
+        if (s.bytes[i] < '0' || s.bytes[i] > '9') return 0;
+        port = port * 10 + (uint32_t)(s.bytes[i] - '0');
+    }
+    return port <= 65535;
+}
+
 /* host [ ":" port ] of RFC 9112 3.2, RFC 3986 3.2.2; no userinfo. */
 static int lpi_http_authority_good(lp_slice s)
 {
     size_t i = 0;
-    uint32_t port = 0;
     if (s.length && *s.bytes == '[') {
         for (i = 1; i < s.length && s.bytes[i] != ']'; i++)
             if (!lpi_is(s.bytes[i], LPI_HEX) && s.bytes[i] != ':' &&
@@ -1656,16 +1669,14 @@ static int lpi_http_authority_good(lp_slice s)
         if (i == s.length || i < 3) return 0;
         i++;
     } else {
-        while (i < s.length && lpi_is(s.bytes[i], LPI_HOST)) i++;
+        for (; i < s.length && lpi_is(s.bytes[i], LPI_HOST); i++)
+            if (s.bytes[i] == '%' &&
+                (s.length - i < 3 || !lpi_is(s.bytes[i + 1], LPI_HEX) ||
+                 !lpi_is(s.bytes[i + 2], LPI_HEX)))
+                return 0;
         if (!i) return 0;
     }
-    if (i == s.length) return 1;
-    if (s.bytes[i++] != ':' || i == s.length || s.length - i > 5) return 0;
-    for (; i < s.length; i++) {
-        if (s.bytes[i] < '0' || s.bytes[i] > '9') return 0;
-        port = port * 10 + (uint32_t)(s.bytes[i] - '0');
-    }
-    return port <= 65535;
+    return lpi_http_port_good(lpi_slice(s.bytes + i, s.length - i));
 }
 
 /* The target from `at` to `end`, all LPI_TARGET: origin-form, absolute-form,
@@ -2251,18 +2262,22 @@ static int lpi_networks_hold(const lpi_network *nets, uint32_t count,
 /* One element of X-Forwarded-For: an address, perhaps with a port. */
 static int lpi_parse_hop(lp_slice s, uint8_t out[16])
 {
+    lp_slice port = LPI_S("");
     const char *end;
     s = lpi_trim(s);
     if (s.length && *s.bytes == '[') {
         end = (const char *)memchr(s.bytes, ']', s.length);
         if (!end) return -1;
+        port = lpi_slice(end + 1, s.length - (size_t)(end + 1 - s.bytes));
         s = lpi_slice(s.bytes + 1, (size_t)(end - s.bytes) - 1);
     } else if (s.length) {
         end = (const char *)memchr(s.bytes, ':', s.length);
-        if (end && memchr(s.bytes, '.', (size_t)(end - s.bytes)))
+        if (end && memchr(s.bytes, '.', (size_t)(end - s.bytes))) {
+            port = lpi_slice(end, s.length - (size_t)(end - s.bytes));
             s.length = (size_t)(end - s.bytes);
+        }
     }
-    return lpi_parse_address(s, out);
+    return lpi_http_port_good(port) ? lpi_parse_address(s, out) : -1;
 }
 
 /* Walk one X-Forwarded-For from the right through the trusted networks to the

@@ -122,9 +122,10 @@ BLIND static int simple_hop(lp_slice s, uint8_t out[16])
     colon = strict_find(s, ':');
     dot = strict_find(s, '.');
     if (s.length && s.bytes[0] == '[') {
-        if (bracket == s.length) return 0;
+        if (bracket == s.length || !strict_port(strict_cut(s, bracket + 1, s.length))) return 0;
         s = strict_cut(s, 1, bracket);
     } else if (dot < colon) {
+        if (!strict_port(strict_cut(s, colon, s.length))) return 0;
         s = strict_cut(s, 0, colon);
     }
     return simple_address(s, out);

@@ -70,10 +70,22 @@ BLIND static size_t strict_find(lp_slice s, int c)
 }
 
 /* uri-host [ ":" port ] */
+BLIND static int strict_port(lp_slice s)
+{
+    unsigned long port = 0;
+    size_t i;
+    if (!s.length) return 1;
+    if (s.bytes[0] != ':' || s.length < 2 || s.length > 6) return 0;
+    for (i = 1; i < s.length; i++) {
+        if (!strict_digit(s.bytes[i])) return 0;
+        port = port * 10 + (unsigned long)(s.bytes[i] - '0');
+    }
+    return port < 65536;
+}
+
 BLIND static int strict_authority(lp_slice s)
 {
     size_t i, end = s.length;
-    unsigned long port = 0;
     lp_slice host;
     int bracket = s.length && s.bytes[0] == '[';
     if (bracket) end = strict_find(s, ']') + 1;
@@ -88,17 +100,13 @@ BLIND static int strict_authority(lp_slice s)
         if (!host.length) return 0;
         for (i = 0; i < host.length; i++)
             if (!strict_alpha(host.bytes[i]) && !strict_digit(host.bytes[i]) &&
-                !strict_among(host.bytes[i], "-._~!$&'()*+;=%"))
+                !strict_among(host.bytes[i], "-._~!$&'()*+;=") &&
+                !(host.bytes[i] == '%' && i + 2 < host.length &&
+                  strict_hex(strict_at(host, i + 1)) &&
+                  strict_hex(strict_at(host, i + 2))))
                 return 0;
     }
-    if (end == s.length) return 1;
-    if (s.bytes[end] != ':') return 0;
-    if (s.length - end - 1 < 1 || s.length - end - 1 > 5) return 0;
-    for (i = end + 1; i < s.length; i++) {
-        if (!strict_digit(s.bytes[i])) return 0;
-        port = port * 10 + (unsigned long)(s.bytes[i] - '0');
-    }
-    return port < 65536;
+    return strict_port(strict_cut(s, end, s.length));
 }
 
 BLIND static int strict_target(lp_slice t, strict_head *out)
