@@ -6161,7 +6161,7 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
 }
 
 /* Keep the head of a poll, if it is like the one before: the same channel and
-   the same cursor. */
+   the same cursor. One that has a body is read each time. */
 static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
 {
     lpi_memo *memo = &r->loop->memo;
@@ -6174,6 +6174,7 @@ static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
     memo->last_hash = ask->hashes[0];
     memo->last_claim = *claim;
     if (!like || ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
+        r->http->chunked || r->http->content_length ||
         r->http->scanned > LPI_MEMO_HEAD)
         return;
     id = lpi_span_of(r->http->scanned, 0);
