@@ -78,13 +78,14 @@ test('while it drains nobody else is let in, and those that are here are served'
       late?.close();
       return late === null;
     }, 'the listener to be closed', 2000 * SLOW);
-    /* A request on a connection that is open still: answered, then closed. */
-    if (here.state === 'open') {
+    /* A request on a connection that is open still: answered, then closed. Its loop may hear of the
+       end a moment after the one that has closed the listener. */
+    for (let closing = false; here.state === 'open' && !closing;) {
       here.send(get('/api/poll/room?timeout=0'));
       const answer = await here.answer();
       assert.ok([200, 503].includes(answer.status), `${answer.status}`);
-      assert.equal(answer.headers.connection?.toLowerCase(), 'close');
-      await here.ended();
+      closing = answer.headers.connection?.toLowerCase() === 'close';
+      if (closing) await here.ended();
     }
     for (const raw of parked) assert.equal((await raw.answer()).json.status, 'timeout');
     assert.ok(await end < drain + 3000 * SLOW);
