@@ -825,7 +825,7 @@ static int lpi_is(char c, int classes)
 static size_t lpi_visible(const char *bytes, size_t length)
 {
     size_t i = 0;
-    while (i < length && bytes[i] > 0x20 && bytes[i] < 0x7f) i++;
+    while (i < length && (uint8_t)(bytes[i] - '!') <= '~' - '!') i++;
     return i;
 }
 
@@ -837,7 +837,13 @@ static size_t lpi_count_of(const char *bytes, size_t length, int classes)
     return i;
 }
 
-/* Eight bytes, the first one lowest: compilers make one load of it. */
+/* Four and eight bytes, the first one lowest: compilers make one load of it. */
+static uint32_t lpi_half(const uint8_t *b)
+{
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
+           (uint32_t)b[3] << 24;
+}
+
 static uint64_t lpi_word(const char *bytes)
 {
     const uint8_t *b = (const uint8_t *)bytes;
@@ -1054,6 +1060,18 @@ static uint64_t lpi_rotate(uint64_t x, int by)
      c += d, d = lpi_rotate(d, 16) ^ c, a += d, d = lpi_rotate(d, 21) ^ a,    \
      c += b, b = lpi_rotate(b, 17) ^ c, c = lpi_rotate(c, 32))
 
+/* The bytes of a word that is not whole, at most seven, the first one lowest:
+   its halves, which may overlap. */
+static uint64_t lpi_word_of(const char *bytes, size_t length)
+{
+    const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
+    if (length >= 4)
+        return lpi_half(b) | (uint64_t)lpi_half(end - 4) << 8 * (length - 4);
+    if (!length) return 0;
+    return b[0] | (uint64_t)b[length / 2] << 8 * (length / 2) |
+           (uint64_t)end[-1] << 8 * (length - 1);
+}
+
 static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
 {
     uint64_t a = key[0] ^ 0x736f6d6570736575u ^ domain;
@@ -1062,14 +1080,13 @@ static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
     uint64_t d = key[1] ^ 0x7465646279746573u;
     uint64_t word = (uint64_t)s.length << 56;
     size_t i, whole = s.length & ~(size_t)7;
+    word |= lpi_word_of(s.bytes + whole, s.length - whole);
     for (i = 0; i < whole; i += 8) {
         uint64_t next = lpi_word(s.bytes + i);
         d ^= next;
         LPI_SIP_ROUND(a, b, c, d);
         a ^= next;
     }
-    for (; i < s.length; i++)
-        word |= (uint64_t)(uint8_t)s.bytes[i] << 8 * (i & 7);
     d ^= word;
     LPI_SIP_ROUND(a, b, c, d);
     a ^= word;
@@ -1173,11 +1190,13 @@ static void lpi_arena_clear(lpi_arena *arena, int keep)
    ========================================================================== */
 
 typedef struct lpi_chunk {
-    char *records;  /* NULL: vacant                      */
+    char *records;  /* NULL: vacant                                          */
+    uintptr_t base; /* where the slab's first record would be, if all stood in
+                       one row with these                                    */
     uint32_t used;
-    uint32_t free;  /* first free record, by index       */
-    uint32_t prev;  /* the list of chunks with room, and */
-    uint32_t next;  /* that of the vacant ones           */
+    uint32_t free;  /* first free record, by index                           */
+    uint32_t prev;  /* the list of chunks with room, and                     */
+    uint32_t next;  /* that of the vacant ones                               */
 } lpi_chunk;
 
 typedef struct lpi_slab {
@@ -1220,10 +1239,9 @@ static void lpi_slab_free(lpi_slab *slab)
 
 static void *lpi_at(const lpi_slab *slab, uint32_t index)
 {
-    uint32_t mask = (1u << slab->shift) - 1;
     LP_ASSERT(index >> slab->shift < slab->chunk_count);
-    return slab->chunks[index >> slab->shift].records +
-           (size_t)(index & mask) * slab->record_size;
+    return (void *)(slab->chunks[index >> slab->shift].base +
+                    (uintptr_t)index * slab->record_size);
 }
 
 static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
@@ -1279,6 +1297,7 @@ static int lpi_slab_grow(lpi_slab *slab)
         slab->vacant = c;
         return -1;
     }
+    chunk->base = (uintptr_t)chunk->records - c * lpi_slab_chunk_size(slab);
     chunk->used = 0;
     chunk->free = c << slab->shift;
     for (i = 0; i < n; i++) {
@@ -2196,6 +2215,12 @@ typedef struct lpi_network {
 
 static const uint8_t lpi_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
 
+static int lpi_address_equal(const uint8_t a[16], const uint8_t b[16])
+{
+    const char *p = (const char *)a, *q = (const char *)b;
+    return lpi_word(p) == lpi_word(q) && lpi_word(p + 8) == lpi_word(q + 8);
+}
+
 static int lpi_address_is_v4(const uint8_t bytes[16])
 {
     return !memcmp(bytes, lpi_mapped, 12);
@@ -2983,7 +3008,7 @@ static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
 {
     lpi_timer *timer = lpi_timer_at(w, index);
     timer->deadline = deadline;
-    if (lpi_timer_armed(w, index)) {
+    if (timer->link.next != index) {
         if ((int32_t)(deadline - timer->due) >= 0) return;
         lpi_wheel_unlink(w, index);
     }
@@ -3130,8 +3155,13 @@ typedef struct lpi_seat {
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
 } lpi_seat;
 
-/* How many polls of one client, or from one address, are parked: node.own. The
-   hash is all that is known of the name. */
+enum { LPI_SPENT = 1024 };
+
+#define LPI_TALLY_SPENT 0x80000000u
+
+/* How many polls of one client, or from one address, are parked: node.own, but
+   for the mark of those that are in the hub's list of spent ones. The hash is
+   all that is known of the name. */
 typedef struct lpi_tally {
     lpi_node node;
 } lpi_tally;
@@ -3150,8 +3180,12 @@ typedef struct lpi_hub {
 
     lpi_slab channels, views, seats, claims, tallies;
     lpi_table names, tallied;
+    uint32_t spent[LPI_SPENT];     /* tallies that fell to zero, some of which
+                                      count again by now                     */
+    uint32_t spent_at, spent_count; /* the first                             */
     lpi_list idle, deserted;       /* channels, the longest so first         */
     lpi_message *oldest, *newest;
+    uint64_t forgotten;            /* channels, since the start              */
     uint64_t forgotten_us;         /* above every timestamp of a forgotten
                                       channel                                */
     uint64_t sweep_ms;             /* when something is past its time        */
@@ -3223,6 +3257,12 @@ typedef struct lpi_connection {
     uint8_t reset;      /* an lpi_reason that rides on the reply             */
 } lpi_connection;
 
+/* Where a channel was found last: there still, until one is forgotten. */
+typedef struct lpi_found {
+    uint32_t channel;   /* LPI_NONE: not yet                                 */
+    uint64_t forgotten; /* the hub's count then                              */
+} lpi_found;
+
 /* What a poll asks for. */
 typedef struct lpi_asked {
     uint32_t count;     /* of channels                                       */
@@ -3233,6 +3273,7 @@ typedef struct lpi_asked {
     lp_slice names[LPI_POLL_CHANNELS];
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
     lpi_claim claims[LPI_POLL_CHANNELS];
+    lpi_found *found;   /* of its only channel; or NULL                      */
 } lpi_asked;
 
 enum { LPI_MEMO_HEAD = 1024 };
@@ -3245,6 +3286,7 @@ typedef struct lpi_memo {
     uint64_t hash, last_hash;  /* of the channel; and of the last poll's that
                                   was read                                   */
     lpi_claim claim, last_claim;
+    lpi_found found;
     const struct lpi_route *route;
     uint32_t wait_ms;
     uint16_t limit, name_length;
@@ -3797,6 +3839,7 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
     lpi_table_remove(&hub->names, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
     hub->stats.channels--;
+    hub->forgotten++;
     if (!ch->deserted) {
         lpi_channel_free(hub, index);
         return;
@@ -3811,23 +3854,30 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
     hub->sweep_moved = 1;
 }
 
+/* Bring the channel to its state of now. Its index, or LPI_NONE if its time
+   is over. */
+static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
+                                    uint64_t now_ms)
+{
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
+        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
+    if (!lpi_channel_forgettable(hub, ch, now_ms)) return index;
+    lpi_hub_forget(hub, index);
+    return LPI_NONE;
+}
+
 /* The channel of that name, as it stands now; LPI_NONE if there is none. */
 static uint32_t lpi_channel_find(lpi_hub *hub, lp_slice name, uint64_t hash,
                                  uint64_t now_ms)
 {
     uint32_t index = lpi_table_first(&hub->names, hash);
-    lpi_channel *ch;
     while (index != LPI_NONE) {
-        ch = lpi_channel_at(hub, index);
-        if (lpi_equal(lpi_channel_name(ch), name)) break;
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        if (lpi_equal(lpi_channel_name(ch), name))
+            return lpi_channel_refresh(hub, index, now_ms);
         index = lpi_table_match(&hub->names, ch->node.next, hash);
     }
-    if (index == LPI_NONE) return index;
-    ch = lpi_channel_at(hub, index);
-    while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
-        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
-    if (!lpi_channel_forgettable(hub, ch, now_ms)) return index;
-    lpi_hub_forget(hub, index);
     return LPI_NONE;
 }
 
@@ -4091,10 +4141,9 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
 }
 
 /* A view that is ready stays until it has been served. */
-static void lpi_view_drop_if_empty(lpi_hub *hub, uint32_t index,
+static void lpi_view_drop_if_empty(lpi_hub *hub, lpi_view *view, uint32_t index,
                                    uint64_t now_ms)
 {
-    lpi_view *view = lpi_view_at(hub, index);
     uint32_t channel = view->channel;
     if (view->seats || view->ready) return;
     lpi_list_remove(&lpi_channel_at(hub, channel)->views, &hub->views,
@@ -4133,10 +4182,10 @@ static void lpi_hub_free(lpi_hub *hub)
     uint32_t i;
     if (!hub->memory) return;
     for (i = 0; i < hub->loop_count; i++)
-        while (hub->loops[i].ready_first != LPI_NONE)
-            lpi_view_drop_if_empty(hub, lpi_view_pop_ready(hub,
-                                                           &hub->loops[i]),
-                                   now_ms);
+        while (hub->loops[i].ready_first != LPI_NONE) {
+            uint32_t view = lpi_view_pop_ready(hub, &hub->loops[i]);
+            lpi_view_drop_if_empty(hub, lpi_view_at(hub, view), view, now_ms);
+        }
     while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
     while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
     while (lpi_hub_deserted(hub, UINT64_MAX, name, &length)) {}
@@ -4154,7 +4203,8 @@ static void lpi_hub_free(lpi_hub *hub)
    C5  LIMIT                                                          >>limit
 
    Exact counts of parked polls by client and by address, under keyed hashes of
-   their names. A tally lives from the first poll to the last.
+   their names. Most who are answered ask again at once, so a tally that falls
+   to zero is kept for a while: until as many others have, or the next sweep.
    ========================================================================== */
 
 static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
@@ -4172,11 +4222,39 @@ static uint64_t lpi_ceiling_key(const lpi_hub *hub, const uint8_t address[16])
                     lpi_slice((const char *)address, length));
 }
 
-static uint32_t lpi_tally_count(lpi_hub *hub, uint64_t key)
+static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
 {
-    uint32_t index = lpi_table_first(&hub->tallied, key);
-    if (index == LPI_NONE) return 0;
-    return ((lpi_tally *)lpi_at(&hub->tallies, index))->node.own;
+    return (lpi_tally *)lpi_at(&hub->tallies, index);
+}
+
+static uint32_t lpi_tally_count(lpi_hub *hub, uint32_t index)
+{
+    return lpi_tally_at(hub, index)->node.own & ~LPI_TALLY_SPENT;
+}
+
+/* Take the one that was spent first off the list; it goes if it is still. */
+static void lpi_spent_drop(lpi_hub *hub)
+{
+    uint32_t index = hub->spent[hub->spent_at++ % LPI_SPENT];
+    lpi_tally *tally = lpi_tally_at(hub, index);
+    hub->spent_count--;
+    tally->node.own &= ~LPI_TALLY_SPENT;
+    if (tally->node.own) return;
+    lpi_table_remove(&hub->tallied, index);
+    lpi_slab_give(&hub->tallies, index);
+}
+
+static void lpi_spent_clear(lpi_hub *hub)
+{
+    while (hub->spent_count) lpi_spent_drop(hub);
+}
+
+static void lpi_spent_add(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+{
+    if (hub->spent_count == LPI_SPENT) lpi_spent_drop(hub);
+    hub->spent[(hub->spent_at + hub->spent_count++) % LPI_SPENT] = index;
+    lpi_tally_at(hub, index)->node.own = LPI_TALLY_SPENT;
+    lpi_hub_want_sweep(hub, now_ms, LPI_SWEEP_MS);
 }
 
 /* Count one more. The tally's index, or LPI_NONE without memory. */
@@ -4186,20 +4264,18 @@ static uint32_t lpi_tally_take(lpi_hub *hub, uint64_t key)
     if (index == LPI_NONE) {
         index = lpi_slab_take(&hub->tallies);
         if (index == LPI_NONE) return index;
-        ((lpi_tally *)lpi_at(&hub->tallies, index))->node.hash = key;
+        lpi_tally_at(hub, index)->node.hash = key;
         lpi_table_add(&hub->tallied, index);
     }
-    ((lpi_tally *)lpi_at(&hub->tallies, index))->node.own++;
+    lpi_tally_at(hub, index)->node.own++;
     return index;
 }
 
-static void lpi_tally_give(lpi_hub *hub, uint32_t index)
+static void lpi_tally_give(lpi_hub *hub, uint32_t index, uint64_t now_ms)
 {
-    lpi_tally *tally = (lpi_tally *)lpi_at(&hub->tallies, index);
-    LP_ASSERT(tally->node.own);
-    if (--tally->node.own) return;
-    lpi_table_remove(&hub->tallied, index);
-    lpi_slab_give(&hub->tallies, index);
+    lpi_tally *tally = lpi_tally_at(hub, index);
+    LP_ASSERT(lpi_tally_count(hub, index));
+    if (!--tally->node.own) lpi_spent_add(hub, index, now_ms);
 }
 
 /* ==========================================================================
@@ -4248,7 +4324,7 @@ static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
         view->seats--;
         if (!--ch->waiters)
             lpi_channel_settle(hub, view->channel, now_ms);
-        lpi_view_drop_if_empty(hub, seat->view, now_ms);
+        lpi_view_drop_if_empty(hub, view, seat->view, now_ms);
         c->seat = seat->sibling;
         lpi_slab_give(&hub->seats, index);
     }
@@ -4259,21 +4335,21 @@ static void lpi_waiter_leave(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
 {
     LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
     lpi_seats_give(hub, c, now_ms);
-    lpi_tally_give(hub, c->client);
-    lpi_tally_give(hub, c->ceiling);
+    lpi_tally_give(hub, c->client, now_ms);
+    lpi_tally_give(hub, c->ceiling, now_ms);
     hub->stats.waiters--;
 }
 
 /* Add a seat for one channel. 0 or -1. */
 static int lpi_seat_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                         const lpi_position *at, const lpi_claim *claim)
+                         lpi_connection *c, const lpi_position *at,
+                         const lpi_claim *claim)
 {
-    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
-                                                 connection);
     lpi_channel *ch = lpi_channel_at(hub, at->channel);
     int fetching = c->phase == LPI_FETCHING;
     uint32_t view_index, index, claimed = LPI_NONE;
     lpi_seat *seat;
+    lpi_view *view;
     if (fetching && (claimed = lpi_slab_take(&hub->claims)) == LPI_NONE)
         return -1;
     index = lpi_slab_take(&hub->seats);
@@ -4293,10 +4369,10 @@ static int lpi_seat_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
     else ch->fresh++;
     seat->sibling = c->seat;
     c->seat = index;
-    lpi_list_append(fetching ? &lpi_view_at(hub, view_index)->fetching
-                             : &lpi_view_at(hub, view_index)->parked,
-                    &hub->seats, offsetof(lpi_seat, link), index);
-    lpi_view_at(hub, view_index)->seats++;
+    view = lpi_view_at(hub, view_index);
+    lpi_list_append(fetching ? &view->fetching : &view->parked, &hub->seats,
+                    offsetof(lpi_seat, link), index);
+    view->seats++;
     if (!ch->waiters++) lpi_channel_settle(hub, at->channel, loop->now_ms);
     return 0;
 }
@@ -4307,12 +4383,12 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
                           const lpi_position *at, const lpi_claim *claims,
                           uint32_t count, lpi_phase as)
 {
-    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
-                                                 connection);
+    lpi_connection *c = lpi_connection_at(loop, connection);
     lpi_set_phase(loop, c, as);
     c->seat = LPI_NONE;
     while (count--) {
-        if (!lpi_seat_take(hub, loop, connection, &at[count], &claims[count]))
+        if (!lpi_seat_take(hub, loop, connection, c, &at[count],
+                           &claims[count]))
             continue;
         lpi_seats_give(hub, c, loop->now_ms);
         return -1;
@@ -4320,46 +4396,53 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
     return 0;
 }
 
-/* Why the poll may not be parked, or NULL. */
-static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_position *at,
-                                      uint32_t count, uint64_t client_key,
-                                      uint64_t ceiling_key)
+/* What is said when it is not the client's fault. */
+static const char lpi_why_memory[] = "Out of memory";
+
+/* Why the poll, which its tallies count already, may not be parked, or NULL. */
+static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
+                                      const lpi_position *at, uint32_t count)
 {
     const lp_config *cfg = hub->config;
     uint32_t i;
-    if (hub->stats.waiters >= cfg->waiters_max) return "Server at capacity";
-    if (lpi_tally_count(hub, client_key) >= cfg->waiters_per_client)
+    if (lpi_tally_count(hub, c->client) > cfg->waiters_per_client)
         return "Too many connections from client";
     for (i = 0; i < count; i++)
         if (lpi_channel_at(hub, at[i].channel)->waiters >=
             cfg->waiters_per_channel)
             return "Channel at capacity";
-    if (lpi_tally_count(hub, ceiling_key) >= cfg->waiters_per_address)
+    if (lpi_tally_count(hub, c->ceiling) > cfg->waiters_per_address)
         return "Too many connections from address";
     return NULL;
 }
 
-/* Park: 0, or -1 without memory. */
-static int lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                            const lpi_position *at, const lpi_claim *claims,
-                            uint32_t count, lpi_phase as, uint64_t client_key,
-                            uint64_t ceiling_key)
+/* Park the poll. NULL, or with nothing done why not: lpi_why_memory, or a limit
+   that it has met. */
+static const char *lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
+                                    uint32_t connection, const lpi_asked *ask,
+                                    const lpi_position *at, lpi_phase as)
 {
-    lpi_connection *c = (lpi_connection *)lpi_at(&loop->connections,
-                                                 connection);
-    uint32_t client = lpi_tally_take(hub, client_key), ceiling;
-    if (client == LPI_NONE) return -1;
-    ceiling = lpi_tally_take(hub, ceiling_key);
-    if (ceiling == LPI_NONE ||
-        lpi_seats_take(hub, loop, connection, at, claims, count, as)) {
-        if (ceiling != LPI_NONE) lpi_tally_give(hub, ceiling);
-        lpi_tally_give(hub, client);
-        return -1;
+    lpi_connection *c = lpi_connection_at(loop, connection);
+    lpi_phase was = (lpi_phase)c->phase;
+    const char *why = lpi_why_memory;
+    if (hub->stats.waiters >= hub->config->waiters_max)
+        return "Server at capacity";
+    c->client = lpi_tally_take(hub, ask->client_key);
+    if (c->client == LPI_NONE) return why;
+    c->ceiling = lpi_tally_take(hub, ask->ceiling_key);
+    if (c->ceiling != LPI_NONE) {
+        why = lpi_waiter_refusal(hub, c, at, ask->count);
+        if (!why && !lpi_seats_take(hub, loop, connection, at, ask->claims,
+                                    ask->count, as)) {
+            hub->stats.waiters++;
+            return NULL;
+        }
+        if (!why) why = lpi_why_memory;
+        lpi_tally_give(hub, c->ceiling, loop->now_ms);
     }
-    c->client = client;
-    c->ceiling = ceiling;
-    hub->stats.waiters++;
-    return 0;
+    lpi_tally_give(hub, c->client, loop->now_ms);
+    lpi_set_phase(loop, c, was);
+    return why;
 }
 
 /* Where the parked poll stands, in the order of its channels, judged again:
@@ -4384,12 +4467,9 @@ static uint32_t lpi_waiter_positions(lpi_hub *hub, const lpi_connection *c,
     return n;
 }
 
-/* Whether the seat has something to be told. */
-static int lpi_seat_behind(lpi_hub *hub, uint32_t index)
+/* Whether the seat, of that channel, has something to be told. */
+static int lpi_seat_behind(const lpi_seat *seat, const lpi_channel *ch)
 {
-    lpi_seat *seat = lpi_seat_at(hub, index);
-    lpi_channel *ch =
-        lpi_channel_at(hub, lpi_view_at(hub, seat->view)->channel);
     return seat->epoch_number != ch->epoch_number || seat->seq < ch->last;
 }
 
@@ -5273,7 +5353,7 @@ static void lpi_watch_reading(lpi_loop *loop, uint32_t index)
              c->io->in_length < loop->server->config.head_bytes_max)
         want |= LP_READ | LP_HANGUP;
     else want |= LP_HANGUP;
-    lpi_watch(loop, index, want);
+    if (want != c->interest) lpi_watch(loop, index, want);
 }
 
 static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
@@ -5883,9 +5963,6 @@ static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
     LPI_NAMED("last_id"), LPI_NAMED("since"), LPI_NAMED("timeout"),
     LPI_NAMED("limit")};
 
-/* What is said when it is not the client's fault. */
-static const char lpi_why_memory[] = "Out of memory";
-
 /* These say what is wrong, or NULL. */
 static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 {
@@ -5970,9 +6047,14 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
 {
     lpi_loop *loop = r->loop;
     const lpi_hub *hub = &r->server->hub;
-    uint8_t address[16];
-    lpi_client_address(r, address);
-    if (memcmp(address, loop->address, 16) || !loop->ceiling_key) {
+    const lpi_connection *c = lpi_connection_at(loop, r->connection);
+    const uint8_t *address = c->address;
+    uint8_t forwarded[16];
+    if (c->flags & LPI_TRUSTED) {
+        lpi_client_address(r, forwarded);
+        address = forwarded;
+    }
+    if (!loop->ceiling_key || !lpi_address_equal(address, loop->address)) {
         memcpy(loop->address, address, 16);
         loop->ceiling_key = lpi_ceiling_key(hub, address);
     }
@@ -5995,6 +6077,7 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     lp_slice values[LPI_Q_KNOWN];
     const char *bad;
     ask->count = ask->basic = 0;
+    ask->found = NULL;
     bad = lpi_ask_names(r, ask);
     if (!bad) bad = lpi_ask_values(r, values);
     if (!bad) bad = lpi_ask_where(ask, values);
@@ -6003,17 +6086,38 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     return bad;
 }
 
+/* Find or make the only channel, which may be where it was last. */
+static lp_result lpi_poll_channel(lpi_hub *hub, const lpi_asked *ask,
+                                  uint64_t now_ms, lpi_position *at)
+{
+    lpi_found *found = ask->found;
+    lp_result result;
+    at->reason = LPI_NO_RESET;
+    if (found && found->channel != LPI_NONE &&
+        found->forgotten == hub->forgotten) {
+        at->channel = lpi_channel_refresh(hub, found->channel, now_ms);
+        if (at->channel != LPI_NONE) return LP_OK;
+    }
+    result = lpi_channel_get(hub, ask->names[0], ask->hashes[0], now_ms,
+                             &at->channel);
+    if (!found || result != LP_OK) return result;
+    found->channel = at->channel;
+    found->forgotten = hub->forgotten;
+    return LP_OK;
+}
+
 /* Find or make the channels, and pin them: making one may forget another. */
 static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
                                    uint64_t now_ms, lpi_position *at)
 {
     lp_result result = LP_OK;
     uint32_t i, n;
-    memset(at, 0, sizeof *at * ask->count);
+    if (ask->count == 1) return lpi_poll_channel(hub, ask, now_ms, at);
     for (n = 0; n < ask->count && result == LP_OK; n++) {
         result = lpi_channel_get(hub, ask->names[n], ask->hashes[n], now_ms,
                                  &at[n].channel);
         if (result != LP_OK) break;
+        at[n].reason = LPI_NO_RESET;
         lpi_channel_at(hub, at[n].channel)->pinned = 1;
     }
     for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->pinned = 0;
@@ -6069,17 +6173,11 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
         lpi_batch_add(loop, index, at, ask->count);
         return 0;
     }
-    *why = lpi_waiter_refusal(hub, at, ask->count, ask->client_key,
-                              ask->ceiling_key);
+    *why = lpi_waiter_enter(hub, loop, index, ask, at, as);
+    if (*why == lpi_why_memory) return 503;
     if (*why) {
         hub->stats.refused++;
         return 429;
-    }
-    *why = lpi_why_memory;
-    if (lpi_waiter_enter(hub, loop, index, at, ask->claims, ask->count, as,
-                         ask->client_key, ask->ceiling_key)) {
-        lpi_set_phase(loop, c, LPI_SERVING);
-        return 503;
     }
     c->reset = at[0].reason; /* of the basic dialect only */
     return 0;
@@ -6185,6 +6283,7 @@ static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
     memo->id_length = id.length;
     memo->hash = ask->hashes[0];
     memo->claim = *claim;
+    memo->found.channel = LPI_NONE;
     memo->route = r->route;
     memo->wait_ms = ask->wait_ms;
     memo->limit = ask->limit;
@@ -6221,7 +6320,7 @@ static size_t lpi_memo_match(const lpi_memo *memo, const char *bytes,
 static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
                              size_t length)
 {
-    const lpi_memo *memo = &loop->memo;
+    lpi_memo *memo = &loop->memo;
     const lp_config *cfg = &loop->server->config;
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_slice id;
@@ -6241,6 +6340,7 @@ static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
     ask.names[0] = lpi_slice(memo->name, memo->name_length);
     ask.hashes[0] = memo->hash;
     ask.claims[0] = memo->claim;
+    ask.found = &memo->found;
     lpi_ask_keys(&r, &ask, id);
     lpi_poll_asked(&r, &ask);
     return n;
@@ -6699,10 +6799,12 @@ static int lpi_deliver_view(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
     uint32_t index, seat, next;
+    lpi_channel *ch;
     lpi_view *view;
     if (loop->ready_first == LPI_NONE) return 0;
     index = lpi_view_pop_ready(hub, loop);
     view = lpi_view_at(hub, index);
+    ch = lpi_channel_at(hub, view->channel);
     view->ready = 1; /* so that it stays while it is served */
     loop->batch.plan_old = loop->batch.plan_count;
     for (seat = view->fetching.head; seat != LPI_NONE; seat = next) {
@@ -6713,7 +6815,7 @@ static int lpi_deliver_view(lpi_loop *loop)
     }
     next = seat;
     while ((seat = view->parked.head) != LPI_NONE &&
-           lpi_seat_behind(hub, seat)) {
+           lpi_seat_behind(lpi_seat_at(hub, seat), ch)) {
         uint32_t c = lpi_seat_at(hub, seat)->connection;
         if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
         lpi_release(loop, c);
@@ -6721,9 +6823,10 @@ static int lpi_deliver_view(lpi_loop *loop)
         view->news = 0;
     }
     view->ready = 0;
-    if (next != LPI_NONE || (seat != LPI_NONE && lpi_seat_behind(hub, seat)))
+    if (next != LPI_NONE ||
+        (seat != LPI_NONE && lpi_seat_behind(lpi_seat_at(hub, seat), ch)))
         lpi_view_make_ready(hub, index);
-    else lpi_view_drop_if_empty(hub, index, loop->now_ms);
+    else lpi_view_drop_if_empty(hub, view, index, loop->now_ms);
     return 1;
 }
 
@@ -7174,6 +7277,7 @@ static void lpi_loop_sweep(lpi_loop *loop)
     lpi_tell_deserted(loop);
     lpi_unlock(&loop->server->watching);
     lpi_lock(&hub->mutex);
+    lpi_spent_clear(hub);
     lpi_hub_sweep(hub, loop->now_ms);
     lpi_unlock(&hub->mutex);
 }

@@ -490,13 +490,19 @@ static lpi_connection *connection_of(const peer *p) {
     return NULL;
 }
 
+static int is_behind(uint32_t index) {
+    const lpi_seat *seat = lpi_seat_at(&w.s->hub, index);
+    uint32_t channel = lpi_view_at(&w.s->hub, seat->view)->channel;
+    return lpi_seat_behind(seat, lpi_channel_at(&w.s->hub, channel));
+}
+
 /* Whether a poll of it is parked where nothing more has come. */
 static int waits_rightly(const client *c) {
     lpi_connection *at = c->p->fd >= 0 ? connection_of(c->p) : NULL;
     uint32_t seat;
     if (!at || at->phase != LPI_PARKED) return 0;
     for (seat = at->seat; seat != LPI_NONE; seat = lpi_seat_at(&w.s->hub, seat)->sibling)
-        if (lpi_seat_behind(&w.s->hub, seat)) COMPLAIN("a wake-up was lost");
+        if (is_behind(seat)) COMPLAIN("a wake-up was lost");
     return 1;
 }
 

@@ -144,13 +144,13 @@ static struct {
     uint64_t phases[LPI_PHASES], connections, seats, claims, pinned, partial;
 } all; /* over all loops */
 
-static void count_waiter(const lpi_hub *hub, const lpi_connection *c)
+static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
     tally_count(c->client);
     tally_count(c->ceiling);
-    MUST(lpi_node_at(&hub->tallied, c->client)->own <= hub->config->waiters_per_client,
+    MUST(lpi_tally_count(hub, c->client) <= hub->config->waiters_per_client,
          "too many polls of one client");
-    MUST(lpi_node_at(&hub->tallied, c->ceiling)->own <= hub->config->waiters_per_address,
+    MUST(lpi_tally_count(hub, c->ceiling) <= hub->config->waiters_per_address,
          "too many polls from one address");
 }
 
@@ -241,6 +241,20 @@ static uint32_t check_arrivals(const lpi_inbox *inbox)
     return inbox->arrival_count - inbox->arrival_at;
 }
 
+/* The list of spent tallies. Returns how many of them count nobody. */
+static uint32_t check_spent(lpi_hub *hub)
+{
+    uint32_t i, index, empty = 0;
+    MUST(hub->spent_count <= LPI_SPENT, "spent tallies");
+    MUST(!hub->spent_count || hub->sweep_ms != UINT64_MAX, "spent tallies for ever");
+    for (i = 0; i < hub->spent_count; i++) {
+        index = hub->spent[(hub->spent_at + i) % LPI_SPENT];
+        MUST(lpi_tally_at(hub, index)->node.own & LPI_TALLY_SPENT, "a spent tally");
+        empty += !lpi_tally_count(hub, index);
+    }
+    return empty;
+}
+
 /* The connections of all loops, waiters, tallies. Returns the memory. */
 static uint64_t check_connections(lpi_hub *hub)
 {
@@ -261,9 +275,9 @@ static uint64_t check_connections(lpi_hub *hub)
     SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
     for (i = 0; i < tally_used; i++) {
-        SAME(((lpi_tally *)lpi_at(&hub->tallies, tally_counts[i][0]))->node.own,
-             tally_counts[i][1], "a tally");
+        SAME(lpi_tally_count(hub, tally_counts[i][0]), tally_counts[i][1], "a tally");
     }
+    tally_used += check_spent(hub);
     SAME(tally_used, hub->tallied.count, "tallies");
     SAME(tally_used, hub->tallies.used, "tallies");
     return bytes + all.pinned + all.partial;

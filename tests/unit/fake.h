@@ -383,7 +383,7 @@ static void check_views(uint32_t index, check_totals *t) {
         loops |= 1u << view->loop;
         CHECK_INT(view->seats, parked + fetching);
         CHECK(view->seats || view->ready);
-        if (parked && !view->ready) CHECK(!lpi_seat_behind(fake.hub, view->parked.head));
+        if (parked && !view->ready) CHECK(!lpi_seat_behind(lpi_seat_at(fake.hub, view->parked.head), ch));
         waiters += view->seats;
         t->parked += parked;
         t->fetching += fetching;
@@ -491,19 +491,38 @@ static void check_fetching(const lpi_connection *c) {
     CHECK(!here || ready);
 }
 
+/* Those that are in the list of spent ones, each once, are marked, and no other. */
+static void check_spent(void) {
+    static uint8_t listed[8192];
+    uint32_t i, index, marked = 0;
+    memset(listed, 0, sizeof listed);
+    for (i = 0; i < fake.hub->spent_count; i++) {
+        index = fake.hub->spent[(fake.hub->spent_at + i) % LPI_SPENT];
+        CHECK(index < sizeof listed && !listed[index]++);
+        CHECK(lpi_tally_at(fake.hub, index)->node.own & LPI_TALLY_SPENT);
+    }
+    for (i = 0; i < fake.hub->tallied.buckets; i++)
+        for (index = *lpi_table_bucket(&fake.hub->tallied, i); index != LPI_NONE;
+             index = lpi_tally_at(fake.hub, index)->node.next)
+            marked += lpi_tally_at(fake.hub, index)->node.own >> 31;
+    CHECK_INT(marked, fake.hub->spent_count);
+    CHECK(!marked || fake.hub->sweep_ms != UINT64_MAX);
+}
+
 static void check_tallies(const uint32_t *counts) {
     const lpi_table *table = &fake.hub->tallied;
     uint32_t bucket, i, n = 0;
     for (bucket = 0; bucket < table->buckets; bucket++)
         for (i = *lpi_table_bucket(table, bucket); i != LPI_NONE; n++) {
-            const lpi_tally *tally = (const lpi_tally *)lpi_at(&fake.hub->tallies, i);
-            CHECK(i < 4096 && counts[i]);
-            CHECK_INT(lpi_tally_count(fake.hub, tally->node.hash), counts[i]);
+            const lpi_tally *tally = lpi_tally_at(fake.hub, i);
+            CHECK(i < 4096 && (counts[i] || tally->node.own == LPI_TALLY_SPENT));
+            CHECK_INT(lpi_tally_count(fake.hub, i), counts[i]);
             CHECK_INT(lpi_table_first(table, tally->node.hash), i);
             i = tally->node.next;
         }
     CHECK_INT(n, table->count);
     CHECK_INT(n, fake.hub->tallies.used);
+    check_spent();
 }
 
 static void check_polls(const check_totals *t) {

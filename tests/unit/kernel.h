@@ -527,9 +527,10 @@ static void check_hub(world *w) {
     for (c = 0; c < hub->tallied.buckets; c++) {
         uint32_t index = *lpi_table_bucket(&hub->tallied, c);
         for (; index != LPI_NONE; index = lpi_node_at(&hub->tallied, index)->next)
-            tallies += lpi_tally_count(hub, lpi_node_at(&hub->tallied, index)->hash);
+            tallies += lpi_tally_count(hub, index);
     }
     CHECK_INT(tallies, 2 * hub->stats.waiters);
+    CHECK(!hub->spent_count || hub->sweep_ms != UINT64_MAX);
 }
 
 UNIT_UNUSED static void check_world(world *w) {

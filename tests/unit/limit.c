@@ -69,20 +69,88 @@ TEST(limit_keys_are_keyed) {
     fake_end();
 }
 
+/* How many polls count under that key. */
+static uint32_t count_of(uint64_t key) {
+    uint32_t index = lpi_table_first(&fake.hub->tallied, key);
+    return index == LPI_NONE ? 0 : lpi_tally_count(fake.hub, index);
+}
+
 TEST(limit_tally_counts_up_and_down) {
     uint32_t index;
     fake_start(1);
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    CHECK_INT(count_of(7), 0);
     index = lpi_tally_take(fake.hub, 7);
     CHECK_INT(lpi_tally_take(fake.hub, 7), index);
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 2);
-    CHECK_INT(lpi_tally_count(fake.hub, 8), 0);
-    lpi_tally_give(fake.hub, index);
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 1);
-    lpi_tally_give(fake.hub, index);
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    CHECK_INT(count_of(7), 2);
+    CHECK_INT(count_of(8), 0);
+    lpi_tally_give(fake.hub, index, 0);
+    CHECK_INT(count_of(7), 1);
+    lpi_tally_give(fake.hub, index, 0);
+    CHECK_INT(count_of(7), 0);
+    CHECK_INT(fake.hub->tallies.used, 1); /* spent: it is kept for a while */
+    check_spent();
+    lpi_spent_clear(fake.hub);
     CHECK_INT(fake.hub->tallies.used, 0);
     CHECK_INT(fake.hub->tallied.count, 0);
+    check_spent();
+    fake_end();
+}
+
+/* A client that asks again at once finds its tally where it was, and costs no memory. */
+TEST(limit_spent_tally_is_found_again) {
+    uint32_t index;
+    size_t calls;
+    fake_start(1);
+    index = lpi_tally_take(fake.hub, 7);
+    lpi_tally_give(fake.hub, index, 0);
+    calls = fake.memory.calls;
+    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    CHECK_INT(count_of(7), 1);
+    check_spent();
+    lpi_tally_give(fake.hub, index, 0);
+    CHECK_INT(fake.hub->spent_count, 1); /* once, however often it falls to zero */
+    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    lpi_spent_clear(fake.hub); /* what counts again stays */
+    CHECK_INT(count_of(7), 1);
+    CHECK_INT(fake.hub->tallies.used, 1);
+    check_spent();
+    CHECK_INT(fake.memory.calls, calls);
+    lpi_tally_give(fake.hub, index, 0);
+    fake_end();
+}
+
+/* So many are kept and no more: the one that was spent first goes first. */
+TEST(limit_spent_tallies_are_bounded) {
+    uint32_t i;
+    fake_start(1);
+    for (i = 0; i < LPI_SPENT; i++)
+        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, i), 0);
+    CHECK_INT(fake.hub->tallies.used, LPI_SPENT);
+    lpi_tally_take(fake.hub, 0); /* it counts again, and stays though its turn comes */
+    for (; i < 3 * LPI_SPENT; i++) {
+        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, i), 0);
+        CHECK_INT(fake.hub->spent_count, LPI_SPENT);
+        CHECK_INT(fake.hub->tallies.used, LPI_SPENT + 1);
+        CHECK_INT(lpi_table_first(&fake.hub->tallied, i - LPI_SPENT) == LPI_NONE, i != LPI_SPENT);
+        CHECK(lpi_table_first(&fake.hub->tallied, i - LPI_SPENT + 1) != LPI_NONE);
+    }
+    CHECK_INT(count_of(0), 1);
+    check_spent();
+    lpi_spent_clear(fake.hub);
+    CHECK_INT(fake.hub->tallies.used, 1);
+    fake_end();
+}
+
+/* An idle server gives them back: the first that is spent asks for a sweep. */
+TEST(limit_spent_tallies_ask_for_a_sweep) {
+    fake_start(1);
+    fake.hub->sweep_ms = UINT64_MAX;
+    fake.hub->sweep_moved = 0;
+    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, 7), 5000);
+    CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
+    CHECK(fake.hub->sweep_moved);
+    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, 8), 5500); /* none later */
+    CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
     fake_end();
 }
 
@@ -92,9 +160,10 @@ TEST(limit_tallies_in_one_chain) {
     fake_start(1);
     for (i = 0; i < 40; i++)
         for (k = 0; k <= i; k++) index[i] = lpi_tally_take(fake.hub, (uint64_t)i << 32);
-    for (i = 0; i < 40; i++) CHECK_INT(lpi_tally_count(fake.hub, (uint64_t)i << 32), i + 1);
+    for (i = 0; i < 40; i++) CHECK_INT(count_of((uint64_t)i << 32), i + 1);
     for (i = 0; i < 40; i++)
-        for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i]);
+        for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i], 0);
+    lpi_spent_clear(fake.hub);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
@@ -115,14 +184,20 @@ TEST(limit_many_tallies_against_plain_counts) {
             used += !counts[k]++;
             index[k] = got;
         } else if (counts[k]) {
-            lpi_tally_give(fake.hub, index[k]);
+            lpi_tally_give(fake.hub, index[k], 0);
             used -= !--counts[k];
         }
-        CHECK_INT(lpi_tally_count(fake.hub, k * UINT64_C(0x9e3779b97f4a7c15)), counts[k]);
+        CHECK_INT(count_of(k * UINT64_C(0x9e3779b97f4a7c15)), counts[k]);
+        CHECK(fake.hub->tallies.used >= used && fake.hub->tallies.used <= used + LPI_SPENT);
+        if (i % 1000) continue;
+        check_spent();
+        if (unit_below(4)) continue;
+        lpi_spent_clear(fake.hub);
         CHECK_INT(fake.hub->tallies.used, used);
     }
     for (k = 0; k < KEYS; k++)
-        while (counts[k]--) lpi_tally_give(fake.hub, index[k]);
+        while (counts[k]--) lpi_tally_give(fake.hub, index[k], 0);
+    lpi_spent_clear(fake.hub);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
@@ -133,16 +208,16 @@ TEST(limit_tally_without_memory) {
     fake.memory.fail_at = fake.memory.calls + 1;
     fake.memory.fail_forever = 1;
     CHECK_INT(lpi_tally_take(fake.hub, 7), LPI_NONE);
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 0);
+    CHECK_INT(count_of(7), 0);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake.memory.fail_at = 0;
     index = lpi_tally_take(fake.hub, 7);
     CHECK(index != LPI_NONE);
     fake.memory.fail_at = fake.memory.calls + 1;
     CHECK_INT(lpi_tally_take(fake.hub, 7), index); /* needs none */
-    CHECK_INT(lpi_tally_count(fake.hub, 7), 2);
-    lpi_tally_give(fake.hub, index);
-    lpi_tally_give(fake.hub, index);
+    CHECK_INT(count_of(7), 2);
+    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_give(fake.hub, index, 0);
     fake_end();
 }
 
@@ -156,7 +231,8 @@ TEST(limit_burst_leaves_nothing_behind) {
     before = fake.memory.bytes;
     for (i = 0; i < clients; i++) index[i] = lpi_tally_take(fake.hub, unit_random());
     CHECK(fake.memory.bytes > before + clients * sizeof(lpi_tally));
-    for (i = 0; i < clients; i++) lpi_tally_give(fake.hub, index[i]);
+    for (i = 0; i < clients; i++) lpi_tally_give(fake.hub, index[i], 0);
+    lpi_spent_clear(fake.hub);
     CHECK(fake.memory.bytes < before + 256 * sizeof(lpi_tally) + 8192);
     fake_end();
 }

@@ -195,6 +195,38 @@ TEST(the_cursor_that_everybody_has_is_the_one_that_is_kept)
     close_world(&w);
 }
 
+/* The channel of the poll before is where it was, unless one has been forgotten since:
+   its record may be another's by now. */
+TEST(a_channel_that_was_forgotten_is_not_found_again)
+{
+    char first[64];
+    peer *c, *other;
+    answer *a;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
+    prime(POLL_A "\r\n");
+    c = dial(&w), other = dial(&w);
+    a = heard_as(c, POLL_A "\r\n");
+    CHECK(!was_read());
+    snprintf(first, sizeof first, "%.*s", (int)member(a->body, "last_id").length,
+             member(a->body, "last_id").bytes);
+    CHECK_STR(member(heard_as(c, POLL_A "\r\n")->body, "last_id"), first);
+    pass(&w, 3000);
+    CHECK_INT(stats_of(&w).channels, 0);
+    publish_n(&w, "b", 1); /* which takes the record */
+    CHECK_INT(w.s->hub.loops[0].memo.found.channel,
+              lpi_table_first(&w.s->hub.names, lpi_channel_hash(&w.s->hub, lp_s("b"))));
+    a = heard_as(c, POLL_A "\r\n");
+    CHECK(!was_read());
+    CHECK_STR(member(a->body, "count"), "0");
+    CHECK(!lpi_equal(member(a->body, "last_id"), lp_s(first)));
+    CHECK_INT(stats_of(&w).channels, 2);
+    pass(&w, 1500); /* both are idle, and forgotten when they are looked at */
+    a = heard_as(other, POLL_A "\r\n");
+    CHECK_STR(member(a->body, "status"), "timeout");
+    close_world(&w);
+}
+
 TEST(several_in_one_packet_and_one_in_two)
 {
     peer *c;

@@ -1,0 +1,2 @@
+# a spent tally is kept for ever
+/^static.* \**lpi_spent_drop(/,/^}/ s/if (tally->node.own) return;/return;/
