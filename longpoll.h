@@ -787,57 +787,60 @@ static int lpi_reserve(const lp_memory *memory, char **bytes,
    ========================================================================== */
 
 enum {
-    LPI_TOKEN = 1,  /* RFC 9110 5.6.2                                        */
+    LPI_TOKEN = 1, /* RFC 9110 5.6.2                                         */
     LPI_HEX = 2,
-    LPI_TARGET = 4, /* a request target: visible, neither # nor \            */
-    LPI_VALUE = 8,  /* a field value: HTAB, SP, visible, obs-text            */
-    LPI_PLAIN = 16, /* ASCII that a JSON string needs no care for            */
-    LPI_HOST = 32   /* RFC 3986 3.2.2, reg-name, without the comma           */
+    LPI_VALUE = 4, /* a field value: HTAB, SP, visible, obs-text             */
+    LPI_HOST = 8   /* RFC 3986 3.2.2, reg-name, without the comma and %      */
 };
 
 /* clang-format off */
 static const uint8_t lpi_classes[256] = {
-     0,  0,  0,  0,  0,  0,  0,  0,  0,  8,  0,  0,  0,  0,  0,  0,
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  4,  0,  0,  0,  0,  0,  0,
      0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
-    24, 61, 12, 25, 61, 61, 61, 61, 60, 60, 61, 61, 28, 61, 61, 28,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 28, 60, 28, 60, 28, 28,
-    28, 63, 63, 63, 63, 63, 63, 61, 61, 61, 61, 61, 61, 61, 61, 61,
-    61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 28,  8, 28, 29, 61,
-    29, 63, 63, 63, 63, 63, 63, 61, 61, 61, 61, 61, 61, 61, 61, 61,
-    61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 61, 28, 29, 28, 61,  0,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,
-     8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8,  8
+     4, 13,  4,  5, 13,  5, 13, 13, 12, 12, 13, 13,  4, 13, 13,  4,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15,  4, 12,  4, 12,  4,  4,
+     4, 15, 15, 15, 15, 15, 15, 13, 13, 13, 13, 13, 13, 13, 13, 13,
+    13, 13, 13, 13, 13, 13, 13, 13, 13, 13, 13,  4,  4,  4,  5, 13,
+     5, 15, 15, 15, 15, 15, 15, 13, 13, 13, 13, 13, 13, 13, 13, 13,
+    13, 13, 13, 13, 13, 13, 13, 13, 13, 13, 13,  4,  5,  4, 13,  0,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4
 };
 /* clang-format on */
 
-static int lpi_is(char c, int classes)
+static int lpi_is(char c, uint8_t classes)
 {
-    return lpi_classes[(uint8_t)c] & classes;
-}
-
-/* How many bytes from the first are visible ASCII. */
-static size_t lpi_visible(const char *bytes, size_t length)
-{
-    size_t i = 0;
-    while (i < length && (uint8_t)(bytes[i] - '!') <= '~' - '!') i++;
-    return i;
+    return (lpi_classes[(uint8_t)c] & classes) != 0;
 }
 
 /* How many bytes from the first are of these classes. */
-static size_t lpi_count_of(const char *bytes, size_t length, int classes)
+static size_t lpi_count_of(const char *bytes, size_t length, uint8_t classes)
 {
     size_t i = 0;
+    for (; length - i >= 4; i += 4) {
+        if (!lpi_is(bytes[i], classes)) return i;
+        if (!lpi_is(bytes[i + 1], classes)) return i + 1;
+        if (!lpi_is(bytes[i + 2], classes)) return i + 2;
+        if (!lpi_is(bytes[i + 3], classes)) return i + 3;
+    }
     while (i < length && lpi_is(bytes[i], classes)) i++;
     return i;
 }
 
-/* Four and eight bytes, the first one lowest: compilers make one load of it. */
+/* --- eight bytes at a time, the first one lowest. What a test says of a byte
+   stands in its highest bit, and is right for the lowest that it finds: what
+   goes over from byte to byte goes up (Warren, Hacker's Delight, 6-1). */
+
+#define LPI_ONES UINT64_C(0x0101010101010101)
+#define LPI_TOPS UINT64_C(0x8080808080808080)
+
+/* Compilers make one load of it. */
 static uint32_t lpi_half(const uint8_t *b)
 {
     return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
@@ -852,22 +855,97 @@ static uint64_t lpi_word(const char *bytes)
            (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
 }
 
-#define LPI_ONES UINT64_C(0x0101010101010101)
+/* At most seven bytes, and zeros behind them: of two halves, which may share
+   bytes. */
+static uint64_t lpi_word_of(const char *bytes, size_t length)
+{
+    const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
+    if (length >= 4)
+        return lpi_half(b) | (uint64_t)lpi_half(end - 4) << 8 * (length - 4);
+    if (!length) return 0;
+    return b[0] | (uint64_t)b[length / 2] << 8 * (length / 2) |
+           (uint64_t)end[-1] << 8 * (length - 1);
+}
 
-/* As lpi_count_of(bytes, length, LPI_PLAIN), but by eight as long as none of
-   them is below ' ' or above '~', a quote or a backslash, which is told by what
-   goes over from one bit to the next (Warren, Hacker's Delight, 6-1). */
-static size_t lpi_count_plain(const char *bytes, size_t length)
+/* And one store of this. */
+static void lpi_put_word(char *to, uint64_t word)
+{
+    to[0] = (char)word, to[1] = (char)(word >> 8);
+    to[2] = (char)(word >> 16), to[3] = (char)(word >> 24);
+    to[4] = (char)(word >> 32), to[5] = (char)(word >> 40);
+    to[6] = (char)(word >> 48), to[7] = (char)(word >> 56);
+}
+
+/* The number of trailing zeros of a value that has a one. */
+static uint32_t lpi_lowest(uint64_t bits)
+{
+    return (uint32_t)__builtin_ctzll(bits);
+}
+
+/* Which bytes are below `least`, above '~', or `a` or `b`; each of the three
+   is a word of that byte. */
+static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
+                            uint64_t b)
+{
+    return ((word - least) | ((word ^ a) - LPI_ONES) |
+            ((word ^ b) - LPI_ONES) | (word + LPI_ONES) | word) & LPI_TOPS;
+}
+
+/* How many bytes from the first are none of these. */
+static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
+                              uint64_t a, uint64_t b)
+{
+    size_t i = 0;
+    uint64_t unclear;
+    for (; length - i >= 8; i += 8) {
+        unclear = lpi_unclear(lpi_word(bytes + i), least, a, b);
+        if (unclear) return i + lpi_lowest(unclear) / 8;
+    }
+    unclear = lpi_unclear(lpi_word_of(bytes + i, length - i), least, a, b);
+    return i + lpi_lowest(unclear) / 8; /* at a zero behind the last, if so */
+}
+
+/* How many bytes there are before the first `c`. */
+static size_t lpi_until(const char *bytes, size_t length, char c)
 {
     size_t i = 0;
     for (; length - i >= 8; i += 8) {
-        uint64_t word = lpi_word(bytes + i);
-        uint64_t quote = word ^ LPI_ONES * '"', back = word ^ LPI_ONES * '\\';
-        if (((word - LPI_ONES * ' ') | (quote - LPI_ONES) | (back - LPI_ONES) |
-             (word + LPI_ONES) | word) & LPI_ONES << 7)
-            break;
+        uint64_t x = lpi_word(bytes + i) ^ LPI_ONES * (uint8_t)c;
+        uint64_t found = (x - LPI_ONES) & ~x & LPI_TOPS;
+        if (found) return i + lpi_lowest(found) / 8;
     }
-    return i + lpi_count_of(bytes + i, length - i, LPI_PLAIN);
+    while (i < length && bytes[i] != c) i++;
+    return i;
+}
+
+/* How many bytes from the first are visible ASCII. */
+static size_t lpi_visible(const char *bytes, size_t length)
+{
+    return lpi_count_clear(bytes, length, LPI_ONES * '!', LPI_ONES * 0x7f,
+                           LPI_ONES * 0x7f);
+}
+
+/* How many bytes from the first may stand in a request's target: visible,
+   neither # nor \. */
+static size_t lpi_count_target(const char *bytes, size_t length)
+{
+    return lpi_count_clear(bytes, length, LPI_ONES * '!', LPI_ONES * '#',
+                           LPI_ONES * '\\');
+}
+
+/* How many bytes from the first are ASCII, and no control characters. */
+static size_t lpi_count_ascii(const char *bytes, size_t length)
+{
+    return lpi_count_clear(bytes, length, LPI_ONES * ' ', LPI_ONES * 0x7f,
+                           LPI_ONES * 0x7f);
+}
+
+/* How many bytes from the first are ASCII that a JSON string needs no care
+   for. */
+static size_t lpi_count_plain(const char *bytes, size_t length)
+{
+    return lpi_count_clear(bytes, length, LPI_ONES * ' ', LPI_ONES * '"',
+                           LPI_ONES * '\\');
 }
 
 static lp_slice lpi_slice(const char *bytes, size_t length)
@@ -883,7 +961,8 @@ static lp_slice lpi_slice(const char *bytes, size_t length)
 static int lpi_equal(lp_slice a, lp_slice b)
 {
     return a.length == b.length &&
-           (!a.length || !memcmp(a.bytes, b.bytes, a.length));
+           (!b.length || (*a.bytes == *b.bytes &&
+                          !memcmp(a.bytes, b.bytes, b.length)));
 }
 
 static char lpi_lower(char c)
@@ -896,7 +975,7 @@ static int lpi_alike(lp_slice a, lp_slice b)
 {
     size_t i;
     if (a.length != b.length) return 0;
-    if (!a.length || !memcmp(a.bytes, b.bytes, a.length)) return 1;
+    if (!b.length || !memcmp(a.bytes, b.bytes, b.length)) return 1;
     for (i = 0; i < a.length; i++)
         if (lpi_lower(a.bytes[i]) != lpi_lower(b.bytes[i])) return 0;
     return 1;
@@ -913,16 +992,14 @@ static int lpi_equal_slowly(lp_slice a, lp_slice b)
     return !differs;
 }
 
+static int lpi_is_blank(char c) { return c == ' ' || c == '\t'; }
+
 static lp_slice lpi_trim(lp_slice s)
 {
-    while (s.length && (*s.bytes == ' ' || *s.bytes == '\t')) {
-        s.bytes++;
-        s.length--;
-    }
-    while (s.length && (s.bytes[s.length - 1] == ' ' ||
-                        s.bytes[s.length - 1] == '\t'))
-        s.length--;
-    return s;
+    size_t at = 0, end = s.length;
+    while (at < end && lpi_is_blank(s.bytes[at])) at++;
+    while (at < end && lpi_is_blank(s.bytes[end - 1])) end--;
+    return at < end ? lpi_slice(s.bytes + at, end - at) : lpi_slice(s.bytes, 0);
 }
 
 /* Cut the text before the next `by` off *rest; 0 once there is none left. A
@@ -969,48 +1046,88 @@ static const char lpi_pairs[] =
     "50515253545556575859606162636465666768697071727374"
     "75767778798081828384858687888990919293949596979899";
 
+/* How many decimal digits it has. */
+static size_t lpi_digits(uint64_t value)
+{
+    size_t n = 1;
+    for (; value >= 10000; value /= 10000) n += 4;
+    return n + (value >= 10) + (value >= 100) + (value >= 1000);
+}
+
 /* These write without a NUL and return how many bytes: at most 20, 16, 27. */
 static size_t lpi_put_uint(char *to, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof digits;
-    for (; value >= 10; value /= 100)
-        memcpy(digits + (at -= 2), lpi_pairs + 2 * (value % 100), 2);
-    if (value || at == sizeof digits) digits[--at] = (char)('0' + value);
-    memcpy(to, digits + at, sizeof digits - at);
-    return sizeof digits - at;
+    size_t n = value < 10 ? 1 : lpi_digits(value), at = n;
+    for (; value >= 100; value /= 100)
+        memcpy(to + (at -= 2), lpi_pairs + 2 * (value % 100), 2);
+    if (value >= 10) memcpy(to, lpi_pairs + 2 * value, 2);
+    else *to = (char)('0' + value);
+    return n;
 }
 
 /* Eight hexadecimal digits, all at once: a byte for each, and 39 more for what
    is a letter. */
-static void lpi_put_hex(char *to, uint64_t value)
+static void lpi_put_hex(char *to, uint32_t value)
 {
-    value = (value & 0xFFFF) | (value & 0xFFFF0000) << 16;
-    value = (value & 0x000000FF000000FF) | (value & 0x0000FF000000FF00) << 8;
-    value = (value & 0x000F000F000F000F) | (value & 0x00F000F000F000F0) << 4;
-    value += 0x3030303030303030 +
-             (((value + 0x0606060606060606) >> 4) & 0x0101010101010101) * 39;
-    to[0] = (char)(value >> 56), to[1] = (char)(value >> 48);
-    to[2] = (char)(value >> 40), to[3] = (char)(value >> 32);
-    to[4] = (char)(value >> 24), to[5] = (char)(value >> 16);
-    to[6] = (char)(value >> 8), to[7] = (char)value;
+    uint64_t x = value >> 24 | (value >> 8 & 0xFF00) | (value & 0xFF00) << 8 |
+                 value << 24;
+    x = (x | x << 16) & 0x0000FFFF0000FFFF;
+    x = (x | x << 8) & 0x00FF00FF00FF00FF;
+    x = (x >> 4 & 0x000F000F000F000F) | (x & 0x000F000F000F000F) << 8;
+    lpi_put_word(to, x + LPI_ONES * '0' +
+                         ((x + LPI_ONES * 6) >> 4 & LPI_ONES) * 39);
+}
+
+/* Eight of them, in lower case. 0, or -1 if they are not that. */
+static int lpi_parse_hex(const char *bytes, uint32_t *out)
+{
+    uint64_t x = lpi_word(bytes);
+    uint64_t digit = (x + LPI_ONES * (0x80 - '0')) &
+                     ~(x + LPI_ONES * (0x7f - '9'));
+    uint64_t letter = (x + LPI_ONES * (0x80 - 'a')) &
+                      ~(x + LPI_ONES * (0x7f - 'f'));
+    if (((digit | letter) & ~x & LPI_TOPS) != LPI_TOPS) return -1;
+    x = (x & LPI_ONES * 15) + (x >> 6 & LPI_ONES) * 9;
+    x = (x << 4 | x >> 8) & 0x00FF00FF00FF00FF;
+    x = (x << 8 | x >> 16) & 0x0000FFFF0000FFFF;
+    *out = (uint32_t)(x << 16 | x >> 32);
+    return 0;
 }
 
 static size_t lpi_put_epoch(char *to, uint64_t epoch)
 {
-    lpi_put_hex(to, epoch >> 32);
-    lpi_put_hex(to + 8, epoch & 0xFFFFFFFF);
+    lpi_put_hex(to, (uint32_t)(epoch >> 32));
+    lpi_put_hex(to + 8, (uint32_t)epoch);
     return 16;
+}
+
+/* Eight decimal digits, all at once: halves, then pairs, then digits, by
+   multiplying with what is a little over 1/100 and 1/10. */
+static uint64_t lpi_eight_digits(uint32_t value)
+{
+    uint64_t x = value / 10000 | (uint64_t)(value % 10000) << 32, high;
+    high = x * 5243 >> 19 & 0x0000007F0000007F;
+    x = high | (x - high * 100) << 16;
+    high = x * 103 >> 10 & 0x000F000F000F000F;
+    x = high | (x - high * 10) << 8;
+    return x + LPI_ONES * '0';
 }
 
 static size_t lpi_put_seconds(char *to, uint64_t us)
 {
-    size_t n = lpi_put_uint(to, us / 1000000);
+    uint64_t seconds = us / 1000000;
     uint32_t rest = (uint32_t)(us % 1000000);
+    char micros[8];
+    size_t n = 10;
+    if (seconds < 1000000000 || seconds > 9999999999) {
+        n = lpi_put_uint(to, seconds);
+    } else { /* today's have ten digits */
+        memcpy(to, lpi_pairs + 2 * (seconds / 100000000), 2);
+        lpi_put_word(to + 2, lpi_eight_digits((uint32_t)(seconds % 100000000)));
+    }
+    lpi_put_word(micros, lpi_eight_digits(rest));
     to[n] = '.';
-    memcpy(to + n + 1, lpi_pairs + 2 * (rest / 10000), 2);
-    memcpy(to + n + 3, lpi_pairs + 2 * (rest / 100 % 100), 2);
-    memcpy(to + n + 5, lpi_pairs + 2 * (rest % 100), 2);
+    memcpy(to + n + 1, micros + 2, 6);
     return n + 7;
 }
 
@@ -1059,18 +1176,6 @@ static uint64_t lpi_rotate(uint64_t x, int by)
     (a += b, b = lpi_rotate(b, 13) ^ a, a = lpi_rotate(a, 32),                \
      c += d, d = lpi_rotate(d, 16) ^ c, a += d, d = lpi_rotate(d, 21) ^ a,    \
      c += b, b = lpi_rotate(b, 17) ^ c, c = lpi_rotate(c, 32))
-
-/* The bytes of a word that is not whole, at most seven, the first one lowest:
-   its halves, which may overlap. */
-static uint64_t lpi_word_of(const char *bytes, size_t length)
-{
-    const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
-    if (length >= 4)
-        return lpi_half(b) | (uint64_t)lpi_half(end - 4) << 8 * (length - 4);
-    if (!length) return 0;
-    return b[0] | (uint64_t)b[length / 2] << 8 * (length / 2) |
-           (uint64_t)end[-1] << 8 * (length - 1);
-}
 
 static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
 {
@@ -1242,6 +1347,13 @@ static void *lpi_at(const lpi_slab *slab, uint32_t index)
     LP_ASSERT(index >> slab->shift < slab->chunk_count);
     return (void *)(slab->chunks[index >> slab->shift].base +
                     (uintptr_t)index * slab->record_size);
+}
+
+/* Whether a record may be looked at under that number, in use or not. */
+static int lpi_slab_has(const lpi_slab *slab, uint32_t index)
+{
+    uint32_t c = index >> slab->shift;
+    return c < slab->chunk_count && slab->chunks[c].records;
 }
 
 static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
@@ -1607,6 +1719,17 @@ static const lp_slice lpi_field_names[LPI_F_KNOWN] = {
     LPI_NAMED("Access-Control-Request-Method"), LPI_NAMED("Connection"),
     LPI_NAMED("X-Forwarded-For")};
 
+/* Which of them has a name of that length: at most one, but for Expect and
+   Origin. */
+static const uint8_t lpi_field_of[] = {
+    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_HOST,
+    LPI_F_KNOWN, LPI_F_EXPECT, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_REAL_IP,
+    LPI_F_CONNECTION, LPI_F_CLIENT_ID, LPI_F_TYPE, LPI_F_AUTHORIZATION,
+    LPI_F_LENGTH, LPI_F_FORWARDED, LPI_F_CODING, LPI_F_ENCODING, LPI_F_KNOWN,
+    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN,
+    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN,
+    LPI_F_PREFLIGHT};
+
 typedef struct lpi_http {
     uint32_t line;           /* where the line that is looked for begins     */
     uint32_t scanned;        /* no line end before this                      */
@@ -1619,6 +1742,7 @@ typedef struct lpi_http {
     uint8_t keep_alive;      /* Connection: keep-alive                       */
     uint8_t chunked;
     uint8_t expects;         /* a 100 (Continue)                             */
+    uint8_t escaped;         /* the target has a % or a +                    */
     uint64_t content_length;
     uint16_t field_count;
     uint8_t known[LPI_F_KNOWN]; /* 1 + the index of the (last) such field    */
@@ -1688,18 +1812,19 @@ static int lpi_http_authority_good(lp_slice s)
         if (i == s.length || i < 3) return 0;
         i++;
     } else {
-        for (; i < s.length && lpi_is(s.bytes[i], LPI_HOST); i++)
-            if (s.bytes[i] == '%' &&
-                (s.length - i < 3 || !lpi_is(s.bytes[i + 1], LPI_HEX) ||
-                 !lpi_is(s.bytes[i + 2], LPI_HEX)))
+        for (; i < s.length; i += 3) { /* past an escape */
+            i += lpi_count_of(s.bytes + i, s.length - i, LPI_HOST);
+            if (i == s.length || s.bytes[i] != '%') break;
+            if (s.length - i < 3 || !lpi_is(s.bytes[i + 1], LPI_HEX) ||
+                !lpi_is(s.bytes[i + 2], LPI_HEX))
                 return 0;
+        }
         if (!i) return 0;
     }
     return lpi_http_port_good(lpi_slice(s.bytes + i, s.length - i));
 }
 
-/* The target from `at` to `end`, all LPI_TARGET: origin-form, absolute-form,
-   or "*". */
+/* The target from `at` to `end`: origin-form, absolute-form, or "*". */
 static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
                            size_t end)
 {
@@ -1729,6 +1854,8 @@ static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
         at = i;
     }
     if (at == end ? !scheme : bytes[at] != '/' && !scheme) return -400;
+    h->escaped = memchr(bytes + at, '%', end - at) ||
+                 memchr(bytes + at, '+', end - at);
     mark = (const char *)memchr(bytes + at, '?', end - at);
     i = mark ? (size_t)(mark - bytes) : end;
     h->path = lpi_span_of(at, i - at);
@@ -1763,12 +1890,13 @@ static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t end)
 {
     size_t at = h->line, target, version;
     int bad;
-    target = at + lpi_count_of(bytes + at, end - at, LPI_TOKEN);
+    if (end - at > 5 && !memcmp(bytes + at, "GET ", 4)) target = at + 3;
+    else target = at + lpi_count_of(bytes + at, end - at, LPI_TOKEN);
     if (target == at || target == end || bytes[target] != ' ') return -400;
     h->method_text = lpi_span_of(at, target - at);
     h->method = lpi_http_method(lpi_text_of(bytes, h->method_text));
     target++;
-    version = target + lpi_count_of(bytes + target, end - target, LPI_TARGET);
+    version = target + lpi_count_target(bytes + target, end - target);
     if (version == target || version == end || bytes[version] != ' ')
         return -400;
     bad = lpi_http_version(h, lpi_slice(bytes + version + 1,
@@ -1787,52 +1915,79 @@ static void lpi_http_connection(lpi_http *h, lp_slice value)
     }
 }
 
-/* Note a field that the library reads; a second one of most is 400. */
-static int lpi_http_note(lpi_http *h, lp_slice name, lp_slice value)
+/* The field of that name, LPI_F_KNOWN if it is not one that the library
+   reads. */
+static uint8_t lpi_http_field_known(lp_slice name)
 {
-    int field;
-    for (field = 0; field < LPI_F_KNOWN; field++)
-        if (lpi_field_names[field].length == name.length &&
-            lpi_alike(lpi_field_names[field], name))
-            break;
-    if (field == LPI_F_KNOWN) return 0;
+    uint8_t field = name.length < sizeof lpi_field_of
+                        ? lpi_field_of[name.length] : (uint8_t)LPI_F_KNOWN;
+    if (field == LPI_F_EXPECT && lpi_lower(*name.bytes) == 'o')
+        field = LPI_F_ORIGIN;
+    if (field < LPI_F_KNOWN && lpi_alike(lpi_field_names[field], name))
+        return field;
+    return LPI_F_KNOWN;
+}
+
+/* Note one that the library reads; a second one of most is 400. */
+static int lpi_http_note(lpi_http *h, uint8_t field, lp_slice value)
+{
     if (h->known[field] && field < LPI_F_LISTS) return -400;
     h->known[field] = (uint8_t)(h->field_count + 1);
     if (field == LPI_F_CONNECTION) lpi_http_connection(h, value);
     return 0;
 }
 
-/* Whether all bytes are of LPI_VALUE: eight at a time, as long as none is a
-   control character or DEL, which borrows between bytes tell (Warren, Hacker's
-   Delight, 6-1). */
-static int lpi_all_values(lp_slice s)
+/* How many bytes from the first are of LPI_VALUE: eight at a time, up to a
+   control character or DEL. */
+static size_t lpi_count_value(const char *bytes, size_t length)
 {
     size_t i = 0;
-    for (; s.length - i >= 8; i += 8) {
-        uint64_t word = lpi_word(s.bytes + i), del = word ^ LPI_ONES * 0x7f;
-        if ((((word - LPI_ONES * ' ') & ~word) | ((del - LPI_ONES) & ~del)) &
-            LPI_ONES << 7)
-            break;
+    while (length - i >= 8) {
+        uint64_t word = lpi_word(bytes + i), del = word ^ LPI_ONES * 0x7f;
+        uint64_t controls = (((word - LPI_ONES * ' ') & ~word) |
+                             ((del - LPI_ONES) & ~del)) & LPI_TOPS;
+        i += controls ? lpi_lowest(controls) / 8 : 8;
+        if (!controls) continue;
+        if (bytes[i] != '\t') return i;
+        i++;
     }
-    return i + lpi_count_of(s.bytes + i, s.length - i, LPI_VALUE) == s.length;
+    return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
 }
 
-static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t end)
+/* Note a field of which the name and the value are good. 0 or -STATUS. */
+static int lpi_http_field_add(lpi_http *h, uint8_t field, const char *bytes,
+                              lp_slice name, lp_slice value)
 {
-    size_t colon = h->line;
-    lp_slice value;
-    colon += lpi_count_of(bytes + colon, end - colon, LPI_TOKEN);
-    if (colon == h->line || colon == end || bytes[colon] != ':') return -400;
-    value = lpi_trim(lpi_slice(bytes + colon + 1, end - colon - 1));
-    if (!lpi_all_values(value)) return -400;
     if (h->field_count == LPI_FIELDS_MAX) return -431;
-    if (lpi_http_note(h, lpi_slice(bytes + h->line, colon - h->line), value))
-        return -400;
-    h->names[h->field_count] = lpi_span_of(h->line, colon - h->line);
-    h->values[h->field_count] =
+    if (field < LPI_F_KNOWN && lpi_http_note(h, field, value)) return -400;
+    h->names[h->field_count] = lpi_span_of(h->line, name.length);
+    h->values[h->field_count++] =
         lpi_span_of((size_t)(value.bytes - bytes), value.length);
-    h->field_count++;
     return 0;
+}
+
+/* The field's line that begins at h->line: 1, 0 if its end is not here yet, or
+   -STATUS. It is read in one go, and what is wrong with it is said once its
+   end is here. */
+static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t seen)
+{
+    size_t left = seen - h->line, length, end;
+    lp_slice name = lpi_slice(bytes + h->line, left), value;
+    uint8_t field;
+    int bad;
+    length = name.length = lpi_until(name.bytes, left, ':');
+    field = lpi_http_field_known(name);
+    end = length + 1;
+    if (end < left) end += lpi_count_value(name.bytes + end, left - end);
+    if (!length || end + 1 >= left || name.bytes[end] != '\r' ||
+        name.bytes[end + 1] != '\n' ||
+        (field == LPI_F_KNOWN &&
+         lpi_count_of(name.bytes, length, LPI_TOKEN) < length))
+        return memchr(name.bytes, '\n', left) ? -400 : 0;
+    value = lpi_trim(lpi_slice(name.bytes + length + 1, end - length - 1));
+    bad = lpi_http_field_add(h, field, bytes, name, value);
+    h->scanned = h->line + (uint32_t)end + 2;
+    return bad ? bad : 1;
 }
 
 /* What the fields say together: who is asked, and where the body ends
@@ -1874,34 +2029,46 @@ static int lpi_http_too_long(const lpi_http *h, const char *bytes)
     return -414;
 }
 
-static int lpi_http_line(lpi_http *h, const char *bytes, size_t end)
+/* The line that begins at h->line; all of it, if it is the request line. As
+   lpi_http_field_line, or 2 at the empty line that ends the head. */
+static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
 {
-    if (h->in_fields) return lpi_http_field_line(h, bytes, end);
-    if (end == 0) return 0; /* one empty line before it (RFC 9112 2.2) */
+    const char *line = bytes + h->line;
+    size_t left = seen - h->line;
+    int bad;
+    if (h->in_fields) {
+        if (*line != '\r') return lpi_http_field_line(h, bytes, seen);
+        if (left < 2) return 0;
+        h->scanned = h->line + 2;
+        return line[1] == '\n' ? 2 : -400;
+    }
+    if (h->scanned < h->line + 2 || bytes[h->scanned - 2] != '\r') return -400;
+    if (h->scanned == 2) return 1; /* one empty line before (RFC 9112 2.2) */
     h->in_fields = 1;
-    return lpi_http_request_line(h, bytes, end);
+    bad = lpi_http_request_line(h, bytes, h->scanned - 2);
+    return bad ? bad : 1;
 }
 
-/* A CR at the head's end that no LF follows is found at once. */
+/* What is scanned and not read yet has no line end in it. A CR at the head's
+   end that no LF follows is found at once. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
-    for (;;) {
-        const char *lf =
-            (const char *)memchr(bytes + h->scanned, '\n', seen - h->scanned);
-        size_t end;
-        int bad;
-        if (!lf) break;
-        end = (size_t)(lf - bytes);
-        if (end == h->line || bytes[end - 1] != '\r') return -400;
-        h->scanned = (uint32_t)end + 1;
-        if (h->in_fields && end == h->line + 1) {
-            bad = lpi_http_settle(h, bytes);
-            return bad ? bad : (int)h->scanned;
+    int line = 1;
+    while (line == 1 && h->scanned < seen) {
+        if (!h->in_fields || h->scanned > h->line) {
+            const char *lf = (const char *)memchr(bytes + h->scanned, '\n',
+                                                  seen - h->scanned);
+            if (!lf) break;
+            h->scanned = (uint32_t)(lf + 1 - bytes);
         }
-        bad = lpi_http_line(h, bytes, end - 1);
-        if (bad) return bad;
-        h->line = h->scanned;
+        line = lpi_http_line(h, bytes, seen);
+        if (line > 0) h->line = h->scanned;
+    }
+    if (line < 0) return line;
+    if (line == 2) {
+        int bad = lpi_http_settle(h, bytes);
+        return bad ? bad : (int)h->scanned;
     }
     h->scanned = (uint32_t)seen;
     if (h->line + 1 < seen && bytes[h->line] == '\r') return -400;
@@ -2074,6 +2241,17 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
     return (long)n;
 }
 
+/* Cut the name off a part of a query; its value, empty if it has none, is left
+   in *part. */
+static lp_slice lpi_query_pair(lp_slice *part)
+{
+    size_t n = lpi_until(part->bytes, part->length, '=');
+    lp_slice name = lpi_slice(part->bytes, n);
+    if (n < part->length) n++;
+    *part = lpi_slice(part->bytes + n, part->length - n);
+    return name;
+}
+
 enum { LPI_QUERY_NAME = 3 * 64 };
 
 /* A name in a query, decoded into `text` (room for LPI_QUERY_NAME bytes): no
@@ -2100,19 +2278,17 @@ static int lpi_channel_name_good(lp_slice name)
 {
     size_t i = 0;
     if (!name.length || name.length > LPI_CHANNEL_BYTES) return 0;
-    while (i < name.length) {
-        uint8_t c = (uint8_t)name.bytes[i];
+    for (;;) {
+        uint8_t c;
         size_t n;
-        if (c >= 0x20 && c < 0x7f) {
-            i++;
-            continue;
-        }
+        i += lpi_count_ascii(name.bytes + i, name.length - i);
+        if (i == name.length) return 1;
+        c = (uint8_t)name.bytes[i];
         n = lpi_utf8(name.bytes + i, name.length - i);
         if (!n || c < 0x20 || c == 0x7f) return 0;
         if (n == 2 && c == 0xC2 && (uint8_t)name.bytes[i + 1] < 0xA0) return 0;
         i += n;
     }
-    return 1;
 }
 
 /* Decode one channel's name into `to` (room for LPI_CHANNEL_RAW bytes). */
@@ -2168,20 +2344,17 @@ typedef struct lpi_claim {
 static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
 {
     lpi_claim claim;
-    size_t i;
+    uint32_t high, low;
     claim.kind = LPI_FROM_START;
     claim.epoch = claim.seq = 0;
     if (lpi_equal(s, LPI_S("now"))) {
         claim.kind = LPI_FROM_NOW;
     } else if (s.length && !lpi_equal(s, LPI_S("0"))) {
         claim.kind = LPI_FROM_CURSOR;
-        if (s.length < 18 || s.bytes[16] != '-') return -1;
-        for (i = 0; i < 16; i++) {
-            int digit = lpi_hex_value(s.bytes[i]);
-            if (digit < 0 || (s.bytes[i] >= 'A' && s.bytes[i] <= 'F'))
-                return -1;
-            claim.epoch = claim.epoch << 4 | (uint64_t)digit;
-        }
+        if (s.length < 18 || s.bytes[16] != '-' ||
+            lpi_parse_hex(s.bytes, &high) || lpi_parse_hex(s.bytes + 8, &low))
+            return -1;
+        claim.epoch = (uint64_t)high << 32 | low;
         if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17), &claim.seq))
             return -1;
     }
@@ -2194,6 +2367,7 @@ static int lpi_parse_cursors(lp_slice s, lpi_claim *out, uint32_t count)
 {
     lp_slice part;
     uint32_t n = 0;
+    if (count == 1) return lpi_parse_cursor(s, out);
     if (!s.bytes) s = LPI_S("");
     while (lpi_split(&s, ',', &part))
         if (n == count || lpi_parse_cursor(part, &out[n++])) return -1;
@@ -2370,8 +2544,9 @@ typedef struct lpi_scan {
 
 static void lpi_scan_space(lpi_scan *s)
 {
-    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' ||
-                              *s->at == '\r' || *s->at == '\t'))
+    while (s->at < s->end && (uint8_t)*s->at <= ' ' &&
+           (*s->at == ' ' || *s->at == '\n' || *s->at == '\r' ||
+            *s->at == '\t'))
         s->at++;
 }
 
@@ -2461,6 +2636,15 @@ static int lpi_scan_key_is(lp_slice raw, const char *name)
     return i == raw.length && !*name;
 }
 
+/* Whether it is one of those that the server sets itself. */
+static int lpi_scan_gives_way(lp_slice raw)
+{
+    char first = raw.length ? *raw.bytes : 0;
+    if (first != 'i' && first != 'c' && first != 't' && first != '\\') return 0;
+    return lpi_scan_key_is(raw, "id") || lpi_scan_key_is(raw, "channel") ||
+           lpi_scan_key_is(raw, "timestamp");
+}
+
 static int lpi_scan_key(lpi_scan *s)
 {
     const char *begin;
@@ -2470,10 +2654,7 @@ static int lpi_scan_key(lpi_scan *s)
     begin = s->at + 1;
     if (lpi_scan_string(s)) return -1;
     raw = lpi_slice(begin, (size_t)(s->at - 1 - begin));
-    if (s->depth == 1)
-        s->gives_way = lpi_scan_key_is(raw, "id") ||
-                       lpi_scan_key_is(raw, "channel") ||
-                       lpi_scan_key_is(raw, "timestamp");
+    if (s->depth == 1) s->gives_way = lpi_scan_gives_way(raw);
     lpi_scan_space(s);
     if (s->at == s->end || *s->at != ':') return -1;
     s->at++;
@@ -2941,12 +3122,6 @@ static lpi_timer *lpi_timer_at(const lpi_wheel *w, uint32_t index)
     return (lpi_timer *)(void *)((char *)lpi_at(w->slab, index) + w->offset);
 }
 
-/* The number of trailing zeros of a value that has a one. */
-static uint32_t lpi_lowest(uint64_t bits)
-{
-    return (uint32_t)__builtin_ctzll(bits);
-}
-
 static uint32_t lpi_wheel_slot(const lpi_wheel *w, uint32_t due)
 {
     uint32_t differs = w->now ^ due, wheel = 0;
@@ -3105,6 +3280,7 @@ typedef struct lpi_message {
     size_t size;      /* of the allocation                                   */
     uint32_t at, length; /* its text, from the start of this record          */
     uint32_t rest_at;    /* where the members as published begin             */
+    uint32_t id_length;
 } lpi_message;
 
 typedef struct lpi_channel {
@@ -3248,7 +3424,8 @@ typedef struct lpi_connection {
     lpi_io *io;
     int fd;
     uint32_t seat;      /* the first; when closed: the next closed one       */
-    uint32_t client, ceiling; /* tallies that the parked poll counts in      */
+    uint32_t client, ceiling; /* tallies that the parked poll counts in; of
+                           another, those of the last one, if they are still */
     uint16_t limit;     /* of the parked poll                                */
     uint16_t flags;
     uint8_t phase;
@@ -3381,7 +3558,7 @@ typedef struct lpi_loop {
     uint32_t ready_first, ready_last; /* views: under the hub's mutex        */
     uint8_t sleeping, woken;          /* likewise                            */
 
-    uint64_t now_ms;
+    uint64_t now_us, now_ms; /* when it last looked at the clock             */
     uint64_t sweep_ms;   /* the hub's, as it was before the loop slept       */
     lpi_slab connections;
     lpi_wheel wheel;
@@ -3525,18 +3702,31 @@ static lp_slice lpi_message_text(const lpi_message *m)
     return lpi_slice((const char *)m + m->at, m->length);
 }
 
-static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
+static lp_slice lpi_message_id(const lpi_message *m)
 {
-    if (!lpi_atomic_sub(&m->refs, 1)) lpi_free(memory, m, m->size);
+    return lpi_slice((const char *)m + m->at + 7, m->id_length); /* {"id":" */
 }
 
-/* {"id":"EPOCH-SEQ","channel":"...","timestamp":T, at its longest. */
+/* Who has the only one need not tell others: nobody can take one any more. */
+static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
+{
+    if (lpi_atomic_get(&m->refs) == 1 || !lpi_atomic_sub(&m->refs, 1))
+        lpi_free(memory, m, m->size);
+}
+
+/* {"id":"EPOCH-SEQ","channel":"...","timestamp":T, at its longest; without the
+   channel, and with it, as JSON writes it. */
+enum {
+    LPI_PREFIX_MAX = sizeof("{\"id\":\"\",\"channel\":\"\",\"timestamp\":,") +
+                     37 + 27
+};
+
 static size_t lpi_message_prefix_max(lp_slice channel)
 {
-    size_t n = sizeof("{\"id\":\"\",\"channel\":\"\",\"timestamp\":,");
-    size_t i;
-    n += 37 + 27; /* the longest id and timestamp */
-    for (i = 0; i < channel.length; i++)
+    size_t n = LPI_PREFIX_MAX, i;
+    i = lpi_count_plain(channel.bytes, channel.length);
+    n += i;
+    for (; i < channel.length; i++)
         n += channel.bytes[i] == '"' || channel.bytes[i] == '\\' ? 2 : 1;
     return n;
 }
@@ -3583,9 +3773,13 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
 {
     char prefix[2 * LPI_CHANNEL_BYTES + 128];
     size_t n = lpi_put(prefix, LPI_S("{\"id\":\"")), i;
-    n += lpi_put_id(prefix + n, epoch, seq);
+    m->id_length = (uint32_t)lpi_put_id(prefix + n, epoch, seq);
+    n += m->id_length;
     n += lpi_put(prefix + n, LPI_S("\",\"channel\":\""));
-    for (i = 0; i < channel.length; i++) { /* no control is in a good name */
+    i = m->rest_at - sizeof *m - LPI_PREFIX_MAX == channel.length
+            ? channel.length : 0; /* then nothing in it is to be escaped */
+    n += lpi_put(prefix + n, lpi_slice(channel.bytes, i));
+    for (; i < channel.length; i++) { /* no control is in a good name */
         char c = channel.bytes[i];
         if (c == '"' || c == '\\') prefix[n++] = '\\';
         prefix[n++] = c;
@@ -3755,9 +3949,9 @@ static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
 }
 
 /* Keep the channel's place in the hub's two lists in step with its state. */
-static void lpi_channel_settle(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+static void lpi_channel_settle(lpi_hub *hub, lpi_channel *ch, uint32_t index,
+                               uint64_t now_ms)
 {
-    lpi_channel *ch = lpi_channel_at(hub, index);
     int idle, deserted = ch->watched && !ch->waiters;
     if (deserted != ch->deserted) {
         ch->deserted = (uint8_t)deserted;
@@ -3799,7 +3993,7 @@ static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     hub->stats.messages--;
     hub->stats.evicted++;
     lpi_channel_trim(hub, ch);
-    if (!ch->held) lpi_channel_settle(hub, m->channel, now_ms);
+    if (!ch->held) lpi_channel_settle(hub, ch, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
 }
 
@@ -3860,8 +4054,9 @@ static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
                                     uint64_t now_ms)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
-    while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
-        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
+    if (hub->oldest && lpi_message_old(hub, hub->oldest, now_ms))
+        while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
+            lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
     if (!lpi_channel_forgettable(hub, ch, now_ms)) return index;
     lpi_hub_forget(hub, index);
     return LPI_NONE;
@@ -3977,7 +4172,7 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     lpi_table_add(&hub->names, *out);
     hub->stats.channels++;
     if (!hub->remote) lpi_hub_arrived(hub, *out);
-    lpi_channel_settle(hub, *out, now_ms);
+    lpi_channel_settle(hub, ch, *out, now_ms);
     return LP_OK;
 }
 
@@ -4050,15 +4245,15 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     while (budget != LP_UNLIMITED && hub->oldest != m &&
            hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
         lpi_hub_evict(hub, hub->oldest, now_ms);
-    lpi_channel_settle(hub, index, now_ms);
+    lpi_channel_settle(hub, ch, index, now_ms);
     return LP_OK;
 }
 
 /* Append on any thread. The caller keeps `m` if this fails. */
 static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
-                                 lpi_message *m, lp_published *out)
+                                 lpi_message *m, uint64_t now_us,
+                                 lp_published *out)
 {
-    uint64_t now_us = hub->os->monotonic_us(hub->os->ctx);
     uint64_t hash = lpi_channel_hash(hub, channel);
     lp_result result = LP_ERR_STOPPED;
     uint32_t index, sleepers;
@@ -4068,7 +4263,7 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
     if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_us);
     if (result == LP_OK) {
         lpi_channel *ch = lpi_channel_at(hub, index);
-        out->id[lpi_put_id(out->id, ch->epoch, ch->last)] = 0;
+        out->id[lpi_put(out->id, lpi_message_id(m))] = 0;
         out->timestamp_us = ch->last_us;
         out->waiters = ch->fresh;
         ch->fresh = 0;
@@ -4117,7 +4312,7 @@ static int lpi_hub_deserted(lpi_hub *hub, uint64_t now_ms, char *out_name,
     *out_length = ch->name_length;
     ch->watched = 0;
     if (!ch->forgotten) {
-        lpi_channel_settle(hub, index, now_ms);
+        lpi_channel_settle(hub, ch, index, now_ms);
         return 1;
     }
     lpi_list_remove(&hub->deserted, &hub->channels,
@@ -4145,11 +4340,12 @@ static void lpi_view_drop_if_empty(lpi_hub *hub, lpi_view *view, uint32_t index,
                                    uint64_t now_ms)
 {
     uint32_t channel = view->channel;
+    lpi_channel *ch;
     if (view->seats || view->ready) return;
-    lpi_list_remove(&lpi_channel_at(hub, channel)->views, &hub->views,
-                    offsetof(lpi_view, link), index);
+    ch = lpi_channel_at(hub, channel);
+    lpi_list_remove(&ch->views, &hub->views, offsetof(lpi_view, link), index);
     lpi_slab_give(&hub->views, index);
-    lpi_channel_settle(hub, channel, now_ms);
+    lpi_channel_settle(hub, ch, channel, now_ms);
 }
 
 static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
@@ -4257,10 +4453,23 @@ static void lpi_spent_add(lpi_hub *hub, uint32_t index, uint64_t now_ms)
     lpi_hub_want_sweep(hub, now_ms, LPI_SWEEP_MS);
 }
 
-/* Count one more. The tally's index, or LPI_NONE without memory. */
-static uint32_t lpi_tally_take(lpi_hub *hub, uint64_t key)
+/* Whether the key's tally is still where it was, at an index that may be of
+   another by now, or of none: then it counts nobody and is not spent. */
+static int lpi_tally_is(lpi_hub *hub, uint32_t index, uint64_t key)
 {
-    uint32_t index = lpi_table_first(&hub->tallied, key);
+    const lpi_node *node;
+    if (!lpi_slab_has(&hub->tallies, index)) return 0;
+    node = &lpi_tally_at(hub, index)->node;
+    return node->own && node->hash == key;
+}
+
+/* Count one more. The tally's index, or LPI_NONE without memory. It is looked
+   for first where it was last, at `last`, which may be any number. */
+static uint32_t lpi_tally_take(lpi_hub *hub, uint32_t last, uint64_t key)
+{
+    uint32_t index = last;
+    if (!lpi_tally_is(hub, last, key))
+        index = lpi_table_first(&hub->tallied, key);
     if (index == LPI_NONE) {
         index = lpi_slab_take(&hub->tallies);
         if (index == LPI_NONE) return index;
@@ -4323,7 +4532,7 @@ static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
             ch->fresh--;
         view->seats--;
         if (!--ch->waiters)
-            lpi_channel_settle(hub, view->channel, now_ms);
+            lpi_channel_settle(hub, ch, view->channel, now_ms);
         lpi_view_drop_if_empty(hub, view, seat->view, now_ms);
         c->seat = seat->sibling;
         lpi_slab_give(&hub->seats, index);
@@ -4373,7 +4582,8 @@ static int lpi_seat_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
     lpi_list_append(fetching ? &view->fetching : &view->parked, &hub->seats,
                     offsetof(lpi_seat, link), index);
     view->seats++;
-    if (!ch->waiters++) lpi_channel_settle(hub, at->channel, loop->now_ms);
+    if (!ch->waiters++)
+        lpi_channel_settle(hub, ch, at->channel, loop->now_ms);
     return 0;
 }
 
@@ -4427,9 +4637,9 @@ static const char *lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
     const char *why = lpi_why_memory;
     if (hub->stats.waiters >= hub->config->waiters_max)
         return "Server at capacity";
-    c->client = lpi_tally_take(hub, ask->client_key);
+    c->client = lpi_tally_take(hub, c->client, ask->client_key);
     if (c->client == LPI_NONE) return why;
-    c->ceiling = lpi_tally_take(hub, ask->ceiling_key);
+    c->ceiling = lpi_tally_take(hub, c->ceiling, ask->ceiling_key);
     if (c->ceiling != LPI_NONE) {
         why = lpi_waiter_refusal(hub, c, at, ask->count);
         if (!why && !lpi_seats_take(hub, loop, connection, at, ask->claims,
@@ -4972,10 +5182,11 @@ static int lpi_try_again(long error)
 
 static lp_json *lpi_body_begin(lpi_loop *loop)
 {
-    static const char room[LPI_HEAD_ROOM] = {0};
-    lpi_json_restart(&loop->json);
-    lpi_json_put(&loop->json, room, sizeof room);
-    return &loop->json;
+    lp_json *j = &loop->json;
+    lpi_json_restart(j);
+    if (j->capacity >= LPI_HEAD_ROOM || !lpi_json_reserve(j, LPI_HEAD_ROOM))
+        j->length = LPI_HEAD_ROOM;
+    return j;
 }
 
 /* The body; without bytes if memory ran out. */
@@ -5047,19 +5258,18 @@ static void lpi_cors_lines(const lp_server *server, uint32_t cors,
     lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After, Date"));
 }
 
-static lpi_head lpi_head_of(lpi_loop *loop, lpi_connection *c, int status,
-                            lp_slice type, size_t length)
+static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
+                          int status, lp_slice type, size_t length)
 {
-    lpi_head head;
-    memset(&head, 0, sizeof head);
     if (loop->drain_ms) c->flags |= LPI_CLOSE;
-    head.status = status;
-    head.type = type;
-    head.length = length;
-    head.date = lpi_date(loop);
-    head.close = (c->flags & LPI_CLOSE) != 0;
-    head.keep_alive = (c->flags & LPI_OLD) != 0;
-    return head;
+    head->status = status;
+    head->type = type;
+    head->length = length;
+    head->date = lpi_date(loop);
+    head->close = (c->flags & LPI_CLOSE) != 0;
+    head->keep_alive = (c->flags & LPI_OLD) != 0;
+    head->may_cache = 0;
+    head->extra = lpi_slice(NULL, 0);
 }
 
 /* ==========================================================================
@@ -5683,6 +5893,16 @@ static int lpi_route_matches(const lpi_route *route, lp_slice path)
     return !path.bytes;
 }
 
+/* The last part of the path, of one of the library's own routes. */
+static lp_slice lpi_route_last(const lp_request *r)
+{
+    lp_slice path = lpi_request_path(r);
+    size_t n = r->route->literal;
+    if (!n) /* the prefix has parameters */
+        for (n = path.length; path.bytes[n - 1] != '/';) n--;
+    return lpi_slice(path.bytes + n, path.length - n);
+}
+
 /* The part of the path that stands where the pattern has {name}. */
 static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
 {
@@ -5707,11 +5927,11 @@ static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
     lp_slice path = lpi_request_path(r);
     *allowed = 0;
     if (method == LPI_HEAD) method = LPI_GET;
-    for (; route; route = route->next) {
-        if (!lpi_route_matches(route, path)) continue;
-        if (route->method == method) return route;
-        *allowed |= 1u << route->method;
-    }
+    for (; route; route = route->next)
+        if (route->method == method && lpi_route_matches(route, path))
+            return route;
+    for (route = r->server->routes; route; route = route->next)
+        if (lpi_route_matches(route, path)) *allowed |= 1u << route->method;
     return NULL;
 }
 
@@ -5842,9 +6062,19 @@ static int lpi_token_good(const lp_request *r)
 
 static int lpi_media_type_is_json(lp_slice type)
 {
-    lp_slice media;
-    return lpi_split(&type, ';', &media) &&
-           lpi_alike(lpi_trim(media), LPI_S("application/json"));
+    lp_slice json = LPI_S("application/json"), media;
+    return lpi_equal(type, json) ||
+           (lpi_split(&type, ';', &media) && lpi_alike(lpi_trim(media), json));
+}
+
+/* The channel to publish on, decoded into `text` (room for LPI_CHANNEL_RAW
+   bytes) if need be. 0 or -1. */
+static int lpi_publish_channel(const lp_request *r, char *text, lp_slice *out)
+{
+    lp_slice raw = lpi_route_last(r);
+    if (r->http->escaped) return lpi_channel_decode(text, raw, out);
+    *out = raw;
+    return lpi_channel_name_good(raw) ? 0 : -1;
 }
 
 /* Who publishes, where and what, before it is read. 1 if it was refused. */
@@ -5864,8 +6094,7 @@ static int lpi_publish_refused(lp_request *r)
     } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
         lpi_error(r, 415, "Content-Encoding not supported");
     } else {
-        if (!lpi_channel_decode(text, lpi_route_part(r, LPI_S("channel")),
-                                &name))
+        if (!lpi_publish_channel(r, text, &name))
             return !lpi_authorized(r, LP_PUBLISH, name);
         lpi_error(r, 400, "Bad channel name");
     }
@@ -5913,15 +6142,19 @@ static int lpi_route_head(lp_request *r)
 
 /* --- what a request says --- */
 
-/* A percent-decoded copy; without bytes if it cannot be decoded. */
-static lp_slice lpi_decoded(lp_request *r, lp_slice raw, int plus)
+/* Percent-decode a part of the target, if there is anything to decode in it.
+   0, -EINVAL or -ENOMEM. */
+static int lpi_decode(lp_request *r, lp_slice *part, int plus)
 {
     char *to;
     long n;
-    if (!raw.bytes) return raw;
-    to = lpi_arena_take(&r->loop->arena, raw.length + 1);
-    n = to ? lpi_percent_decode(to, raw, plus) : -1;
-    return n < 0 ? lpi_slice(NULL, 0) : lpi_slice(to, (size_t)n);
+    if (!part->bytes || !r->http->escaped) return 0;
+    to = lpi_arena_take(&r->loop->arena, part->length + 1);
+    if (!to) return -ENOMEM;
+    n = lpi_percent_decode(to, *part, plus);
+    if (n < 0) return -EINVAL;
+    *part = lpi_slice(to, (size_t)n);
+    return 0;
 }
 
 static void lpi_client_address(const lp_request *r, uint8_t out[16])
@@ -5966,18 +6199,18 @@ static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
 /* These say what is wrong, or NULL. */
 static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 {
-    lp_slice list = lpi_route_part(r, LPI_S("channels")), raw;
+    lp_slice list = lpi_route_last(r), raw;
     uint32_t i;
     while (lpi_split(&list, ',', &raw)) {
-        lp_slice *name = &ask->names[ask->count];
-        char *to;
+        int bad;
         if (ask->count == LPI_POLL_CHANNELS) return "Too many channels";
-        to = lpi_arena_take(&r->loop->arena, raw.length + 1);
-        if (!to) return lpi_why_memory;
-        if (lpi_channel_decode(to, raw, name)) return "Bad channel name";
+        bad = lpi_decode(r, &raw, 0);
+        if (bad == -ENOMEM) return lpi_why_memory;
+        if (bad || !lpi_channel_name_good(raw)) return "Bad channel name";
         for (i = 0; i < ask->count; i++)
-            if (lpi_equal(ask->names[i], *name)) return "Channel named twice";
-        ask->hashes[ask->count++] = lpi_channel_hash(&r->server->hub, *name);
+            if (lpi_equal(ask->names[i], raw)) return "Channel named twice";
+        ask->names[ask->count] = raw;
+        ask->hashes[ask->count++] = lpi_channel_hash(&r->server->hub, raw);
     }
     return NULL;
 }
@@ -5985,22 +6218,19 @@ static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
 static const char *lpi_ask_values(lp_request *r, lp_slice *values)
 {
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
-    char *to, text[LPI_QUERY_NAME];
-    long n;
-    int i;
+    char text[LPI_QUERY_NAME];
+    int i, bad;
     memset(values, 0, LPI_Q_KNOWN * sizeof *values);
     while (query.length && lpi_split(&query, '&', &part)) {
-        lpi_split(&part, '=', &name);
-        if (lpi_query_name(text, &name)) continue;
+        name = lpi_query_pair(&part);
+        if (r->http->escaped && lpi_query_name(text, &name)) continue;
         for (i = 0; i < LPI_Q_KNOWN; i++)
             if (lpi_equal(name, lpi_query_names[i])) break;
         if (i == LPI_Q_KNOWN) continue;
         if (values[i].bytes) return "Query names a thing twice";
-        if (!part.bytes) part = LPI_S("");
-        to = lpi_arena_take(&r->loop->arena, part.length + 1);
-        n = to ? lpi_percent_decode(to, part, 1) : 0;
-        if (!to || n < 0) return to ? "Bad query" : lpi_why_memory;
-        values[i] = lpi_slice(to, (size_t)n);
+        bad = lpi_decode(r, &part, 1);
+        if (bad) return bad == -ENOMEM ? lpi_why_memory : "Bad query";
+        values[i] = part;
     }
     return NULL;
 }
@@ -6366,16 +6596,15 @@ static void lpi_poll(lp_request *r)
    ========================================================================== */
 
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, lp_published *out,
-                                  size_t *offset)
+                                  lp_slice json, uint64_t now_us,
+                                  lp_published *out, size_t *offset)
 {
     lp_result result;
     lpi_message *m;
-    if (!lpi_channel_name_good(channel)) return LP_ERR_ARG;
     if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
     m = lpi_message_new(&server->memory, channel, json, &result, offset);
     if (!m) return result;
-    result = lpi_hub_publish(&server->hub, channel, m, out);
+    result = lpi_hub_publish(&server->hub, channel, m, now_us, out);
     if (result != LP_OK) lpi_message_unref(&server->memory, m);
     return result;
 }
@@ -6401,10 +6630,9 @@ static void lpi_publish(lp_request *r)
     size_t offset = 0, n;
     lp_result result = LP_ERR_ARG;
     /* It was good before, but the body may have come in a later call. */
-    if (!lpi_channel_decode(text, lpi_route_part(r, LPI_S("channel")),
-                            &channel))
-        result = lpi_publish_json(r->server, channel, r->body, &published,
-                                  &offset);
+    if (!lpi_publish_channel(r, text, &channel))
+        result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
+                                  &published, &offset);
     if (result != LP_OK) {
         lpi_publish_failed(r, result, offset);
         return;
@@ -6436,9 +6664,9 @@ enum { LPI_BATCHES = 8, LPI_RINGS = 256 };
    each doubling. */
 static uint32_t lpi_delay_at(uint64_t us)
 {
-    uint32_t doublings = 2, at;
+    uint32_t doublings, at;
     if (us < 4) return (uint32_t)us;
-    while (us >> doublings >= 2) doublings++;
+    doublings = 63 - (uint32_t)__builtin_clzll(us);
     at = 4 * (doublings - 1) + ((uint32_t)(us >> (doublings - 2)) & 3);
     return at < LP_DELAYS ? at : LP_DELAYS - 1;
 }
@@ -6688,8 +6916,9 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
         mine = (c->flags & (LPI_CLOSE | LPI_OLD)) | (uint32_t)c->cors << 16;
         if (body.bytes && mine != variant) {
-            lpi_head h = lpi_head_of(loop, c, 200, LPI_S("application/json"),
-                                     body.length);
+            lpi_head h;
+            lpi_head_init(&h, loop, c, 200, LPI_S("application/json"),
+                          body.length);
             lpi_buffer_clear(&loop->extra);
             lpi_cors_lines(loop->server, c->cors, &loop->extra);
             h.extra = lpi_buffer_text(&loop->extra);
@@ -6707,12 +6936,11 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
 
 /* Note how long the replies of a plan have taken. One that the socket has not
    taken yet is noted when it has. */
-static void lpi_flush_delays(lpi_loop *loop, uint32_t p)
+static void lpi_plan_delays(lpi_loop *loop, const lpi_plan *plan,
+                            uint64_t now_us)
 {
     lpi_batch *batch = &loop->batch;
-    const lpi_plan *plan = &batch->plans[p];
     lpi_message **messages = batch->messages + plan->first;
-    uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
     uint32_t i = plan->entry_first, times = 0;
     for (; i != LPI_NONE; i = batch->entries[i].next) {
         lpi_connection *c = lpi_connection_at(loop,
@@ -6727,15 +6955,24 @@ static void lpi_flush_delays(lpi_loop *loop, uint32_t p)
     if (times) lpi_delay_note(loop, 0, now_us - messages[0]->born_us, times);
 }
 
+/* All of a batch count as the last of them, so that the clock is looked at
+   once. */
+static void lpi_flush_delays(lpi_loop *loop)
+{
+    uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
+    uint32_t i;
+    for (i = 0; i < loop->batch.plan_count; i++)
+        if (loop->batch.plans[i].count)
+            lpi_plan_delays(loop, &loop->batch.plans[i], now_us);
+}
+
 /* Answer everybody in the batch, and empty it. */
 static void lpi_flush(lpi_loop *loop)
 {
     lpi_batch *batch = &loop->batch;
     uint32_t i;
-    for (i = 0; i < batch->plan_count; i++) {
-        lpi_flush_plan(loop, i);
-        if (batch->plans[i].count) lpi_flush_delays(loop, i);
-    }
+    for (i = 0; i < batch->plan_count; i++) lpi_flush_plan(loop, i);
+    if (batch->message_count) lpi_flush_delays(loop);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     batch->plan_count = batch->entry_count = batch->message_count = 0;
@@ -7027,9 +7264,10 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
 {
     lpi_loop *loop = r->loop;
     lpi_connection *c = lpi_connection_at(loop, r->connection);
-    lpi_head head = lpi_head_of(loop, c, status, type, body.length);
     lp_slice text = lpi_slice(NULL, 0);
+    lpi_head head;
     r->answered = 1;
+    lpi_head_init(&head, loop, c, status, type, body.length);
     lpi_cors_lines(r->server, c->cors, &loop->extra);
     head.extra = lpi_buffer_text(&loop->extra);
     head.may_cache = r->may_cache;
@@ -7240,7 +7478,8 @@ static void lpi_loop_wake(lpi_loop *loop)
 
 static void lpi_loop_now(lpi_loop *loop)
 {
-    loop->now_ms = loop->os->monotonic_us(loop->os->ctx) / 1000;
+    loop->now_us = loop->os->monotonic_us(loop->os->ctx);
+    loop->now_ms = loop->now_us / 1000;
 }
 
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
@@ -7853,7 +8092,7 @@ static lp_result lpi_add_api(lp_server *server)
     lp_result result = LP_ERR_NOMEM;
     size_t i;
     for (i = 0; i < prefix.length; i++)
-        if (!lpi_is(prefix.bytes[i], LPI_TARGET) || prefix.bytes[i] == '?')
+        if (!lpi_count_target(prefix.bytes + i, 1) || prefix.bytes[i] == '?')
             return lpi_bad_config(server, "prefix");
     if (!prefix.length || *prefix.bytes != '/')
         return lpi_bad_config(server, "prefix");
@@ -8107,16 +8346,17 @@ LPDEF lp_slice lp_path(const lp_request *r) { return lpi_request_path(r); }
 
 LPDEF lp_slice lp_param(lp_request *r, const char *name)
 {
-    return lpi_decoded(r, lpi_route_part(r, lp_s(name)), 0);
+    lp_slice part = lpi_route_part(r, lp_s(name));
+    return lpi_decode(r, &part, 0) ? lpi_slice(NULL, 0) : part;
 }
 
 LPDEF lp_slice lp_query(lp_request *r, const char *name)
 {
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, key;
     while (query.length && lpi_split(&query, '&', &part)) {
-        lpi_split(&part, '=', &key);
-        if (lpi_decodes_to(key, lp_s(name)))
-            return lpi_decoded(r, part.bytes ? part : LPI_S(""), 1);
+        key = lpi_query_pair(&part);
+        if (!lpi_decodes_to(key, lp_s(name))) continue;
+        return lpi_decode(r, &part, 1) ? lpi_slice(NULL, 0) : part;
     }
     return lpi_slice(NULL, 0);
 }
@@ -8198,8 +8438,10 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
     lp_published published;
     size_t offset;
     lp_result result;
-    if (!server) return LP_ERR_ARG;
-    result = lpi_publish_json(server, channel, json, &published, &offset);
+    if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    result = lpi_publish_json(server, channel, json,
+                              server->os.monotonic_us(server->os.ctx),
+                              &published, &offset);
     if (result == LP_OK && out) *out = published;
     return result;
 }

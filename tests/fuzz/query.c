@@ -342,6 +342,9 @@ static void request_init(lp_request *r, lpi_http *http, lpi_route *route, lp_sli
     route->pattern = LPI_S("/api/poll/{channels}");
     http->path = lpi_span_of((size_t)(path.bytes - bytes), path.length);
     http->query = lpi_span_of((size_t)(query.bytes - bytes), query.length);
+    http->escaped = strict_find(path, '%') < path.length ||
+                    strict_find(query, '%') < query.length ||
+                    strict_find(query, '+') < query.length;
     r->server = &server;
     r->loop = &loop;
     r->http = http;

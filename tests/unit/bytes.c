@@ -14,10 +14,8 @@ static int class_of(int c) {
     int visible = c > ' ' && c < 0x7f, classes = 0;
     if (alpha || digit || (c && strchr("!#$%&'*+-.^_`|~", c))) classes |= LPI_TOKEN;
     if (digit || (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f')) classes |= LPI_HEX;
-    if (visible && c != '#' && c != '\\') classes |= LPI_TARGET;
     if (visible || c == ' ' || c == '\t' || c >= 0x80) classes |= LPI_VALUE;
-    if ((visible || c == ' ') && c != '"' && c != '\\') classes |= LPI_PLAIN;
-    if (alpha || digit || (c && strchr("-._~%!$&'()*+;=", c))) classes |= LPI_HOST;
+    if (alpha || digit || (c && strchr("-._~!$&'()*+;=", c))) classes |= LPI_HOST;
     return classes;
 }
 
@@ -103,6 +101,147 @@ TEST(bytes_split_is_the_inverse_of_join) {
     }
 }
 
+/* ---- eight at a time ---- */
+
+/* Of any magnitude, and often next to a power of two or ten. */
+static uint64_t some_number(void) {
+    uint64_t n = unit_random() >> unit_below(64), ten = 1;
+    uint32_t i;
+    switch (unit_below(3)) {
+    case 0: return n;
+    case 1: return (UINT64_C(1) << unit_below(64)) + unit_below(3) - 1;
+    default:
+        for (i = unit_below(20); i; i--) ten *= 10;
+        return ten + unit_below(3) - 1;
+    }
+}
+
+typedef struct counter {
+    size_t (*count)(const char *bytes, size_t length);
+    int (*is)(int c);
+} counter;
+
+static int is_visible(int c) { return c > ' ' && c < 0x7f; }
+static int is_target(int c) { return is_visible(c) && c != '#' && c != '\\'; }
+static int is_ascii(int c) { return c >= ' ' && c < 0x7f; }
+static int is_plain(int c) { return is_ascii(c) && c != '"' && c != '\\'; }
+static int is_value(int c) { return c == '\t' || (c >= ' ' && c != 0x7f); }
+static int is_no_colon(int c) { return c != ':'; }
+static int is_token(int c) { return class_of(c) & LPI_TOKEN; }
+
+static size_t until_colon(const char *bytes, size_t length) {
+    return lpi_until(bytes, length, ':');
+}
+static size_t count_token(const char *bytes, size_t length) {
+    return lpi_count_of(bytes, length, LPI_TOKEN);
+}
+
+static const counter counters[] = {
+    {lpi_visible, is_visible}, {lpi_count_target, is_target}, {lpi_count_ascii, is_ascii},
+    {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {until_colon, is_no_colon},
+    {count_token, is_token}};
+
+static void check_counters(const char *text, size_t length) {
+    char *copy = (char *)malloc(length + !length); /* so that a byte too many is seen */
+    size_t i, n;
+    memcpy(copy, text, length);
+    for (i = 0; i < LPI_COUNT(counters); i++) {
+        for (n = 0; n < length && counters[i].is((uint8_t)text[n]);) n++;
+        if (counters[i].count(copy, length) != n)
+            unit_fail(__FILE__, __LINE__, "counter %d gives %d of %d bytes, not %d", (int)i,
+                      (int)counters[i].count(copy, length), (int)length, (int)n);
+    }
+    free(copy);
+}
+
+/* Each byte in each place of each length, among bytes that are fine; and with a second
+   one behind it, since tests of a word may tell of what stands above. */
+TEST(bytes_counted_by_eight_are_counted_right) {
+    char text[24];
+    size_t length, at;
+    int c, round;
+    for (length = 0; length <= 20; length++)
+        for (at = 0; at < length; at++)
+            for (c = 0; c < 256; c++) {
+                memset(text, 'a', sizeof text);
+                text[at] = (char)c;
+                check_counters(text, length);
+                text[unit_below((uint32_t)length)] = (char)unit_below(256);
+                check_counters(text, length);
+            }
+    for (round = 0; round < unit_rounds(100000); round++) {
+        static const char some[] = "\t !\"#0:AZaz\\~\x7f\x80\xff\x1f\r\n";
+        length = unit_below(sizeof text + 1);
+        for (at = 0; at < length; at++)
+            text[at] = some[unit_below(unit_one_in(4) ? sizeof some : 9)];
+        check_counters(text, length);
+    }
+}
+
+TEST(bytes_a_word_of_fewer) {
+    char text[8];
+    uint64_t want, word;
+    uint32_t n, i;
+    for (n = 0; n < 8; n++) {
+        for (want = 0, i = 0; i < n; i++) {
+            text[i] = (char)unit_random();
+            want |= (uint64_t)(uint8_t)text[i] << 8 * i;
+        }
+        CHECK(lpi_word_of(text, n) == want);
+    }
+    for (i = 0; i < 8; i++) text[i] = (char)unit_random();
+    word = lpi_word(text);
+    CHECK_INT(word & 0xff, (uint8_t)text[0]);
+    memset(text, 0, sizeof text);
+    lpi_put_word(text, word);
+    CHECK(lpi_word(text) == word);
+}
+
+TEST(bytes_hexadecimal_is_read_as_it_is_written) {
+    char text[8];
+    uint32_t value, back;
+    int round, c;
+    size_t at;
+    for (round = 0; round < unit_rounds(50000); round++) {
+        value = (uint32_t)some_number();
+        lpi_put_hex(text, value);
+        back = ~value;
+        CHECK_INT(lpi_parse_hex(text, &back), 0);
+        CHECK_INT(back, value);
+    }
+    for (at = 0; at < 8; at++) /* any other byte, among digits and among letters */
+        for (c = 0; c < 512; c++) {
+            int good = c % 256 && strchr("0123456789abcdef", c % 256) != NULL;
+            memset(text, c < 256 ? '0' : 'f', 8);
+            text[at] = (char)c;
+            back = 7;
+            CHECK_INT(lpi_parse_hex(text, &back), good ? 0 : -1);
+            if (!good) CHECK_INT(back, 7);
+        }
+}
+
+TEST(bytes_eight_digits_of_any_number) {
+    char got[9] = "", want[16];
+    uint32_t value;
+    int round;
+    for (value = 0; value < 10000; value++) { /* each half of it, whatever the other is */
+        uint32_t both = value * 10000 + unit_below(10000);
+        lpi_put_word(got, lpi_eight_digits(both));
+        sprintf(want, "%08u", both);
+        CHECK_STR(lp_s(got), want);
+        both = unit_below(10000) * 10000 + value;
+        lpi_put_word(got, lpi_eight_digits(both));
+        sprintf(want, "%08u", both);
+        CHECK_STR(lp_s(got), want);
+    }
+    for (round = 0; round < unit_rounds(100000); round++) {
+        value = (uint32_t)(unit_random() % 100000000);
+        lpi_put_word(got, lpi_eight_digits(value));
+        sprintf(want, "%08u", value);
+        CHECK_STR(lp_s(got), want);
+    }
+}
+
 /* ---- numbers ---- */
 
 TEST(bytes_parse_uint_at_its_limits) {
@@ -134,19 +273,6 @@ TEST(bytes_parse_uint_at_its_limits) {
     CHECK_INT(lpi_parse_uint(LPI_S("1\0"), &value), -1);
 }
 
-/* Of any magnitude, and often next to a power of two or ten. */
-static uint64_t some_number(void) {
-    uint64_t n = unit_random() >> unit_below(64), ten = 1;
-    uint32_t i;
-    switch (unit_below(3)) {
-    case 0: return n;
-    case 1: return (UINT64_C(1) << unit_below(64)) + unit_below(3) - 1;
-    default:
-        for (i = unit_below(20); i; i--) ten *= 10;
-        return ten + unit_below(3) - 1;
-    }
-}
-
 TEST(bytes_numbers_are_written_as_printf_would) {
     int round;
     for (round = 0; round < unit_rounds(50000); round++) {
@@ -167,6 +293,14 @@ TEST(bytes_numbers_are_written_as_printf_would) {
                 (unsigned long long)(n % 1000000));
         CHECK_BYTES(got, lpi_put_seconds(got, n), want, strlen(want));
         CHECK(strlen(want) <= 27);
+        n = UINT64_C(1000000000000000) + unit_random() % UINT64_C(9000000000000000);
+        if (unit_one_in(50)) n = unit_one_in(2) ? UINT64_C(9999999999999999)
+                                                : UINT64_C(10000000000000000);
+        sprintf(want, "%llu.%06llu", (unsigned long long)(n / 1000000), /* ten digits */
+                (unsigned long long)(n % 1000000));
+        memset(got, '!', sizeof got);
+        CHECK_BYTES(got, lpi_put_seconds(got, n), want, strlen(want));
+        CHECK_INT(got[strlen(want)], '!');
     }
 }
 

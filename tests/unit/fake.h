@@ -175,7 +175,7 @@ UNIT_UNUSED static lp_result fake_try_publish(const char *name, const char *json
     lpi_message *m = lpi_message_new(&fake.server.memory, lp_s(name), lp_s(json), &result,
                                      &offset);
     if (!m) return result;
-    result = lpi_hub_publish(fake.hub, lp_s(name), m, out);
+    result = lpi_hub_publish(fake.hub, lp_s(name), m, fake.now_us, out);
     if (result != LP_OK) lpi_message_unref(&fake.server.memory, m);
     return result;
 }

@@ -79,8 +79,8 @@ TEST(limit_tally_counts_up_and_down) {
     uint32_t index;
     fake_start(1);
     CHECK_INT(count_of(7), 0);
-    index = lpi_tally_take(fake.hub, 7);
-    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    index = lpi_tally_take(fake.hub, LPI_NONE, 7);
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
     CHECK_INT(count_of(7), 2);
     CHECK_INT(count_of(8), 0);
     lpi_tally_give(fake.hub, index, 0);
@@ -101,15 +101,15 @@ TEST(limit_spent_tally_is_found_again) {
     uint32_t index;
     size_t calls;
     fake_start(1);
-    index = lpi_tally_take(fake.hub, 7);
+    index = lpi_tally_take(fake.hub, LPI_NONE, 7);
     lpi_tally_give(fake.hub, index, 0);
     calls = fake.memory.calls;
-    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
     CHECK_INT(count_of(7), 1);
     check_spent();
     lpi_tally_give(fake.hub, index, 0);
     CHECK_INT(fake.hub->spent_count, 1); /* once, however often it falls to zero */
-    CHECK_INT(lpi_tally_take(fake.hub, 7), index);
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
     lpi_spent_clear(fake.hub); /* what counts again stays */
     CHECK_INT(count_of(7), 1);
     CHECK_INT(fake.hub->tallies.used, 1);
@@ -119,16 +119,50 @@ TEST(limit_spent_tally_is_found_again) {
     fake_end();
 }
 
+/* Where a tally was last is only a guess: at any number, of a record that is another's, or
+   nobody's, or whose chunk has gone. */
+TEST(limit_a_tally_is_looked_for_where_it_was) {
+    enum { CLIENTS = 1000 };
+    static uint32_t index[CLIENTS];
+    uint32_t i, empty = 0;
+    fake_start(1);
+    for (i = 0; i < CLIENTS; i++) index[i] = lpi_tally_take(fake.hub, LPI_NONE, i + 1);
+    for (i = 0; i < CLIENTS; i++) {
+        CHECK_INT(lpi_tally_take(fake.hub, index[i], i + 1), index[i]);
+        CHECK_INT(lpi_tally_take(fake.hub, index[(i + 7) % CLIENTS], i + 1), index[i]);
+        CHECK_INT(lpi_tally_take(fake.hub, unit_below(5000), i + 1), index[i]);
+        CHECK_INT(lpi_tally_take(fake.hub, UINT32_MAX - unit_below(9), i + 1), index[i]);
+        CHECK_INT(count_of(i + 1), 5);
+    }
+    for (i = 0; i < CLIENTS; i++) {
+        uint32_t k;
+        for (k = 0; k < 5; k++) lpi_tally_give(fake.hub, index[i], 0);
+    }
+    CHECK(lpi_tally_is(fake.hub, index[0], 1)); /* spent, and there */
+    lpi_spent_clear(fake.hub);
+    CHECK_INT(fake.hub->tallies.used, 0);
+    for (i = 0; i < CLIENTS; i++) {
+        CHECK(!lpi_tally_is(fake.hub, index[i], i + 1));
+        CHECK(!lpi_tally_is(fake.hub, index[i], 0));
+        empty += !lpi_slab_has(&fake.hub->tallies, index[i]);
+    }
+    CHECK(empty > CLIENTS / 2); /* their chunks have gone */
+    i = lpi_tally_take(fake.hub, index[3], 4);
+    CHECK_INT(count_of(4), 1);
+    lpi_tally_give(fake.hub, i, 0);
+    fake_end();
+}
+
 /* So many are kept and no more: the one that was spent first goes first. */
 TEST(limit_spent_tallies_are_bounded) {
     uint32_t i;
     fake_start(1);
     for (i = 0; i < LPI_SPENT; i++)
-        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, i), 0);
+        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, i), 0);
     CHECK_INT(fake.hub->tallies.used, LPI_SPENT);
-    lpi_tally_take(fake.hub, 0); /* it counts again, and stays though its turn comes */
+    lpi_tally_take(fake.hub, LPI_NONE, 0); /* it counts again, and stays though its turn comes */
     for (; i < 3 * LPI_SPENT; i++) {
-        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, i), 0);
+        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, i), 0);
         CHECK_INT(fake.hub->spent_count, LPI_SPENT);
         CHECK_INT(fake.hub->tallies.used, LPI_SPENT + 1);
         CHECK_INT(lpi_table_first(&fake.hub->tallied, i - LPI_SPENT) == LPI_NONE, i != LPI_SPENT);
@@ -146,10 +180,10 @@ TEST(limit_spent_tallies_ask_for_a_sweep) {
     fake_start(1);
     fake.hub->sweep_ms = UINT64_MAX;
     fake.hub->sweep_moved = 0;
-    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, 7), 5000);
+    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, 7), 5000);
     CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
     CHECK(fake.hub->sweep_moved);
-    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, 8), 5500); /* none later */
+    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, 8), 5500); /* none later */
     CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
     fake_end();
 }
@@ -159,7 +193,7 @@ TEST(limit_tallies_in_one_chain) {
     uint32_t index[40], i, k;
     fake_start(1);
     for (i = 0; i < 40; i++)
-        for (k = 0; k <= i; k++) index[i] = lpi_tally_take(fake.hub, (uint64_t)i << 32);
+        for (k = 0; k <= i; k++) index[i] = lpi_tally_take(fake.hub, LPI_NONE, (uint64_t)i << 32);
     for (i = 0; i < 40; i++) CHECK_INT(count_of((uint64_t)i << 32), i + 1);
     for (i = 0; i < 40; i++)
         for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i], 0);
@@ -179,7 +213,7 @@ TEST(limit_many_tallies_against_plain_counts) {
         k = unit_below(KEYS);
         /* Waves, so that the table grows and shrinks. */
         if (unit_below(100) < (i / 5000 % 2 ? 70u : 35u)) {
-            uint32_t got = lpi_tally_take(fake.hub, k * UINT64_C(0x9e3779b97f4a7c15));
+            uint32_t got = lpi_tally_take(fake.hub, LPI_NONE, k * UINT64_C(0x9e3779b97f4a7c15));
             CHECK(!counts[k] || got == index[k]);
             used += !counts[k]++;
             index[k] = got;
@@ -207,14 +241,14 @@ TEST(limit_tally_without_memory) {
     fake_start(1);
     fake.memory.fail_at = fake.memory.calls + 1;
     fake.memory.fail_forever = 1;
-    CHECK_INT(lpi_tally_take(fake.hub, 7), LPI_NONE);
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), LPI_NONE);
     CHECK_INT(count_of(7), 0);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake.memory.fail_at = 0;
-    index = lpi_tally_take(fake.hub, 7);
+    index = lpi_tally_take(fake.hub, LPI_NONE, 7);
     CHECK(index != LPI_NONE);
     fake.memory.fail_at = fake.memory.calls + 1;
-    CHECK_INT(lpi_tally_take(fake.hub, 7), index); /* needs none */
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index); /* needs none */
     CHECK_INT(count_of(7), 2);
     lpi_tally_give(fake.hub, index, 0);
     lpi_tally_give(fake.hub, index, 0);
@@ -229,7 +263,7 @@ TEST(limit_burst_leaves_nothing_behind) {
     uint32_t i, clients = (uint32_t)unit_rounds(CLIENTS);
     fake_start(1);
     before = fake.memory.bytes;
-    for (i = 0; i < clients; i++) index[i] = lpi_tally_take(fake.hub, unit_random());
+    for (i = 0; i < clients; i++) index[i] = lpi_tally_take(fake.hub, LPI_NONE, unit_random());
     CHECK(fake.memory.bytes > before + clients * sizeof(lpi_tally));
     for (i = 0; i < clients; i++) lpi_tally_give(fake.hub, index[i], 0);
     lpi_spent_clear(fake.hub);

@@ -1192,7 +1192,7 @@ static void model_publish(uint32_t name) {
                         lp_s(bodies[unit_below(3)]), &result, &offset);
     CHECK(m);
     bytes = m->size;
-    result = lpi_hub_publish(fake.hub, lp_s(model_name(name)), m, &out);
+    result = lpi_hub_publish(fake.hub, lp_s(model_name(name)), m, fake.now_us, &out);
     if (!model_get(name, now_ms)) {
         CHECK_INT(result, LP_ERR_FULL);
         lpi_message_unref(&fake.server.memory, m);
