@@ -729,6 +729,7 @@ static void *lpi_libc_resize(void *ctx, void *ptr, size_t old_size,
 {
     (void)ctx;
     (void)old_size;
+    if (!ptr) return malloc(new_size);
     if (new_size) return realloc(ptr, new_size);
     free(ptr);
     return NULL;
@@ -3288,6 +3289,7 @@ typedef struct lpi_channel {
     uint32_t epoch_number; /* changes with the epoch, which a store that is
                               elsewhere may do while polls are parked        */
     char *name;
+    char short_name[16];   /* where it stands, if it is not longer           */
     uint32_t name_length;
     uint8_t fetching;      /* its state is elsewhere and on its way          */
     uint8_t idle;          /* it is in the hub's list of those               */
@@ -4017,7 +4019,8 @@ static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
 static void lpi_channel_free(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
-    lpi_free(hub->memory, ch->name, ch->name_length);
+    if (ch->name != ch->short_name)
+        lpi_free(hub->memory, ch->name, ch->name_length);
     lpi_slab_give(&hub->channels, index);
 }
 
@@ -4141,7 +4144,9 @@ static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
     index = lpi_slab_take(&hub->channels);
     if (index == LPI_NONE) return LP_ERR_NOMEM;
     ch = lpi_channel_at(hub, index);
-    ch->name = (char *)lpi_alloc(hub->memory, name.length);
+    ch->name = name.length <= sizeof ch->short_name
+                   ? ch->short_name
+                   : (char *)lpi_alloc(hub->memory, name.length);
     if (!ch->name) {
         lpi_slab_give(&hub->channels, index);
         return LP_ERR_NOMEM;

@@ -356,6 +356,12 @@ static void check_ready(lpi_hub *hub, uint32_t ready)
     SAME(n, ready, "ready views");
 }
 
+/* What its name takes beside the record. */
+static uint64_t long_name(const lpi_channel *ch)
+{
+    return ch->name == ch->short_name ? 0 : ch->name_length;
+}
+
 /* The hub, whenever its mutex is free: returns the memory of messages, names and rings. Not at
    rest, loops may be sending messages. */
 static uint64_t check_hub(lpi_hub *hub, int at_rest)
@@ -400,7 +406,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             idle += ch->idle;
             deserted += ch->deserted;
             for (i = ch->views.head; i != LPI_NONE; i = lpi_view_at(hub, i)->link.next) views++;
-            other += ch->name_length + ch->ring_size * sizeof *ch->ring;
+            other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
         }
     }
     SAME(messages, 0, "messages in rings");
@@ -416,7 +422,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         if (ch->forgotten) {
             deserted++;
             channels++;
-            other += ch->name_length;
+            other += long_name(ch);
         }
         i = ch->deserted_link.next;
     }

@@ -363,6 +363,35 @@ TEST(channel_names_are_compared_in_full) {
     fake_end();
 }
 
+/* A short name stands in the record, a longer one beside it; both go with it. */
+TEST(channel_names_of_every_length) {
+    char name[LPI_CHANNEL_BYTES + 1];
+    size_t n, bytes;
+    fake_start(1);
+    fake.config->history_age_ms = 1000;
+    fake_make("to have a chunk");
+    bytes = fake.memory.bytes;
+    for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
+        size_t calls = fake.memory.calls;
+        memset(name, 'n', n);
+        name[n] = 0;
+        fake_make(name);
+        if (n < 60) CHECK_INT(fake.memory.calls - calls, n > 16); /* of the first chunk */
+        CHECK_STR(lpi_channel_name(fake_channel(name)), name);
+    }
+    for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
+        memset(name, 'n', n);
+        name[n] = 0;
+        CHECK_STR(lpi_channel_name(fake_channel(name)), name);
+    }
+    check_hub();
+    fake_tick(1000);
+    CHECK_STR(fake_sweep(), "");
+    CHECK_INT(fake.hub->channels.used, 0);
+    CHECK(fake.memory.bytes <= bytes + 4096); /* the tables of chunks and of names */
+    fake_end();
+}
+
 /* Two names with one hash are two channels. */
 TEST(channel_hash_collision) {
     uint32_t a = LPI_NONE, b = LPI_NONE, c = LPI_NONE;

@@ -260,7 +260,7 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
 
 /* All of these may stay, whatever there was: of each of the slabs (channels, views,
    seats, claims, tallies, connections) one empty chunk and its table of chunks, which
-   only grows but has 24 bytes for 64 records or more; of each table of names one
+   only grows but has 32 bytes for 64 records or more; of each table of names one
    segment, the first; and the loop's scratch buffers. */
 static size_t kept_after_a_burst(int records)
 {

@@ -960,11 +960,14 @@ static size_t park_failing(const char *channels, int remote, int forever) {
 }
 
 TEST(waiter_parks_without_memory) {
-    CHECK(park_failing("a", 0, 0) >= 1); /* the name; slabs have room */
-    CHECK(park_failing("a", 0, 1) >= 1);
-    CHECK(park_failing("a,b,c", 0, 0) >= 3);
-    CHECK(park_failing("a", 1, 0) >= 2); /* and claims */
-    CHECK(park_failing("a,b,c", 1, 1) >= 4);
+#define LONG "a name that needs memory"
+    CHECK(park_failing(LONG, 0, 0) >= 1); /* the name; slabs have room */
+    CHECK(park_failing(LONG, 0, 1) >= 1);
+    CHECK(park_failing("a " LONG ",b " LONG ",c " LONG, 0, 0) >= 3);
+    CHECK(park_failing(LONG, 1, 0) >= 2); /* and claims */
+    CHECK(park_failing("a " LONG ",b " LONG ",c " LONG, 1, 1) >= 4);
+    CHECK(park_failing("a", 1, 0) >= 1);
+#undef LONG
 }
 
 /* The first poll of all, and the slabs full to the brim. */
