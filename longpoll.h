@@ -1916,8 +1916,7 @@ static void lpi_http_connection(lpi_http *h, lp_slice value)
     }
 }
 
-/* The field of that name, LPI_F_KNOWN if it is not one that the library
-   reads. */
+/* The field of that name; LPI_F_KNOWN if the library does not read it. */
 static uint8_t lpi_http_field_known(lp_slice name)
 {
     uint8_t field = name.length < sizeof lpi_field_of
@@ -3359,8 +3358,9 @@ typedef struct lpi_hub {
     lpi_slab channels, views, seats, claims, tallies;
     lpi_table names, tallied;
     uint32_t spent[LPI_SPENT];     /* tallies that fell to zero, some of which
-                                      count again by now                     */
-    uint32_t spent_at, spent_count; /* the first                             */
+                                      count again by now: a ring, of which the
+                                      next two tell the first and how many   */
+    uint32_t spent_at, spent_count;
     lpi_list idle, deserted;       /* channels, the longest so first         */
     lpi_message *oldest, *newest;
     uint64_t forgotten;            /* channels, since the start              */
@@ -3426,8 +3426,8 @@ typedef struct lpi_connection {
     lpi_io *io;
     int fd;
     uint32_t seat;      /* the first; when closed: the next closed one       */
-    uint32_t client, ceiling; /* tallies that the parked poll counts in; of
-                           another, those of the last one, if they are still */
+    uint32_t client, ceiling; /* tallies that the parked poll counts in; else
+                           where those of the last one were                  */
     uint16_t limit;     /* of the parked poll                                */
     uint16_t flags;
     uint8_t phase;

@@ -6,6 +6,8 @@
 #include "../../longpoll.h"
 #include "unit.h"
 
+#include <ctype.h>
+
 /* ---- text that ends where the readable memory does ---- */
 
 enum { PAGES = 64 };
@@ -271,6 +273,34 @@ TEST(http_heads_that_are_served) {
         sprintf(more, "%s\r\n\n behind", text.bytes);
         CHECK_INT(read_head(&h, lp_s(more), SIZE_MAX, SIZE_MAX), text.length);
         CHECK_INT(read_head(&h, lpi_slice(text.bytes, text.length - 1), 1, 0), 0);
+    }
+}
+
+/* Each name that the library reads, in any case, and none that is nearly one. */
+TEST(http_every_known_name_is_known) {
+    char name[64];
+    size_t i, k, n;
+    for (i = 0; i < LPI_F_KNOWN; i++) {
+        n = lpi_field_names[i].length;
+        for (k = 0; k < 3; k++) {
+            size_t at;
+            memcpy(name, lpi_field_names[i].bytes, n);
+            for (at = 0; at < n; at++)
+                if (k) name[at] = (char)(k == 1 ? tolower(name[at]) : toupper(name[at]));
+            CHECK_INT(lpi_http_field_known(lpi_slice(name, n)), i);
+            for (at = 0; at < n; at++) {
+                name[at] = (char)(name[at] ^ 1);
+                CHECK_INT(lpi_http_field_known(lpi_slice(name, n)), LPI_F_KNOWN);
+                name[at] = (char)(name[at] ^ 1);
+            }
+            CHECK_INT(lpi_http_field_known(lpi_slice(name, n - 1)), LPI_F_KNOWN);
+            name[n] = 'x';
+            CHECK_INT(lpi_http_field_known(lpi_slice(name, n + 1)), LPI_F_KNOWN);
+        }
+    }
+    for (n = 0; n < sizeof name; n++) {
+        memset(name, 'o', sizeof name);
+        CHECK_INT(lpi_http_field_known(lpi_slice(name, n)), LPI_F_KNOWN);
     }
 }
 
