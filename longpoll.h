@@ -1676,11 +1676,11 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
 /* ==========================================================================
    B1  HTTP                                                            >>http
 
-   The request head (RFC 9112), read line by line as it comes; what was
-   scanned is not scanned again. Strict wherever two readers of one message
-   could disagree, since a proxy may stand in front: one disagreement is a
-   smuggled request. Spans are offsets from the request's first byte, so that
-   the bytes may move between two calls.
+   The request head (RFC 9112), read line by line as it comes; a line that
+   comes in pieces is looked through once for its end, and then read. Strict
+   wherever two readers of one message could disagree, since a proxy may stand
+   in front: one disagreement is a smuggled request. Spans are offsets from the
+   request's first byte, so that the bytes may move between two calls.
 
    Returns   > 0 bytes that the head takes, 0 for more, or -STATUS.
    Touches   the lpi_http that it is given. No clock, memory or sockets.
@@ -1733,7 +1733,7 @@ static const uint8_t lpi_field_of[] = {
 
 typedef struct lpi_http {
     uint32_t line;           /* where the line that is looked for begins     */
-    uint32_t scanned;        /* no line end before this                      */
+    uint32_t scanned;        /* no line end from there to this               */
     uint32_t limit;          /* of the head's size                           */
     uint8_t in_fields;       /* the request line is behind                   */
     uint8_t minor;           /* 0 or 1: HTTP/1.x                             */
