@@ -3332,13 +3332,9 @@ typedef struct lpi_seat {
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
 } lpi_seat;
 
-enum { LPI_SPENT = 1024 };
-
-#define LPI_TALLY_SPENT 0x80000000u
-
-/* How many polls of one client, or from one address, are parked: node.own, but
-   for the mark of those that are in the hub's list of spent ones. The hash is
-   all that is known of the name. */
+/* How many polls of one client, or from one address, are parked: node.own is
+   one more, since 0 tells a record that is none. The hash is all that is known
+   of the name. */
 typedef struct lpi_tally {
     lpi_node node;
 } lpi_tally;
@@ -3357,10 +3353,6 @@ typedef struct lpi_hub {
 
     lpi_slab channels, views, seats, claims, tallies;
     lpi_table names, tallied;
-    uint32_t spent[LPI_SPENT];     /* tallies that fell to zero, some of which
-                                      count again by now: a ring, of which the
-                                      next two tell the first and how many   */
-    uint32_t spent_at, spent_count;
     lpi_list idle, deserted;       /* channels, the longest so first         */
     lpi_message *oldest, *newest;
     uint64_t forgotten;            /* channels, since the start              */
@@ -3427,7 +3419,7 @@ typedef struct lpi_connection {
     int fd;
     uint32_t seat;      /* the first; when closed: the next closed one       */
     uint32_t client, ceiling; /* tallies that the parked poll counts in; else
-                           where those of the last one were                  */
+                           those of the last one, if they are still there    */
     uint16_t limit;     /* of the parked poll                                */
     uint16_t flags;
     uint8_t phase;
@@ -4405,7 +4397,8 @@ static void lpi_hub_free(lpi_hub *hub)
 
    Exact counts of parked polls by client and by address, under keyed hashes of
    their names. Most who are answered ask again at once, so a tally that falls
-   to zero is kept for a while: until as many others have, or the next sweep.
+   to zero stays until a connection that counted in it closes, or counts
+   elsewhere: each keeps two at most.
    ========================================================================== */
 
 static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
@@ -4430,36 +4423,11 @@ static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
 
 static uint32_t lpi_tally_count(lpi_hub *hub, uint32_t index)
 {
-    return lpi_tally_at(hub, index)->node.own & ~LPI_TALLY_SPENT;
-}
-
-/* Take the one that was spent first off the list; it goes if it is still. */
-static void lpi_spent_drop(lpi_hub *hub)
-{
-    uint32_t index = hub->spent[hub->spent_at++ % LPI_SPENT];
-    lpi_tally *tally = lpi_tally_at(hub, index);
-    hub->spent_count--;
-    tally->node.own &= ~LPI_TALLY_SPENT;
-    if (tally->node.own) return;
-    lpi_table_remove(&hub->tallied, index);
-    lpi_slab_give(&hub->tallies, index);
-}
-
-static void lpi_spent_clear(lpi_hub *hub)
-{
-    while (hub->spent_count) lpi_spent_drop(hub);
-}
-
-static void lpi_spent_add(lpi_hub *hub, uint32_t index, uint64_t now_ms)
-{
-    if (hub->spent_count == LPI_SPENT) lpi_spent_drop(hub);
-    hub->spent[(hub->spent_at + hub->spent_count++) % LPI_SPENT] = index;
-    lpi_tally_at(hub, index)->node.own = LPI_TALLY_SPENT;
-    lpi_hub_want_sweep(hub, now_ms, LPI_SWEEP_MS);
+    return lpi_tally_at(hub, index)->node.own - 1;
 }
 
 /* Whether the key's tally is still where it was, at an index that may be of
-   another by now, or of none: then it counts nobody and is not spent. */
+   another by now, or of none. */
 static int lpi_tally_is(lpi_hub *hub, uint32_t index, uint64_t key)
 {
     const lpi_node *node;
@@ -4468,28 +4436,43 @@ static int lpi_tally_is(lpi_hub *hub, uint32_t index, uint64_t key)
     return node->own && node->hash == key;
 }
 
-/* Count one more. The tally's index, or LPI_NONE without memory. It is looked
-   for first where it was last, at `last`, which may be any number. */
+/* A connection lets go of where it counted, which may be any number. */
+static void lpi_tally_drop(lpi_hub *hub, uint32_t index)
+{
+    lpi_tally *tally;
+    if (!lpi_slab_has(&hub->tallies, index)) return;
+    tally = lpi_tally_at(hub, index);
+    if (tally->node.own != 1) return;
+    tally->node.own = 0;
+    lpi_table_remove(&hub->tallied, index);
+    lpi_slab_give(&hub->tallies, index);
+}
+
+/* Count one more. The tally's index, or LPI_NONE without memory: instead of
+   `last`, where the connection counted before, and where it is looked for
+   first. */
 static uint32_t lpi_tally_take(lpi_hub *hub, uint32_t last, uint64_t key)
 {
     uint32_t index = last;
-    if (!lpi_tally_is(hub, last, key))
+    if (!lpi_tally_is(hub, last, key)) {
         index = lpi_table_first(&hub->tallied, key);
+        lpi_tally_drop(hub, last);
+    }
     if (index == LPI_NONE) {
         index = lpi_slab_take(&hub->tallies);
         if (index == LPI_NONE) return index;
         lpi_tally_at(hub, index)->node.hash = key;
+        lpi_tally_at(hub, index)->node.own = 1;
         lpi_table_add(&hub->tallied, index);
     }
     lpi_tally_at(hub, index)->node.own++;
     return index;
 }
 
-static void lpi_tally_give(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+static void lpi_tally_give(lpi_hub *hub, uint32_t index)
 {
-    lpi_tally *tally = lpi_tally_at(hub, index);
     LP_ASSERT(lpi_tally_count(hub, index));
-    if (!--tally->node.own) lpi_spent_add(hub, index, now_ms);
+    lpi_tally_at(hub, index)->node.own--;
 }
 
 /* ==========================================================================
@@ -4549,9 +4532,19 @@ static void lpi_waiter_leave(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
 {
     LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
     lpi_seats_give(hub, c, now_ms);
-    lpi_tally_give(hub, c->client, now_ms);
-    lpi_tally_give(hub, c->ceiling, now_ms);
+    lpi_tally_give(hub, c->client);
+    lpi_tally_give(hub, c->ceiling);
     hub->stats.waiters--;
+}
+
+/* The connection closes, and nothing is kept for its next poll. */
+static void lpi_waiter_gone(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+{
+    if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING)
+        lpi_waiter_leave(hub, c, now_ms);
+    lpi_tally_drop(hub, c->client);
+    lpi_tally_drop(hub, c->ceiling);
+    c->client = c->ceiling = LPI_NONE;
 }
 
 /* Add a seat for one channel. 0 or -1. */
@@ -4653,9 +4646,9 @@ static const char *lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
             return NULL;
         }
         if (!why) why = lpi_why_memory;
-        lpi_tally_give(hub, c->ceiling, loop->now_ms);
+        lpi_tally_give(hub, c->ceiling);
     }
-    lpi_tally_give(hub, c->client, loop->now_ms);
+    lpi_tally_give(hub, c->client);
     lpi_set_phase(loop, c, was);
     return why;
 }
@@ -5330,7 +5323,7 @@ static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
     }
     c = lpi_connection_at(loop, index);
     c->fd = fd;
-    c->seat = LPI_NONE;
+    c->seat = c->client = c->ceiling = LPI_NONE;
     c->interest = LP_READ | LP_HANGUP;
     memcpy(c->address, peer->bytes, 16);
     if (lpi_networks_hold(server->proxies, server->proxy_count, c->address))
@@ -7342,9 +7335,9 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_hub *hub = &loop->server->hub;
     if (c->phase == LPI_CLOSED) return;
-    if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING) {
+    if (c->client != LPI_NONE || c->ceiling != LPI_NONE) {
         lpi_lock(&hub->mutex);
-        lpi_waiter_leave(hub, c, loop->now_ms);
+        lpi_waiter_gone(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
     }
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
@@ -7521,7 +7514,6 @@ static void lpi_loop_sweep(lpi_loop *loop)
     lpi_tell_deserted(loop);
     lpi_unlock(&loop->server->watching);
     lpi_lock(&hub->mutex);
-    lpi_spent_clear(hub);
     lpi_hub_sweep(hub, loop->now_ms);
     lpi_unlock(&hub->mutex);
 }

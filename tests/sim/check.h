@@ -117,7 +117,7 @@ static struct {
 static uint32_t tally_counts[2 * CONNS][2];
 static uint32_t tally_used;
 
-static void tally_count(uint32_t index)
+static void tally_count(uint32_t index, uint32_t polls)
 {
     uint32_t i;
     for (i = 0; i < tally_used && tally_counts[i][0] != index;) i++;
@@ -125,7 +125,7 @@ static void tally_count(uint32_t index)
         tally_counts[i][0] = index;
         tally_counts[tally_used++][1] = 0;
     }
-    tally_counts[i][1]++;
+    tally_counts[i][1] += polls;
 }
 
 static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
@@ -144,10 +144,17 @@ static struct {
     uint64_t phases[LPI_PHASES], connections, seats, claims, pinned, partial;
 } all; /* over all loops */
 
+/* A tally that counts nobody stays only where a connection counted last. */
+static void count_last(lpi_hub *hub, uint32_t index)
+{
+    if (lpi_slab_has(&hub->tallies, index) && lpi_tally_at(hub, index)->node.own)
+        tally_count(index, 0);
+}
+
 static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
-    tally_count(c->client);
-    tally_count(c->ceiling);
+    tally_count(c->client, 1);
+    tally_count(c->ceiling, 1);
     MUST(lpi_tally_count(hub, c->client) <= hub->config->waiters_per_client,
          "too many polls of one client");
     MUST(lpi_tally_count(hub, c->ceiling) <= hub->config->waiters_per_address,
@@ -185,6 +192,8 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io, "what has come is lost");
     MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
     if (waits) count_waiter(hub, c);
+    count_last(hub, c->client);
+    count_last(hub, c->ceiling);
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
     for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
@@ -241,20 +250,6 @@ static uint32_t check_arrivals(const lpi_inbox *inbox)
     return inbox->arrival_count - inbox->arrival_at;
 }
 
-/* The list of spent tallies. Returns how many of them count nobody. */
-static uint32_t check_spent(lpi_hub *hub)
-{
-    uint32_t i, index, empty = 0;
-    MUST(hub->spent_count <= LPI_SPENT, "spent tallies");
-    MUST(!hub->spent_count || hub->sweep_ms != UINT64_MAX, "spent tallies for ever");
-    for (i = 0; i < hub->spent_count; i++) {
-        index = hub->spent[(hub->spent_at + i) % LPI_SPENT];
-        MUST(lpi_tally_at(hub, index)->node.own & LPI_TALLY_SPENT, "a spent tally");
-        empty += !lpi_tally_count(hub, index);
-    }
-    return empty;
-}
-
 /* The connections of all loops, waiters, tallies. Returns the memory. */
 static uint64_t check_connections(lpi_hub *hub)
 {
@@ -277,7 +272,6 @@ static uint64_t check_connections(lpi_hub *hub)
     for (i = 0; i < tally_used; i++) {
         SAME(lpi_tally_count(hub, tally_counts[i][0]), tally_counts[i][1], "a tally");
     }
-    tally_used += check_spent(hub);
     SAME(tally_used, hub->tallied.count, "tallies");
     SAME(tally_used, hub->tallies.used, "tallies");
     return bytes + all.pinned + all.partial;

@@ -22,6 +22,7 @@ typedef enum plan { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } plan;
 
 typedef struct client {
     uint8_t temper, count, plan, named, reads;
+    uint8_t shared; /* its connection is a proxy's, and carries other clients' requests too */
     uint8_t channels[PLACES];
     struct { uint8_t kind; uint64_t epoch, seq; } cursor[PLACES];
     conn *conn;
@@ -50,6 +51,17 @@ static void client_leaves(client *k, int reset)
     k->cut = 0;
     k->reads = 0;
     client_thinks(k);
+}
+
+static uint32_t client_name(const client *k) { return k->named ? k->name : 100000 + k->address; }
+
+/* Nothing is under way: the next request may be another client's. */
+static void client_changes(client *k)
+{
+    if (!k->shared || one_in(2)) return;
+    k->named = (uint8_t)!one_in(4);
+    k->name = below(one_in(2) ? 6 : 10000);
+    k->conn->name = client_name(k);
 }
 
 /* ---- what is said ---- */
@@ -494,7 +506,7 @@ static void client_happens(int index, uint32_t generation)
     if (generation != k->generation) return;
     k->plan = PLAN_NONE;
     if (!k->conn) {
-        k->conn = conn_open(index, k->named ? k->name : 100000 + k->address, k->address, k->window);
+        k->conn = conn_open(index, client_name(k), k->address, k->window);
         if (!k->conn) client_at(k, between(5000, 50000), PLAN_NONE);
         else client_asks(k);
         return;
@@ -508,6 +520,7 @@ static void client_happens(int index, uint32_t generation)
         client_reads(k->conn, k->conn->out_read + n);
         if (k->conn && k->conn->out_arrived != k->conn->out_read) client_hears(k->conn);
     } else if (k->conn->done == k->conn->asked) {
+        client_changes(k);
         client_asks(k);
     } else if (k->conn->fin && one_in(2)) {
         client_leaves(k, one_in(2));
@@ -562,6 +575,7 @@ static void client_new(client *k)
     if (same_temper < T_KINDS) k->temper = (uint8_t)same_temper;
     k->named = (uint8_t)(k->temper != T_GARBAGE && !one_in(4));
     k->name = below(one_in(2) ? 6 : 10000);
+    k->shared = (uint8_t)(k->temper != T_GARBAGE && one_in(6));
     k->address = k->temper == T_GARBAGE ? 200u : between(1, 6);
     k->window = PICK(65536, 65536, 4000, 700);
     if (k->temper == T_SLOW) k->window = between(60, 1500);

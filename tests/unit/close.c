@@ -40,7 +40,6 @@ TEST(a_parked_poll_that_leaves_is_free_at_once) {
         CHECK_INT(stats_of(&w).connections, 0);
         CHECK_INT(w.s->hub.seats.used, 0);
         CHECK_INT(w.s->hub.views.used, 0);
-        lpi_spent_clear(&w.s->hub);
         CHECK_INT(w.s->hub.tallies.used, 0);
         CHECK_INT(w.s->hub.loops[0].connections.used, 0);
         CHECK_INT(armed_timers(), 0);

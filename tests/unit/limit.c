@@ -83,39 +83,103 @@ TEST(limit_tally_counts_up_and_down) {
     CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
     CHECK_INT(count_of(7), 2);
     CHECK_INT(count_of(8), 0);
-    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_give(fake.hub, index);
     CHECK_INT(count_of(7), 1);
-    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_drop(fake.hub, index); /* one of the two closes */
+    CHECK_INT(count_of(7), 1);
+    lpi_tally_give(fake.hub, index);
     CHECK_INT(count_of(7), 0);
-    CHECK_INT(fake.hub->tallies.used, 1); /* spent: it is kept for a while */
-    check_spent();
-    lpi_spent_clear(fake.hub);
+    CHECK_INT(fake.hub->tallies.used, 1); /* the other may ask again */
+    lpi_tally_drop(fake.hub, index);
     CHECK_INT(fake.hub->tallies.used, 0);
     CHECK_INT(fake.hub->tallied.count, 0);
-    check_spent();
+    lpi_tally_drop(fake.hub, index); /* there is none any more */
+    CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
 
 /* A client that asks again at once finds its tally where it was, and costs no memory. */
-TEST(limit_spent_tally_is_found_again) {
+TEST(limit_tally_at_zero_is_found_again) {
     uint32_t index;
     size_t calls;
     fake_start(1);
     index = lpi_tally_take(fake.hub, LPI_NONE, 7);
-    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_give(fake.hub, index);
     calls = fake.memory.calls;
-    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
+    CHECK_INT(lpi_tally_take(fake.hub, index, 7), index);
     CHECK_INT(count_of(7), 1);
-    check_spent();
-    lpi_tally_give(fake.hub, index, 0);
-    CHECK_INT(fake.hub->spent_count, 1); /* once, however often it falls to zero */
-    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index);
-    lpi_spent_clear(fake.hub); /* what counts again stays */
+    lpi_tally_give(fake.hub, index);
+    CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index); /* another connection of it */
     CHECK_INT(count_of(7), 1);
     CHECK_INT(fake.hub->tallies.used, 1);
-    check_spent();
     CHECK_INT(fake.memory.calls, calls);
-    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_give(fake.hub, index);
+    fake_end();
+}
+
+/* A connection that names another client leaves nothing of the one before behind, however
+   often: what is kept is bounded by the connections. */
+TEST(limit_tally_goes_when_its_connection_counts_elsewhere) {
+    uint32_t index = LPI_NONE, other;
+    uint64_t key;
+    fake_start(1);
+    other = lpi_tally_take(fake.hub, LPI_NONE, 3);
+    for (key = 10; key < 2000; key++) {
+        index = lpi_tally_take(fake.hub, index, key);
+        CHECK_INT(count_of(key), 1);
+        CHECK_INT(fake.hub->tallies.used, 2);
+        lpi_tally_give(fake.hub, index);
+    }
+    CHECK_INT(lpi_tally_take(fake.hub, index, 3), other);
+    CHECK_INT(count_of(3), 2);
+    CHECK_INT(fake.hub->tallies.used, 1);
+    CHECK(lpi_tally_take(fake.hub, other, 4) != other); /* it counts one still */
+    CHECK_INT(count_of(3), 2);
+    fake_end();
+}
+
+/* Its poll is answered, and the connection stays. */
+static void answer(uint32_t connection) {
+    lpi_connection *c = lpi_connection_at(&fake.loops[0], connection);
+    if (c->phase != LPI_PARKED) return;
+    lpi_lock(&fake.hub->mutex);
+    lpi_waiter_leave(fake.hub, c, fake_now());
+    lpi_unlock(&fake.hub->mutex);
+    lpi_set_phase(&fake.loops[0], c, LPI_SERVING);
+}
+
+/* The same over connections: two are kept of each that is open, and none of one that is closed,
+   whether it waited then, or not, or never did. */
+TEST(limit_tallies_end_with_their_connections) {
+    enum { OPEN = 40 };
+    uint32_t c[OPEN], i, round;
+    fake_start(1);
+    for (i = 0; i < OPEN; i++) c[i] = fake_connect(0);
+    for (round = 0; round < 100; round++) {
+        for (i = 0; i < OPEN; i++) {
+            lpi_asked ask = fake_ask("a", "");
+            ask.client_key = unit_below(100);
+            ask.ceiling_key = 1000 + unit_below(100);
+            if (unit_below(4)) CHECK_INT(fake_poll(0, c[i], &ask), 0);
+        }
+        check_hub();
+        for (i = 0; i < OPEN; i++)
+            if (unit_below(4)) answer(c[i]);
+        check_hub();
+        for (i = 0; i < OPEN; i++) {
+            if (unit_below(4)) {
+                answer(c[i]);
+            } else {
+                fake_hang_up(0, c[i]);
+                c[i] = fake_connect(0);
+            }
+        }
+        check_hub();
+        CHECK(fake.hub->tallies.used <= 2 * OPEN);
+    }
+    for (i = 0; i < OPEN; i++) fake_hang_up(0, c[i]);
+    check_hub();
+    CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
 
@@ -136,10 +200,10 @@ TEST(limit_a_tally_is_looked_for_where_it_was) {
     }
     for (i = 0; i < CLIENTS; i++) {
         uint32_t k;
-        for (k = 0; k < 5; k++) lpi_tally_give(fake.hub, index[i], 0);
+        for (k = 0; k < 5; k++) lpi_tally_give(fake.hub, index[i]);
     }
-    CHECK(lpi_tally_is(fake.hub, index[0], 1)); /* spent, and there */
-    lpi_spent_clear(fake.hub);
+    CHECK(lpi_tally_is(fake.hub, index[0], 1)); /* at zero, and there */
+    for (i = 0; i < CLIENTS; i++) lpi_tally_drop(fake.hub, index[i]);
     CHECK_INT(fake.hub->tallies.used, 0);
     for (i = 0; i < CLIENTS; i++) {
         CHECK(!lpi_tally_is(fake.hub, index[i], i + 1));
@@ -149,42 +213,7 @@ TEST(limit_a_tally_is_looked_for_where_it_was) {
     CHECK(empty > CLIENTS / 2); /* their chunks have gone */
     i = lpi_tally_take(fake.hub, index[3], 4);
     CHECK_INT(count_of(4), 1);
-    lpi_tally_give(fake.hub, i, 0);
-    fake_end();
-}
-
-/* So many are kept and no more: the one that was spent first goes first. */
-TEST(limit_spent_tallies_are_bounded) {
-    uint32_t i;
-    fake_start(1);
-    for (i = 0; i < LPI_SPENT; i++)
-        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, i), 0);
-    CHECK_INT(fake.hub->tallies.used, LPI_SPENT);
-    lpi_tally_take(fake.hub, LPI_NONE, 0); /* it counts again, and stays though its turn comes */
-    for (; i < 3 * LPI_SPENT; i++) {
-        lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, i), 0);
-        CHECK_INT(fake.hub->spent_count, LPI_SPENT);
-        CHECK_INT(fake.hub->tallies.used, LPI_SPENT + 1);
-        CHECK_INT(lpi_table_first(&fake.hub->tallied, i - LPI_SPENT) == LPI_NONE, i != LPI_SPENT);
-        CHECK(lpi_table_first(&fake.hub->tallied, i - LPI_SPENT + 1) != LPI_NONE);
-    }
-    CHECK_INT(count_of(0), 1);
-    check_spent();
-    lpi_spent_clear(fake.hub);
-    CHECK_INT(fake.hub->tallies.used, 1);
-    fake_end();
-}
-
-/* An idle server gives them back: the first that is spent asks for a sweep. */
-TEST(limit_spent_tallies_ask_for_a_sweep) {
-    fake_start(1);
-    fake.hub->sweep_ms = UINT64_MAX;
-    fake.hub->sweep_moved = 0;
-    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, 7), 5000);
-    CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
-    CHECK(fake.hub->sweep_moved);
-    lpi_tally_give(fake.hub, lpi_tally_take(fake.hub, LPI_NONE, 8), 5500); /* none later */
-    CHECK_INT(fake.hub->sweep_ms, 5000 + LPI_SWEEP_MS);
+    lpi_tally_give(fake.hub, i);
     fake_end();
 }
 
@@ -196,8 +225,8 @@ TEST(limit_tallies_in_one_chain) {
         for (k = 0; k <= i; k++) index[i] = lpi_tally_take(fake.hub, LPI_NONE, (uint64_t)i << 32);
     for (i = 0; i < 40; i++) CHECK_INT(count_of((uint64_t)i << 32), i + 1);
     for (i = 0; i < 40; i++)
-        for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i], 0);
-    lpi_spent_clear(fake.hub);
+        for (k = 0; k <= i; k++) lpi_tally_give(fake.hub, index[i]);
+    for (i = 0; i < 40; i++) lpi_tally_drop(fake.hub, index[i * 7 % 40]);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
@@ -206,7 +235,7 @@ TEST(limit_many_tallies_against_plain_counts) {
     enum { KEYS = 600 };
     static uint32_t counts[KEYS], index[KEYS];
     int i, rounds = unit_rounds(300000);
-    uint32_t k, used = 0;
+    uint32_t k, used = 0; /* those that count somebody */
     fake_start(1);
     memset(counts, 0, sizeof counts);
     for (i = 0; i < rounds; i++) {
@@ -218,20 +247,18 @@ TEST(limit_many_tallies_against_plain_counts) {
             used += !counts[k]++;
             index[k] = got;
         } else if (counts[k]) {
-            lpi_tally_give(fake.hub, index[k], 0);
+            lpi_tally_give(fake.hub, index[k]);
             used -= !--counts[k];
         }
         CHECK_INT(count_of(k * UINT64_C(0x9e3779b97f4a7c15)), counts[k]);
-        CHECK(fake.hub->tallies.used >= used && fake.hub->tallies.used <= used + LPI_SPENT);
-        if (i % 1000) continue;
-        check_spent();
-        if (unit_below(4)) continue;
-        lpi_spent_clear(fake.hub);
+        CHECK(fake.hub->tallies.used >= used);
+        if (i % 1000 || unit_below(4)) continue;
+        for (k = 0; k < KEYS; k++) lpi_tally_drop(fake.hub, index[k]);
         CHECK_INT(fake.hub->tallies.used, used);
     }
     for (k = 0; k < KEYS; k++)
-        while (counts[k]--) lpi_tally_give(fake.hub, index[k], 0);
-    lpi_spent_clear(fake.hub);
+        while (counts[k]--) lpi_tally_give(fake.hub, index[k]);
+    for (k = 0; k < KEYS; k++) lpi_tally_drop(fake.hub, index[k]);
     CHECK_INT(fake.hub->tallies.used, 0);
     fake_end();
 }
@@ -250,8 +277,8 @@ TEST(limit_tally_without_memory) {
     fake.memory.fail_at = fake.memory.calls + 1;
     CHECK_INT(lpi_tally_take(fake.hub, LPI_NONE, 7), index); /* needs none */
     CHECK_INT(count_of(7), 2);
-    lpi_tally_give(fake.hub, index, 0);
-    lpi_tally_give(fake.hub, index, 0);
+    lpi_tally_give(fake.hub, index);
+    lpi_tally_give(fake.hub, index);
     fake_end();
 }
 
@@ -265,8 +292,10 @@ TEST(limit_burst_leaves_nothing_behind) {
     before = fake.memory.bytes;
     for (i = 0; i < clients; i++) index[i] = lpi_tally_take(fake.hub, LPI_NONE, unit_random());
     CHECK(fake.memory.bytes > before + clients * sizeof(lpi_tally));
-    for (i = 0; i < clients; i++) lpi_tally_give(fake.hub, index[i], 0);
-    lpi_spent_clear(fake.hub);
+    for (i = 0; i < clients; i++) {
+        lpi_tally_give(fake.hub, index[i]);
+        lpi_tally_drop(fake.hub, index[i]);
+    }
     CHECK(fake.memory.bytes < before + 256 * sizeof(lpi_tally) + 8192);
     fake_end();
 }
