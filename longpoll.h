@@ -5205,6 +5205,14 @@ static lp_slice lpi_body_error(lpi_loop *loop, const char *text)
     return lpi_body_end(loop);
 }
 
+/* Read the clock: in each step before what is ready is served and after it, and
+   after the user's code, which may take its time. */
+static void lpi_loop_now(lpi_loop *loop)
+{
+    loop->now_us = loop->os->monotonic_us(loop->os->ctx);
+    loop->now_ms = loop->now_us / 1000;
+}
+
 static const char *lpi_date(lpi_loop *loop)
 {
     if (loop->date_ms + 100 <= loop->now_ms || !loop->date_ms) {
@@ -6036,7 +6044,10 @@ static int lpi_origin_good(const lp_request *r)
 static int lpi_authorized(lp_request *r, lp_action action, lp_slice channel)
 {
     const lp_authorize *hook = &r->server->config.authorize;
-    int status = hook->ask ? hook->ask(hook->ctx, r, action, channel) : 0;
+    int status;
+    if (!hook->ask) return 1;
+    status = hook->ask(hook->ctx, r, action, channel);
+    lpi_loop_now(r->loop);
     if (!status) return 1;
     if (status == 401)
         lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
@@ -6628,9 +6639,11 @@ static void lpi_publish(lp_request *r)
     size_t offset = 0, n;
     lp_result result = LP_ERR_ARG;
     /* It was good before, but the body may have come in a later call. */
-    if (!lpi_publish_channel(r, text, &channel))
+    if (!lpi_publish_channel(r, text, &channel)) {
+        lpi_loop_now(r->loop); /* for the delay till it is delivered */
         result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
                                   &published, &offset);
+    }
     if (result != LP_OK) {
         lpi_publish_failed(r, result, offset);
         return;
@@ -7474,12 +7487,6 @@ static void lpi_loop_wake(lpi_loop *loop)
     loop->requests = 0;
 }
 
-static void lpi_loop_now(lpi_loop *loop)
-{
-    loop->now_us = loop->os->monotonic_us(loop->os->ctx);
-    loop->now_ms = loop->now_us / 1000;
-}
-
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
 {
     if (event->tag == LPI_TAG_WAKE) {
@@ -7489,7 +7496,6 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else {
-        lpi_loop_now(loop); /* deadlines count from here: never early */
         if (event->what & LP_WRITE) lpi_writable(loop, event->tag);
         if (event->what & LP_READ) lpi_readable(loop, event->tag);
         if (event->what & LP_HANGUP) lpi_hangup(loop, event->tag);
@@ -7630,7 +7636,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
-    lpi_loop_now(loop);
+    lpi_loop_now(loop); /* deadlines count from here: what is ready came then */
     if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* after any pause */
         loop->wheel.now = (uint32_t)loop->now_ms;
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
@@ -8414,6 +8420,7 @@ LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
         return LP_ERR_ARG;
     if (body.length > INT32_MAX) return LP_ERR_ARG;
     if (!body.bytes) body = LPI_S("");
+    lpi_loop_now(r->loop);
     lpi_respond(r, status, lp_s(type), body);
     return LP_OK;
 }
@@ -8423,6 +8430,7 @@ LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
     if (r->answered || !r->route || r->route->kind != LPI_USER ||
         status < 200 || status > 599)
         return LP_ERR_ARG;
+    lpi_loop_now(r->loop);
     lpi_error(r, status, text);
     return LP_OK;
 }

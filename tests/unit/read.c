@@ -545,6 +545,48 @@ TEST(a_refused_client_may_linger) {
     close_world(&w);
 }
 
+/* ---- the user's code takes its time: what follows has as long as ever ---- */
+
+static void take_time(lp_request *r, void *ctx) {
+    w.k.now_us += 80 * UINT64_C(1000000);
+    if (ctx) lp_reply_error(r, 418, "no");
+    else lp_reply(r, 200, "text/plain", lp_s("yes"));
+}
+
+static int think(void *ctx, lp_request *r, lp_action action, lp_slice channel) {
+    (void)ctx, (void)r, (void)action, (void)channel;
+    w.k.now_us += 40 * UINT64_C(1000000);
+    return 0;
+}
+
+TEST(deadlines_count_from_the_end_of_a_handler) {
+    peer *c;
+    open_world(&w);
+    lp_on(w.s, "GET", "/yes", take_time, NULL);
+    lp_on(w.s, "GET", "/no", take_time, &w);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/yes")->status, 200);
+    check_deadline(c, now_ms(&w), 75000);
+    c = dial(&w);
+    CHECK_INT(ask(&w, c, "/no")->status, 418);
+    check_deadline(c, now_ms(&w), 75000);
+    close_world(&w);
+}
+
+TEST(a_wait_counts_from_the_end_of_the_hook) {
+    peer *c;
+    uint64_t began;
+    w.cfg.authorize.ask = think;
+    open_world(&w);
+    c = dial(&w);
+    park(&w, c, "/api/poll/a?timeout=30");
+    began = now_ms(&w);
+    while (c->out_at == c->out_length) CHECK_INT(turn(&w, 1000000), LP_OK);
+    CHECK_INT(take(c)->status, 200);
+    CHECK(now_ms(&w) - began >= 30000 && now_ms(&w) - began <= 30000 + TICK_MS);
+    close_world(&w);
+}
+
 TEST(deadlines_may_be_off) {
     peer *c[4];
     w.cfg.head_ms = w.cfg.body_ms = w.cfg.idle_ms = w.cfg.write_ms = LP_OFF;
