@@ -1744,12 +1744,29 @@ typedef struct lpi_http {
     uint8_t chunked;
     uint8_t expects;         /* a 100 (Continue)                             */
     uint8_t escaped;         /* the target has a % or a +                    */
+    uint8_t again;           /* the fields are those of `like`               */
+    uint32_t fields_at;      /* where their lines begin                      */
+    const struct lpi_fields *like; /* fields of GET, and of others; or NULL  */
     uint64_t content_length;
     uint16_t field_count;
     uint8_t known[LPI_F_KNOWN]; /* 1 + the index of the (last) such field    */
     lpi_span method_text, path, query, authority;
     lpi_span names[LPI_FIELDS_MAX], values[LPI_FIELDS_MAX];
 } lpi_http;
+
+enum { LPI_FIELDS_KEPT = 1024 };
+
+/* The lines of a head's fields, and what they say. Most clients send the same
+   ones again and again, but perhaps for who they are and for the body's
+   length. */
+typedef struct lpi_fields {
+    uint32_t length;             /* of the lines; 0: there are none          */
+    uint32_t last_length;        /* of the last that were not like these     */
+    uint32_t id_at, id_length;   /* the value of X-Client-ID, which may be
+                                    another; else at the end and 0           */
+    lpi_http http;
+    char lines[LPI_FIELDS_KEPT]; /* with the empty one                       */
+} lpi_fields;
 
 /* All but the arrays of fields, whose first field_count are set by then. */
 static void lpi_http_init(lpi_http *h, uint32_t limit)
@@ -1773,6 +1790,11 @@ static lpi_span lpi_span_of(size_t at, size_t length)
     span.at = (uint16_t)at;
     span.length = (uint16_t)length;
     return span;
+}
+
+static lpi_span lpi_span_moved(lpi_span span, size_t by)
+{
+    return lpi_span_of(span.at + by, span.length);
 }
 
 static lp_slice lpi_text_of(const char *bytes, lpi_span span)
@@ -2022,6 +2044,95 @@ static int lpi_http_settle(lpi_http *h, const char *bytes)
     return 0;
 }
 
+/* The length of text that is as `like`, but perhaps for the visible characters
+   at `id_at`, which go to *id; 0 if it is another, or not here yet. */
+static size_t lpi_alike_but(lp_slice like, size_t id_at, size_t id_length,
+                            lp_slice text, lp_slice *id)
+{
+    size_t n = id_at, tail = like.length - n - id_length;
+    *id = lpi_slice(NULL, 0);
+    if (text.length < n || memcmp(text.bytes, like.bytes, n)) return 0;
+    if (id_length) {
+        id->bytes = text.bytes + n;
+        id->length = lpi_visible(id->bytes, text.length - n);
+        if (!id->length) return 0;
+        n += id->length;
+    }
+    if (text.length - n < tail ||
+        memcmp(text.bytes + n, like.bytes + like.length - tail, tail))
+        return 0;
+    return n + tail;
+}
+
+/* Take over what is known of the fields; those behind the X-Client-ID, or its
+   end, stand `later` further on, and the others `on`. */
+static void lpi_http_take(lpi_http *h, const lpi_fields *fields,
+                          size_t id_length)
+{
+    const lpi_http *from = &fields->http;
+    size_t on = h->scanned - (size_t)from->fields_at, i;
+    size_t later = on + id_length - fields->id_length;
+    size_t id_at = from->fields_at + (size_t)fields->id_at;
+    h->close = from->close;
+    h->keep_alive = from->keep_alive;
+    h->chunked = from->chunked;
+    h->expects = from->expects;
+    h->content_length = from->content_length;
+    h->field_count = from->field_count;
+    memcpy(h->known, from->known, sizeof h->known);
+    for (i = 0; i < from->field_count; i++) {
+        lpi_span name = from->names[i], value = from->values[i];
+        h->names[i] = lpi_span_moved(name, name.at > id_at ? later : on);
+        h->values[i] = lpi_span_moved(value, value.at > id_at ? later : on);
+        if (value.at == id_at)
+            h->values[i].length = (uint16_t)id_length;
+    }
+    if (h->known[LPI_F_HOST])
+        h->authority = h->values[h->known[LPI_F_HOST] - 1];
+}
+
+/* The request line is read, and was good. If the lines behind it are known, the
+   head is read: 3, else 1. */
+static int lpi_http_again(lpi_http *h, const char *bytes, size_t seen)
+{
+    const lpi_fields *fields = h->like;
+    lp_slice id;
+    size_t n;
+    h->fields_at = h->scanned;
+    if (!fields || h->absolute || h->method >= LPI_TRACE) return 1;
+    if (h->method != LPI_GET) fields++;
+    if (!fields->length || fields->http.minor != h->minor) return 1;
+    n = lpi_alike_but(lpi_slice(fields->lines, fields->length), fields->id_at,
+                      fields->id_length,
+                      lpi_slice(bytes + h->scanned, seen - h->scanned), &id);
+    if (!n) return 1;
+    lpi_http_take(h, fields, id.length);
+    h->again = 1;
+    h->scanned += (uint32_t)n;
+    return 3;
+}
+
+/* Keep the fields of a head that is read, if their lines are as long as those
+   of the head before: others are not likely to come again. */
+static void lpi_fields_keep(lpi_fields *fields, const lpi_http *h,
+                            const char *bytes)
+{
+    uint32_t length = h->scanned - h->fields_at, last = fields->last_length;
+    lpi_span id = lpi_span_of(h->scanned, 0);
+    if (h->again) return;
+    fields->last_length = length;
+    if (length != last || length > LPI_FIELDS_KEPT || h->absolute) return;
+    if (h->known[LPI_F_CLIENT_ID])
+        id = h->values[h->known[LPI_F_CLIENT_ID] - 1];
+    if (!id.length || lpi_visible(bytes + id.at, id.length) < id.length)
+        id = lpi_span_of(h->scanned, 0);
+    fields->length = length;
+    fields->id_at = id.at - h->fields_at;
+    fields->id_length = id.length;
+    lpi_http_copy(&fields->http, h);
+    memcpy(fields->lines, bytes + h->fields_at, length);
+}
+
 static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 {
     if (h->in_fields) return -431;
@@ -2030,7 +2141,8 @@ static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 }
 
 /* The line that begins at h->line; all of it, if it is the request line. As
-   lpi_http_field_line, or 2 at the empty line that ends the head. */
+   lpi_http_field_line, or 2 at the empty line that ends the head, or 3 if the
+   fields were known. */
 static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
 {
     const char *line = bytes + h->line;
@@ -2046,7 +2158,7 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
     if (h->scanned == 2) return 1; /* one empty line before (RFC 9112 2.2) */
     h->in_fields = 1;
     bad = lpi_http_request_line(h, bytes, h->scanned - 2);
-    return bad ? bad : 1;
+    return bad ? bad : lpi_http_again(h, bytes, seen);
 }
 
 /* What is scanned and not read yet has no line end in it. A CR at the head's
@@ -2066,6 +2178,7 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
         if (line > 0) h->line = h->scanned;
     }
     if (line < 0) return line;
+    if (line == 3) return (int)h->scanned;
     if (line == 2) {
         int bad = lpi_http_settle(h, bytes);
         return bad ? bad : (int)h->scanned;
@@ -3576,6 +3689,7 @@ typedef struct lpi_loop {
     lpi_buffer head;
     lpi_batch batch;
     lpi_memo memo;
+    lpi_fields fields[2]; /* of the last GET, and of the last other request  */
     uint8_t address[16];         /* the last client's, and its ceiling's key */
     uint64_t ceiling_key;
     char host[64];               /* the last Host that was found good        */
@@ -5721,10 +5835,13 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
         size_t same = lpi_poll_again(loop, index, bytes, *length);
         if (same) return same;
         lpi_http_init(http, loop->server->config.head_bytes_max);
+        http->like = loop->fields;
     }
     n = lpi_http_head(http, bytes, *length);
-    if (n > 0)
+    if (n > 0) {
+        lpi_fields_keep(&loop->fields[http->method != LPI_GET], http, bytes);
         return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
+    }
     if (n < 0) {
         lpi_refuse(loop, index, http, -n);
         return *length;
@@ -6534,26 +6651,6 @@ static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
     memcpy(memo->head, r->bytes, memo->length);
 }
 
-/* The length of a head that is the one kept, but perhaps for the value of its
-   X-Client-ID, which goes to *id. 0 if it is another, or not here yet. */
-static size_t lpi_memo_match(const lpi_memo *memo, const char *bytes,
-                             size_t length, lp_slice *id)
-{
-    size_t n = memo->id_at, tail = memo->length - n - memo->id_length;
-    if (!memo->length || length < n || memcmp(bytes, memo->head, n)) return 0;
-    *id = lpi_slice(NULL, 0);
-    if (memo->id_length) {
-        id->bytes = bytes + n;
-        id->length = lpi_visible(bytes + n, length - n);
-        if (!id->length || id->length > LPI_CLIENT_ID_BYTES) return 0;
-        n += id->length;
-    }
-    if (length - n < tail ||
-        memcmp(bytes + n, memo->head + memo->length - tail, tail))
-        return 0;
-    return n + tail;
-}
-
 /* Serve a poll whose head is like the one kept. Returns the head's length, or 0
    if it has to be read. */
 static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
@@ -6565,8 +6662,10 @@ static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
     lp_slice id;
     lpi_asked ask;
     lp_request r;
-    size_t n = lpi_memo_match(memo, bytes, length, &id);
-    if (!n || c->flags & LPI_TRUSTED || n > cfg->head_bytes_max) return 0;
+    size_t n = lpi_alike_but(lpi_slice(memo->head, memo->length), memo->id_at,
+                             memo->id_length, lpi_slice(bytes, length), &id);
+    if (!n || id.length > LPI_CLIENT_ID_BYTES) return 0;
+    if (c->flags & LPI_TRUSTED || n > cfg->head_bytes_max) return 0;
     if (cfg->authorize.ask && id.length != memo->id_length) return 0;
     lpi_request_begin(&r, loop, index, &memo->http, bytes);
     c->cors = memo->cors;
