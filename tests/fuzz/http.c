@@ -2,8 +2,8 @@
 
    Input: a byte of options, a byte that says where to cut, then what a client sends. It is
    read whole, byte by byte, cut in two, and again with what is known of its fields by then: all
-   must give the same. What is accepted,
-   what is refused and what is found in it must be as strict.h has it.
+   must give the same. What is accepted, what is refused and what is found in it must be as
+   strict.h has it.
 
        bit 0     1: a chunked body alone, 0: requests
        bits 1-2  head limit: 16384, 64, 200, 400
