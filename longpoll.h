@@ -1680,10 +1680,13 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
    comes in pieces is looked through once for its end, and then read. Strict
    wherever two readers of one message could disagree, since a proxy may stand
    in front: one disagreement is a smuggled request. Spans are offsets from the
-   request's first byte, so that the bytes may move between two calls.
+   request's first byte, so that the bytes may move between two calls. Fields
+   whose lines are byte for byte those of a head before, but perhaps for the
+   X-Client-ID, are not read again.
 
    Returns   > 0 bytes that the head takes, 0 for more, or -STATUS.
-   Touches   the lpi_http that it is given. No clock, memory or sockets.
+   Touches   the lpi_http and lpi_fields that it is given. No clock, memory or
+             sockets.
    ========================================================================== */
 
 enum { LPI_FIELDS_MAX = 100 };
@@ -2113,7 +2116,8 @@ static int lpi_http_again(lpi_http *h, const char *bytes, size_t seen)
 }
 
 /* Keep the fields of a head that is read, if their lines are as long as those
-   of the head before: others are not likely to come again. */
+   of the head before: others are not likely to come again. Not if there is a
+   secret in them, which must not be compared in a time that tells of it. */
 static void lpi_fields_keep(lpi_fields *fields, const lpi_http *h,
                             const char *bytes)
 {
@@ -2121,7 +2125,9 @@ static void lpi_fields_keep(lpi_fields *fields, const lpi_http *h,
     lpi_span id = lpi_span_of(h->scanned, 0);
     if (h->again) return;
     fields->last_length = length;
-    if (length != last || length > LPI_FIELDS_KEPT || h->absolute) return;
+    if (length != last || length > LPI_FIELDS_KEPT || h->absolute ||
+        h->known[LPI_F_AUTHORIZATION])
+        return;
     if (h->known[LPI_F_CLIENT_ID])
         id = h->values[h->known[LPI_F_CLIENT_ID] - 1];
     if (!id.length || lpi_visible(bytes + id.at, id.length) < id.length)
@@ -6615,7 +6621,7 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
 }
 
 /* Keep the head of a poll, if it is like the one before: the same channel and
-   the same cursor. One that has a body is read each time. */
+   the same cursor. One that has a body, or a secret, is read each time. */
 static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
 {
     lpi_memo *memo = &r->loop->memo;
@@ -6629,6 +6635,7 @@ static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
     memo->last_claim = *claim;
     if (!like || ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
         r->http->chunked || r->http->content_length ||
+        r->http->known[LPI_F_AUTHORIZATION] ||
         r->http->scanned > LPI_MEMO_HEAD)
         return;
     id = lpi_span_of(r->http->scanned, 0);

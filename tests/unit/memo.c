@@ -123,7 +123,8 @@ TEST(what_is_not_kept)
     static const char *const heads[] = {
         "GET /api/poll/a,b?timeout=0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "GET /api/poll/a?timeout=x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "GET /api/poll/a?timeout=0 HTTP/1.1\r\nHost: localhost\r\nX-Client-ID: a b\r\n\r\n"};
+        "GET /api/poll/a?timeout=0 HTTP/1.1\r\nHost: localhost\r\nX-Client-ID: a b\r\n\r\n",
+        POLL_A "Authorization: Bearer secret\r\n\r\n"};
     char *large = (char *)calloc(1, 2000);
     size_t i;
     peer *c;
@@ -310,7 +311,7 @@ static char asked[600];
 
 static int authorize(void *ctx, lp_request *r, lp_action action, lp_slice channel)
 {
-    lp_slice id = lp_header(r, "X-Client-ID"), key = lp_header(r, "Authorization");
+    lp_slice id = lp_header(r, "X-Client-ID"), key = lp_header(r, "Cookie");
     lp_slice after = lp_header(r, "X-After"), query = lp_query(r, "timeout");
     (void)ctx, (void)action;
     snprintf(asked, sizeof asked, "%.*s|%.*s|%.*s|%.*s|%.*s|%.*s", (int)channel.length,
@@ -328,19 +329,19 @@ TEST(the_hook_sees_the_request_that_came)
     peer *c;
     w.cfg.authorize.ask = authorize;
     open_world(&w);
-    prime(POLL_A "X-Client-ID: one\r\nX-After: a\r\nAuthorization: K\r\n\r\n");
+    prime(POLL_A "X-Client-ID: one\r\nX-After: a\r\nCookie: K\r\n\r\n");
     c = dial(&w);
     for (i = 0; i < LPI_COUNT(ids); i++) {
         char head[300], want[100];
         answer *a;
         snprintf(head, sizeof head, POLL_A "X-Client-ID: %s\r\nX-After: a\r\n"
-                 "Authorization: K\r\n\r\n", ids[i]);
+                 "Cookie: K\r\n\r\n", ids[i]);
         snprintf(want, sizeof want, "a|%s|K|a|0|a", ids[i]);
         a = heard_as(c, head);
         CHECK_STR(lp_s(asked), want);
         CHECK_INT(a->status, strcmp(ids[i], "bad") ? 200 : 403);
     }
-    heard_as(c, POLL_A "X-Client-ID: one\r\nX-After: a\r\nAuthorization: L\r\n\r\n");
+    heard_as(c, POLL_A "X-Client-ID: one\r\nX-After: a\r\nCookie: L\r\n\r\n");
     CHECK_STR(lp_s(asked), "a|one|L|a|0|a");
     close_world(&w);
 }
