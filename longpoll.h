@@ -5325,8 +5325,8 @@ static lp_slice lpi_body_error(lpi_loop *loop, const char *text)
     return lpi_body_end(loop);
 }
 
-/* Read the clock: in each step before what is ready is served and after it, and
-   after the user's code, which may take its time. */
+/* Read the clock: once before what is ready is served, once after it, and after
+   the user's code (handlers and hooks), which may take its time. */
 static void lpi_loop_now(lpi_loop *loop)
 {
     loop->now_us = loop->os->monotonic_us(loop->os->ctx);
@@ -6545,11 +6545,17 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     return 0;
 }
 
+static void lpi_tell(lpi_loop *loop, lp_channel_event what, lp_slice channel)
+{
+    const lp_watch *watch = &loop->server->config.watch;
+    watch->channel(watch->ctx, what, channel);
+    lpi_loop_now(loop);
+}
+
 /* Tell of channels that are not waited on any more. With server->watching,
    since a channel's news must be told in the order in which they came. */
 static void lpi_tell_deserted(lpi_loop *loop)
 {
-    const lp_watch *watch = &loop->server->config.watch;
     lpi_hub *hub = &loop->server->hub;
     char name[LPI_CHANNEL_BYTES];
     size_t length;
@@ -6559,8 +6565,7 @@ static void lpi_tell_deserted(lpi_loop *loop)
         told = lpi_hub_deserted(hub, loop->now_ms, name, &length);
         lpi_unlock(&hub->mutex);
         if (told)
-            watch->channel(watch->ctx, LP_CHANNEL_DESERTED,
-                           lpi_slice(name, length));
+            lpi_tell(loop, LP_CHANNEL_DESERTED, lpi_slice(name, length));
     }
 }
 
@@ -6569,10 +6574,9 @@ static void lpi_tell_deserted(lpi_loop *loop)
 static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
                            const lpi_position *at)
 {
-    const lp_watch *watch = &loop->server->config.watch;
     lpi_hub *hub = &loop->server->hub;
     uint32_t i;
-    if (!watch->channel) return;
+    if (!loop->server->config.watch.channel) return;
     lpi_lock(&loop->server->watching);
     lpi_tell_deserted(loop);
     for (i = 0; i < ask->count; i++) {
@@ -6583,8 +6587,7 @@ static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
         first = !ch->watched;
         ch->watched = 1;
         lpi_unlock(&hub->mutex);
-        if (first)
-            watch->channel(watch->ctx, LP_CHANNEL_WAITED_ON, ask->names[i]);
+        if (first) lpi_tell(loop, LP_CHANNEL_WAITED_ON, ask->names[i]);
     }
     lpi_unlock(&loop->server->watching);
 }
@@ -7384,6 +7387,7 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
     lp_slice text = lpi_slice(NULL, 0);
     lpi_head head;
     r->answered = 1;
+    if (r->route && r->route->kind == LPI_USER) lpi_loop_now(loop);
     lpi_head_init(&head, loop, c, status, type, body.length);
     lpi_cors_lines(r->server, c->cors, &loop->extra);
     head.extra = lpi_buffer_text(&loop->extra);
@@ -7742,7 +7746,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
-    lpi_loop_now(loop); /* deadlines count from here: what is ready came then */
+    lpi_loop_now(loop); /* deadlines count from here: all had come by then */
     if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* after any pause */
         loop->wheel.now = (uint32_t)loop->now_ms;
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
@@ -8526,7 +8530,6 @@ LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
         return LP_ERR_ARG;
     if (body.length > INT32_MAX) return LP_ERR_ARG;
     if (!body.bytes) body = LPI_S("");
-    lpi_loop_now(r->loop);
     lpi_respond(r, status, lp_s(type), body);
     return LP_OK;
 }
@@ -8536,7 +8539,6 @@ LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
     if (r->answered || !r->route || r->route->kind != LPI_USER ||
         status < 200 || status > 599)
         return LP_ERR_ARG;
-    lpi_loop_now(r->loop);
     lpi_error(r, status, text);
     return LP_OK;
 }

@@ -549,8 +549,13 @@ TEST(a_refused_client_may_linger) {
 
 static void take_time(lp_request *r, void *ctx) {
     w.k.now_us += 80 * UINT64_C(1000000);
-    if (ctx) lp_reply_error(r, 418, "no");
-    else lp_reply(r, 200, "text/plain", lp_s("yes"));
+    if (!strcmp((const char *)ctx, "error")) lp_reply_error(r, 418, "no");
+    if (!strcmp((const char *)ctx, "reply")) lp_reply(r, 200, "text/plain", lp_s("yes"));
+}
+
+static void take_note(void *ctx, lp_channel_event what, lp_slice channel) {
+    (void)ctx, (void)channel;
+    if (what == LP_CHANNEL_WAITED_ON) w.k.now_us += 80 * UINT64_C(1000000);
 }
 
 static int think(void *ctx, lp_request *r, lp_action action, lp_slice channel) {
@@ -560,16 +565,32 @@ static int think(void *ctx, lp_request *r, lp_action action, lp_slice channel) {
 }
 
 TEST(deadlines_count_from_the_end_of_a_handler) {
-    peer *c;
+    static const struct { char pattern[8], how[8]; int status; } ways[] = {
+        {"/yes", "reply", 200}, {"/no", "error", 418}, {"/none", "none", 500}};
+    uint32_t i;
     open_world(&w);
-    lp_on(w.s, "GET", "/yes", take_time, NULL);
-    lp_on(w.s, "GET", "/no", take_time, &w);
+    for (i = 0; i < LPI_COUNT(ways); i++) {
+        peer *c = dial(&w);
+        lp_on(w.s, "GET", ways[i].pattern, take_time, (void *)(uintptr_t)ways[i].how);
+        CHECK_INT(ask(&w, c, ways[i].pattern)->status, ways[i].status);
+        check_deadline(c, now_ms(&w), 75000);
+    }
+    close_world(&w);
+}
+
+/* Who is served behind it in the same step. */
+TEST(deadlines_count_from_the_end_of_the_watch) {
+    peer *c, *d;
+    w.cfg.watch.channel = take_note;
+    open_world(&w);
     c = dial(&w);
-    CHECK_INT(ask(&w, c, "/yes")->status, 200);
-    check_deadline(c, now_ms(&w), 75000);
-    c = dial(&w);
-    CHECK_INT(ask(&w, c, "/no")->status, 418);
-    check_deadline(c, now_ms(&w), 75000);
+    d = dial(&w);
+    settle(&w);
+    say(c, "GET /api/poll/a?timeout=60 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    say(d, "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    settle(&w);
+    CHECK_INT(take(d)->status, 404);
+    check_deadline(d, now_ms(&w), 75000);
     close_world(&w);
 }
 
