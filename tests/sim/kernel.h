@@ -23,11 +23,13 @@ static int worlds_passed, in_world;
 
 static void say_replay(void)
 {
-    if (!in_world) return;
-    printf("FAIL: world %" PRIu64 ", at its event %" PRIu64 " (event %" PRIu64 " of the run)\n"
-           "again: build/sim --events 1 --seed %" PRIu64 " --trace\n",
-           world_seed, event_count - world_events, event_count, world_seed);
-    printf("%d passed, 1 failed, 0 skipped\n", worlds_passed);
+    if (in_world)
+        printf("FAIL: world %" PRIu64 ", at its event %" PRIu64 " (event %" PRIu64
+               " of the run)\n"
+               "again: build/sim --events 1 --seed %" PRIu64 " --trace\n"
+               "%d passed, 1 failed, 0 skipped\n",
+               world_seed, event_count - world_events, event_count, world_seed,
+               worlds_passed);
     fflush(stdout);
 }
 
