@@ -971,6 +971,23 @@ static char lpi_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
+/* The first `length` bytes of *text, which then begins behind them. */
+static lp_slice lpi_take(lp_slice *text, size_t length)
+{
+    lp_slice taken = lpi_slice(text->bytes, length);
+    text->bytes += length;
+    text->length -= length;
+    return taken;
+}
+
+/* Whether *text begins with these bytes; if so, it then begins behind them. */
+static int lpi_skip(lp_slice *text, const char *bytes, size_t length)
+{
+    if (text->length < length || memcmp(text->bytes, bytes, length)) return 0;
+    lpi_take(text, length);
+    return 1;
+}
+
 /* Equal but for the case of ASCII letters. */
 static int lpi_alike(lp_slice a, lp_slice b)
 {
@@ -2460,6 +2477,8 @@ typedef struct lpi_claim {
     uint64_t seq; /* or microseconds */
 } lpi_claim;
 
+enum { LPI_CURSOR_BYTES = 16 + 1 + 20 }; /* at most, without idle zeros */
+
 static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
 {
     lpi_claim claim;
@@ -3563,18 +3582,27 @@ typedef struct lpi_asked {
     lp_slice names[LPI_POLL_CHANNELS];
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
     lpi_claim claims[LPI_POLL_CHANNELS];
+    lp_slice cursor;    /* what its last_id says; no bytes if there is none  */
     lpi_found *found;   /* of its only channel; or NULL                      */
 } lpi_asked;
 
 enum { LPI_MEMO_HEAD = 1024 };
 
+/* What may be another in the next poll's head: the channel's name and the
+   cursor, both or neither, and the value of X-Client-ID. The place of what may
+   not is the end for the id, and 0 for the others; the length is 0. */
+typedef struct lpi_blanks {
+    lpi_span name, cursor, id;
+} lpi_blanks;
+
 /* A poll's head and what it means: see >>poll. */
 typedef struct lpi_memo {
     uint32_t length;           /* of the head; 0: there is none              */
-    uint32_t id_at, id_length; /* the value of its X-Client-ID; else at the end
-                                  and 0                                      */
-    uint64_t hash, last_hash;  /* of the channel; and of the last poll's that
-                                  was read                                   */
+    uint32_t last_shape;       /* the length but for the blanks of the last head
+                                  that was read; 0: the one kept came since  */
+    lpi_blanks blanks;
+    uint64_t hash, last_hash;  /* of the channel; and of the last poll's whose
+                                  channel or cursor was another              */
     lpi_claim claim, last_claim;
     lpi_found found;
     const struct lpi_route *route;
@@ -6318,8 +6346,9 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
    the channels are found, the cursors judged, and the poll answered or parked.
 
    After a fan-out all who were told ask again with the same bytes, but for
-   their X-Client-ID. So the last such head is kept with what it means, and one
-   that equals it is not read again.
+   their X-Client-ID; and who wait on channels of their own, but for that, the
+   channel's name and the cursor. So the last such head is kept with what it
+   means, and of one that equals it only these three are read.
    ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
@@ -6443,6 +6472,7 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     bad = lpi_ask_names(r, ask);
     if (!bad) bad = lpi_ask_values(r, values);
     if (!bad) bad = lpi_ask_where(ask, values);
+    ask->cursor = values[LPI_Q_LAST_ID];
     if (!bad) bad = lpi_ask_numbers(&r->server->config, ask, values);
     if (!bad) bad = lpi_ask_who(r, ask);
     return bad;
@@ -6623,72 +6653,158 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
     lpi_poll_watch(loop, ask, at);
 }
 
-/* Keep the head of a poll, if it is like the one before: the same channel and
-   the same cursor. One that has a body, or a secret, is read each time. */
-static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
+/* Note this poll; whether it is one for the channel of the last that was noted,
+   and from the same cursor. */
+static int lpi_memo_same(lpi_memo *memo, const lpi_asked *ask)
 {
-    lpi_memo *memo = &r->loop->memo;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     const lpi_claim *claim = ask->claims, *last = &memo->last_claim;
-    lpi_span id;
-    int like = memo->last_hash == ask->hashes[0] &&
+    int same = memo->last_hash == ask->hashes[0] &&
                last->kind == claim->kind && last->epoch == claim->epoch &&
                last->seq == claim->seq;
     memo->last_hash = ask->hashes[0];
     memo->last_claim = *claim;
-    if (!like || ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
+    return same;
+}
+
+/* Note what the kept head asks for. */
+static void lpi_memo_means(lpi_memo *memo, const lpi_asked *ask)
+{
+    memo->hash = ask->hashes[0];
+    memo->claim = *ask->claims;
+    memo->found.channel = LPI_NONE;
+    memo->name_length = (uint16_t)ask->names[0].length;
+    memcpy(memo->name, ask->names[0].bytes, ask->names[0].length);
+}
+
+static lpi_blanks lpi_memo_blanks(const lp_request *r, const lpi_asked *ask)
+{
+    lp_slice name = ask->names[0], cursor = ask->cursor;
+    const lpi_http *http = r->http;
+    lpi_blanks blanks;
+    blanks.id = lpi_span_of(http->scanned, 0);
+    if (http->known[LPI_F_CLIENT_ID])
+        blanks.id = http->values[http->known[LPI_F_CLIENT_ID] - 1];
+    blanks.name = blanks.cursor = lpi_span_of(0, 0);
+    if (http->escaped || !cursor.length) return blanks;
+    blanks.name = lpi_span_of((size_t)(name.bytes - r->bytes), name.length);
+    blanks.cursor = lpi_span_of((size_t)(cursor.bytes - r->bytes),
+                                cursor.length);
+    return blanks;
+}
+
+/* Keep the head of a poll, if the one before asked for the same, or was as long
+   but for the blanks. One that has a body, or a secret, is read each time. */
+static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
+{
+    lpi_memo *memo = &r->loop->memo;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    uint32_t shape, last_shape = memo->last_shape;
+    int same = lpi_memo_same(memo, ask);
+    lpi_blanks blanks;
+    if (ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
         r->http->chunked || r->http->content_length ||
         r->http->known[LPI_F_AUTHORIZATION] ||
         r->http->scanned > LPI_MEMO_HEAD)
         return;
-    id = lpi_span_of(r->http->scanned, 0);
-    if (r->http->known[LPI_F_CLIENT_ID])
-        id = r->http->values[r->http->known[LPI_F_CLIENT_ID] - 1];
+    blanks = lpi_memo_blanks(r, ask);
+    shape = r->http->scanned - blanks.name.length - blanks.cursor.length -
+            blanks.id.length;
+    memo->last_shape = shape;
+    if (!same && (!blanks.cursor.length || shape != last_shape)) return;
+    lpi_memo_means(memo, ask);
     memo->length = r->http->scanned;
-    memo->id_at = id.at;
-    memo->id_length = id.length;
-    memo->hash = ask->hashes[0];
-    memo->claim = *claim;
-    memo->found.channel = LPI_NONE;
+    memo->blanks = blanks;
     memo->route = r->route;
     memo->wait_ms = ask->wait_ms;
     memo->limit = ask->limit;
     memo->basic = ask->basic;
     memo->cors = c->cors;
-    memo->name_length = (uint16_t)ask->names[0].length;
-    memcpy(memo->name, ask->names[0].bytes, ask->names[0].length);
     lpi_http_copy(&memo->http, r->http);
     memcpy(memo->head, r->bytes, memo->length);
 }
 
+/* Whether the head is the kept one with other text in its blanks, and what this
+   is. Returns the head's length, or 0. */
+static size_t lpi_memo_fill(const lpi_memo *memo, lp_slice text, lp_slice *name,
+                            lp_slice *cursor, lp_slice *id)
+{
+    const lpi_blanks *is = &memo->blanks;
+    const char *head = memo->head, *first = text.bytes;
+    size_t name_end = (size_t)is->name.at + is->name.length;
+    size_t cursor_end = (size_t)is->cursor.at + is->cursor.length;
+    size_t most = LPI_CURSOR_BYTES, n;
+    if (!is->cursor.length || !lpi_skip(&text, head, is->name.at)) return 0;
+    *name = lpi_take(&text, lpi_count_of(text.bytes, text.length, LPI_HOST));
+    if (!name->length || name->length > LPI_CHANNEL_BYTES) return 0;
+    if (!lpi_skip(&text, head + name_end, is->cursor.at - name_end)) return 0;
+    if (most > text.length) most = text.length;
+    *cursor = lpi_take(&text, lpi_until(text.bytes, most, head[cursor_end]));
+    n = lpi_alike_but(lpi_slice(head + cursor_end, memo->length - cursor_end),
+                      is->id.at - cursor_end, is->id.length, text, id);
+    return n ? (size_t)(text.bytes - first) + n : 0;
+}
+
+/* What a poll with this name and cursor asks for. If the last one asked for the
+   same, that is what is kept from now on. 0, or -1 if the head must be read. */
+static int lpi_memo_other(lpi_memo *memo, const lpi_hub *hub, lp_slice name,
+                          lp_slice cursor, lpi_asked *ask)
+{
+    const lpi_blanks *is = &memo->blanks;
+    if (lpi_parse_cursor(cursor, ask->claims)) return -1;
+    ask->names[0] = name;
+    ask->hashes[0] = lpi_channel_hash(hub, name);
+    ask->found = NULL;
+    if (!lpi_memo_same(memo, ask)) return 0;
+    if (name.length != is->name.length || cursor.length != is->cursor.length)
+        return -1; /* what stands behind them has moved */
+    lpi_memo_means(memo, ask);
+    memcpy(memo->head + is->name.at, name.bytes, name.length);
+    memcpy(memo->head + is->cursor.at, cursor.bytes, cursor.length);
+    return 0;
+}
+
 /* Serve a poll whose head is like the one kept. Returns the head's length, or 0
-   if it has to be read. */
+   if it must be read. For a hook, which may ask for parts of it, all of them
+   must stand where they did. */
 static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
                              size_t length)
 {
     lpi_memo *memo = &loop->memo;
+    const lpi_blanks *is = &memo->blanks;
     const lp_config *cfg = &loop->server->config;
     lpi_connection *c = lpi_connection_at(loop, index);
-    lp_slice id;
+    lp_slice text = lpi_slice(bytes, length), id;
+    lp_slice name = lpi_slice(memo->name, memo->name_length);
+    lp_slice cursor = lpi_text_of(memo->head, is->cursor);
     lpi_asked ask;
     lp_request r;
-    size_t n = lpi_alike_but(lpi_slice(memo->head, memo->length), memo->id_at,
-                             memo->id_length, lpi_slice(bytes, length), &id);
+    size_t n = lpi_alike_but(lpi_slice(memo->head, memo->length), is->id.at,
+                             is->id.length, text, &id);
+    int same = n != 0;
+    if (!n) n = lpi_memo_fill(memo, text, &name, &cursor, &id);
     if (!n || id.length > LPI_CLIENT_ID_BYTES) return 0;
     if (c->flags & LPI_TRUSTED || n > cfg->head_bytes_max) return 0;
-    if (cfg->authorize.ask && id.length != memo->id_length) return 0;
-    lpi_request_begin(&r, loop, index, &memo->http, bytes);
-    c->cors = memo->cors;
-    r.route = memo->route;
-    r.body = LPI_S("");
+    if (cfg->authorize.ask && (name.length != memo->name_length ||
+                               cursor.length != is->cursor.length ||
+                               id.length != is->id.length))
+        return 0;
+    memo->last_shape = 0;
+    if (same) {
+        ask.names[0] = name;
+        ask.hashes[0] = memo->hash;
+        ask.claims[0] = memo->claim;
+        ask.found = &memo->found;
+    } else if (lpi_memo_other(memo, &loop->server->hub, name, cursor, &ask)) {
+        return 0;
+    }
     ask.count = 1;
     ask.wait_ms = memo->wait_ms;
     ask.limit = memo->limit;
     ask.basic = memo->basic;
-    ask.names[0] = lpi_slice(memo->name, memo->name_length);
-    ask.hashes[0] = memo->hash;
-    ask.claims[0] = memo->claim;
-    ask.found = &memo->found;
+    lpi_request_begin(&r, loop, index, &memo->http, bytes);
+    c->cors = memo->cors;
+    r.route = memo->route;
+    r.body = LPI_S("");
     lpi_ask_keys(&r, &ask, id);
     lpi_poll_asked(&r, &ask);
     return n;

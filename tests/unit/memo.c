@@ -1,5 +1,6 @@
-/* Polls whose head is that of the poll before, but for its X-Client-ID: they are not
-   read again, and must be served as if they were. */
+/* Polls whose head is that of the poll before, but for its X-Client-ID, or but for that,
+   the channel's name and the cursor: they are not read again, and must be served as if
+   they were. */
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
@@ -163,36 +164,246 @@ TEST(what_is_not_kept)
     close_world(&w);
 }
 
-/* A poll that asks for something else is not the one before; but what the one before
-   asked for comes back when all ask it again. */
+/* ---- other names and cursors ---- */
+
+static const char *other_head(const char *name, const char *cursor, const char *id)
+{
+    static char head[1200];
+    CHECK(snprintf(head, sizeof head, "GET /api/poll/%s?last_id=%s&timeout=0 HTTP/1.1\r\n"
+                   "Host: localhost\r\nX-Client-ID: %s\r\nX-B: c\r\n\r\n", name, cursor, id) <
+          (int)sizeof head);
+    return head;
+}
+
+static answer *heard_other(peer *c, const char *name, const char *cursor)
+{
+    return heard_as(c, other_head(name, cursor, "one"));
+}
+
+/* So that such a head is kept: two whose lengths differ in the blanks alone. */
+static void prime_other(void)
+{
+    peer *c = dial(&w);
+    unkeep(&w);
+    heard_other(c, "first", "0");
+    CHECK(was_read());
+    heard_as(c, other_head("the.second", "now", "two"));
+    CHECK(was_read());
+    CHECK(w.s->hub.loops[0].memo.length);
+    finish(c);
+    settle(&w);
+}
+
+TEST(of_another_name_and_cursor_no_more_is_read)
+{
+    static const char *const names[] = {"a", "b", "the-longer.one_~", "a!b", "a+b;c=d&e", "(*)'$"};
+    char cursor[60], longest[LPI_CHANNEL_BYTES + 1];
+    size_t i, n;
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    prime_other();
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    for (i = 0; i <= LPI_COUNT(names); i++) {
+        const char *name = i < LPI_COUNT(names) ? names[i] : longest;
+        lp_published p[3];
+        for (n = 0; n < 3; n++) p[n] = publish_n(&w, name, (int)n);
+        for (n = 0; n < 3; n++) {
+            answer *a = heard_other(c, name, p[n].id);
+            CHECK(!was_read());
+            CHECK_INT(a->status, 200);
+            CHECK_STR(member(a->body, "count"), n == 0 ? "2" : n == 1 ? "1" : "0");
+            CHECK_STR(member(a->body, "last_id"), p[2].id);
+        }
+        CHECK_STR(member(heard_other(c, name, "0")->body, "count"), "3");
+        CHECK(!was_read());
+        CHECK_STR(member(heard_other(c, name, "now")->body, "count"), "0");
+        CHECK(!was_read());
+        CHECK_STR(member(heard_other(c, name, "")->body, "count"), "3");
+        CHECK(!was_read());
+        snprintf(cursor, sizeof cursor, "%.17s18446744073709551615", p[0].id);
+        CHECK_INT(strlen(cursor), LPI_CURSOR_BYTES);
+        CHECK(member(heard_other(c, name, cursor)->body, "reset").bytes != NULL);
+        CHECK(!was_read());
+    }
+    CHECK_INT(stats_of(&w).refused, 0);
+    close_world(&w);
+}
+
+/* What is no name or no cursor in itself is for the reader. */
+TEST(other_names_and_cursors_are_read)
+{
+    static const struct { const char *name, *cursor; int status; } cases[] = {
+        {"", "0", 404}, {"a,b", "0", 200}, {"a,a", "0", 400}, {"%61", "0", 200}, {"%", "0", 400},
+        {"a/b", "0", 404}, {"a:b", "0", 200}, {"@", "0", 200}, {"a?x", "0", 200},
+        {"a#", "0", 400}, {"a b", "0", 400}, {"a\xc3\xa4", "0", 400}, {"{channels}", "0", 200},
+        {"a", "x", 400}, {"a", "00", 400}, {"a", "now,now", 400}, {"a", "%30", 200},
+        {"a", "+0", 400}, {"a", "0&x", 200}, {"a", "0&last_id=0", 400}, {"a", "0 ", 400},
+        {"a", "0&timeout=0", 400}, {"a", "0#", 400}, {"a", "0123456789abcdef-", 400},
+        {"a", "0123456789abcde-1", 400}, {"a", "0123456789abcdef+1", 400},
+        {"a", "0123456789abcdeg-1", 400}, {"a", "0123456789abcdef-18446744073709551616", 400}};
+    char longer[LPI_CHANNEL_BYTES + 2];
+    peer *c;
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        c = dial(&w);
+        prime_other();
+        if (heard_other(c, cases[i].name, cases[i].cursor)->status != cases[i].status ||
+            !was_read())
+            unit_fail(__FILE__, __LINE__, "%s with %s", cases[i].name, cases[i].cursor);
+        finish(c);
+        settle(&w);
+    }
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = 0;
+    prime_other();
+    CHECK_INT(heard_other(dial(&w), longer, "0")->status, 400);
+    CHECK(was_read());
+    close_world(&w);
+}
+
+/* One byte more, less, or another anywhere but in the three. */
+TEST(any_byte_outside_of_them_is_looked_at)
+{
+    const char *head = other_head("the.second", "now", "two");
+    size_t name = (size_t)(strstr(head, "the.s") - head), length = strlen(head), i;
+    size_t cursor = (size_t)(strstr(head, "now") - head), id = (size_t)(strstr(head, "two") - head);
+    open_world(&w);
+    for (i = 0; i < 3 * length; i++) {
+        char changed[1300];
+        size_t at = i / 3;
+        peer *c;
+        if ((at >= name && at <= name + 10) || (at >= cursor && at <= cursor + 3) ||
+            (at >= id && at <= id + 3))
+            continue;
+        prime_other();
+        strcpy(changed, other_head("x", "0", "two"));
+        at -= at > id ? 11 : at > cursor ? 11 : at > name ? 9 : 0;
+        if (at >= strlen(changed)) break;
+        if (i % 3 == 0) changed[at] = (char)(changed[at] ^ 2);
+        if (i % 3 == 1) memmove(changed + at, changed + at + 1, strlen(changed + at));
+        if (i % 3 == 2) memmove(changed + at + 1, changed + at, strlen(changed + at) + 1);
+        c = dial(&w);
+        mark();
+        say(c, changed);
+        settle(&w);
+        if (!was_read()) {
+            char q[3000];
+            unit_fail(__FILE__, __LINE__, "not looked at: %s",
+                      unit_quote(q, sizeof q, changed, strlen(changed)));
+        }
+        finish(c);
+        settle(&w);
+    }
+    close_world(&w);
+}
+
+/* Others in turns are not read, but each answered as it asks; what two in a row ask for is
+   found at once when all ask for it. */
 TEST(the_cursor_that_everybody_has_is_the_one_that_is_kept)
 {
-    lp_published p[2];
-    char heads[2][200];
+    lpi_memo *memo;
+    lp_published p[12];
     peer *c[2];
     int i, j;
     open_world(&w);
     c[0] = dial(&w), c[1] = dial(&w);
-    for (i = 0; i < 2; i++) {
-        p[i] = publish_n(&w, "a", i);
-        snprintf(heads[i], sizeof *heads, "GET /api/poll/a?last_id=%s&timeout=0 HTTP/1.1\r\n"
-                 "Host: localhost\r\n\r\n", p[i].id);
-    }
+    memo = &w.s->hub.loops[0].memo;
+    for (i = 0; i < 12; i++) p[i] = publish_n(&w, "a", i);
+    prime_other();
     for (j = 0; j < 4; j++) { /* in turns: never two alike */
-        CHECK_STR(member(heard_as(c[0], heads[0])->body, "count"), "1");
-        CHECK(was_read());
-        CHECK_STR(member(heard_as(c[1], heads[1])->body, "count"), "0");
-        CHECK(was_read());
+        CHECK_STR(member(heard_other(c[0], "a", p[10].id)->body, "count"), "1");
+        CHECK(!was_read());
+        CHECK_STR(member(heard_other(c[1], "a", p[11].id)->body, "count"), "0");
+        CHECK(!was_read());
+        CHECK_INT(memo->claim.kind, LPI_FROM_NOW);
     }
-    heard_as(c[0], heads[1]);
+    CHECK_STR(member(heard_other(c[1], "a", p[11].id)->body, "count"), "0");
+    CHECK(was_read()); /* since it is longer than the one kept */
+    CHECK_INT(memo->claim.seq, 12);
+    CHECK_INT(memo->found.channel, LPI_NONE);
     for (j = 0; j < 4; j++) {
-        CHECK_STR(member(heard_as(c[j % 2], heads[1])->body, "last_id"), p[1].id);
+        CHECK_STR(member(heard_other(c[j % 2], "a", p[11].id)->body, "last_id"), p[11].id);
+        CHECK(!was_read());
+        CHECK_INT(memo->found.channel != LPI_NONE, 1);
+    }
+    for (j = 0; j < 4; j++) {
+        CHECK_STR(member(heard_other(c[j % 2], "a", p[9].id)->body, "count"), "2");
+        CHECK(!was_read());
+        CHECK_INT(memo->claim.seq, j ? 10 : 12);
+    }
+    CHECK_STR(member(heard_other(c[0], "a", p[11].id)->body, "count"), "0");
+    CHECK(!was_read());
+    CHECK_STR(member(heard_other(c[0], "a", p[0].id)->body, "count"), "11"); /* shorter */
+    CHECK(!was_read());
+    CHECK_STR(member(heard_other(c[0], "a", p[9].id)->body, "count"), "2");
+    CHECK(!was_read());
+    CHECK_INT(memo->claim.seq, 10);
+    CHECK(member(heard_other(c[0], "b", p[9].id)->body, "reset").bytes != NULL);
+    CHECK(member(heard_other(c[0], "b", p[9].id)->body, "reset").bytes != NULL);
+    CHECK(!was_read());
+    CHECK_BYTES(memo->name, memo->name_length, "b", 1);
+    CHECK_STR(member(heard_other(c[0], "a", p[9].id)->body, "count"), "2");
+    CHECK(!was_read());
+    close_world(&w);
+}
+
+/* A head that comes once in a while does not take the place of the one that most send. */
+TEST(a_head_of_another_kind_is_kept_if_it_comes_twice)
+{
+    lpi_memo *memo;
+    char kept[1200];
+    peer *c;
+    int i;
+    open_world(&w);
+    c = dial(&w);
+    memo = &w.s->hub.loops[0].memo;
+    prime_other();
+    memcpy(kept, memo->head, memo->length);
+    for (i = 0; i < 4; i++) {
+        heard_as(c, "GET /api/poll/z?timeout=0&last_id=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        CHECK(was_read());
+        CHECK_BYTES(memo->head, memo->length, kept, strlen(other_head("the.second", "now", "two")));
+        heard_other(c, "x", i % 2 ? "0" : "now");
         CHECK(!was_read());
     }
-    CHECK_STR(member(heard_as(c[0], heads[0])->body, "count"), "1");
+    heard_as(c, "GET /api/poll/z?timeout=0&last_id=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    heard_as(c, "GET /api/poll/longer?timeout=0&last_id=now HTTP/1.1\r\nHost: localhost\r\n\r\n");
     CHECK(was_read());
-    CHECK_STR(member(heard_as(c[0], heads[1])->body, "count"), "0"); /* still kept */
+    heard_as(c, "GET /api/poll/x?timeout=0&last_id=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     CHECK(!was_read());
+    close_world(&w);
+}
+
+/* Without a cursor in it, or with one that was escaped, a head is known as a whole only. */
+TEST(a_head_without_a_cursor_has_one_name)
+{
+    static const char *const heads[][2] = {
+        {"/api/poll/a?timeout=0", "/api/poll/b?timeout=0"},
+        {"/api/poll/a?timeout=0&last_id=", "/api/poll/b?timeout=0&last_id=0"},
+        {"/api/poll/a?since=1&timeout=0", "/api/poll/b?since=1&timeout=0"},
+        {"/api/poll/a?timeout=0&last_id=%30", "/api/poll/b?timeout=0&last_id=%30"},
+        {"/api/poll/%61?timeout=0&last_id=0", "/api/poll/%62?timeout=0&last_id=0"}};
+    char head[300];
+    peer *c;
+    size_t i, j;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < LPI_COUNT(heads); i++) {
+        for (j = 0; j < 6; j++) {
+            snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                     heads[i][j % 2]);
+            CHECK_INT(heard_as(c, head)->status, 200);
+            CHECK(was_read());
+        }
+        prime(head);
+        CHECK_INT(w.s->hub.loops[0].memo.blanks.cursor.length, i == 1);
+        heard_as(c, head);
+        CHECK(!was_read());
+        unkeep(&w);
+    }
     close_world(&w);
 }
 
@@ -312,7 +523,8 @@ static char asked[600];
 static int authorize(void *ctx, lp_request *r, lp_action action, lp_slice channel)
 {
     lp_slice id = lp_header(r, "X-Client-ID"), key = lp_header(r, "Cookie");
-    lp_slice after = lp_header(r, "X-After"), query = lp_query(r, "timeout");
+    lp_slice after = lp_header(r, lp_header(r, "X-B").bytes ? "X-B" : "X-After");
+    lp_slice query = lp_query(r, "timeout");
     (void)ctx, (void)action;
     snprintf(asked, sizeof asked, "%.*s|%.*s|%.*s|%.*s|%.*s|%.*s", (int)channel.length,
              channel.bytes, (int)id.length, id.bytes, (int)key.length, key.bytes,
@@ -343,6 +555,30 @@ TEST(the_hook_sees_the_request_that_came)
     }
     heard_as(c, POLL_A "X-Client-ID: one\r\nX-After: a\r\nCookie: L\r\n\r\n");
     CHECK_STR(lp_s(asked), "a|one|L|a|0|a");
+    close_world(&w);
+}
+
+/* And of another name or cursor only where the rest stands where it did. */
+TEST(the_hook_sees_the_name_that_came)
+{
+    static const struct { const char *name, *cursor; int read; } cases[] = {
+        {"a.2nd.name", "now", 0}, {"an.2nd.one", "now", 0}, {"a", "now", 1}, {"a.2nd.name", "0", 1},
+        {"a.2nd.nam", "now", 1}, {"a.longer.name", "0", 1}};
+    size_t i;
+    peer *c;
+    w.cfg.authorize.ask = authorize;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < 4 * LPI_COUNT(cases); i++) {
+        size_t at = i % LPI_COUNT(cases);
+        char want[200];
+        prime_other();
+        snprintf(want, sizeof want, "%s|two||c|0|%s", cases[at].name, cases[at].name);
+        CHECK_INT(heard_as(c, other_head(cases[at].name, cases[at].cursor, "two"))->status, 200);
+        CHECK_INT(was_read(), cases[at].read);
+        CHECK_STR(lp_s(asked), want);
+    }
+    CHECK_INT(heard_as(c, other_head("a.2nd.name", "now", "bad"))->status, 403);
     close_world(&w);
 }
 
@@ -494,7 +730,7 @@ static char last_ids[2][60];
 
 static const char *const features[FEATURES][8] = {
     {"GET ", "GET ", "GET ", "GET ", "GET ", "HEAD ", "OPTIONS ", "GET "},
-    {"a", "a", "b", "a,b", "%61", "aa", "a", "b"},
+    {"a", "b", "b", "a,b", "%61", "aa", "a+b", "a"},
     {"?timeout=0", "?timeout=0.01", "?timeout=1", "?x", "?timeout=00", "?timeout=0&limit=1",
      "?limit=2", "?timeout=y"},
     {"", "&last_id=0", "&last_id=now", "&last_id=%s", "&last_id=%s", "&since=0", "&since=1732412345.2",
