@@ -5,10 +5,10 @@
 #
 #   tests/sim/mutants.sh [NAME...]     from the top of the checkout; uses build/mutants
 #
-# From the environment: CC, SEED (1), EVENTS (6000000) for each, JOBS (2).
+# From the environment: CC, SEED (1), EVENTS (12000000) for each, JOBS (2).
 
 cd "$(dirname "$0")/../.." || exit 1
-: "${CC:=cc}" "${SEED:=1}" "${EVENTS:=6000000}" "${JOBS:=2}"
+: "${CC:=cc}" "${SEED:=1}" "${EVENTS:=12000000}" "${JOBS:=2}"
 out=build/mutants
 
 # try NAME   Writes its line of the table to $out/NAME/line.
