@@ -583,6 +583,12 @@ struct lp_os {
     int (*wake_open)(void *ctx, int fds[2]);
     void (*wake_signal)(void *ctx, int fd);
     void (*wake_clear)(void *ctx, int fd);
+
+    /* A descriptor that is readable from a time of monotonic_us on, until it is
+       set anew; 0: never. It saves arming the poller's own timer for each wait;
+       NULL, or one that cannot be had, is fine. */
+    int (*alarm_open)(void *ctx);
+    int (*alarm_set)(void *ctx, int alarm, uint64_t at_us);
 };
 
 #ifdef __cplusplus
@@ -626,6 +632,7 @@ struct lp_os {
 
 #if !defined(LONGPOLL_KQUEUE) && defined(__linux__)
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #else
 #ifndef LONGPOLL_KQUEUE
 #define LONGPOLL_KQUEUE
@@ -3694,6 +3701,8 @@ typedef struct lpi_loop {
     lpi_thread thread;   /* not of the first: that is lp_run's own           */
     lp_result result;    /* of the last step                                 */
     int poller, wake[2];
+    int alarm;           /* -1: there is none                                */
+    uint64_t alarm_ms;   /* when it rings, or has rung; UINT64_MAX: never    */
     lpi_inbox inbox;
 
     uint32_t ready_first, ready_last; /* views: under the hub's mutex        */
@@ -5111,7 +5120,27 @@ static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
     return n;
 }
 
+static int lpi_os_alarm_open(void *ctx)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    (void)ctx;
+    return fd < 0 ? -errno : fd;
+}
+
+static int lpi_os_alarm_set(void *ctx, int alarm, uint64_t at_us)
+{
+    struct itimerspec at;
+    (void)ctx;
+    memset(&at, 0, sizeof at);
+    at.it_value.tv_sec = (time_t)(at_us / 1000000);
+    at.it_value.tv_nsec = (long)(at_us % 1000000) * 1000;
+    return timerfd_settime(alarm, TFD_TIMER_ABSTIME, &at, NULL) ? -errno : 0;
+}
+
 #else /* kqueue: a filter for each direction; the end comes with reading */
+
+#define lpi_os_alarm_open NULL
+#define lpi_os_alarm_set NULL
 
 static int lpi_os_poller_open(void *ctx)
 {
@@ -5182,7 +5211,8 @@ static const lp_os lpi_real_os = {
     lpi_os_listen, lpi_os_accept, lpi_os_recv, lpi_os_send, lpi_os_shutdown,
     lpi_os_close, lpi_os_reserve,
     lpi_os_poller_open, lpi_os_poller_set, lpi_os_poller_wait,
-    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear};
+    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear,
+    lpi_os_alarm_open, lpi_os_alarm_set};
 
 /* ==========================================================================
    D3  INBOX                                                          >>inbox
@@ -5439,6 +5469,7 @@ enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
 
 #define LPI_TAG_WAKE UINT32_MAX
 #define LPI_TAG_LISTENER (UINT32_MAX - 1)
+#define LPI_TAG_ALARM (UINT32_MAX - 2)
 
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
@@ -7640,10 +7671,11 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
    G   LOOP                                                            >>loop
 
    One step: wait, serve what is ready, ring what is due, deliver, sweep, and
-   give back what was closed. While it waits, `sleeping` tells publishers that
-   a signal is needed; a signal is sent once. Only the first loop accepts and
-   sweeps; when it has shut the door, all loops drain, and the last to end
-   stops the server.
+   give back what was closed. What ends the wait is an alarm that most often is
+   set already, so that the kernel need not arm a timer for each. While the loop
+   waits, `sleeping` tells publishers that a signal is needed; a signal is sent
+   once. Only the first loop accepts and sweeps; when it has shut the door, all
+   loops drain, and the last to end stops the server.
    ========================================================================== */
 
 enum { LPI_WAIT_MAX = 1 << 30 };
@@ -7680,6 +7712,45 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
         lpi_earlier(&wait, lpi_drained(loop) ? 0 : lpi_drain_end(loop), now);
     if (loop->queue.head != LPI_NONE) return 0;
     return wait;
+}
+
+/* Go on without an alarm. */
+static void lpi_alarm_close(lpi_loop *loop)
+{
+    if (loop->alarm >= 0) loop->os->close(loop->os->ctx, loop->alarm);
+    loop->alarm = -1;
+    loop->alarm_ms = UINT64_MAX;
+}
+
+/* Have it ring at that time; UINT64_MAX: never. 0, or -1 if there is none. */
+static int lpi_alarm_set(lpi_loop *loop, uint64_t when_ms)
+{
+    const lp_os *os = loop->os;
+    uint64_t at_us = when_ms == UINT64_MAX ? 0 : when_ms * 1000;
+    if (loop->alarm < 0) return -1;
+    if (os->alarm_set(os->ctx, loop->alarm, at_us)) {
+        lpi_alarm_close(loop);
+        return -1;
+    }
+    loop->alarm_ms = when_ms;
+    return 0;
+}
+
+/* How long to wait, if something is due in `due` ms: with an alarm, until it
+   rings or something happens. It is set only if it would ring too late, or has
+   rung; one that rings sooner than it need be is no harm. */
+static int lpi_loop_rest(lpi_loop *loop, int due, int wait_ms)
+{
+    uint64_t when = loop->now_ms + (uint64_t)due;
+    int rung = loop->alarm_ms <= loop->now_ms;
+    int longer = wait_ms < 0 || due < wait_ms;
+    if (due && longer) {
+        if (!rung && loop->alarm_ms <= when) return -1;
+        if (!lpi_alarm_set(loop, when)) return -1;
+    } else if (rung) {
+        lpi_alarm_set(loop, UINT64_MAX);
+    }
+    return longer ? due : wait_ms;
 }
 
 /* Make ready to wait: what is published from now on signals. Returns whether
@@ -7721,7 +7792,7 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
         lpi_arrivals(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
-    } else {
+    } else if (event->tag != LPI_TAG_ALARM) { /* what is due is seen to below */
         if (event->what & LP_WRITE) lpi_writable(loop, event->tag);
         if (event->what & LP_READ) lpi_readable(loop, event->tag);
         if (event->what & LP_HANGUP) lpi_hangup(loop, event->tag);
@@ -7858,7 +7929,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     if (loop->ended) return LP_ERR_STOPPED;
     lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
-    if (wait_ms < 0 || (int)due < wait_ms) wait_ms = (int)due;
+    wait_ms = lpi_loop_rest(loop, (int)due, wait_ms);
     n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
@@ -7911,7 +7982,8 @@ static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
     loop->server = server;
     loop->os = &server->os;
     loop->index = index;
-    loop->poller = loop->wake[0] = loop->wake[1] = -1;
+    loop->poller = loop->alarm = loop->wake[0] = loop->wake[1] = -1;
+    loop->alarm_ms = UINT64_MAX;
     loop->ready_first = loop->ready_last = loop->closed = LPI_NONE;
     loop->sweep_ms = UINT64_MAX;
     lpi_list_init(&loop->queue);
@@ -7941,6 +8013,10 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
         loop->wake[0] = loop->wake[1] = -1;
         return -EMFILE;
     }
+    if (os->alarm_open) loop->alarm = os->alarm_open(os->ctx);
+    if (loop->alarm >= 0 && os->poller_set(os->ctx, loop->poller, loop->alarm,
+                                           LPI_TAG_ALARM, 0, LP_READ))
+        lpi_alarm_close(loop);
     return os->poller_set(os->ctx, loop->poller, loop->wake[0], LPI_TAG_WAKE,
                           0, LP_READ);
 }
@@ -7960,6 +8036,7 @@ static void lpi_loop_free(lpi_loop *loop)
     }
     if (loop->wake[0] >= 0) os->close(os->ctx, loop->wake[0]);
     if (loop->wake[1] >= 0) os->close(os->ctx, loop->wake[1]);
+    lpi_alarm_close(loop);
     if (loop->poller >= 0) os->close(os->ctx, loop->poller);
     while (loop->spare) {
         lpi_io *io = loop->spare;

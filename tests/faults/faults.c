@@ -66,7 +66,9 @@ static const way ways[] = {
     WAY(K_LISTEN, ENOMEM, 0),
     WAY(K_POLLER_OPEN, EMFILE, 0), WAY(K_POLLER_OPEN, ENFILE, 0),
     WAY(K_POLLER_OPEN, ENOMEM, 0),
-    WAY(K_WAKE_OPEN, EMFILE, 0), WAY(K_WAKE_OPEN, ENFILE, 0), WAY(K_WAKE_OPEN, ENOMEM, 0)};
+    WAY(K_WAKE_OPEN, EMFILE, 0), WAY(K_WAKE_OPEN, ENFILE, 0), WAY(K_WAKE_OPEN, ENOMEM, 0),
+    WAY(K_ALARM_OPEN, EMFILE, 0), WAY(K_ALARM_OPEN, ENFILE, 0), WAY(K_ALARM_OPEN, ENOSYS, 0),
+    WAY(K_ALARM_SET, EINVAL, 1)};
 
 /* The calls that may fail, in the order of `ways`; allocations come first. */
 typedef struct call_kind {
@@ -78,7 +80,8 @@ static const call_kind kinds[] = {
     {"alloc", -1}, {"accept", K_ACCEPT}, {"recv", K_RECV}, {"send", K_SEND},
     {"shutdown", K_SHUTDOWN}, {"poller_set", K_POLLER_SET}, {"poller_wait", K_POLLER_WAIT},
     {"random", K_RANDOM}, {"reserve", K_RESERVE}, {"wall", K_WALL}, {"listen", K_LISTEN},
-    {"poller_open", K_POLLER_OPEN}, {"wake_open", K_WAKE_OPEN}};
+    {"poller_open", K_POLLER_OPEN}, {"wake_open", K_WAKE_OPEN}, {"alarm_open", K_ALARM_OPEN},
+    {"alarm_set", K_ALARM_SET}};
 
 typedef struct planned {
     const call_kind *kind; /* NULL: nothing fails */
@@ -162,6 +165,7 @@ static uint64_t failing_wall(void *ctx) {
 
 static int opens(void) {
     lp_result result;
+    w.k.has_alarm = 1;
     prepare_world(&w);
     w.os.send = failing_send;
     w.os.poller_wait = failing_wait;

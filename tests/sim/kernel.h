@@ -81,26 +81,27 @@ typedef enum fault_kind {
     F_EAGAIN, F_EINTR, F_SHORT_READ, F_SHORT_WRITE, F_ECONNRESET, F_EPIPE, F_EMFILE,
     F_ENFILE, F_ENOMEM, F_ENOBUFS, F_ECONNABORTED, F_ALLOC, F_CLOCK, F_STALL, F_EMPTY,
     F_SPURIOUS, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM, F_SHUTDOWN,
-    F_CREATE, F_THREAD, F_MUTEX, F_KINDS
+    F_CREATE, F_THREAD, F_MUTEX, F_ALARM, F_KINDS
 } fault_kind;
 
 static const char *const fault_names[F_KINDS] = {
     "EAGAIN", "EINTR", "short read", "short write", "ECONNRESET", "EPIPE", "EMFILE",
     "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "allocation", "clock jump", "stall",
     "empty wait", "spurious wake-up", "missing wake-up", "poller_set", "poller_wait",
-    "reserve", "random", "shutdown", "create", "thread", "mutex"};
+    "reserve", "random", "shutdown", "create", "thread", "mutex", "alarm"};
 
 static uint64_t fault_counts[F_KINDS];
 
 typedef enum call_kind {
     C_MONOTONIC, C_WALL, C_RANDOM, C_LISTEN, C_ACCEPT, C_RECV, C_SEND, C_SHUTDOWN, C_CLOSE,
-    C_RESERVE, C_OPEN, C_SET, C_WAIT, C_WAKE_OPEN, C_SIGNAL, C_CLEAR, C_KINDS
+    C_RESERVE, C_OPEN, C_SET, C_WAIT, C_WAKE_OPEN, C_SIGNAL, C_CLEAR, C_ALARM_OPEN,
+    C_ALARM_SET, C_KINDS
 } call_kind;
 
 static const char *const call_names[C_KINDS] = {
     "monotonic", "wall", "random", "listen", "accept", "recv", "send", "shutdown", "close",
     "reserve", "poller_open", "poller_set", "poller_wait", "wake_open", "wake_signal",
-    "wake_clear"};
+    "wake_clear", "alarm_open", "alarm_set"};
 
 static uint64_t call_counts[C_KINDS];
 
@@ -111,7 +112,7 @@ enum {
 };
 
 typedef enum fd_kind {
-    D_FREE, D_LISTENER, D_SOCKET, D_SPARE, D_POLLER, D_WAKE_IN, D_WAKE_OUT
+    D_FREE, D_LISTENER, D_SOCKET, D_SPARE, D_POLLER, D_WAKE_IN, D_WAKE_OUT, D_ALARM
 } fd_kind;
 
 typedef struct descriptor {
@@ -119,6 +120,7 @@ typedef struct descriptor {
     int8_t slot;  /* of the poller that it is, or that watches it; -1: none yet  */
     int16_t conn; /* of a pipe: its other end                                    */
     uint32_t tag;
+    uint64_t at_ns; /* when the alarm rings; 0: never                            */
 } descriptor;
 
 typedef enum request_kind {
@@ -451,6 +453,7 @@ static uint32_t fd_what(const descriptor *d)
     if (!d->watched) return 0;
     if (d->kind == D_LISTENER) return K.queue_head != K.queue_tail ? LP_READ : 0;
     if (d->kind == D_WAKE_IN) return d->signalled ? LP_READ : 0;
+    if (d->kind == D_ALARM) return d->at_ns && d->at_ns <= K.now_ns ? LP_READ : 0;
     if (d->kind != D_SOCKET) return 0;
     c = &K.conns[d->conn];
     if (c->rst || (c->shut && c->fin_arrived)) return LP_READ | LP_WRITE | LP_HANGUP;
@@ -997,6 +1000,15 @@ static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t 
     return 0;
 }
 
+/* The descriptor of the loop's alarm, or -1. Time may have made it ring. */
+static int alarm_of(int slot)
+{
+    int fd = S ? S->hub.loops[slot].alarm : -1;
+    if (fd >= 0) fd_at(fd, D_ALARM);
+    fd_refresh(fd);
+    return fd;
+}
+
 /* An event that a kernel may tell though there is nothing. */
 static int spurious(lp_event *to, int slot)
 {
@@ -1089,10 +1101,33 @@ static void sim_wake_clear(void *ctx, int fd)
     fd_refresh(fd);
 }
 
+static int sim_alarm_open(void *ctx)
+{
+    (void)ctx;
+    called(C_ALARM_OPEN);
+    if (K.faults && strikes(F_CREATE)) return -ENOSYS;
+    return fd_take(D_ALARM);
+}
+
+static int sim_alarm_set(void *ctx, int alarm, uint64_t at_us)
+{
+    descriptor *d;
+    (void)ctx;
+    called(C_ALARM_SET);
+    d = fd_at(alarm, D_ALARM);
+    MUST(d->slot == cur->slot, "another loop's alarm is set");
+    trace("alarm_set %" PRIu64, at_us);
+    if (K.faults && strikes(F_ALARM)) return -EINVAL;
+    d->at_ns = at_us * 1000;
+    fd_refresh(alarm);
+    return 0;
+}
+
 static const lp_os sim_os = {
     NULL, sim_monotonic_us, sim_wall_us, sim_random, sim_listen, sim_accept, sim_recv,
     sim_send, sim_shutdown, sim_close, sim_reserve, sim_poller_open, sim_poller_set,
-    sim_poller_wait, sim_wake_open, sim_wake_signal, sim_wake_clear};
+    sim_poller_wait, sim_wake_open, sim_wake_signal, sim_wake_clear, sim_alarm_open,
+    sim_alarm_set};
 
 /* A new machine. The seed is set before. */
 static void kernel_boot(void)

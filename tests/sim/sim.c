@@ -164,8 +164,9 @@ static void choose_faults(void)
     K.rates[F_CREATE] = UINT32_MAX / 40;
     K.rates[F_THREAD] = UINT32_MAX / 20;
     K.rates[F_MUTEX] = UINT32_MAX / 200;
+    K.rates[F_ALARM] *= 8;
     K.rates[F_ECONNRESET] /= 2;
-    if (one_in(4)) K.fd_limit = (int)(between(8, 24) + 3 * (K.loops - 1));
+    if (one_in(4)) K.fd_limit = (int)(between(9, 25) + 4 * (K.loops - 1));
 }
 
 static void choose_threads(lp_config *cfg)
@@ -214,7 +215,7 @@ static void create(const lp_config *cfg)
             S = server;
             return;
         }
-        MUST(cur->excuses, "lp_create returns %d", result);
+        MUST(cur->excuses && tries < 100, "lp_create returns %d", result);
         if (result == LP_OK) lp_destroy(server);
         SAME(K.memory_bytes, 0, "memory after lp_create failed");
         SAME(K.fd_open, 0, "descriptors after lp_create failed");
@@ -336,6 +337,7 @@ static uint64_t delivered, timeouts, resets, published, replies;
 static void run_world(uint64_t seed)
 {
     static lp_config cfg;
+    static lp_os os;
     uint64_t budget;
     uint32_t i;
     memset(&cfg, 0, sizeof cfg);
@@ -353,7 +355,9 @@ static void run_world(uint64_t seed)
     choose_net();
     hooks = !one_in(3);
     cfg.memory.resize = sim_resize;
-    cfg.os = &sim_os;
+    os = sim_os;
+    if (one_in(3)) os.alarm_open = NULL;
+    cfg.os = &os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
     budget = between(500, 12000);

@@ -24,11 +24,11 @@
 typedef enum kernel_call {
     K_MONOTONIC, K_WALL, K_RANDOM, K_LISTEN, K_ACCEPT, K_RECV, K_SEND, K_SHUTDOWN,
     K_CLOSE, K_RESERVE, K_POLLER_OPEN, K_POLLER_SET, K_POLLER_WAIT, K_WAKE_OPEN,
-    K_WAKE_SIGNAL, K_WAKE_CLEAR, K_CALLS
+    K_WAKE_SIGNAL, K_WAKE_CLEAR, K_ALARM_OPEN, K_ALARM_SET, K_CALLS
 } kernel_call;
 
 typedef enum kernel_kind {
-    K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT
+    K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT, K_ALARM
 } kernel_kind;
 
 /* The client's end of a connection. */
@@ -80,6 +80,8 @@ typedef struct kernel {
     peer *queue, **queue_end;
     int sleeps_for_ever;      /* it may; it would have                          */
     int wait_ms;              /* the last that was asked for                    */
+    int has_alarm;            /* before the world is opened                     */
+    uint64_t alarm_us;        /* when it rings; 0: never                        */
     lp_address bound;
     uint64_t sent;            /* number of the last send                        */
 } kernel;
@@ -276,6 +278,7 @@ static void kernel_close(void *ctx, int fd) {
     if (f->kind == K_LISTENER)
         for (; k->queue; k->queue = k->queue->queued) k->queue->closed = 1;
     if (f->kind == K_LISTENER) k->queue_end = &k->queue;
+    if (f->kind == K_ALARM) k->alarm_us = 0;
     f->kind = K_FREE;
 }
 
@@ -313,6 +316,7 @@ static uint32_t kernel_ready(const kernel *k, const kernel_fd *f) {
     if (!f->watched) return 0;
     if (f->kind == K_LISTENER) return k->queue ? LP_READ : 0;
     if (f->kind == K_WAKE_IN) return k->signalled ? LP_READ : 0;
+    if (f->kind == K_ALARM) return k->alarm_us && k->alarm_us <= k->now_us ? LP_READ : 0;
     if (f->kind != K_SOCKET) return 0;
     if (c->rst || (c->shut && c->fin)) return LP_READ | LP_WRITE | LP_HANGUP;
     if (c->fin || c->in_at < c->in_length) what |= LP_READ;
@@ -346,6 +350,10 @@ static int kernel_poller_wait(void *ctx, int poller, lp_event *events, int max,
     if (error) return -error;
     n = kernel_events(k, events, max);
     if (n || !wait_ms) return n;
+    if (k->alarm_us && (wait_ms < 0 || k->alarm_us <= k->now_us + (uint64_t)wait_ms * 1000)) {
+        k->now_us = k->alarm_us;
+        return kernel_events(k, events, max);
+    }
     if (wait_ms > 0) k->now_us += (uint64_t)wait_ms * 1000;
     else if (!k->sleeps_for_ever) unit_fail(__FILE__, __LINE__, "it would sleep for ever");
     return 0;
@@ -374,6 +382,21 @@ static void kernel_wake_clear(void *ctx, int fd) {
     k->signalled = 0;
 }
 
+static int kernel_alarm_open(void *ctx) {
+    kernel *k = (kernel *)ctx;
+    int error = kernel_called(k, K_ALARM_OPEN);
+    return error ? -error : kernel_fd_open(k, K_ALARM);
+}
+
+static int kernel_alarm_set(void *ctx, int alarm, uint64_t at_us) {
+    kernel *k = (kernel *)ctx;
+    int error = kernel_called(k, K_ALARM_SET);
+    kernel_fd_at(k, alarm, K_ALARM);
+    if (error) return -error;
+    k->alarm_us = at_us;
+    return 0;
+}
+
 /* ---- the world ---- */
 
 static void world_log(void *ctx, lp_log_level level, const char *line) {
@@ -392,7 +415,8 @@ UNIT_UNUSED static void prepare_world(world *w) {
         &w->k, kernel_monotonic_us, kernel_wall_us, kernel_random, kernel_listen,
         kernel_accept, kernel_recv, kernel_send, kernel_shutdown, kernel_close,
         kernel_reserve, kernel_poller_open, kernel_poller_set, kernel_poller_wait,
-        kernel_wake_open, kernel_wake_signal, kernel_wake_clear};
+        kernel_wake_open, kernel_wake_signal, kernel_wake_clear,
+        w->k.has_alarm ? kernel_alarm_open : NULL, kernel_alarm_set};
     w->os = os;
     if (!w->k.now_us) w->k.now_us = 1000 * UINT64_C(1000000);
     if (!w->k.wall_us) w->k.wall_us = UINT64_C(1732412345123456) - w->k.now_us;

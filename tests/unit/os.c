@@ -448,6 +448,41 @@ TEST(poller_waits_as_long_as_it_was_told) {
     CHECK_INT(os->poller_set(os->ctx, poller, 0, 0, 0, LP_READ), -EBADF);
 }
 
+/* Readable from the time on that it was set for last; where there is one. */
+TEST(alarm_rings_from_its_time_on) {
+    int poller = os->poller_open(os->ctx), alarm, i;
+    uint64_t at_us;
+    if (!os->alarm_open) {
+        os->close(os->ctx, poller);
+        return;
+    }
+    alarm = os->alarm_open(os->ctx);
+    CHECK(alarm >= 0);
+    CHECK_INT(fcntl(alarm, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    CHECK_INT(os->poller_set(os->ctx, poller, alarm, 77, 0, LP_READ), 0);
+    CHECK_INT(wait_for(poller, 77, 20), 0); /* not set */
+    for (i = 0; i < 3; i++) {
+        at_us = os->monotonic_us(os->ctx) + 30000u * (unsigned)i;
+        CHECK_INT(os->alarm_set(os->ctx, alarm, at_us), 0);
+        CHECK_INT(wait_for(poller, 77, 10000), LP_READ);
+        CHECK(os->monotonic_us(os->ctx) >= at_us);
+        CHECK(os->monotonic_us(os->ctx) < at_us + 9000000);
+        CHECK_INT(wait_for(poller, 77, 0), LP_READ); /* it rings on */
+    }
+    CHECK_INT(os->alarm_set(os->ctx, alarm, os->monotonic_us(os->ctx) + 100000000), 0);
+    CHECK_INT(wait_for(poller, 77, 20), 0);
+    CHECK_INT(os->alarm_set(os->ctx, alarm, 1), 0); /* long past */
+    CHECK_INT(wait_for(poller, 77, 1000), LP_READ);
+    CHECK_INT(os->alarm_set(os->ctx, alarm, 0), 0); /* never */
+    CHECK_INT(wait_for(poller, 77, 20), 0);
+    at_us = os->monotonic_us(os->ctx) + LPI_WAIT_MAX * UINT64_C(1000);
+    CHECK_INT(os->alarm_set(os->ctx, alarm, at_us), 0); /* the furthest */
+    CHECK_INT(wait_for(poller, 77, 20), 0);
+    os->close(os->ctx, alarm);
+    CHECK_INT(os->alarm_set(os->ctx, alarm, 1), -EBADF);
+    os->close(os->ctx, poller);
+}
+
 static void on_alarm(int number) { (void)number; }
 
 TEST(poller_takes_a_signal_for_no_event) {

@@ -1,0 +1,2 @@
+# an alarm that has rung rings on while the loop waits without it
+/^static int lpi_loop_rest(/,/^}/ s/} else if (rung) {/} else if (0) {/
