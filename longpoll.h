@@ -6430,6 +6430,7 @@ static const char *lpi_ask_values(lp_request *r, lp_slice *values)
 static const char *lpi_ask_where(lpi_asked *ask, const lp_slice *values)
 {
     uint64_t us = 0;
+    ask->cursor = values[LPI_Q_LAST_ID];
     if (!values[LPI_Q_SINCE].bytes)
         return lpi_parse_cursors(values[LPI_Q_LAST_ID], ask->claims,
                                  ask->count)
@@ -6503,7 +6504,6 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     bad = lpi_ask_names(r, ask);
     if (!bad) bad = lpi_ask_values(r, values);
     if (!bad) bad = lpi_ask_where(ask, values);
-    ask->cursor = values[LPI_Q_LAST_ID];
     if (!bad) bad = lpi_ask_numbers(&r->server->config, ask, values);
     if (!bad) bad = lpi_ask_who(r, ask);
     return bad;
