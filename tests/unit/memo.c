@@ -280,7 +280,7 @@ TEST(any_byte_outside_of_them_is_looked_at)
             continue;
         prime_other();
         strcpy(changed, other_head("x", "0", "two"));
-        at -= at > id ? 11 : at > cursor ? 11 : at > name ? 9 : 0;
+        at -= at > cursor ? 11 : at > name ? 9 : 0; /* by which these are shorter */
         if (at >= strlen(changed)) break;
         if (i % 3 == 0) changed[at] = (char)(changed[at] ^ 2);
         if (i % 3 == 1) memmove(changed + at, changed + at + 1, strlen(changed + at));
