@@ -585,8 +585,9 @@ struct lp_os {
     void (*wake_clear)(void *ctx, int fd);
 
     /* A descriptor that is readable from a time of monotonic_us on, until it is
-       set anew; 0: never. It saves arming the poller's own timer for each wait;
-       NULL, or one that cannot be had, is fine. */
+       set anew; 0: never. It saves arming the poller's own timer for each wait.
+       alarm_open may be NULL or fail, and alarm_set may fail: then poller_wait
+       is told of each deadline. Both are called as poller_wait is. */
     int (*alarm_open)(void *ctx);
     int (*alarm_set)(void *ctx, int alarm, uint64_t at_us);
 };
