@@ -566,12 +566,18 @@ struct lp_os {
     int (*accept)(void *ctx, int listener, lp_address *peer);
     long (*recv)(void *ctx, int fd, void *bytes, size_t size); /* 0: ended   */
     long (*send)(void *ctx, int fd, const lp_slice *parts, int count);
-    int (*shutdown)(void *ctx, int fd); /* nothing more will be sent         */
+
+    /* End a stream while others may hold copies of the descriptor (a child
+       process does, from fork to exec at least): how is LP_WRITE, nothing more
+       will be sent, or LP_READ | LP_WRITE, before it is closed. A listener
+       that is shut down accepts no more connections. */
+    int (*shutdown)(void *ctx, int fd, uint32_t how);
     void (*close)(void *ctx, int fd);
     int (*reserve)(void *ctx); /* a descriptor, kept for the day of EMFILE   */
 
     /* Level-triggered. `was` and `want` are masks of LP_READ, LP_WRITE and
-       LP_HANGUP; was 0 adds; closing a descriptor removes it. */
+       LP_HANGUP; was 0 adds, want 0 removes. What is watched is removed before
+       it is closed: closing alone does not where a child has a copy. */
     int (*poller_open)(void *ctx);
     int (*poller_set)(void *ctx, int poller, int fd, uint32_t tag,
                       uint32_t was, uint32_t want);
@@ -646,10 +652,14 @@ struct lp_os {
 #endif
 
 /* With -std=c99 and a system header before this one it is too late to ask
-   glibc for these two, though they are there. */
+   glibc for these, though they are there. */
 #if defined(__GLIBC__) && !defined(__USE_GNU) && !defined(__cplusplus)
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length,
                    int flags);
+extern int pipe2(int fds[2], int flags);
+#ifndef O_CLOEXEC
+#define O_CLOEXEC __O_CLOEXEC
+#endif
 #ifndef __USE_POSIX199309
 extern int clock_gettime(int clock, struct timespec *out);
 #define CLOCK_REALTIME 0
@@ -3567,7 +3577,8 @@ typedef struct lpi_connection {
     uint32_t client, ceiling; /* tallies that the parked poll counts in; else
                            those of the last one, if they are still there    */
     uint16_t limit;     /* of the parked poll                                */
-    uint16_t flags;
+    uint8_t flags;
+    uint8_t generation; /* changes each time the record is taken into use    */
     uint8_t phase;
     uint8_t interest;   /* what the poller watches                           */
     uint8_t cors;       /* 1 + the index of the origin to name               */
@@ -3638,6 +3649,7 @@ typedef struct lpi_plan {
     uint8_t positions;       /* number of channels                           */
     uint8_t more;
     uint8_t resets;          /* some position has a reason                   */
+    uint8_t failed;          /* no memory for the name of a channel          */
     uint32_t first, count;   /* in the batch's messages                      */
     uint32_t entry_first, entry_last; /* those who are sent it               */
     uint64_t timestamp_us;
@@ -3717,6 +3729,7 @@ typedef struct lpi_loop {
     uint32_t requests;           /* that the hub's stats do not count yet    */
     lpi_delays delays;
     uint32_t closed;             /* the list of those to be given back       */
+    uint8_t generation;          /* of the last connection that came         */
     lpi_list queue;              /* of the LPI_QUEUED ones, by timer.link:
                                     they have no deadline                    */
     lpi_io *spare;
@@ -4850,6 +4863,14 @@ static int lpi_seat_behind(const lpi_seat *seat, const lpi_channel *ch)
 #define MSG_NOSIGNAL 0 /* SO_NOSIGPIPE serves instead */
 #endif
 
+/* Close-on-exec from birth where the system can: another thread may fork and
+   exec at any time. Elsewhere lpi_prepare_fd() follows at once. */
+#ifdef SOCK_CLOEXEC
+#define LPI_SOCK_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
+#else
+#define LPI_SOCK_FLAGS 0
+#endif
+
 static uint64_t lpi_clock_us(int wall)
 {
     struct timespec ts;
@@ -4930,9 +4951,9 @@ static int lpi_prepare_fd(int fd)
     return fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-static void lpi_set_option(int fd, int level, int option, int value)
+static int lpi_set_option(int fd, int level, int option, int value)
 {
-    (void)setsockopt(fd, level, option, &value, sizeof value);
+    return setsockopt(fd, level, option, &value, sizeof value);
 }
 
 /* What an accepted socket inherits on Linux is set here, once. */
@@ -4941,7 +4962,7 @@ static int lpi_os_listen(void *ctx, const lp_address *at, int backlog,
 {
     struct sockaddr_storage address;
     socklen_t length = lpi_to_sockaddr(at, &address);
-    int fd = socket(address.ss_family, SOCK_STREAM, 0), error;
+    int fd = socket(address.ss_family, SOCK_STREAM | LPI_SOCK_FLAGS, 0), error;
     (void)ctx;
     if (fd < 0) return -errno;
     lpi_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -4968,7 +4989,7 @@ static int lpi_os_accept(void *ctx, int listener, lp_address *peer)
     (void)ctx;
 #ifdef __linux__
     fd = accept4(listener, (struct sockaddr *)&address, &length,
-                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+                 LPI_SOCK_FLAGS);
     if (fd < 0) return -errno;
 #else
     fd = accept(listener, (struct sockaddr *)&address, &length);
@@ -4980,7 +5001,11 @@ static int lpi_os_accept(void *ctx, int listener, lp_address *peer)
     }
 #endif
 #ifdef SO_NOSIGPIPE
-    lpi_set_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+    /* Fails if the peer is gone already; sending would raise SIGPIPE then. */
+    if (lpi_set_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1)) {
+        close(fd);
+        return -ECONNABORTED;
+    }
 #endif
     lpi_from_sockaddr(&address, peer);
     return fd;
@@ -5013,15 +5038,15 @@ static long lpi_os_send(void *ctx, int fd, const lp_slice *parts, int count)
         vectors[i].iov_len = parts[i].length;
     }
     message.msg_iov = vectors;
-    message.msg_iovlen = (unsigned)count;
+    message.msg_iovlen = (__typeof__(message.msg_iovlen))count;
     n = sendmsg(fd, &message, MSG_NOSIGNAL);
     return n < 0 ? -errno : (long)n;
 }
 
-static int lpi_os_shutdown(void *ctx, int fd)
+static int lpi_os_shutdown(void *ctx, int fd, uint32_t how)
 {
     (void)ctx;
-    return shutdown(fd, SHUT_WR) ? -errno : 0;
+    return shutdown(fd, how & LP_READ ? SHUT_RDWR : SHUT_WR) ? -errno : 0;
 }
 
 static void lpi_os_close(void *ctx, int fd)
@@ -5032,24 +5057,28 @@ static void lpi_os_close(void *ctx, int fd)
 
 static int lpi_os_reserve(void *ctx)
 {
-    int fd = open("/dev/null", O_RDONLY);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     (void)ctx;
-    if (fd < 0) return -errno;
-    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return fd;
+    return fd < 0 ? -errno : fd;
 }
 
 /* A pipe to oneself: write() may be called in a signal handler. */
 static int lpi_os_wake_open(void *ctx, int fds[2])
 {
-    int error;
     (void)ctx;
-    if (pipe(fds)) return -errno;
-    if (!lpi_prepare_fd(fds[0]) && !lpi_prepare_fd(fds[1])) return 0;
-    error = errno;
-    close(fds[0]);
-    close(fds[1]);
-    return -error;
+#ifdef SOCK_CLOEXEC /* who has it has pipe2 too */
+    return pipe2(fds, O_NONBLOCK | O_CLOEXEC) ? -errno : 0;
+#else
+    {
+        int error;
+        if (pipe(fds)) return -errno;
+        if (!lpi_prepare_fd(fds[0]) && !lpi_prepare_fd(fds[1])) return 0;
+        error = errno;
+        close(fds[0]);
+        close(fds[1]);
+        return -error;
+    }
+#endif
 }
 
 static void lpi_os_wake_signal(void *ctx, int fd)
@@ -5266,6 +5295,14 @@ static int lpi_inbox_arrive(lpi_inbox *inbox, const lp_memory *memory,
     uint32_t count;
     int result;
     lpi_lock(&inbox->mutex);
+    if (inbox->arrival_at > inbox->arrival_count / 2) {
+        /* Its loop may never catch up: room that is free again is used. */
+        inbox->arrival_count -= inbox->arrival_at;
+        memmove(inbox->arrivals,
+                inbox->arrivals + inbox->arrival_at * sizeof *arrival,
+                inbox->arrival_count * sizeof *arrival);
+        inbox->arrival_at = 0;
+    }
     count = inbox->arrival_count;
     result = lpi_reserve(memory, &inbox->arrivals, &inbox->arrivals_capacity,
                          (count + 1) * sizeof *arrival);
@@ -5322,6 +5359,13 @@ static void lpi_publish(lp_request *r);
 static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
                                                   once                       */
 
+/* What the poller gives back with an event: a connection's index, and above it
+   the generation of its record, or one of these. */
+#define LPI_TAG_INDEX 0x00FFFFFFu
+#define LPI_TAG_WAKE LPI_TAG_INDEX
+#define LPI_TAG_LISTENER (LPI_TAG_INDEX - 1)
+#define LPI_TAG_ALARM (LPI_TAG_INDEX - 2)
+
 enum {
     LPI_READ_SIZE = 65536,
     LPI_NEVER = UINT32_MAX >> 1,
@@ -5337,16 +5381,44 @@ static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
     else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
 }
 
+static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index)
+{
+    return index | (uint32_t)c->generation << 24;
+}
+
+/* Have the poller watch `want` instead of what it does. 0, or -1 if it cannot:
+   then nothing has changed. */
+static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
+{
+    const lp_os *os = loop->os;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (want == c->interest) return 0;
+    if (os->poller_set(os->ctx, loop->poller, c->fd, lpi_tag_of(c, index),
+                       c->interest, want))
+        return -1;
+    c->interest = (uint8_t)want;
+    return 0;
+}
+
 /* Have the poller watch `want`. A failure closes the connection, so this comes
    after all else that is done to it. */
 static void lpi_watch(lpi_loop *loop, uint32_t index, uint32_t want)
 {
-    lpi_connection *c = lpi_connection_at(loop, index);
-    if (want == c->interest || c->phase == LPI_CLOSED) return;
-    if (loop->os->poller_set(loop->os->ctx, loop->poller, c->fd, index,
-                             c->interest, want))
-        lpi_close(loop, index);
-    c->interest = (uint8_t)want;
+    if (lpi_connection_at(loop, index)->phase == LPI_CLOSED) return;
+    if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
+}
+
+/* The connection that an event is meant for; LPI_NONE if it was closed since.
+   An event may come for a socket that was closed while a child process had a
+   copy of it, if it could not be taken out of the poller. */
+static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag)
+{
+    uint32_t index = tag & LPI_TAG_INDEX;
+    const lpi_connection *c;
+    if (!lpi_slab_has(&loop->connections, index)) return LPI_NONE;
+    c = lpi_connection_at(loop, index);
+    return c->phase != LPI_CLOSED && c->generation == tag >> 24 ? index
+                                                                : LPI_NONE;
 }
 
 static int lpi_try_again(long error)
@@ -5468,9 +5540,6 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
 
 enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
 
-#define LPI_TAG_WAKE UINT32_MAX
-#define LPI_TAG_LISTENER (UINT32_MAX - 1)
-#define LPI_TAG_ALARM (UINT32_MAX - 2)
 
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
@@ -5490,7 +5559,7 @@ static void lpi_turn_away(lpi_loop *loop, int fd)
     head.length = parts[1].length;
     parts[0] = lpi_head_compose(loop, &head, parts[1]);
     if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
-    os->shutdown(os->ctx, fd);
+    os->shutdown(os->ctx, fd, LP_WRITE);
     os->recv(os->ctx, fd, loop->in, LPI_READ_SIZE);
     os->close(os->ctx, fd);
     lpi_lock(&hub->mutex);
@@ -5504,26 +5573,23 @@ static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
     lp_server *server = loop->server;
     uint32_t index = lpi_slab_take(&loop->connections);
     lpi_connection *c;
-    if (index == LPI_NONE) {
+    if (index != LPI_NONE) {
+        c = lpi_connection_at(loop, index);
+        c->fd = fd;
+        c->generation = ++loop->generation;
+        c->seat = c->client = c->ceiling = LPI_NONE;
+    }
+    if (index >= LPI_TAG_ALARM ||
+        lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
+        if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
         lpi_atomic_sub(&server->hub.connections, 1);
         lpi_turn_away(loop, fd);
         return;
     }
-    c = lpi_connection_at(loop, index);
-    c->fd = fd;
-    c->seat = c->client = c->ceiling = LPI_NONE;
-    c->interest = LP_READ | LP_HANGUP;
     memcpy(c->address, peer->bytes, 16);
     if (lpi_networks_hold(server->proxies, server->proxy_count, c->address))
         c->flags = LPI_TRUSTED;
     lpi_timer_init(&loop->wheel, index);
-    if (loop->os->poller_set(loop->os->ctx, loop->poller, fd, index, 0,
-                             c->interest)) {
-        lpi_slab_give(&loop->connections, index);
-        lpi_atomic_sub(&server->hub.connections, 1);
-        lpi_turn_away(loop, fd);
-        return;
-    }
     lpi_set_phase(loop, c, LPI_FRESH);
     lpi_arm(loop, index, server->config.head_ms);
 }
@@ -5573,6 +5639,21 @@ static void lpi_listener_rest(lpi_loop *loop)
     lpi_log(server, LP_LOG_WARN, "the listener rests", "");
 }
 
+/* What waits in its queue is lost. A child that has a copy must neither wake
+   the loop nor keep the port open. */
+static void lpi_listener_close(lp_server *server)
+{
+    const lp_os *os = &server->os;
+    if (server->listener < 0) return;
+    if (!server->rest_ms)
+        os->poller_set(os->ctx, lpi_first_loop(server)->poller,
+                       server->listener, LPI_TAG_LISTENER, LP_READ, 0);
+    os->shutdown(os->ctx, server->listener, LP_READ | LP_WRITE);
+    os->close(os->ctx, server->listener);
+    server->listener = -1;
+    server->rest_ms = 0;
+}
+
 static void lpi_listener_resume(lpi_loop *loop)
 {
     lp_server *server = loop->server;
@@ -5604,15 +5685,14 @@ static int lpi_accept(lpi_loop *loop)
 {
     lp_server *server = loop->server;
     int left = LPI_ACCEPTS;
-    while (left--) {
+    while (left-- && server->listener >= 0) {
         lp_address peer;
         int fd = loop->os->accept(loop->os->ctx, server->listener, &peer);
         if (fd >= 0) lpi_hand_over(loop, fd, &peer);
         if (fd == -EMFILE || fd == -ENFILE) fd = lpi_accept_by_reserve(loop);
         if (fd >= 0) continue;
         if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
-        if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO ||
-            fd == -EPERM)
+        if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO)
             continue; /* that connection's own trouble */
         lpi_listener_rest(loop);
         return 0;
@@ -6328,7 +6408,7 @@ static int lpi_route_head(lp_request *r)
         return 1;
     }
     if (!r->http->close && (r->http->minor || r->http->keep_alive))
-        c->flags &= (uint16_t)~LPI_CLOSE;
+        c->flags &= (uint8_t)~LPI_CLOSE;
     return 0;
 }
 
@@ -7043,6 +7123,9 @@ static void lpi_plan_note(lpi_hub *hub, lpi_batch *batch, lpi_plan *plan,
         plan->at[i].name_at = (uint32_t)batch->names.length;
         plan->at[i].name_length = ch->name_length;
         lpi_buffer_add(&batch->names, lpi_channel_name(ch));
+        if (!batch->names.failed) continue;
+        plan->failed = 1; /* the batch's other replies are good */
+        batch->names.failed = 0;
     }
 }
 
@@ -7152,7 +7235,7 @@ static lp_slice lpi_render(lpi_loop *loop, const lpi_plan *plan)
     const lpi_batch *batch = &loop->batch;
     lp_json *j = lpi_body_begin(loop);
     uint32_t i;
-    if (batch->names.failed) return lpi_slice(NULL, 0);
+    if (plan->failed) return lpi_slice(NULL, 0);
     lpi_render_front(j, plan);
     for (i = 0; i < plan->count; i++) {
         lp_slice text = lpi_message_text(batch->messages[plan->first + i]);
@@ -7411,7 +7494,7 @@ static void lpi_linger(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     uint32_t linger_ms = loop->server->config.linger_ms;
     if (c->flags & LPI_ENDED || !linger_ms ||
-        loop->os->shutdown(loop->os->ctx, c->fd)) {
+        loop->os->shutdown(loop->os->ctx, c->fd, LP_WRITE)) {
         lpi_close(loop, index);
         return;
     }
@@ -7598,11 +7681,14 @@ static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
    E8  CLOSE                                                          >>close
 
    The one way out of a connection, whatever it was doing. Its record is given
-   back at the end of the step, since those who called this still hold it.
+   back at the end of the step, since those who called this still hold it. A
+   child process may have a copy of the socket: so it is taken out of the poller
+   and its stream is ended before it is closed.
    ========================================================================== */
 
 static void lpi_close(lpi_loop *loop, uint32_t index)
 {
+    const lp_os *os = loop->os;
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_hub *hub = &loop->server->hub;
     if (c->phase == LPI_CLOSED) return;
@@ -7613,7 +7699,10 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     }
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
-    loop->os->close(loop->os->ctx, c->fd);
+    (void)lpi_poller_change(loop, index, 0);
+    if (c->phase != LPI_LINGER) /* else it has been told already */
+        os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
+    os->close(os->ctx, c->fd);
     lpi_set_phase(loop, c, LPI_CLOSED);
     lpi_atomic_sub(&hub->connections, 1);
     c->seat = loop->closed;
@@ -7715,10 +7804,20 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
     return wait;
 }
 
+/* Take a descriptor out of the poller, which watches it for reading, and close
+   it. */
+static void lpi_unwatch_and_close(lpi_loop *loop, int fd, uint32_t tag)
+{
+    const lp_os *os = loop->os;
+    if (fd < 0) return;
+    os->poller_set(os->ctx, loop->poller, fd, tag, LP_READ, 0);
+    os->close(os->ctx, fd);
+}
+
 /* Go on without an alarm. */
 static void lpi_alarm_close(lpi_loop *loop)
 {
-    if (loop->alarm >= 0) loop->os->close(loop->os->ctx, loop->alarm);
+    lpi_unwatch_and_close(loop, loop->alarm, LPI_TAG_ALARM);
     loop->alarm = -1;
     loop->alarm_ms = UINT64_MAX;
 }
@@ -7794,9 +7893,11 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else if (event->tag != LPI_TAG_ALARM) { /* what is due is seen to below */
-        if (event->what & LP_WRITE) lpi_writable(loop, event->tag);
-        if (event->what & LP_READ) lpi_readable(loop, event->tag);
-        if (event->what & LP_HANGUP) lpi_hangup(loop, event->tag);
+        uint32_t index = lpi_tag_connection(loop, event->tag);
+        if (index == LPI_NONE) return;
+        if (event->what & LP_WRITE) lpi_writable(loop, index);
+        if (event->what & LP_READ) lpi_readable(loop, index);
+        if (event->what & LP_HANGUP) lpi_hangup(loop, index);
     }
 }
 
@@ -7842,9 +7943,7 @@ static void lpi_shut_door(lpi_loop *loop)
     uint32_t i;
     int left = 1024;
     while (!server->rest_ms && left-- && lpi_accept(loop)) {}
-    loop->os->close(loop->os->ctx, server->listener);
-    server->listener = -1;
-    server->rest_ms = 0;
+    lpi_listener_close(server);
     lpi_log(server, LP_LOG_INFO, "draining", "");
     lpi_atomic_set(&server->draining, 1);
     for (i = 1; i < server->hub.loop_count; i++)
@@ -7990,6 +8089,23 @@ static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
     lpi_list_init(&loop->queue);
 }
 
+/* 0 or -errno, with nothing open. */
+static int lpi_loop_open_wake(lpi_loop *loop)
+{
+    const lp_os *os = loop->os;
+    int fds[2], error = os->wake_open(os->ctx, fds);
+    if (error) return error;
+    error = os->poller_set(os->ctx, loop->poller, fds[0], LPI_TAG_WAKE, 0,
+                           LP_READ);
+    if (!error) {
+        memcpy(loop->wake, fds, sizeof fds);
+        return 0;
+    }
+    os->close(os->ctx, fds[0]);
+    os->close(os->ctx, fds[1]);
+    return error;
+}
+
 static int lpi_loop_init(lpi_loop *loop, lp_server *server)
 {
     const lp_memory *memory = &server->memory;
@@ -8010,16 +8126,13 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     loop->inbox.has_mutex = 1;
     loop->poller = os->poller_open(os->ctx);
     if (loop->poller < 0) return loop->poller;
-    if (os->wake_open(os->ctx, loop->wake)) {
-        loop->wake[0] = loop->wake[1] = -1;
-        return -EMFILE;
-    }
     if (os->alarm_open) loop->alarm = os->alarm_open(os->ctx);
     if (loop->alarm >= 0 && os->poller_set(os->ctx, loop->poller, loop->alarm,
-                                           LPI_TAG_ALARM, 0, LP_READ))
-        lpi_alarm_close(loop);
-    return os->poller_set(os->ctx, loop->poller, loop->wake[0], LPI_TAG_WAKE,
-                          0, LP_READ);
+                                           LPI_TAG_ALARM, 0, LP_READ)) {
+        os->close(os->ctx, loop->alarm);
+        loop->alarm = -1;
+    }
+    return lpi_loop_open_wake(loop);
 }
 
 static void lpi_loop_free(lpi_loop *loop)
@@ -8030,12 +8143,14 @@ static void lpi_loop_free(lpi_loop *loop)
     if (loop->inbox.has_mutex) {
         lpi_arrival arrival;
         lpi_inbox_tell(&loop->inbox, memory);
-        while (lpi_inbox_arrived(&loop->inbox, memory, &arrival))
+        while (lpi_inbox_arrived(&loop->inbox, memory, &arrival)) {
+            os->shutdown(os->ctx, arrival.fd, LP_READ | LP_WRITE);
             os->close(os->ctx, arrival.fd);
+        }
         lpi_free(memory, loop->inbox.arrivals, loop->inbox.arrivals_capacity);
         lpi_mutex_free(&loop->inbox.mutex);
     }
-    if (loop->wake[0] >= 0) os->close(os->ctx, loop->wake[0]);
+    lpi_unwatch_and_close(loop, loop->wake[0], LPI_TAG_WAKE);
     if (loop->wake[1] >= 0) os->close(os->ctx, loop->wake[1]);
     lpi_alarm_close(loop);
     if (loop->poller >= 0) os->close(os->ctx, loop->poller);
@@ -8439,7 +8554,7 @@ static lp_result lpi_listen(lp_server *server)
     const lp_os *os = &server->os;
     lp_slice host = lp_s(cfg->host);
     lp_address at;
-    int fd;
+    int fd, error;
     if (lpi_equal(host, LPI_S("localhost"))) host = LPI_S("127.0.0.1");
     if (lpi_equal(host, LPI_S("*"))) host = LPI_S("0.0.0.0");
     if (host.length > 2 && *host.bytes == '[')
@@ -8452,13 +8567,18 @@ static lp_result lpi_listen(lp_server *server)
         lpi_log(server, LP_LOG_ERROR, "cannot listen", strerror(-fd));
         return lpi_from_errno(-fd);
     }
-    server->listener = fd;
     server->on_loopback =
         (lpi_address_is_v4(at.bytes) && at.bytes[12] == 127) ||
         !memcmp(at.bytes, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
-    fd = os->poller_set(os->ctx, lpi_first_loop(server)->poller,
-                        server->listener, LPI_TAG_LISTENER, 0, LP_READ);
-    return fd < 0 ? lpi_from_errno(-fd) : LP_OK;
+    error = os->poller_set(os->ctx, lpi_first_loop(server)->poller, fd,
+                           LPI_TAG_LISTENER, 0, LP_READ);
+    if (!error) {
+        server->listener = fd;
+        return LP_OK;
+    }
+    os->shutdown(os->ctx, fd, LP_READ | LP_WRITE);
+    os->close(os->ctx, fd);
+    return lpi_from_errno(-error);
 }
 
 /* What cannot fail: after this lp_destroy may be called. */
@@ -8530,8 +8650,7 @@ LPDEF void lp_destroy(lp_server *server)
     memory = server->memory;
     hub = &server->hub;
     hub->stopped = 1;
-    if (server->listener >= 0) server->os.close(server->os.ctx,
-                                                server->listener);
+    lpi_listener_close(server);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
     for (i = 0; i < hub->loop_count; i++) lpi_loop_free(&hub->loops[i]);

@@ -186,7 +186,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     int waits = c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
     SAME(d->watched, c->interest, "what is watched");
     SAME(d->slot, loop->index, "whose poller watches");
-    MUST(!c->interest || d->tag == index, "the tag");
+    MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
     MUST((c->phase == LPI_WRITING) == (c->io && c->io->out), "a reply that is written");
     MUST(waits == (c->seat != LPI_NONE), "seats without a wait, or the other way");
     MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io, "what has come is lost");
@@ -629,11 +629,13 @@ static void check_sleep(void)
     for (i = 0; i < CONNS; i++) {
         const conn *c = &K.conns[i];
         const lpi_timer *t;
+        uint32_t index;
         int32_t left;
         if (!c->used || c->fd < 0 || !c->known) continue;
         slot = (uint32_t)K.fds[c->fd].slot;
-        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, K.fds[c->fd].tag)) continue;
-        t = lpi_timer_at(&loop_of(c)->wheel, K.fds[c->fd].tag);
+        index = K.fds[c->fd].tag & LPI_TAG_INDEX;
+        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, index)) continue;
+        t = lpi_timer_at(&loop_of(c)->wheel, index);
         left = (int32_t)(t->deadline - (uint32_t)now_ms());
         if (left < 0) left = 0;
         MUST(asleep[slot]->deadline_ns <= K.now_ns + (uint64_t)left * 1000000 + oversleep_ns(),

@@ -529,7 +529,7 @@ static lpi_loop *loop_of(const conn *c) { return &S->hub.loops[K.fds[c->fd].slot
 
 static lpi_connection *record_of(const conn *c)
 {
-    return lpi_connection_at(loop_of(c), K.fds[c->fd].tag);
+    return lpi_connection_at(loop_of(c), K.fds[c->fd].tag & LPI_TAG_INDEX);
 }
 
 static void conn_free_if_unused(conn *c)
@@ -875,11 +875,17 @@ kept_again:
     return one_in(2) ? -EAGAIN : -EINTR;
 }
 
-static int sim_shutdown(void *ctx, int fd)
+static int sim_shutdown(void *ctx, int fd, uint32_t how)
 {
     conn *c;
     (void)ctx;
     called(C_SHUTDOWN);
+    MUST(fd >= 0 && fd < FDS, "descriptor %d is shut down", fd);
+    if (K.fds[fd].kind == D_LISTENER) {
+        MUST(how & LP_READ, "a listener's end");
+        return 0;
+    }
+    if (how & LP_READ) return 0;
     c = &K.conns[fd_mine(fd)->conn];
     MUST(!c->shut, "shut down twice");
     if (K.faults && strikes(F_SHUTDOWN)) {

@@ -105,7 +105,11 @@ static long lean_send(void *ctx, int fd, const lp_slice *parts, int count)
     return (long)total;
 }
 
-static int lean_shutdown(void *ctx, int fd) { (void)ctx, (void)fd; return 0; }
+static int lean_shutdown(void *ctx, int fd, uint32_t how)
+{
+    (void)ctx, (void)fd, (void)how;
+    return 0;
+}
 
 static void lean_close(void *ctx, int fd)
 {
@@ -125,7 +129,7 @@ static int lean_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t
     (void)ctx, (void)poller;
     if (fd < L_FIRST) return 0;
     lean_at(fd);
-    MUST(!was && want, "epoll_ctl in the steady state");
+    MUST(!was != !want, "epoll_ctl in the steady state");
     L.tag[fd - L_FIRST] = tag;
     return 0;
 }

@@ -69,7 +69,7 @@ TEST(a_storm_of_connections_does_not_hold_up_the_others) {
 }
 
 TEST(a_connections_own_trouble_is_not_the_listeners) {
-    static const int errors[] = {ECONNABORTED, EINTR, EPROTO, EPERM};
+    static const int errors[] = {ECONNABORTED, EINTR, EPROTO};
     size_t i;
     open_world(&w);
     for (i = 0; i < LPI_COUNT(errors); i++) {
@@ -80,6 +80,24 @@ TEST(a_connections_own_trouble_is_not_the_listeners) {
         CHECK_INT(w.s->rest_ms, 0);
     }
     CHECK_INT(w.log_lines[LP_LOG_WARN], 0);
+    close_world(&w);
+}
+
+/* A security module may forbid it for ever: the connection stays in the queue. */
+TEST(what_is_forbidden_is_not_tried_without_end) {
+    peer *c;
+    uint32_t calls;
+    open_world(&w);
+    c = dial(&w);
+    fault(&w, K_ACCEPT, EPERM, 0, UINT32_MAX);
+    settle(&w);
+    CHECK(w.s->rest_ms > 0);
+    calls = w.k.calls[K_ACCEPT];
+    pass(&w, 10 * LPI_REST_MS);
+    CHECK(w.k.calls[K_ACCEPT] <= calls + 12);
+    fault(&w, K_ACCEPT, 0, 0, 0);
+    pass(&w, 2 * LPI_REST_MS);
+    CHECK(c->accepted);
     close_world(&w);
 }
 

@@ -245,6 +245,54 @@ TEST(descriptors_and_records_are_reused) {
     close_world(&w);
 }
 
+/* As after a child process had a copy of the socket, and it could not be taken out of the
+   poller. */
+TEST(an_event_of_a_closed_connection_is_not_the_next_ones) {
+    lpi_loop *loop;
+    lp_event old;
+    peer *c, *d;
+    uint32_t recvs;
+    int i;
+    open_world(&w);
+    loop = &w.s->hub.loops[0];
+    c = dial(&w);
+    settle(&w);
+    old.tag = w.k.fds[c->fd].tag;
+    old.what = LP_READ | LP_WRITE | LP_HANGUP;
+    finish(c);
+    settle(&w);
+    CHECK(c->closed);
+    lpi_loop_event(loop, &old); /* nobody has the record */
+    for (i = 0; i < 3; i++) {
+        d = dial(&w);
+        park(&w, d, "/api/poll/a");
+        CHECK_INT(w.k.fds[d->fd].tag & LPI_TAG_INDEX, old.tag & LPI_TAG_INDEX);
+        recvs = d->recvs;
+        lpi_loop_event(loop, &old);
+        CHECK_INT(d->recvs, recvs);
+        CHECK(!d->closed);
+        finish(d);
+        settle(&w);
+    }
+    old.tag = 0x00F00000; /* of a chunk that was given back */
+    lpi_loop_event(loop, &old);
+    close_world(&w);
+}
+
+TEST(a_listener_that_is_closed_accepts_nobody) {
+    lp_event event = {LPI_TAG_LISTENER, LP_READ};
+    uint32_t calls;
+    open_world(&w);
+    park(&w, dial(&w), "/api/poll/a");
+    lp_stop(w.s);
+    CHECK_INT(turn(&w, 0), LP_OK);
+    calls = w.k.calls[K_ACCEPT];
+    lpi_loop_event(&w.s->hub.loops[0], &event);
+    CHECK_INT(w.k.calls[K_ACCEPT], calls);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 0);
+    close_world(&w);
+}
+
 TEST(destroying_closes_whatever_is_open) {
     peer *c[6];
     open_world(&w);

@@ -485,6 +485,37 @@ TEST(evicted_while_parked_is_a_reset) {
     close_world(&w);
 }
 
+/* The name of a channel in a reset needs memory. Without it that poll is closed, and the
+   others of its batch are answered. */
+TEST(no_memory_for_a_reset_is_one_polls_loss) {
+    peer *c[5];
+    char target[64], name[2] = "a";
+    int i, answered = 0;
+    w.cfg.history_count = 1;
+    open_world(&w);
+    ask(&w, dial(&w), "/api/poll/warm?timeout=0");
+    for (i = 0; i < 5; i++) {
+        c[i] = dial(&w);
+        sprintf(target, "/api/poll/%c", 'a' + i);
+        park(&w, c[i], target);
+    }
+    for (i = 0; i < 5; i++) { /* in a batch; the third one's is a reset */
+        *name = (char)('a' + i);
+        publish(&w, name, "{}");
+        if (i == 2) publish(&w, name, "{}");
+    }
+    w.m.calls = 0;
+    w.m.fail_at = 1;
+    w.m.fail_forever = 1;
+    settle(&w);
+    w.m.fail_at = 0;
+    CHECK(w.m.failed > 0);
+    for (i = 0; i < 5; i++) answered += !c[i]->closed && take(c[i])->status == 200;
+    CHECK_INT(answered, 4);
+    CHECK(c[2]->closed);
+    close_world(&w);
+}
+
 TEST(messages_grow_old) {
     peer *c;
     answer *a;

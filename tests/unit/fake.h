@@ -54,6 +54,12 @@ static int fake_random(void *ctx, void *bytes, size_t size) {
 }
 
 static void fake_close(void *ctx, int fd) { (void)ctx, (void)fd; }
+
+static int fake_shutdown(void *ctx, int fd, uint32_t how) {
+    (void)ctx, (void)fd, (void)how;
+    return 0;
+}
+
 static int fake_poller_open(void *ctx) { (void)ctx; return 1; }
 
 static int fake_poller_set(void *ctx, int poller, int fd, uint32_t tag,
@@ -105,6 +111,7 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     os.wall_us = fake_wall;
     os.random = fake_random;
     os.close = fake_close;
+    os.shutdown = fake_shutdown;
     os.poller_open = fake_poller_open;
     os.poller_set = fake_poller_set;
     os.wake_open = fake_wake_open;

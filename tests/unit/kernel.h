@@ -15,8 +15,8 @@
        close_world(&w);                  nothing may have leaked
 
    The kernel is strict: a descriptor used after its close, a `was` that is not what the
-   poller watches, a send after a shutdown, or waiting for ever end the test. After each
-   step check_world() counts everything that can be counted in two ways. */
+   poller watches, a send after a shutdown, closing what is watched or was not shut down,
+   or waiting for ever end the test. After each step check_world() counts everything that can be counted in two ways. */
 
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -55,6 +55,7 @@ typedef struct peer {
 typedef struct kernel_fd {
     kernel_kind kind;
     uint32_t tag, watched;
+    int ended;               /* shut down, or that was tried                    */
     peer *peer;
 } kernel_fd;
 
@@ -253,13 +254,24 @@ static long kernel_send(void *ctx, int fd, const lp_slice *parts, int count) {
     return sent ? (long)sent : -EAGAIN;
 }
 
-static int kernel_shutdown(void *ctx, int fd) {
+/* Of the listener, or of a socket: that it is ended in both directions is told apart from
+   the half close before a lingering one. */
+static int kernel_shutdown(void *ctx, int fd, uint32_t how) {
     kernel *k = (kernel *)ctx;
     int error = kernel_called(k, K_SHUTDOWN);
-    peer *c = kernel_fd_at(k, fd, K_SOCKET)->peer;
+    peer *c;
+    CHECK(how == LP_WRITE || how == (LP_READ | LP_WRITE));
+    if (fd >= 0 && fd < k->fd_count && k->fds[fd].kind == K_LISTENER) {
+        CHECK(how & LP_READ);
+        k->fds[fd].ended = 1;
+        return -error;
+    }
+    c = kernel_fd_at(k, fd, K_SOCKET)->peer;
+    k->fds[fd].ended = 1;
     if (error) return -error;
     if (c->rst) return -ENOTCONN;
-    c->shut = 1;
+    CHECK(!c->shut);
+    if (how == LP_WRITE) c->shut = 1;
     return 0;
 }
 
@@ -270,6 +282,8 @@ static void kernel_close(void *ctx, int fd) {
     if (fd < 0 || fd >= k->fd_count || !k->fds[fd].kind)
         unit_fail(__FILE__, __LINE__, "descriptor %d closed, and it is not open", fd);
     f = &k->fds[fd];
+    CHECK(!f->watched); /* a child's copy would go on giving events */
+    if (f->kind == K_SOCKET || f->kind == K_LISTENER) CHECK(f->ended);
     if (f->kind == K_SOCKET) {
         f->peer->closed = 1;
         f->peer->cut = f->peer->in_at < f->peer->in_length;
@@ -465,7 +479,7 @@ static void check_connections(world *w) {
         uint32_t seat;
         phases[c->phase]++;
         CHECK_INT(kernel_fd_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
-        CHECK(!c->interest || w->k.fds[c->fd].tag == index);
+        CHECK(!c->interest || w->k.fds[c->fd].tag == lpi_tag_of(c, index));
         CHECK((c->phase == LPI_WRITING) == (c->io && c->io->out));
         if (c->io) partial += sizeof *c->io + c->io->in_capacity;
         CHECK((c->phase == LPI_PARKED || c->phase == LPI_FETCHING) ==

@@ -37,9 +37,9 @@ static long loops_recv(void *ctx, int fd, void *bytes, size_t size)
     return -EAGAIN;
 }
 
-static int loops_shutdown(void *ctx, int fd)
+static int loops_shutdown(void *ctx, int fd, uint32_t how)
 {
-    (void)ctx, (void)fd;
+    (void)ctx, (void)fd, (void)how;
     return 0;
 }
 
@@ -322,6 +322,29 @@ TEST(an_inbox_gives_back_what_a_storm_needed)
     }
     CHECK_INT(fake.memory.bytes, before);
     CHECK_INT(fake.memory.calls, 0);
+    fake_end();
+}
+
+/* Its loop takes some in each step, and never all. */
+TEST(an_inbox_that_never_empties_does_not_grow)
+{
+    lpi_inbox *inbox;
+    lpi_arrival a, b;
+    size_t before;
+    int i, out = 0;
+    memset(&a, 0, sizeof a);
+    loops_start(2);
+    inbox = &fake.loops[1].inbox;
+    before = fake.memory.bytes;
+    for (i = 0; i < unit_rounds(100000); i++) {
+        a.fd = i;
+        CHECK_INT(lpi_inbox_arrive(inbox, &fake.server.memory, &a), i == 0);
+        if (i < 50) continue;
+        CHECK(lpi_inbox_arrived(inbox, &fake.server.memory, &b));
+        CHECK_INT(b.fd, out++);
+    }
+    CHECK(fake.memory.bytes <= before + 200 * sizeof a);
+    while (lpi_inbox_arrived(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
     fake_end();
 }
 

@@ -258,13 +258,13 @@ TEST(os_shutdown_ends_one_direction) {
     int fds[2];
     char bytes[10];
     pair(fds);
-    CHECK_INT(os->shutdown(os->ctx, fds[0]), 0);
+    CHECK_INT(os->shutdown(os->ctx, fds[0], LP_WRITE), 0);
     CHECK_INT(recv(fds[1], bytes, sizeof bytes, 0), 0);
     CHECK_INT(send(fds[1], "late", 4, 0), 4);
     usleep(2000);
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, sizeof bytes), 4);
     close_both(fds);
-    CHECK_INT(os->shutdown(os->ctx, fds[0]), -EBADF);
+    CHECK_INT(os->shutdown(os->ctx, fds[0], LP_WRITE), -EBADF);
 }
 
 /* Out of descriptors, giving up the reserve lets one more in. */
