@@ -98,10 +98,24 @@
      thread between lp_create and lp_destroy; lp_stop in a signal handler too.
      All else belongs to the thread that runs the server. With cfg.loops above
      1 lp_run starts that many threads less one: handlers and hooks then run
-     on any of them, several at once, each with a request of its own; hooks of
-     `watch` one after the other. No hook is called while a lock is held that
-     lp_publish takes, but for memory's and the clocks and random bytes of
+     on any of them, several at once, each with a request of its own; but the
+     hook of `watch` is called on lp_run's own thread alone. No hook is called
+     while a lock is held, but for memory's and the clocks and random bytes of
      lp_os; so a handler or a hook may publish.
+
+     A thread may be cancelled (pthread_cancel, not asynchronously): no call
+     of the library is a cancellation point, so the cancellation waits until
+     the call is over; that of lp_run, until lp_stop.
+
+     Nothing may be thrown through the library: an exception that leaves a
+     C++ handler or hook, or a longjmp, leaves its request unanswered and the
+     loop in the middle of a step, from which it cannot go on.
+
+   CHILD PROCESSES
+
+     A program may fork, and run other programs, at any time. The server
+     remains the parent's: a child may do with it nothing but exec or _exit,
+     not even lp_destroy, since both would act on the same sockets.
 
    OWNERSHIP
 
@@ -264,7 +278,8 @@ typedef struct lp_config {
     /* Polls. */
     uint32_t timeout_ms;          /* of a poll that names none       [30000] */
     uint32_t timeout_ms_max;      /* a longer wait is cut to this    [60000] */
-    uint32_t reply_messages;      /* limit= of a poll that has none    [100] */
+    uint32_t reply_messages;      /* limit= of a poll that has none [100, or
+                                     reply_messages_max if that is less]     */
     uint32_t reply_messages_max;  /* a larger limit= is 400           [1000] */
     uint32_t reply_bytes_max;     /* cut here, never below one message
                                                                    [1048576] */
@@ -273,7 +288,8 @@ typedef struct lp_config {
     uint32_t history_count;       /* per channel                      [1000] */
     uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
     uint64_t history_bytes;       /* all channels, and the replies that slow
-                                     readers hold up: half of it at most, so a
+                                     readers hold up: half of it at most, and of
+                                     that no address more than a quarter, so a
                                      longer one needs a fast reader; may be
                                      LP_UNLIMITED                 [67108864] */
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
@@ -286,11 +302,14 @@ typedef struct lp_config {
     uint32_t channels_max;        /* then the longest idle one is forgotten;
                                      if none is idle, 503           [100000] */
     uint32_t connections_max;     /* beyond it 503 and close        [120000] */
+    uint32_t connections_per_address; /* likewise; IPv6 by /64; of a trusted
+                                     proxy as many as it likes        [2048] */
     uint32_t partial_bytes_max;   /* of all requests that are not complete, or
                                      wait behind a poll, and of the records of
-                                     slow readers: beyond it 503 and close, or
-                                     only close if an answer is due
-                                                                  [67108864] */
+                                     slow readers; no address but a trusted
+                                     proxy's may hold more than a quarter:
+                                     beyond it 503 and close, or only close if
+                                     an answer is due             [67108864] */
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
     /* Deadlines: may all be LP_OFF. */
@@ -303,7 +322,8 @@ typedef struct lp_config {
     uint32_t linger_ms;           /* a refused client may take this long to
                                      read why                         [2000] */
     uint32_t drain_ms;            /* lp_stop answers the parked polls within
-                                     this time                        [2000] */
+                                     this time; who reads slowly then gets
+                                     write_ms more, at most 30 s      [2000] */
     uint32_t channel_linger_ms;   /* see LP_CHANNEL_DESERTED          [5000] */
 
     /* Who may. */
@@ -351,7 +371,8 @@ LPDEF lp_result lp_config_set(lp_config *config, const char *name,
 LPDEF lp_result lp_create(lp_server **out, const lp_config *config);
 
 /* Serve until lp_stop() and the drain after it, on this thread and, with
-   cfg.loops above 1, on more, which have ended when it returns.
+   cfg.loops above 1, on more, which have ended when it returns. A thread that
+   is cancelled in here goes on serving; lp_stop() is what ends it.
 
    Returns:  LP_OK, or LP_ERR_OS if a poller fails or no thread can be started;
              it may be called again                                          */
@@ -402,8 +423,10 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
 
    Thread:   the server's, or any before lp_run. With several loops before
              lp_run only: then LP_ERR_ARG.
-   Returns:  LP_OK, LP_ERR_ARG (method not one of GET POST PUT PATCH DELETE;
-             pattern without a leading '/'), LP_ERR_NOMEM                    */
+   Returns:  LP_OK, LP_ERR_NOMEM, or LP_ERR_ARG: method not one of GET POST PUT
+             PATCH DELETE; a pattern that nothing can match (no leading '/', a
+             '*', a brace that is not around a whole part, what cannot stand in
+             a path) or that an earlier route of the method hides            */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
@@ -427,8 +450,8 @@ LPDEF lp_result lp_reply(lp_request *request, int status, const char *type,
 LPDEF lp_result lp_reply_error(lp_request *request, int status,
                                const char *text);
 
-/* Add a field to a handler's answer, before lp_reply; Cache-Control replaces
-   ours. LP_ERR_ARG for what could not stand in a header (CR and LF above all)
+/* Add a field to a handler's answer, before lp_reply; Cache-Control and
+   Access-Control-Allow-Origin replace ours. LP_ERR_ARG for what could not stand in a header (CR and LF above all)
    and for the fields that frame the message; LP_ERR_NOMEM. */
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
@@ -719,6 +742,8 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return -1;
 }
 static void lpi_thread_join(lpi_thread t) { (void)t; }
+static int lpi_cancel_defer(void) { return 0; }
+static void lpi_cancel_restore(int was) { (void)was; }
 #else
 typedef pthread_mutex_t lpi_mutex;
 static int lpi_mutex_init(lpi_mutex *m) { return pthread_mutex_init(m, NULL); }
@@ -733,6 +758,22 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return pthread_create(t, NULL, run, ctx);
 }
 static void lpi_thread_join(lpi_thread t) { pthread_join(t, NULL); }
+
+/* A thread that is cancelled waits with it until the library's call is over:
+   a system call made with a lock held, or between the mark that a loop is being
+   woken and the wake, would leave the lock or the loop as it is for ever. */
+#ifdef __ANDROID__ /* which has no cancellation */
+static int lpi_cancel_defer(void) { return 0; }
+static void lpi_cancel_restore(int was) { (void)was; }
+#else
+static int lpi_cancel_defer(void)
+{
+    int was = PTHREAD_CANCEL_ENABLE;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+    return was;
+}
+static void lpi_cancel_restore(int was) { pthread_setcancelstate(was, &was); }
+#endif
 #endif
 
 /* ==========================================================================
@@ -1526,17 +1567,6 @@ static void lpi_list_append(lpi_list *list, const lpi_slab *slab,
     list->tail = index;
 }
 
-static void lpi_list_prepend(lpi_list *list, const lpi_slab *slab,
-                             size_t offset, uint32_t index)
-{
-    lpi_link *link = lpi_link_at(slab, offset, index);
-    link->prev = LPI_NONE;
-    link->next = list->head;
-    if (list->head == LPI_NONE) list->tail = index;
-    else lpi_link_at(slab, offset, list->head)->prev = index;
-    list->head = index;
-}
-
 static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
                             size_t offset, uint32_t index)
 {
@@ -2202,8 +2232,9 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
     return bad ? bad : lpi_http_again(h, bytes, seen);
 }
 
-/* What is scanned and not read yet has no line end in it. A CR at the head's
-   end that no LF follows is found at once. */
+/* What is scanned and not read yet has no line end in it. What cannot begin a
+   request (a TLS hello) is refused at its first byte, and a CR at the head's end
+   that no LF follows at once. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
@@ -2226,6 +2257,9 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
     }
     h->scanned = (uint32_t)seen;
     if (h->line + 1 < seen && bytes[h->line] == '\r') return -400;
+    if (!h->in_fields && h->line < seen && bytes[h->line] != '\r' &&
+        !lpi_is(bytes[h->line], LPI_TOKEN))
+        return -400;
     return seen == h->limit ? lpi_http_too_long(h, bytes) : 0;
 }
 
@@ -2234,9 +2268,13 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 enum { LPI_CHUNK_LINE_MAX = 1024 }; /* size and extensions of one chunk */
 
 typedef enum lpi_chunk_phase {
-    LPI_C_SIZE, LPI_C_EXTENSION, LPI_C_SIZE_LF, LPI_C_DATA, LPI_C_DATA_CR,
-    LPI_C_DATA_LF, LPI_C_TRAILER, LPI_C_TRAILER_NAME, LPI_C_TRAILER_VALUE,
-    LPI_C_TRAILER_LF, LPI_C_LAST_LF, LPI_C_DONE
+    LPI_C_SIZE, LPI_C_SIZE_LF, LPI_C_DATA, LPI_C_DATA_CR, LPI_C_DATA_LF,
+    LPI_C_TRAILER, LPI_C_TRAILER_NAME, LPI_C_TRAILER_VALUE, LPI_C_TRAILER_LF,
+    LPI_C_LAST_LF, LPI_C_DONE,
+    /* an extension, from behind its ";" on: each says what was read last */
+    LPI_C_EXT_BEGIN, LPI_C_EXT_NAME, LPI_C_EXT_NAME_SPACE, LPI_C_EXT_EQUALS,
+    LPI_C_EXT_VALUE, LPI_C_EXT_QUOTED, LPI_C_EXT_BACKSLASH, LPI_C_EXT_QUOTE,
+    LPI_C_EXT_VALUE_SPACE
 } lpi_chunk_phase;
 
 typedef struct lpi_chunked {
@@ -2244,7 +2282,8 @@ typedef struct lpi_chunked {
     uint8_t digits;  /* of the size                              */
     uint16_t lines;  /* of trailers                              */
     uint32_t line;   /* bytes of the line so far, or of trailers */
-    uint64_t left;   /* of the chunk                             */
+    uint64_t left;   /* of the chunk; of a body that is not
+                        chunked, and which nobody wants          */
     uint64_t raw;    /* bytes consumed                           */
     uint64_t decoded;
     uint64_t limit;  /* of `decoded`                             */
@@ -2267,9 +2306,54 @@ static int lpi_chunked_size(lpi_chunked *c, char byte)
     if (!c->digits) return -400;
     if (c->left > c->limit - c->decoded) return -413;
     c->line = 0;
-    if (byte == ';') c->phase = LPI_C_EXTENSION;
+    if (byte == ';') c->phase = LPI_C_EXT_BEGIN;
     else if (byte == '\r') c->phase = LPI_C_SIZE_LF;
     else return -400;
+    return 0;
+}
+
+/* What follows a byte of an extension: *( ";" name [ "=" value ] ), white space
+   around the two signs, a value that is a token or a quoted string. */
+static int lpi_chunked_extension_next(lpi_chunk_phase phase, char byte)
+{
+    int token = lpi_is(byte, LPI_TOKEN), blank = lpi_is_blank(byte);
+    switch (phase) {
+    case LPI_C_EXT_BEGIN:
+        return token ? LPI_C_EXT_NAME : blank ? LPI_C_EXT_BEGIN : -400;
+    case LPI_C_EXT_NAME:
+        if (token) return LPI_C_EXT_NAME;
+        if (byte == '\r') return LPI_C_SIZE_LF;
+        /* fall through */
+    case LPI_C_EXT_NAME_SPACE:
+        if (byte == '=') return LPI_C_EXT_EQUALS;
+        if (byte == ';') return LPI_C_EXT_BEGIN;
+        return blank ? LPI_C_EXT_NAME_SPACE : -400;
+    case LPI_C_EXT_EQUALS:
+        if (byte == '"') return LPI_C_EXT_QUOTED;
+        return token ? LPI_C_EXT_VALUE : blank ? LPI_C_EXT_EQUALS : -400;
+    case LPI_C_EXT_QUOTED:
+        if (byte == '"') return LPI_C_EXT_QUOTE;
+        if (byte == '\\') return LPI_C_EXT_BACKSLASH;
+        return lpi_is(byte, LPI_VALUE) ? LPI_C_EXT_QUOTED : -400;
+    case LPI_C_EXT_BACKSLASH:
+        return lpi_is(byte, LPI_VALUE) ? LPI_C_EXT_QUOTED : -400;
+    case LPI_C_EXT_VALUE:
+        if (token) return LPI_C_EXT_VALUE;
+        /* fall through */
+    case LPI_C_EXT_QUOTE:
+        if (byte == '\r') return LPI_C_SIZE_LF;
+        /* fall through */
+    default: /* LPI_C_EXT_VALUE_SPACE */
+        if (byte == ';') return LPI_C_EXT_BEGIN;
+        return blank ? LPI_C_EXT_VALUE_SPACE : -400;
+    }
+}
+
+static int lpi_chunked_extension(lpi_chunked *c, char byte)
+{
+    int next = lpi_chunked_extension_next((lpi_chunk_phase)c->phase, byte);
+    if (next < 0 || ++c->line > LPI_CHUNK_LINE_MAX) return -400;
+    c->phase = (uint8_t)next;
     return 0;
 }
 
@@ -2299,11 +2383,6 @@ static int lpi_chunked_byte(lpi_chunked *c, char byte)
     switch ((lpi_chunk_phase)c->phase) {
     case LPI_C_SIZE:
         return lpi_chunked_size(c, byte);
-    case LPI_C_EXTENSION:
-        if (++c->line > LPI_CHUNK_LINE_MAX) return -400;
-        if (byte == '\r') c->phase = LPI_C_SIZE_LF;
-        else if (!lpi_is(byte, LPI_VALUE)) return -400;
-        return 0;
     case LPI_C_SIZE_LF:
         if (byte != '\n') return -400;
         c->digits = 0;
@@ -2320,7 +2399,8 @@ static int lpi_chunked_byte(lpi_chunked *c, char byte)
         c->phase = LPI_C_DONE;
         return byte == '\n' ? 0 : -400;
     default:
-        return lpi_chunked_trailer(c, byte);
+        return c->phase >= LPI_C_EXT_BEGIN ? lpi_chunked_extension(c, byte)
+                                           : lpi_chunked_trailer(c, byte);
     }
 }
 
@@ -3448,10 +3528,12 @@ typedef struct lpi_channel {
     uint32_t name_length;
     uint8_t fetching;      /* its state is elsewhere and on its way          */
     uint8_t idle;          /* it is in the hub's list of those               */
-    uint8_t watched;       /* LP_CHANNEL_WAITED_ON has been told             */
+    uint8_t watched;       /* LP_CHANNEL_WAITED_ON is told, or in the news   */
+    uint8_t news;          /* it is in the hub's list of what is to be told  */
+    uint8_t announced;     /* LP_CHANNEL_WAITED_ON is told                   */
     uint8_t deserted;      /* it is in the hub's list of those               */
     uint8_t pinned;        /* by the poll that is being judged               */
-    uint8_t forgotten;     /* all but the news that it is deserted           */
+    uint8_t forgotten;     /* all but the news of it                         */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
     uint64_t start_us;     /* when it was made                               */
@@ -3463,7 +3545,8 @@ typedef struct lpi_channel {
     uint32_t fresh;        /* of them parked since the last append (or, with
                               another epoch, none)                           */
     lpi_list views;
-    lpi_link idle_link, deserted_link;
+    lpi_link idle_link;
+    lpi_link watch_link;   /* among the hub's news, or those deserted        */
     uint64_t idle_ms, deserted_ms; /* since when                             */
 } lpi_channel;
 
@@ -3488,12 +3571,35 @@ typedef struct lpi_seat {
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
 } lpi_seat;
 
-/* How many polls of one client, or from one address, are parked: node.own is
-   one more, since 0 tells a record that is none. The hash is all that is known
-   of the name. */
+/* How many polls of one client are parked: node.own is one more, since 0 tells a
+   record that is none. The hash is all that is known of the name. */
 typedef struct lpi_tally {
     lpi_node node;
 } lpi_tally;
+
+/* What one address (of IPv6 a /64) takes of what all share. node.own is how many
+   of its polls are parked. */
+typedef struct lpi_account {
+    lpi_node node;
+    uint32_t refs;          /* connections that count here: the last frees it */
+    uint32_t connections;   /* of these, its own: no proxy speaks for it     */
+    uint32_t trusted;       /* a proxy of ours, which speaks for many        */
+    uint64_t partial_bytes; /* its part of the hub's                         */
+    uint64_t pinned_bytes;  /* its part of the stats'                        */
+} lpi_account;
+
+/* Refusals of one status that the log has not told yet: a line a second at most.
+   What is not a reply (a slow reader who is cut off) has the status 0. */
+typedef struct lpi_refusals {
+    uint64_t told_ms;     /* when there was a line last; 0: never            */
+    uint32_t count;       /* since then                                      */
+    uint16_t status;
+    uint8_t address[16];  /* of the latest                                   */
+    char why[64];
+    char detail[64];
+} lpi_refusals;
+
+enum { LPI_REFUSALS = 16 }; /* how many statuses are told apart */
 
 typedef struct lpi_hub {
     lpi_mutex mutex;
@@ -3507,9 +3613,10 @@ typedef struct lpi_hub {
     int remote; /* new channels are fetching until lpi_hub_arrived, since
                    their store is elsewhere; set by none yet but tests       */
 
-    lpi_slab channels, views, seats, claims, tallies;
-    lpi_table names, tallied;
+    lpi_slab channels, views, seats, claims, tallies, accounts;
+    lpi_table names, tallied, addresses;
     lpi_list idle, deserted;       /* channels, the longest so first         */
+    lpi_list news;                 /* channels that are to be told of        */
     lpi_message *oldest, *newest;
     uint64_t forgotten;            /* channels, since the start              */
     uint64_t forgotten_us;         /* above every timestamp of a forgotten
@@ -3518,6 +3625,7 @@ typedef struct lpi_hub {
     int sweep_moved;               /* the first loop has not seen sweep_ms   */
     uint64_t partial_bytes;        /* that the lpi_io in use take            */
     uint32_t connections;          /* atomic: accepting needs no lock        */
+    lpi_refusals refusals[LPI_REFUSALS];
     lp_stats stats;
 } lpi_hub;
 
@@ -3545,10 +3653,13 @@ enum { /* flags of a connection */
     LPI_BODILESS = 32 /* the request was HEAD                                */
 };
 
-/* Bytes that wait to be written, shared by all that send the same. */
+/* Bytes that wait to be written, shared by all that send the same. One of these
+   pays for them with its address's share. */
 typedef struct lpi_blob {
     uint32_t refs;   /* its loop's thread alone counts */
     uint32_t length;
+    uint32_t account;
+    struct lpi_io *holders;
     /* then the bytes */
 } lpi_blob;
 
@@ -3562,6 +3673,8 @@ typedef struct lpi_io {
     uint32_t head_length;
     const struct lpi_route *route;
     lpi_blob *out;
+    struct lpi_io *next_holder; /* of `out`                                  */
+    uint32_t account;    /* the connection's, while there is `out`           */
     uint32_t out_at;
     uint32_t moved;      /* since the write deadline was set                 */
     uint64_t out_born_us; /* of the message that `out` tells to a poll that
@@ -3574,8 +3687,9 @@ typedef struct lpi_connection {
     lpi_io *io;
     int fd;
     uint32_t seat;      /* the first; when closed: the next closed one       */
-    uint32_t client, ceiling; /* tallies that the parked poll counts in; else
-                           those of the last one, if they are still there    */
+    uint32_t client;    /* tally that the parked poll counts in; else that of
+                           the last one, if it is still there                */
+    uint32_t account;   /* of its address                                    */
     uint16_t limit;     /* of the parked poll                                */
     uint8_t flags;
     uint8_t generation; /* changes each time the record is taken into use    */
@@ -3597,7 +3711,8 @@ typedef struct lpi_asked {
     uint32_t wait_ms;
     uint16_t limit;
     uint8_t basic;
-    uint64_t client_key, ceiling_key;
+    uint64_t client_key, address_key;
+    int trusted;        /* a proxy of ours asks for itself                   */
     lp_slice names[LPI_POLL_CHANNELS];
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
     lpi_claim claims[LPI_POLL_CHANNELS];
@@ -3688,6 +3803,7 @@ typedef struct lpi_outcome { /* for lp_publish_async */
 /* A connection that the first loop has accepted for another. */
 typedef struct lpi_arrival {
     int fd;
+    uint32_t account;
     lp_address peer;
 } lpi_arrival;
 
@@ -3747,8 +3863,8 @@ typedef struct lpi_loop {
     lpi_batch batch;
     lpi_memo memo;
     lpi_fields fields[2]; /* of the last GET, and of the last other request  */
-    uint8_t address[16];         /* the last client's, and its ceiling's key */
-    uint64_t ceiling_key;
+    uint8_t address[16];         /* the last client's, and its key           */
+    uint64_t address_key;
     char host[64];               /* the last Host that was found good        */
     size_t host_length;
     uint64_t date_ms;            /* when `date` was last looked at           */
@@ -3785,9 +3901,8 @@ struct lp_server {
     uint32_t draining;       /* atomic: the first loop has shut the door     */
     uint32_t serving;        /* atomic: loops that have not ended            */
     uint32_t broken;         /* atomic: a loop has failed                    */
+    uint32_t hinted;         /* atomic: see lpi_hint_proxy                   */
     int started;             /* by lp_run                                    */
-    lpi_mutex watching;      /* held while the hook of `watch` is called     */
-    int has_watching;
     lpi_route *routes, *last_route; /* in `strings`: they do not move        */
     lpi_network *proxies;
     uint32_t proxy_count;
@@ -3804,7 +3919,9 @@ struct lp_request {
     const char *bytes;
     lp_slice body;
     const lpi_route *route;
-    uint8_t answered, may_cache;
+    uint8_t answered;
+    uint8_t may_cache;  /* the handler gave a Cache-Control of its own       */
+    uint8_t own_origin; /* and an Access-Control-Allow-Origin                */
 };
 
 static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
@@ -3831,6 +3948,11 @@ static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
 static lpi_loop *lpi_first_loop(const lp_server *server)
 {
     return server->hub.loops;
+}
+
+static int lpi_is_proxy(const lp_server *server, const uint8_t address[16])
+{
+    return lpi_networks_hold(server->proxies, server->proxy_count, address);
 }
 
 static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
@@ -4117,17 +4239,17 @@ static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
 static void lpi_channel_settle(lpi_hub *hub, lpi_channel *ch, uint32_t index,
                                uint64_t now_ms)
 {
-    int idle, deserted = ch->watched && !ch->waiters;
+    int idle, deserted = ch->watched && !ch->news && !ch->waiters;
     if (deserted != ch->deserted) {
         ch->deserted = (uint8_t)deserted;
         ch->deserted_ms = now_ms;
         lpi_hub_want_sweep(hub, now_ms, hub->config->channel_linger_ms);
         if (deserted)
             lpi_list_append(&hub->deserted, &hub->channels,
-                            offsetof(lpi_channel, deserted_link), index);
+                            offsetof(lpi_channel, watch_link), index);
         else
             lpi_list_remove(&hub->deserted, &hub->channels,
-                            offsetof(lpi_channel, deserted_link), index);
+                            offsetof(lpi_channel, watch_link), index);
     }
     idle = !ch->held && !ch->waiters && ch->views.head == LPI_NONE;
     if (idle == ch->idle) return;
@@ -4140,6 +4262,18 @@ static void lpi_channel_settle(lpi_hub *hub, lpi_channel *ch, uint32_t index,
     else
         lpi_list_remove(&hub->idle, &hub->channels,
                         offsetof(lpi_channel, idle_link), index);
+}
+
+/* There is something to tell of the channel, behind what is to be told already:
+   so what is told of one name comes in the order in which it came about. */
+static void lpi_channel_news(lpi_hub *hub, lpi_channel *ch, uint32_t index)
+{
+    LP_ASSERT(!ch->news && !ch->deserted);
+    ch->news = 1;
+    lpi_list_append(&hub->news, &hub->channels,
+                    offsetof(lpi_channel, watch_link), index);
+    hub->sweep_ms = 0;
+    hub->sweep_moved = 1;
 }
 
 /* Drop the oldest message of all, or of its channel. */
@@ -4187,8 +4321,8 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
     lpi_slab_give(&hub->channels, index);
 }
 
-/* A channel whose last waiter's leaving is not told yet keeps its record until
-   the next sweep tells it. */
+/* A channel of which something is to be told yet keeps its record until the next
+   sweep has told it. */
 static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
@@ -4200,18 +4334,16 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
     hub->stats.channels--;
     hub->forgotten++;
-    if (!ch->deserted) {
+    if (!ch->watched) {
         lpi_channel_free(hub, index);
         return;
     }
     ch->forgotten = 1;
-    ch->deserted_ms = 0;
+    if (!ch->deserted) return; /* it is in the news already */
+    ch->deserted = 0;
     lpi_list_remove(&hub->deserted, &hub->channels,
-                    offsetof(lpi_channel, deserted_link), index);
-    lpi_list_prepend(&hub->deserted, &hub->channels,
-                     offsetof(lpi_channel, deserted_link), index);
-    hub->sweep_ms = 0;
-    hub->sweep_moved = 1;
+                    offsetof(lpi_channel, watch_link), index);
+    lpi_channel_news(hub, ch, index);
 }
 
 /* Bring the channel to its state of now. Its index, or LPI_NONE if its time
@@ -4443,11 +4575,73 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
     return result;
 }
 
+/* --- what is refused is told: the first at once, and what follows within a
+   second together */
+
+enum { LPI_REFUSALS_MS = 1000 };
+
+/* The record of that status. If there are too many, the last serves. */
+static lpi_refusals *lpi_refusals_of(lpi_hub *hub, int status)
+{
+    lpi_refusals *r = hub->refusals;
+    while (r < hub->refusals + LPI_REFUSALS - 1 && r->why[0] &&
+           r->status != status)
+        r++;
+    r->status = (uint16_t)status;
+    return r;
+}
+
+static void lpi_refusals_copy(char *to, size_t size, lp_slice text)
+{
+    size_t n = text.length < size ? text.length : size - 1;
+    if (n) memcpy(to, text.bytes, n);
+    to[n] = 0;
+}
+
+static void lpi_refusals_note(lpi_hub *hub, int status, lp_slice why,
+                              lp_slice detail, const uint8_t address[16],
+                              uint64_t now_ms)
+{
+    lpi_refusals *r = lpi_refusals_of(hub, status);
+    r->count++;
+    lpi_refusals_copy(r->why, sizeof r->why, why);
+    lpi_refusals_copy(r->detail, sizeof r->detail, detail);
+    memcpy(r->address, address, 16);
+    lpi_hub_want_sweep(hub, now_ms, LPI_REFUSALS_MS);
+}
+
+/* Take refusals that the log may be told of now: 1, or 0 if there are none. */
+static int lpi_refusals_take(lpi_hub *hub, uint64_t now_ms, lpi_refusals *out)
+{
+    lpi_refusals *r = hub->refusals, *end = r + LPI_REFUSALS;
+    for (; r < end; r++) {
+        if (!r->count || (r->told_ms && now_ms < r->told_ms + LPI_REFUSALS_MS))
+            continue;
+        *out = *r;
+        r->count = 0;
+        r->told_ms = now_ms;
+        return 1;
+    }
+    return 0;
+}
+
+/* When the next line of refusals may be due; UINT64_MAX if there are none. */
+static uint64_t lpi_refusals_due(const lpi_hub *hub)
+{
+    const lpi_refusals *r = hub->refusals, *end = r + LPI_REFUSALS;
+    uint64_t due = UINT64_MAX;
+    for (; r < end; r++)
+        if (r->count && r->told_ms + LPI_REFUSALS_MS < due)
+            due = r->told_ms + LPI_REFUSALS_MS;
+    return due;
+}
+
 /* When something will be past its time; messages and channels may wait for
    LPI_SWEEP_MS, so that sweeps are few. */
 static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
 {
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
+    uint64_t refusals = lpi_refusals_due(hub);
     if (age != LP_UNLIMITED) {
         if (hub->oldest) next = hub->oldest->born_us / 1000 + age;
         if (hub->idle.head != LPI_NONE) {
@@ -4456,36 +4650,40 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
         }
         if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
     }
+    if (hub->news.head != LPI_NONE) return now_ms;
     if (hub->deserted.head != LPI_NONE) {
         uint64_t told = lpi_channel_at(hub, hub->deserted.head)->deserted_ms +
                         hub->config->channel_linger_ms;
         if (told < next) next = told;
     }
-    return next;
+    return refusals < next ? refusals : next;
 }
 
-/* Take the name of a channel that has been deserted for long enough. 0 if
-   there is none. */
-static int lpi_hub_deserted(lpi_hub *hub, uint64_t now_ms, char *out_name,
-                            size_t *out_length)
+/* The name of a channel of which there is something to tell, and what. 0 if there
+   is none. */
+static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *what,
+                        char *out_name, size_t *out_length)
 {
-    uint32_t index = hub->deserted.head;
+    uint32_t index = hub->news.head;
     lpi_channel *ch;
+    if (index == LPI_NONE) index = hub->deserted.head;
     if (index == LPI_NONE) return 0;
     ch = lpi_channel_at(hub, index);
-    if (ch->deserted_ms + hub->config->channel_linger_ms > now_ms &&
-        !ch->forgotten)
+    if (ch->deserted &&
+        ch->deserted_ms + hub->config->channel_linger_ms > now_ms)
         return 0;
     memcpy(out_name, ch->name, ch->name_length);
     *out_length = ch->name_length;
-    ch->watched = 0;
-    if (!ch->forgotten) {
-        lpi_channel_settle(hub, ch, index, now_ms);
-        return 1;
-    }
-    lpi_list_remove(&hub->deserted, &hub->channels,
-                    offsetof(lpi_channel, deserted_link), index);
-    lpi_channel_free(hub, index);
+    *what = ch->announced ? LP_CHANNEL_DESERTED : LP_CHANNEL_WAITED_ON;
+    ch->announced = !ch->announced;
+    ch->watched = ch->announced;
+    if (ch->forgotten && ch->announced) return 1; /* the rest is told next */
+    if (ch->news)
+        lpi_list_remove(&hub->news, &hub->channels,
+                        offsetof(lpi_channel, watch_link), index);
+    ch->news = 0;
+    if (ch->forgotten) lpi_channel_free(hub, index);
+    else lpi_channel_settle(hub, ch, index, now_ms);
     return 1;
 }
 
@@ -4527,11 +4725,14 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     lpi_slab_init(&hub->seats, memory, sizeof(lpi_seat), 8);
     lpi_slab_init(&hub->claims, memory, sizeof(lpi_claim), 6);
     lpi_slab_init(&hub->tallies, memory, sizeof(lpi_tally), 8);
+    lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account), 6);
     lpi_list_init(&hub->idle);
     lpi_list_init(&hub->deserted);
+    lpi_list_init(&hub->news);
     hub->sweep_ms = UINT64_MAX;
     if (lpi_table_init(&hub->names, &hub->channels) ||
         lpi_table_init(&hub->tallied, &hub->tallies) ||
+        lpi_table_init(&hub->addresses, &hub->accounts) ||
         lpi_mutex_init(&hub->mutex))
         return -ENOMEM;
     hub->has_mutex = 1;
@@ -4541,6 +4742,7 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
 static void lpi_hub_free(lpi_hub *hub)
 {
     uint64_t now_ms = 0;
+    lp_channel_event what;
     char name[LPI_CHANNEL_BYTES];
     size_t length;
     uint32_t i;
@@ -4552,14 +4754,16 @@ static void lpi_hub_free(lpi_hub *hub)
         }
     while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
     while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
-    while (lpi_hub_deserted(hub, UINT64_MAX, name, &length)) {}
+    while (lpi_hub_news(hub, UINT64_MAX, &what, name, &length)) {}
     lpi_table_free(&hub->names);
     lpi_table_free(&hub->tallied);
+    lpi_table_free(&hub->addresses);
     lpi_slab_free(&hub->channels);
     lpi_slab_free(&hub->views);
     lpi_slab_free(&hub->seats);
     lpi_slab_free(&hub->claims);
     lpi_slab_free(&hub->tallies);
+    lpi_slab_free(&hub->accounts);
     if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
 }
 
@@ -4567,24 +4771,92 @@ static void lpi_hub_free(lpi_hub *hub)
    C5  LIMIT                                                          >>limit
 
    Exact counts of parked polls by client and by address, under keyed hashes of
-   their names. Most who are answered ask again at once, so a tally that falls
-   to zero stays until a connection that counted in it closes, or counts
-   elsewhere: each keeps two at most.
+   their names, and of what an address takes of what all share. A client's name
+   counts together with its address, so that nobody elsewhere can use up what it
+   may have. Most who are answered ask again at once, so a client's tally that
+   falls to zero stays until a connection that counted in it closes, or counts
+   elsewhere; an address's account stays while it has a connection.
    ========================================================================== */
 
-static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
-                               const uint8_t address[16])
-{
-    if (client_id.bytes) return lpi_hash(hub->hash_key, 'i', client_id);
-    return lpi_hash(hub->hash_key, 'a', lpi_slice((const char *)address, 16));
-}
-
-/* The address for the ceiling: an IPv6 customer has a whole /64. */
-static uint64_t lpi_ceiling_key(const lpi_hub *hub, const uint8_t address[16])
+/* The address for its limits: an IPv6 customer has a whole /64. */
+static uint64_t lpi_address_key(const lpi_hub *hub, const uint8_t address[16])
 {
     size_t length = lpi_address_is_v4(address) ? 16 : 8;
     return lpi_hash(hub->hash_key, 'n',
                     lpi_slice((const char *)address, length));
+}
+
+/* The client of that name at the address that has that key; without a name, the
+   address alone. */
+static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
+                               const uint8_t address[16], uint64_t address_key)
+{
+    uint64_t key[2];
+    if (!client_id.bytes)
+        return lpi_hash(hub->hash_key, 'a',
+                        lpi_slice((const char *)address, 16));
+    key[0] = hub->hash_key[0] ^ address_key;
+    key[1] = hub->hash_key[1];
+    return lpi_hash(key, 'i', client_id);
+}
+
+static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_account *)lpi_at(&hub->accounts, index);
+}
+
+/* The account of the address that has that key, with one more reference; LPI_NONE
+   without memory. */
+static uint32_t lpi_account_take(lpi_hub *hub, uint64_t key, int trusted)
+{
+    uint32_t index = lpi_table_first(&hub->addresses, key);
+    if (index == LPI_NONE) {
+        index = lpi_slab_take(&hub->accounts);
+        if (index == LPI_NONE) return index;
+        lpi_account_at(hub, index)->node.hash = key;
+        lpi_account_at(hub, index)->trusted = trusted != 0;
+        lpi_table_add(&hub->addresses, index);
+    }
+    lpi_account_at(hub, index)->refs++;
+    return index;
+}
+
+static void lpi_account_give(lpi_hub *hub, uint32_t index)
+{
+    lpi_account *account = lpi_account_at(hub, index);
+    LP_ASSERT(account->refs);
+    if (--account->refs) return;
+    LP_ASSERT(!account->node.own && !account->connections &&
+              !account->partial_bytes && !account->pinned_bytes);
+    lpi_table_remove(&hub->addresses, index);
+    lpi_slab_give(&hub->accounts, index);
+}
+
+/* Whether an account may hold that many bytes of what has room for `limit`: no
+   address but a proxy's has more than a quarter. */
+static int lpi_account_may(const lpi_account *account, uint64_t bytes,
+                           uint64_t limit)
+{
+    return account->trusted || bytes <= limit / 4;
+}
+
+/* What a trusted proxy passes on counts under the address that it speaks for, and
+   takes along what is kept of the request. 0, or -1 without memory. */
+static int lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
+                            int trusted)
+{
+    lpi_account *from = lpi_account_at(hub, c->account), *to;
+    uint32_t index;
+    size_t bytes = c->io ? sizeof *c->io + c->io->in_capacity : 0;
+    if (from->node.hash == key) return 0;
+    index = lpi_account_take(hub, key, trusted);
+    if (index == LPI_NONE) return -1;
+    to = lpi_account_at(hub, index);
+    from->partial_bytes -= bytes;
+    to->partial_bytes += bytes;
+    lpi_account_give(hub, c->account);
+    c->account = index;
+    return 0;
 }
 
 static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
@@ -4704,7 +4976,7 @@ static void lpi_waiter_leave(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
     LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
     lpi_seats_give(hub, c, now_ms);
     lpi_tally_give(hub, c->client);
-    lpi_tally_give(hub, c->ceiling);
+    lpi_account_at(hub, c->account)->node.own--;
     hub->stats.waiters--;
 }
 
@@ -4714,8 +4986,7 @@ static void lpi_waiter_gone(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
     if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING)
         lpi_waiter_leave(hub, c, now_ms);
     lpi_tally_drop(hub, c->client);
-    lpi_tally_drop(hub, c->ceiling);
-    c->client = c->ceiling = LPI_NONE;
+    c->client = LPI_NONE;
 }
 
 /* Add a seat for one channel. 0 or -1. */
@@ -4763,14 +5034,21 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
                           uint32_t count, lpi_phase as)
 {
     lpi_connection *c = lpi_connection_at(loop, connection);
+    uint32_t i = count;
     lpi_set_phase(loop, c, as);
     c->seat = LPI_NONE;
-    while (count--) {
-        if (!lpi_seat_take(hub, loop, connection, c, &at[count],
-                           &claims[count]))
+    while (i--) {
+        if (!lpi_seat_take(hub, loop, connection, c, &at[i], &claims[i]))
             continue;
         lpi_seats_give(hub, c, loop->now_ms);
         return -1;
+    }
+    if (!hub->config->watch.channel) return 0;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        if (ch->watched) continue;
+        ch->watched = 1;
+        lpi_channel_news(hub, ch, at[i].channel);
     }
     return 0;
 }
@@ -4778,7 +5056,7 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
 /* What is said when it is not the client's fault. */
 static const char lpi_why_memory[] = "Out of memory";
 
-/* Why the poll, which its tallies count already, may not be parked, or NULL. */
+/* Why the poll, which is counted already, may not be parked, or NULL. */
 static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
                                       const lpi_position *at, uint32_t count)
 {
@@ -4790,7 +5068,7 @@ static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
         if (lpi_channel_at(hub, at[i].channel)->waiters >=
             cfg->waiters_per_channel)
             return "Channel at capacity";
-    if (lpi_tally_count(hub, c->ceiling) > cfg->waiters_per_address)
+    if (lpi_account_at(hub, c->account)->node.own > cfg->waiters_per_address)
         return "Too many connections from address";
     return NULL;
 }
@@ -4808,17 +5086,15 @@ static const char *lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
         return "Server at capacity";
     c->client = lpi_tally_take(hub, c->client, ask->client_key);
     if (c->client == LPI_NONE) return why;
-    c->ceiling = lpi_tally_take(hub, c->ceiling, ask->ceiling_key);
-    if (c->ceiling != LPI_NONE) {
-        why = lpi_waiter_refusal(hub, c, at, ask->count);
-        if (!why && !lpi_seats_take(hub, loop, connection, at, ask->claims,
-                                    ask->count, as)) {
-            hub->stats.waiters++;
-            return NULL;
-        }
-        if (!why) why = lpi_why_memory;
-        lpi_tally_give(hub, c->ceiling);
+    lpi_account_at(hub, c->account)->node.own++;
+    why = lpi_waiter_refusal(hub, c, at, ask->count);
+    if (!why && !lpi_seats_take(hub, loop, connection, at, ask->claims,
+                                ask->count, as)) {
+        hub->stats.waiters++;
+        return NULL;
     }
+    if (!why) why = lpi_why_memory;
+    lpi_account_at(hub, c->account)->node.own--;
     lpi_tally_give(hub, c->client);
     lpi_set_phase(loop, c, was);
     return why;
@@ -5495,6 +5771,41 @@ static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
     return lpi_slice(loop->head.bytes, n);
 }
 
+/* Tell the log of what was refused, as far as a second has passed. */
+static void lpi_tell_refusals(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    lpi_hub *hub = &server->hub;
+    lpi_refusals r;
+    char line[240], status[12], address[INET6_ADDRSTRLEN];
+    int some;
+    for (;;) {
+        lpi_lock(&hub->mutex);
+        some = lpi_refusals_take(hub, loop->now_ms, &r);
+        lpi_unlock(&hub->mutex);
+        if (!some) return;
+        lpi_put_address(address, r.address);
+        *status = 0;
+        if (r.status) snprintf(status, sizeof status, "%d ", (int)r.status);
+        snprintf(line, sizeof line, "%s%s%s%s: %lu time%s, the last from %s",
+                 status, r.why, *r.detail ? ", " : "", r.detail,
+                 (unsigned long)r.count, r.count > 1 ? "s" : "", address);
+        lpi_log(server, LP_LOG_WARN, line, "");
+    }
+}
+
+/* Something was refused to who has that address. */
+static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
+                             lp_slice detail, const uint8_t address[16])
+{
+    lpi_hub *hub = &loop->server->hub;
+    if (!loop->server->config.log.write) return;
+    lpi_lock(&hub->mutex);
+    lpi_refusals_note(hub, status, lp_s(why), detail, address, loop->now_ms);
+    lpi_unlock(&hub->mutex);
+    lpi_tell_refusals(loop);
+}
+
 static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
 {
     lpi_buffer_add(to, lp_s(name));
@@ -5503,13 +5814,14 @@ static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
     lpi_buffer_add(to, LPI_S("\r\n"));
 }
 
-/* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0. */
-static void lpi_cors_lines(const lp_server *server, uint32_t cors,
+/* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0. `own`:
+   a handler has said itself who may read it. */
+static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
                            lpi_buffer *to)
 {
     if (!server->any_origin && !server->origin_count) return;
     if (!server->any_origin) lpi_line(to, "Vary", LPI_S("Origin"));
-    if (!server->any_origin && !cors) return;
+    if (own || (!server->any_origin && !cors)) return;
     lpi_line(to, "Access-Control-Allow-Origin",
              server->any_origin ? LPI_S("*") : server->origins[cors - 1]);
     lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After, Date"));
@@ -5543,7 +5855,8 @@ enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
 
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
-static void lpi_turn_away(lpi_loop *loop, int fd)
+static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
+                          const char *why)
 {
     const lp_os *os = loop->os;
     lpi_hub *hub = &loop->server->hub;
@@ -5555,7 +5868,7 @@ static void lpi_turn_away(lpi_loop *loop, int fd)
     head.date = lpi_date(loop);
     head.close = 1;
     head.extra = LPI_S("Retry-After: 5\r\n");
-    parts[1] = lpi_body_error(loop, "Server at capacity");
+    parts[1] = lpi_body_error(loop, why);
     head.length = parts[1].length;
     parts[0] = lpi_head_compose(loop, &head, parts[1]);
     if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
@@ -5565,58 +5878,105 @@ static void lpi_turn_away(lpi_loop *loop, int fd)
     lpi_lock(&hub->mutex);
     hub->stats.refused++;
     lpi_unlock(&hub->mutex);
+    lpi_note_refusal(loop, 503, why, LPI_S("no connection"), peer->bytes);
 }
 
-/* A connection that is counted already gets a record. */
-static void lpi_welcome(lpi_loop *loop, int fd, const lp_address *peer)
+static const char lpi_why_full[] = "Server at capacity";
+
+/* Count the connection in the account of its address, which goes to *account. 0,
+   or why it may not be. */
+static const char *lpi_admit(lp_server *server, const lp_address *peer,
+                             uint32_t *account)
+{
+    lpi_hub *hub = &server->hub;
+    uint64_t key = lpi_address_key(hub, peer->bytes);
+    int trusted = lpi_is_proxy(server, peer->bytes);
+    const char *why = NULL;
+    if (lpi_atomic_get(&hub->connections) >= server->config.connections_max)
+        return lpi_why_full;
+    lpi_lock(&hub->mutex);
+    *account = lpi_account_take(hub, key, trusted);
+    if (*account == LPI_NONE) {
+        why = lpi_why_full;
+    } else if (!trusted) {
+        uint32_t *own = &lpi_account_at(hub, *account)->connections;
+        if (*own < server->config.connections_per_address) ++*own;
+        else why = "Too many connections from address";
+        if (why) lpi_account_give(hub, *account);
+    }
+    lpi_unlock(&hub->mutex);
+    if (!why) lpi_atomic_add(&hub->connections, 1);
+    return why;
+}
+
+/* A connection is over, and counts in its account no more. Under the mutex. */
+static void lpi_discharge(lpi_hub *hub, uint32_t account, int trusted)
+{
+    if (!trusted) lpi_account_at(hub, account)->connections--;
+    lpi_account_give(hub, account);
+}
+
+/* A connection that was admitted is not kept. */
+static void lpi_unadmit(lp_server *server, const lpi_arrival *arrival)
+{
+    lpi_hub *hub = &server->hub;
+    lpi_lock(&hub->mutex);
+    lpi_discharge(hub, arrival->account,
+                  lpi_is_proxy(server, arrival->peer.bytes));
+    lpi_unlock(&hub->mutex);
+    lpi_atomic_sub(&hub->connections, 1);
+}
+
+/* A connection that is admitted gets a record. */
+static void lpi_welcome(lpi_loop *loop, const lpi_arrival *arrival)
 {
     lp_server *server = loop->server;
     uint32_t index = lpi_slab_take(&loop->connections);
     lpi_connection *c;
     if (index != LPI_NONE) {
         c = lpi_connection_at(loop, index);
-        c->fd = fd;
+        c->fd = arrival->fd;
         c->generation = ++loop->generation;
-        c->seat = c->client = c->ceiling = LPI_NONE;
+        c->seat = c->client = LPI_NONE;
+        c->account = arrival->account;
     }
     if (index >= LPI_TAG_ALARM ||
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
         if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
-        lpi_atomic_sub(&server->hub.connections, 1);
-        lpi_turn_away(loop, fd);
+        lpi_unadmit(server, arrival);
+        lpi_turn_away(loop, arrival->fd, &arrival->peer, lpi_why_full);
         return;
     }
-    memcpy(c->address, peer->bytes, 16);
-    if (lpi_networks_hold(server->proxies, server->proxy_count, c->address))
-        c->flags = LPI_TRUSTED;
+    memcpy(c->address, arrival->peer.bytes, 16);
+    if (lpi_is_proxy(server, c->address)) c->flags = LPI_TRUSTED;
     lpi_timer_init(&loop->wheel, index);
     lpi_set_phase(loop, c, LPI_FRESH);
     lpi_arm(loop, index, server->config.head_ms);
 }
 
-/* Count the connection, and give it to the loop whose turn it is. */
+/* Give the connection to the loop whose turn it is, if it may come in. */
 static void lpi_hand_over(lpi_loop *first, int fd, const lp_address *peer)
 {
     lp_server *server = first->server;
     lpi_hub *hub = &server->hub;
     lpi_loop *loop = &hub->loops[server->next_loop];
     lpi_arrival arrival;
+    const char *why = lpi_admit(server, peer, &arrival.account);
     int result;
-    if (lpi_atomic_get(&hub->connections) >= server->config.connections_max) {
-        lpi_turn_away(first, fd);
-        return;
-    }
-    if (++server->next_loop == hub->loop_count) server->next_loop = 0;
-    lpi_atomic_add(&hub->connections, 1);
-    if (loop == first) {
-        lpi_welcome(first, fd, peer);
+    if (why) {
+        lpi_turn_away(first, fd, peer, why);
         return;
     }
     arrival.fd = fd;
     arrival.peer = *peer;
+    if (++server->next_loop == hub->loop_count) server->next_loop = 0;
+    if (loop == first) {
+        lpi_welcome(first, &arrival);
+        return;
+    }
     result = lpi_inbox_arrive(&loop->inbox, &server->memory, &arrival);
     if (result > 0) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-    if (result < 0) lpi_welcome(first, fd, peer); /* rather than not at all */
+    if (result < 0) lpi_welcome(first, &arrival); /* rather than not at all */
 }
 
 /* Take in what the first loop has handed over, up to `left` of them. */
@@ -5625,7 +5985,7 @@ static void lpi_arrivals(lpi_loop *loop, uint32_t left)
     lpi_arrival arrival;
     while (left-- && lpi_inbox_arrived(&loop->inbox, &loop->server->memory,
                                        &arrival))
-        lpi_welcome(loop, arrival.fd, &arrival.peer);
+        lpi_welcome(loop, &arrival);
     if (left == UINT32_MAX) /* the rest in the next step */
         loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
@@ -5675,7 +6035,7 @@ static int lpi_accept_by_reserve(lpi_loop *loop)
     if (server->reserve < 0) return -EMFILE;
     os->close(os->ctx, server->reserve);
     fd = os->accept(os->ctx, server->listener, &peer);
-    if (fd >= 0) lpi_turn_away(loop, fd);
+    if (fd >= 0) lpi_turn_away(loop, fd, &peer, lpi_why_full);
     server->reserve = os->reserve(os->ctx);
     return fd;
 }
@@ -5709,16 +6069,24 @@ static int lpi_accept(lpi_loop *loop)
    head_bytes_max is kept, and then reading pauses.
    ========================================================================== */
 
-/* Count what incomplete requests take. 0, or -1 if that is over its limit. */
-static int lpi_partial(lpi_loop *loop, size_t more, size_t less)
+/* Count what incomplete requests take, of all and of the connection's address.
+   0, or -1 if that is over a limit. */
+static int lpi_partial(lpi_loop *loop, const lpi_connection *c, size_t more,
+                       size_t less)
 {
     lpi_hub *hub = &loop->server->hub;
-    uint32_t most = loop->server->config.partial_bytes_max;
+    uint32_t limit = loop->server->config.partial_bytes_max;
+    lpi_account *account;
     int over;
     lpi_lock(&hub->mutex);
+    account = lpi_account_at(hub, c->account);
     hub->partial_bytes += more;
     hub->partial_bytes -= less;
-    over = most != LP_UNLIMITED && hub->partial_bytes > most;
+    account->partial_bytes += more;
+    account->partial_bytes -= less;
+    over = limit != LP_UNLIMITED &&
+           (hub->partial_bytes > limit ||
+            !lpi_account_may(account, account->partial_bytes, limit));
     lpi_unlock(&hub->mutex);
     return -over;
 }
@@ -5729,8 +6097,8 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
     lpi_io *io = loop->spare;
     size_t size = sizeof *io + (io ? io->in_capacity : 0);
     if (c->io) return c->io;
-    if (lpi_partial(loop, size, 0)) {
-        lpi_partial(loop, 0, size);
+    if (lpi_partial(loop, c, size, 0)) {
+        lpi_partial(loop, c, 0, size);
         return NULL;
     }
     if (io) {
@@ -5738,7 +6106,7 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
         loop->spare_count--;
     } else {
         io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *io);
-        if (!io) lpi_partial(loop, 0, size);
+        if (!io) lpi_partial(loop, c, 0, size);
     }
     c->io = io;
     return io;
@@ -5746,15 +6114,17 @@ static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
 
 /* Room for `length` bytes at io->in. 0, or -1 if memory or its limit is
    spent. */
-static int lpi_io_reserve(lpi_loop *loop, lpi_io *io, size_t length)
+static int lpi_io_reserve(lpi_loop *loop, const lpi_connection *c,
+                          size_t length)
 {
+    lpi_io *io = c->io;
     size_t had = io->in_capacity, size = lpi_grown(had, length);
     int failed;
     if (length <= had) return 0;
-    failed = lpi_partial(loop, size, 0) ||
+    failed = lpi_partial(loop, c, size, 0) ||
              lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
                          length);
-    lpi_partial(loop, 0, failed ? size : had);
+    lpi_partial(loop, c, 0, failed ? size : had);
     return -failed;
 }
 
@@ -5769,7 +6139,7 @@ static void lpi_io_drop(lpi_loop *loop, lpi_connection *c)
     LP_ASSERT(!io->out);
     c->io = NULL;
     io->in_length = 0;
-    lpi_partial(loop, 0, sizeof *io + io->in_capacity);
+    lpi_partial(loop, c, 0, sizeof *io + io->in_capacity);
     if (loop->spare_count < LPI_SPARE_MAX &&
         io->in_capacity <= LPI_SPARE_BYTES) {
         io->next = loop->spare;
@@ -5792,7 +6162,7 @@ static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
         return 0;
     }
     io = lpi_io_get(loop, c);
-    if (!io || lpi_io_reserve(loop, io, length)) return -1;
+    if (!io || lpi_io_reserve(loop, c, length)) return -1;
     if (bytes != io->in) memmove(io->in, bytes, length);
     io->in_length = length;
     return 0;
@@ -5801,7 +6171,7 @@ static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
 static int lpi_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
 {
     lpi_io *io = lpi_io_get(loop, c);
-    if (!io || lpi_io_reserve(loop, io, io->in_length + length)) return -1;
+    if (!io || lpi_io_reserve(loop, c, io->in_length + length)) return -1;
     memcpy(io->in + io->in_length, loop->in, length);
     io->in_length += length;
     return 0;
@@ -5900,6 +6270,12 @@ static size_t lpi_await_body(lpi_loop *loop, uint32_t index,
     return 0;
 }
 
+/* A poll has no use for a body: it is read past, and only the head is kept. */
+static int lpi_drops_body(const lpi_route *route)
+{
+    return route->kind == LPI_POLLS;
+}
+
 /* The body follows the head at bytes[0]. Returns how many bytes the request
    takes, or 0 for more, with *length cut to what is to be kept. */
 static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
@@ -5908,10 +6284,10 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
                              const lpi_route *route)
 {
     size_t at = head_length, size = (size_t)http->content_length, taken = size;
+    int drops = lpi_drops_body(route), done = 1;
     lp_request r;
     if (http->chunked) {
-        int done;
-        at += (size_t)chunked->decoded;
+        if (!drops) at += (size_t)chunked->decoded;
         done = lpi_chunked_decode(chunked, bytes + at, bytes + at,
                                   *length - at, &taken);
         if (done < 0) {
@@ -5919,8 +6295,16 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
             return *length;
         }
         size = (size_t)chunked->decoded;
-        if (!done) *length = head_length + size;
-        if (!done) taken = *length + 1;
+    } else if (drops) {
+        if (*length - at < chunked->left) taken = *length - at;
+        else taken = (size_t)chunked->left;
+        chunked->left -= taken;
+        done = !chunked->left;
+    }
+    if (drops) size = 0;
+    if (!done) {
+        *length = head_length + size;
+        taken = *length + 1;
     }
     if (*length < at + taken)
         return lpi_await_body(loop, index, length, http, chunked, head_length,
@@ -5933,6 +6317,7 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
 }
 
 static int lpi_route_head(lp_request *r);
+static void lpi_client_address(const lp_request *r, uint8_t out[16]);
 
 /* A socket that does not take it does without: the client has to send its body
    in the end all the same (RFC 9110 10.1.1). */
@@ -5942,6 +6327,23 @@ static void lpi_continue(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     long n = loop->os->send(loop->os->ctx, c->fd, &text, 1);
     if (n != (long)text.length && !lpi_try_again(n)) lpi_close(loop, index);
+}
+
+/* A request other than a poll, which sees to it itself, is counted under the
+   address that a trusted proxy speaks for. 0, or -1 without memory. */
+static int lpi_request_account(lp_request *r)
+{
+    lpi_hub *hub = &r->server->hub;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    uint8_t address[16];
+    int failed, trusted;
+    if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS) return 0;
+    lpi_client_address(r, address);
+    trusted = lpi_is_proxy(r->server, address);
+    lpi_lock(&hub->mutex);
+    failed = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
+    lpi_unlock(&hub->mutex);
+    return failed;
 }
 
 /* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
@@ -5954,6 +6356,10 @@ static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     lp_request r;
     lpi_request_begin(&r, loop, index, http, bytes);
     if (lpi_route_head(&r)) return has_body ? *length : head_length;
+    if (lpi_request_account(&r)) {
+        lpi_refuse(loop, index, http, 503);
+        return *length;
+    }
     if (!has_body) {
         r.body = LPI_S("");
         lpi_dispatch(&r);
@@ -5962,6 +6368,7 @@ static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     if (http->expects) lpi_continue(loop, index);
     if (c->phase == LPI_CLOSED) return *length;
     lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
+    loop->chunked.left = http->chunked ? 0 : http->content_length;
     return lpi_serve_body(loop, index, bytes, length, http, &loop->chunked,
                           head_length, r.route);
 }
@@ -5991,6 +6398,13 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     if (n < 0) {
         lpi_refuse(loop, index, http, -n);
         return *length;
+    }
+    if (http->line == *length && !http->in_fields) {
+        /* An empty line and nothing else: no request has begun. */
+        if (c->phase != LPI_HEADING) return 0;
+        lpi_set_phase(loop, c, LPI_IDLE);
+        lpi_arm(loop, index, loop->server->config.idle_ms);
+        return 0;
     }
     if (c->phase == LPI_HEADING) return 0;
     io = lpi_io_get(loop, c);
@@ -6025,8 +6439,14 @@ static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
 static void lpi_keep_failed(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (lpi_receiving(c)) lpi_refuse(loop, index, &c->io->http, 503);
-    else lpi_close(loop, index);
+    if (lpi_receiving(c)) {
+        int began = c->phase == LPI_HEADING || c->phase == LPI_BODYING;
+        lpi_refuse(loop, index, began ? &c->io->http : NULL, 503);
+        return;
+    }
+    lpi_note_refusal(loop, 0, "Cut off, since it sends too much at once",
+                     LPI_S(""), c->address);
+    lpi_close(loop, index);
 }
 
 /* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
@@ -6035,19 +6455,18 @@ static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
                       size_t length)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    int turns = LPI_TURNS;
+    int turns = LPI_TURNS, partial = 0;
     size_t at = 0;
-    while (at < length && turns-- && lpi_receiving(c)) {
+    while (at < length && turns-- && lpi_receiving(c) && !partial) {
         size_t left = length - at;
         size_t n = lpi_serve_one(loop, index, bytes + at, &left);
-        if (!n) {
-            length = at + left;
-            break;
-        }
+        partial = !n;
+        if (partial) length = at + left;
         at += n;
     }
     if (c->phase == LPI_LINGER || c->phase == LPI_CLOSED) return;
-    if (c->phase == LPI_IDLE && at < length) lpi_queue_add(loop, index);
+    if (c->phase == LPI_IDLE && at < length && !partial)
+        lpi_queue_add(loop, index);
     if (lpi_keep(loop, c, bytes + at, length - at))
         lpi_keep_failed(loop, index);
     else if (c->flags & LPI_ENDED && !lpi_still_serving(c))
@@ -6093,22 +6512,27 @@ static void lpi_stream_ended(lpi_loop *loop, uint32_t index)
 static void lpi_readable(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    size_t room = LPI_READ_SIZE, kept = c->io ? c->io->in_length : 0;
+    size_t room = LPI_READ_SIZE, kept = c->io ? c->io->in_length : 0, head = 0;
     size_t limit = loop->server->config.head_bytes_max;
     int receiving = lpi_receiving(c);
     long n;
     if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
     if (!receiving && c->phase != LPI_LINGER)
         room = limit - kept < room ? limit - kept : room;
-    n = loop->os->recv(loop->os->ctx, c->fd, loop->in, room);
+    if (c->phase == LPI_BODYING && lpi_drops_body(c->io->route)) {
+        /* What comes must not make the buffer of the head grow. */
+        memcpy(loop->in, c->io->in, kept);
+        head = kept;
+    }
+    n = loop->os->recv(loop->os->ctx, c->fd, loop->in + head, room - head);
     if (n < 0) {
         if (!lpi_try_again(n)) lpi_close(loop, index);
     } else if (!n) {
         lpi_stream_ended(loop, index);
     } else if (c->phase == LPI_LINGER) {
         return; /* not read as a request */
-    } else if (receiving && !kept) {
-        lpi_serve(loop, index, loop->in, (size_t)n);
+    } else if (receiving && head == kept) {
+        lpi_serve(loop, index, loop->in, head + (size_t)n);
     } else if (lpi_keep_more(loop, c, (size_t)n)) {
         lpi_keep_failed(loop, index);
     } else if (receiving) {
@@ -6373,6 +6797,22 @@ static int lpi_publish_refused(lp_request *r)
     return 1;
 }
 
+/* An address that was passed on counts for nothing if who did is not trusted:
+   then all behind that proxy count as one. */
+static void lpi_hint_proxy(const lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    char line[128], address[INET6_ADDRSTRLEN];
+    if (!r->http->known[LPI_F_FORWARDED] && !r->http->known[LPI_F_REAL_IP])
+        return;
+    if (c->flags & LPI_TRUSTED || lpi_atomic_get(&r->server->hinted)) return;
+    lpi_atomic_set(&r->server->hinted, 1);
+    lpi_put_address(address, c->address);
+    snprintf(line, sizeof line, "%s passes on addresses (X-Forwarded-For) and "
+             "is not in trusted_proxies", address);
+    lpi_log(r->server, LP_LOG_WARN, line, "");
+}
+
 /* Everything that can be said before the body. 1 if the request is answered. */
 static int lpi_route_head(lp_request *r)
 {
@@ -6383,6 +6823,7 @@ static int lpi_route_head(lp_request *r)
         r->server, lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN));
     if (r->http->chunked || r->http->content_length)
         c->flags |= LPI_CLOSE; /* taken back below, if it is to be read */
+    lpi_hint_proxy(r);
     if (!lpi_host_good(r)) {
         lpi_error(r, 421, "Host not served here");
         return 1;
@@ -6554,16 +6995,18 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
     const lpi_connection *c = lpi_connection_at(loop, r->connection);
     const uint8_t *address = c->address;
     uint8_t forwarded[16];
+    ask->trusted = 0;
     if (c->flags & LPI_TRUSTED) {
         lpi_client_address(r, forwarded);
         address = forwarded;
+        ask->trusted = lpi_is_proxy(r->server, forwarded);
     }
-    if (!loop->ceiling_key || !lpi_address_equal(address, loop->address)) {
+    if (!loop->address_key || !lpi_address_equal(address, loop->address)) {
         memcpy(loop->address, address, 16);
-        loop->ceiling_key = lpi_ceiling_key(hub, address);
+        loop->address_key = lpi_address_key(hub, address);
     }
-    ask->ceiling_key = loop->ceiling_key;
-    ask->client_key = lpi_client_key(hub, id, address);
+    ask->address_key = loop->address_key;
+    ask->client_key = lpi_client_key(hub, id, address, ask->address_key);
 }
 
 static const char *lpi_ask_who(lp_request *r, lpi_asked *ask)
@@ -6666,6 +7109,10 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     uint32_t wait_ms = c->flags & LPI_BODILESS || loop->drain_ms
                            ? 0 : ask->wait_ms; /* HEAD never parks */
     lpi_phase as = LPI_PARKED;
+    *why = lpi_why_memory;
+    if (c->flags & LPI_TRUSTED &&
+        lpi_account_move(hub, c, ask->address_key, ask->trusted))
+        return 503;
     c->limit = ask->limit;
     if (ask->basic) c->flags |= LPI_BASIC;
     if (lpi_poll_fetching(hub, at, ask->count)) {
@@ -6685,53 +7132,6 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     }
     c->reset = at[0].reason; /* of the basic dialect only */
     return 0;
-}
-
-static void lpi_tell(lpi_loop *loop, lp_channel_event what, lp_slice channel)
-{
-    const lp_watch *watch = &loop->server->config.watch;
-    watch->channel(watch->ctx, what, channel);
-    lpi_loop_now(loop);
-}
-
-/* Tell of channels that are not waited on any more. With server->watching,
-   since a channel's news must be told in the order in which they came. */
-static void lpi_tell_deserted(lpi_loop *loop)
-{
-    lpi_hub *hub = &loop->server->hub;
-    char name[LPI_CHANNEL_BYTES];
-    size_t length;
-    int told = 1, left = LPI_SWEEP_MAX;
-    while (told && left--) {
-        lpi_lock(&hub->mutex);
-        told = lpi_hub_deserted(hub, loop->now_ms, name, &length);
-        lpi_unlock(&hub->mutex);
-        if (told)
-            lpi_tell(loop, LP_CHANNEL_DESERTED, lpi_slice(name, length));
-    }
-}
-
-/* Tell of channels that were not waited on before this poll; but first of
-   those of the same name that were forgotten. */
-static void lpi_poll_watch(lpi_loop *loop, const lpi_asked *ask,
-                           const lpi_position *at)
-{
-    lpi_hub *hub = &loop->server->hub;
-    uint32_t i;
-    if (!loop->server->config.watch.channel) return;
-    lpi_lock(&loop->server->watching);
-    lpi_tell_deserted(loop);
-    for (i = 0; i < ask->count; i++) {
-        lpi_channel *ch;
-        int first;
-        lpi_lock(&hub->mutex);
-        ch = lpi_channel_at(hub, at[i].channel);
-        first = !ch->watched;
-        ch->watched = 1;
-        lpi_unlock(&hub->mutex);
-        if (first) lpi_tell(loop, LP_CHANNEL_WAITED_ON, ask->names[i]);
-    }
-    lpi_unlock(&loop->server->watching);
 }
 
 /* What is asked is understood: answer it, park it or refuse it. */
@@ -6762,7 +7162,6 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
     if (loop->batch.entry_count) lpi_flush(loop);
     if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) return;
     lpi_arm(loop, r->connection, ask->wait_ms);
-    lpi_poll_watch(loop, ask, at);
 }
 
 /* Note this poll; whether it is one for the channel of the last that was noted,
@@ -7271,7 +7670,7 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
             lpi_head_init(&h, loop, c, 200, LPI_S("application/json"),
                           body.length);
             lpi_buffer_clear(&loop->extra);
-            lpi_cors_lines(loop->server, c->cors, &loop->extra);
+            lpi_cors_lines(loop->server, c->cors, 0, &loop->extra);
             h.extra = lpi_buffer_text(&loop->extra);
             head = lpi_head_compose(loop, &h, body);
             if (loop->extra.failed) head = lpi_slice(NULL, 0);
@@ -7454,22 +7853,33 @@ static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
 
 enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
 
-static lpi_blob *lpi_blob_new(lpi_loop *loop, lp_slice first, lp_slice second)
+/* What is left to write, charged to the connection's address; NULL without memory,
+   or if too much is held up already, by all or by that address. */
+static lpi_blob *lpi_blob_new(lpi_loop *loop, const lpi_connection *c,
+                              lp_slice first, lp_slice second)
 {
     lpi_hub *hub = &loop->server->hub;
     size_t length = first.length + second.length;
     size_t size = sizeof(lpi_blob) + length;
     uint64_t budget = loop->server->config.history_bytes;
+    lpi_account *account;
     lpi_blob *blob = NULL;
     lpi_lock(&hub->mutex);
+    account = lpi_account_at(hub, c->account);
     if (budget == LP_UNLIMITED ||
-        hub->stats.pinned_bytes + size <= budget / 2)
+        (hub->stats.pinned_bytes + size <= budget / 2 &&
+         lpi_account_may(account, account->pinned_bytes + size, budget / 2)))
         blob = (lpi_blob *)lpi_alloc(&loop->server->memory, size);
-    if (blob) hub->stats.pinned_bytes += size;
+    if (blob) {
+        hub->stats.pinned_bytes += size;
+        account->pinned_bytes += size;
+    }
     lpi_unlock(&hub->mutex);
     if (!blob) return NULL;
     blob->refs = 1;
     blob->length = (uint32_t)length;
+    blob->account = c->account;
+    blob->holders = NULL;
     if (first.length) memcpy(blob + 1, first.bytes, first.length);
     if (second.length)
         memcpy((char *)(blob + 1) + first.length, second.bytes, second.length);
@@ -7483,8 +7893,40 @@ static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob)
     if (--blob->refs) return;
     lpi_lock(&hub->mutex);
     hub->stats.pinned_bytes -= size;
+    lpi_account_at(hub, blob->account)->pinned_bytes -= size;
     lpi_unlock(&hub->mutex);
     lpi_free(&loop->server->memory, blob, size);
+}
+
+/* The connection is to be sent the blob, of which it takes over a reference. */
+static void lpi_blob_hold(lpi_connection *c, lpi_blob *blob)
+{
+    lpi_io *io = c->io;
+    io->out = blob;
+    io->account = c->account;
+    io->next_holder = blob->holders;
+    blob->holders = io;
+}
+
+/* It has been sent it, or will not be. If others still hold it, one of them is
+   charged for it now. */
+static void lpi_blob_release(lpi_loop *loop, lpi_io *io)
+{
+    lpi_hub *hub = &loop->server->hub;
+    lpi_blob *blob = io->out;
+    lpi_io **link = &blob->holders;
+    size_t size = sizeof *blob + blob->length;
+    while (*link != io) link = &(*link)->next_holder;
+    *link = io->next_holder;
+    io->out = NULL;
+    if (blob->holders && blob->holders->account != blob->account) {
+        lpi_lock(&hub->mutex);
+        lpi_account_at(hub, blob->account)->pinned_bytes -= size;
+        blob->account = blob->holders->account;
+        lpi_account_at(hub, blob->account)->pinned_bytes += size;
+        lpi_unlock(&hub->mutex);
+    }
+    lpi_blob_unref(loop, blob);
 }
 
 /* All that is to be said is said: wait for the client to have read it, so that
@@ -7524,24 +7966,27 @@ static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
     lpi_blob *blob = NULL;
     size_t at = 0;
     if (shared && sent >= head.length) {
-        if (!*shared) *shared = lpi_blob_new(loop, lpi_slice(NULL, 0), body);
+        if (!*shared)
+            *shared = lpi_blob_new(loop, c, lpi_slice(NULL, 0), body);
         blob = *shared;
         if (blob) blob->refs++;
         at = sent - head.length;
     } else if (sent >= head.length) {
         sent -= head.length;
-        blob = lpi_blob_new(loop, lpi_slice(NULL, 0),
+        blob = lpi_blob_new(loop, c, lpi_slice(NULL, 0),
                             lpi_slice(body.bytes + sent, body.length - sent));
     } else {
-        blob = lpi_blob_new(loop, lpi_slice(head.bytes + sent,
-                                            head.length - sent), body);
+        blob = lpi_blob_new(loop, c, lpi_slice(head.bytes + sent,
+                                               head.length - sent), body);
     }
     if (!io || !blob) {
         if (blob) lpi_blob_unref(loop, blob);
+        lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
+                         LPI_S(""), c->address);
         lpi_close(loop, index);
         return;
     }
-    io->out = blob;
+    lpi_blob_hold(c, blob);
     io->out_at = (uint32_t)at;
     io->moved = 0;
     io->out_born_us = 0;
@@ -7600,8 +8045,7 @@ static void lpi_writable(lpi_loop *loop, uint32_t index)
     if (io->out_born_us)
         lpi_delay_note(loop, 0, loop->os->monotonic_us(loop->os->ctx) -
                                     io->out_born_us, 1);
-    lpi_blob_unref(loop, io->out);
-    io->out = NULL;
+    lpi_blob_release(loop, io);
     if (!io->in_length) lpi_io_drop(loop, c);
     lpi_watch(loop, index, c->interest & ~LP_WRITE);
     if (c->phase == LPI_CLOSED) return;
@@ -7620,7 +8064,7 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
     r->answered = 1;
     if (r->route && r->route->kind == LPI_USER) lpi_loop_now(loop);
     lpi_head_init(&head, loop, c, status, type, body.length);
-    lpi_cors_lines(r->server, c->cors, &loop->extra);
+    lpi_cors_lines(r->server, c->cors, r->own_origin, &loop->extra);
     head.extra = lpi_buffer_text(&loop->extra);
     head.may_cache = r->may_cache;
     if (!loop->extra.failed && body.bytes)
@@ -7631,8 +8075,27 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
     else lpi_close(loop, r->connection);
 }
 
+/* Tell the log of an answer of ours that refuses. A path that is not there is no
+   refusal. */
+static void lpi_error_note(lp_request *r, int status, const char *text)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    uint8_t address[16];
+    char detail[64] = "";
+    if (status == 404 || status == 405 || status == 500) return;
+    memcpy(address, c->address, 16);
+    if (r->http && c->flags & LPI_TRUSTED) lpi_client_address(r, address);
+    if (status == 421) {
+        lp_slice name = lpi_text_of(r->bytes, r->http->authority);
+        snprintf(detail, sizeof detail, "%.*s is not in hosts",
+                 (int)(name.length < 40 ? name.length : 40), name.bytes);
+    }
+    lpi_note_refusal(r->loop, status, text, lp_s(detail), address);
+}
+
 static void lpi_error(lp_request *r, int status, const char *text)
 {
+    lpi_error_note(r, status, text);
     lpi_respond(r, status, LPI_S("application/json"),
                 lpi_body_error(r->loop, text));
 }
@@ -7692,7 +8155,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_hub *hub = &loop->server->hub;
     if (c->phase == LPI_CLOSED) return;
-    if (c->client != LPI_NONE || c->ceiling != LPI_NONE) {
+    if (c->client != LPI_NONE) {
         lpi_lock(&hub->mutex);
         lpi_waiter_gone(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
@@ -7711,20 +8174,29 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
 
 enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 
-/* At the end of a step. */
+/* At the end of a step: give back the records of connections that were closed in
+   it, and what they held. */
 static void lpi_reap(lpi_loop *loop)
 {
+    lpi_hub *hub = &loop->server->hub;
+    uint32_t index = loop->closed;
+    lpi_connection *c;
     if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
-    while (loop->closed != LPI_NONE) {
-        uint32_t index = loop->closed;
-        lpi_connection *c = lpi_connection_at(loop, index);
-        loop->closed = c->seat;
+    if (index == LPI_NONE) return;
+    for (; index != LPI_NONE; index = c->seat) {
+        c = lpi_connection_at(loop, index);
         LP_ASSERT(!lpi_timer_armed(&loop->wheel, index));
-        if (c->io && c->io->out) lpi_blob_unref(loop, c->io->out);
-        if (c->io) c->io->out = NULL;
+        if (c->io && c->io->out) lpi_blob_release(loop, c->io);
         lpi_io_drop(loop, c);
+    }
+    lpi_lock(&hub->mutex);
+    while ((index = loop->closed) != LPI_NONE) {
+        c = lpi_connection_at(loop, index);
+        loop->closed = c->seat;
+        lpi_discharge(hub, c->account, c->flags & LPI_TRUSTED);
         lpi_slab_give(&loop->connections, index);
     }
+    lpi_unlock(&hub->mutex);
 }
 
 /* A reply has not moved for its time, as far as the poller has told: it does
@@ -7776,12 +8248,16 @@ static void lpi_earlier(uint64_t *wait, uint64_t when, uint64_t now)
     if (in < *wait) *wait = in;
 }
 
+enum { LPI_DRAIN_WRITE_MS = 30000 };
+
 /* When a drain ends: at first those who wait get their time, then those who
-   read. */
+   read, even if elsewhere they may take for ever. */
 static uint64_t lpi_drain_end(const lpi_loop *loop)
 {
+    uint32_t write_ms = loop->server->config.write_ms;
     if (loop->now_ms < loop->drain_ms) return loop->drain_ms;
-    return loop->drain_ms + loop->server->config.write_ms;
+    return loop->drain_ms +
+           (write_ms < LPI_DRAIN_WRITE_MS ? write_ms : LPI_DRAIN_WRITE_MS);
 }
 
 static int lpi_drained(const lpi_loop *loop);
@@ -7911,13 +8387,33 @@ static void lpi_loop_ring(lpi_loop *loop)
     }
 }
 
+/* Tell of the channels that are waited on now, or not any more. */
+static void lpi_loop_tell(lpi_loop *loop)
+{
+    const lp_watch *watch = &loop->server->config.watch;
+    lpi_hub *hub = &loop->server->hub;
+    lp_channel_event what;
+    char name[LPI_CHANNEL_BYTES];
+    size_t length;
+    int left = LPI_SWEEP_MAX, some;
+    if (!watch->channel) return;
+    while (left--) {
+        lpi_lock(&hub->mutex);
+        some = lpi_hub_news(hub, loop->now_ms, &what, name, &length);
+        lpi_unlock(&hub->mutex);
+        if (!some) return;
+        watch->channel(watch->ctx, what, lpi_slice(name, length));
+        lpi_loop_now(loop);
+    }
+}
+
+/* What is past its time, and what is to be told. On the first loop alone. */
 static void lpi_loop_sweep(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
     if (loop->now_ms < loop->sweep_ms) return;
-    lpi_lock(&loop->server->watching);
-    lpi_tell_deserted(loop);
-    lpi_unlock(&loop->server->watching);
+    lpi_loop_tell(loop);
+    lpi_tell_refusals(loop);
     lpi_lock(&hub->mutex);
     lpi_hub_sweep(hub, loop->now_ms);
     lpi_unlock(&hub->mutex);
@@ -8146,6 +8642,7 @@ static void lpi_loop_free(lpi_loop *loop)
         while (lpi_inbox_arrived(&loop->inbox, memory, &arrival)) {
             os->shutdown(os->ctx, arrival.fd, LP_READ | LP_WRITE);
             os->close(os->ctx, arrival.fd);
+            lpi_unadmit(loop->server, &arrival);
         }
         lpi_free(memory, loop->inbox.arrivals, loop->inbox.arrivals_capacity);
         lpi_mutex_free(&loop->inbox.mutex);
@@ -8253,6 +8750,8 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(channels_max), LPI_O_32, LPI_O_UNLIMITED, 100000, 1, LPI_NUMBER_MAX,
      NULL},
     {LPI_O(connections_max), LPI_O_32, LPI_O_UNLIMITED, 120000, 1,
+     LPI_NUMBER_MAX, NULL},
+    {LPI_O(connections_per_address), LPI_O_32, LPI_O_UNLIMITED, 2048, 1,
      LPI_NUMBER_MAX, NULL},
     {LPI_O(partial_bytes_max), LPI_O_32, LPI_O_UNLIMITED, 64 << 20, 65536,
      LPI_NUMBER_MAX * 2, NULL},
@@ -8386,6 +8885,7 @@ static lp_result lpi_resolve_text(lp_server *server, const lpi_option *o)
 static lp_result lpi_resolve(lp_server *server)
 {
     lp_config *cfg = &server->config;
+    int own_reply_messages = cfg->reply_messages != 0;
     size_t i;
     if (cfg->publish_token && !*cfg->publish_token)
         return lpi_bad_config(server, "publish_token"); /* not "none" */
@@ -8404,8 +8904,9 @@ static lp_result lpi_resolve(lp_server *server)
         if (value == LP_OFF && o->flags & LPI_O_ZERO)
             lpi_option_put(cfg, o, 0);
     }
-    if (cfg->reply_messages > cfg->reply_messages_max)
-        return lpi_bad_config(server, "reply_messages");
+    if (cfg->reply_messages <= cfg->reply_messages_max) return LP_OK;
+    if (own_reply_messages) return lpi_bad_config(server, "reply_messages");
+    cfg->reply_messages = cfg->reply_messages_max;
     return LP_OK;
 }
 
@@ -8417,9 +8918,10 @@ static uint32_t lpi_list_length(const char *list)
     return n;
 }
 
-/* A list of slices, allocated with the strings. */
-static lp_result lpi_resolve_list(lp_server *server, const char *list,
-                                  lp_slice **out, uint32_t *count)
+/* The list in that field, as slices that are allocated with the strings. */
+static lp_result lpi_resolve_list(lp_server *server, const char *field,
+                                  const char *list, lp_slice **out,
+                                  uint32_t *count)
 {
     lp_slice rest = lp_s(list), part;
     uint32_t n = lpi_list_length(list);
@@ -8431,7 +8933,7 @@ static lp_result lpi_resolve_list(lp_server *server, const char *list,
         part = lpi_trim(part);
         if (part.length) (*out)[(*count)++] = part;
     }
-    return LP_OK;
+    return *count ? LP_OK : lpi_bad_config(server, field);
 }
 
 static lp_result lpi_resolve_proxies(lp_server *server)
@@ -8456,10 +8958,10 @@ static lp_result lpi_resolve_lists(lp_server *server)
     lp_result result = lpi_resolve_proxies(server);
     uint32_t i;
     if (result == LP_OK)
-        result = lpi_resolve_list(server, cfg->hosts, &server->hosts,
+        result = lpi_resolve_list(server, "hosts", cfg->hosts, &server->hosts,
                                   &server->host_count);
     if (result == LP_OK)
-        result = lpi_resolve_list(server, cfg->cors, &server->origins,
+        result = lpi_resolve_list(server, "cors", cfg->cors, &server->origins,
                                   &server->origin_count);
     if (result != LP_OK) return result;
     if (server->origin_count > 255) return lpi_bad_config(server, "cors");
@@ -8483,6 +8985,36 @@ static size_t lpi_route_literal(lp_slice pattern)
         parameters += (size_t)lpi_is_parameter(part);
     if (parameters != 1 || !lpi_is_parameter(part)) return 0;
     return pattern.length - part.length;
+}
+
+/* Whether a path may match it: what can stand in one, and whole parameters. */
+static int lpi_pattern_good(lp_slice pattern)
+{
+    lp_slice part;
+    size_t i;
+    if (!pattern.length || *pattern.bytes != '/' ||
+        lpi_count_target(pattern.bytes, pattern.length) < pattern.length ||
+        memchr(pattern.bytes, '?', pattern.length) ||
+        memchr(pattern.bytes, '*', pattern.length))
+        return 0;
+    while (lpi_split(&pattern, '/', &part)) {
+        if (lpi_is_parameter(part))
+            part = lpi_slice(part.bytes + 1, part.length - 2);
+        for (i = 0; i < part.length; i++)
+            if (part.bytes[i] == '{' || part.bytes[i] == '}') return 0;
+    }
+    return 1;
+}
+
+/* Whether all that the pattern matches goes to an earlier route. */
+static int lpi_pattern_hidden(const lp_server *server, lpi_method method,
+                              lp_slice pattern)
+{
+    const lpi_route *route = server->routes;
+    for (; route; route = route->next)
+        if (route->method == method && lpi_route_matches(route, pattern))
+            return 1;
+    return 0;
 }
 
 static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
@@ -8512,12 +9044,7 @@ static lp_result lpi_add_api(lp_server *server)
     lp_slice prefix = lp_s(server->config.prefix);
     lpi_buffer path;
     lp_result result = LP_ERR_NOMEM;
-    size_t i;
-    for (i = 0; i < prefix.length; i++)
-        if (!lpi_count_target(prefix.bytes + i, 1) || prefix.bytes[i] == '?')
-            return lpi_bad_config(server, "prefix");
-    if (!prefix.length || *prefix.bytes != '/')
-        return lpi_bad_config(server, "prefix");
+    if (!lpi_pattern_good(prefix)) return lpi_bad_config(server, "prefix");
     while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
         prefix.length--;
     memset(&path, 0, sizeof path);
@@ -8574,6 +9101,10 @@ static lp_result lpi_listen(lp_server *server)
                            LPI_TAG_LISTENER, 0, LP_READ);
     if (!error) {
         server->listener = fd;
+        if (!server->on_loopback && !cfg->publish_token && !cfg->authorize.ask)
+            lpi_log(server, LP_LOG_WARN, "who can reach this address may "
+                    "publish: there is neither publish_token nor authorize",
+                    cfg->host);
         return LP_OK;
     }
     os->shutdown(os->ctx, fd, LP_READ | LP_WRITE);
@@ -8617,8 +9148,6 @@ static lp_result lpi_server_init(lp_server *server)
     if (result != LP_OK) return result;
     error = lpi_hub_init(&server->hub, &server->memory, &server->config,
                          &server->os);
-    if (!error && lpi_mutex_init(&server->watching)) error = -ENOMEM;
-    if (!error) server->has_watching = 1;
     if (!error) error = lpi_server_loops(server);
     if (error) return lpi_from_errno(-error);
     server->reserve = server->os.reserve(server->os.ctx);
@@ -8631,13 +9160,16 @@ LPDEF lp_result lp_create(lp_server **out, const lp_config *config)
                                   ? &config->memory : &lpi_libc_memory;
     lp_server *server;
     lp_result result;
+    int cancel;
     if (!out) return LP_ERR_ARG;
     server = (lp_server *)lpi_alloc(memory, sizeof *server);
     if (!server) return LP_ERR_NOMEM;
+    cancel = lpi_cancel_defer();
     lpi_server_blank(server, config, memory);
     result = lpi_server_init(server);
     if (result != LP_OK) lp_destroy(server);
     else *out = server;
+    lpi_cancel_restore(cancel);
     return result;
 }
 
@@ -8646,7 +9178,9 @@ LPDEF void lp_destroy(lp_server *server)
     lp_memory memory;
     lpi_hub *hub;
     uint32_t i;
+    int cancel;
     if (!server) return;
+    cancel = lpi_cancel_defer();
     memory = server->memory;
     hub = &server->hub;
     hub->stopped = 1;
@@ -8656,29 +9190,31 @@ LPDEF void lp_destroy(lp_server *server)
     for (i = 0; i < hub->loop_count; i++) lpi_loop_free(&hub->loops[i]);
     lpi_hub_free(hub);
     lpi_free(&memory, hub->loops, hub->loop_count * sizeof *hub->loops);
-    if (server->has_watching) lpi_mutex_free(&server->watching);
     lpi_arena_clear(&server->strings, 0);
     lpi_free(&memory, server, sizeof *server);
+    lpi_cancel_restore(cancel);
 }
 
 LPDEF lp_result lp_step(lp_server *server, int wait_ms)
 {
     lpi_loop *loop;
     lp_result result;
+    int cancel;
     if (!server || server->hub.loop_count > 1) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
     result = lpi_loop_step(loop, wait_ms);
     if (result == LP_OK) lpi_loop_sleep(loop); /* for lp_fd */
+    lpi_cancel_restore(cancel);
     return result;
 }
 
-LPDEF lp_result lp_run(lp_server *server)
+/* Run all loops, the first on this thread, until they have ended. */
+static lp_result lpi_loops_run(lp_server *server)
 {
-    lpi_loop *loops;
+    lpi_loop *loops = server->hub.loops;
     lp_result result;
     uint32_t i = 1;
-    if (!server) return LP_ERR_ARG;
-    loops = server->hub.loops;
     server->started = 1;
     lpi_atomic_set(&server->broken, 0);
     while (i < server->hub.loop_count &&
@@ -8698,11 +9234,25 @@ LPDEF lp_result lp_run(lp_server *server)
     return result == LP_ERR_STOPPED ? LP_OK : result;
 }
 
+LPDEF lp_result lp_run(lp_server *server)
+{
+    lp_result result;
+    int cancel;
+    if (!server) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    result = lpi_loops_run(server);
+    lpi_cancel_restore(cancel);
+    return result;
+}
+
 LPDEF void lp_stop(lp_server *server)
 {
+    int cancel;
     if (!server) return;
+    cancel = lpi_cancel_defer(); /* a signal handler may (POSIX.1-2024) */
     lpi_atomic_set(&server->stopping, 1);
     server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
+    lpi_cancel_restore(cancel);
 }
 
 LPDEF uint16_t lp_port(const lp_server *server)
@@ -8719,9 +9269,13 @@ LPDEF int lp_fd(const lp_server *server)
 LPDEF int lp_wait_ms(lp_server *server)
 {
     lpi_loop *loop;
+    int cancel, work;
     if (!server || server->hub.loop_count > 1) return -1;
+    cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
-    if (lpi_loop_sleep(loop)) return 0;
+    work = lpi_loop_sleep(loop);
+    lpi_cancel_restore(cancel);
+    if (work) return 0;
     lpi_loop_now(loop);
     return (int)lpi_loop_due(loop);
 }
@@ -8753,11 +9307,12 @@ LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx)
 {
     int m;
-    if (!server || !method || !pattern || *pattern != '/' || !handler)
+    if (!server || !method || !handler || !lpi_pattern_good(lp_s(pattern)))
         return LP_ERR_ARG;
     if (server->started && server->hub.loop_count > 1) return LP_ERR_ARG;
     for (m = 0; m <= LPI_DELETE; m++)
-        if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD)
+        if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD &&
+            !lpi_pattern_hidden(server, (lpi_method)m, lp_s(pattern)))
             return lpi_add_route(server, LPI_USER, (lpi_method)m,
                                  lp_s(pattern), handler, ctx);
     return LP_ERR_ARG;
@@ -8831,6 +9386,7 @@ LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
     for (i = 0; i < LPI_COUNT(ours); i++)
         if (lpi_alike(key, lp_s(ours[i]))) return LP_ERR_ARG;
     if (lpi_alike(key, LPI_S("cache-control"))) r->may_cache = 1;
+    if (lpi_alike(key, LPI_S("access-control-allow-origin"))) r->own_origin = 1;
     lpi_line(&r->loop->extra, name, value);
     return r->loop->extra.failed ? LP_ERR_NOMEM : LP_OK;
 }
@@ -8852,7 +9408,8 @@ LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
     if (r->answered || !r->route || r->route->kind != LPI_USER ||
         status < 200 || status > 599)
         return LP_ERR_ARG;
-    lpi_error(r, status, text);
+    lpi_respond(r, status, LPI_S("application/json"),
+                lpi_body_error(r->loop, text));
     return LP_OK;
 }
 
@@ -8864,10 +9421,13 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
     lp_published published;
     size_t offset;
     lp_result result;
+    int cancel;
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
     result = lpi_publish_json(server, channel, json,
                               server->os.monotonic_us(server->os.ctx),
                               &published, &offset);
+    lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
     return result;
 }
@@ -8876,18 +9436,22 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
                                  lp_slice json, lp_published_fn fn, void *ctx)
 {
     lpi_outcome *outcome;
+    int cancel;
     if (!server || !fn) return LP_ERR_ARG;
     outcome = (lpi_outcome *)lpi_alloc_zero(&server->memory, sizeof *outcome);
     if (!outcome) return LP_ERR_NOMEM;
     outcome->fn = fn;
     outcome->ctx = ctx;
+    cancel = lpi_cancel_defer();
     outcome->result = lp_publish(server, channel, json, &outcome->published);
     if (outcome->result == LP_ERR_STOPPED) {
         lpi_free(&server->memory, outcome, sizeof *outcome);
+        lpi_cancel_restore(cancel);
         return LP_ERR_STOPPED;
     }
     lpi_inbox_add(&lpi_first_loop(server)->inbox, outcome);
     server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
+    lpi_cancel_restore(cancel);
     return LP_OK;
 }
 

@@ -154,10 +154,9 @@ static void count_last(lpi_hub *hub, uint32_t index)
 static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
     tally_count(c->client, 1);
-    tally_count(c->ceiling, 1);
     MUST(lpi_tally_count(hub, c->client) <= hub->config->waiters_per_client,
          "too many polls of one client");
-    MUST(lpi_tally_count(hub, c->ceiling) <= hub->config->waiters_per_address,
+    MUST(lpi_account_at(hub, c->account)->node.own <= hub->config->waiters_per_address,
          "too many polls from one address");
 }
 
@@ -193,7 +192,6 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
     if (waits) count_waiter(hub, c);
     count_last(hub, c->client);
-    count_last(hub, c->ceiling);
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
     for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
@@ -363,7 +361,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     const lp_config *cfg = hub->config;
     lpi_message *m, *before = NULL;
     uint64_t bytes = 0, other = 0;
-    uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, deserted = 0, b, i, views = 0;
+    uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, deserted = 0, news = 0, b, i, views = 0;
     uint32_t ready = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
         MUST(m->older == before, "the list of messages");
@@ -396,9 +394,11 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             messages -= ch->held;
             waiters += seats;
             SAME(ch->idle, !ch->held && !ch->waiters && ch->views.head == LPI_NONE, "idle");
-            SAME(ch->deserted, ch->watched && !ch->waiters, "deserted");
+            SAME(ch->deserted, ch->watched && !ch->news && !ch->waiters, "deserted");
+            MUST(!ch->news || ch->watched, "news of a channel that is not watched");
             idle += ch->idle;
             deserted += ch->deserted;
+            news += ch->news;
             for (i = ch->views.head; i != LPI_NONE; i = lpi_view_at(hub, i)->link.next) views++;
             other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
         }
@@ -411,17 +411,19 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     check_ready(hub, ready);
     SAME(idle, check_list(&hub->idle, &hub->channels, offsetof(lpi_channel, idle_link), "idle"),
          "idle channels");
-    for (i = hub->deserted.head; i != LPI_NONE;) {
+    for (i = hub->news.head; i != LPI_NONE;) {
         const lpi_channel *ch = lpi_channel_at(hub, i);
         if (ch->forgotten) {
-            deserted++;
+            news++;
             channels++;
             other += long_name(ch);
         }
-        i = ch->deserted_link.next;
+        i = ch->watch_link.next;
     }
     SAME(deserted, check_list(&hub->deserted, &hub->channels,
-                              offsetof(lpi_channel, deserted_link), "deserted"), "deserted");
+                              offsetof(lpi_channel, watch_link), "deserted"), "deserted");
+    SAME(news, check_list(&hub->news, &hub->channels,
+                          offsetof(lpi_channel, watch_link), "news"), "news");
     SAME(channels, hub->channels.used, "channels");
     return bytes + other;
 }
@@ -468,8 +470,9 @@ static void check_memory(uint64_t bytes)
     }
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->views, "views") +
              check_slab(&hub->seats, "seats") + check_slab(&hub->claims, "claims") +
-             check_slab(&hub->tallies, "tallies");
-    bytes += check_table(&hub->names, "names") + check_table(&hub->tallied, "tallied");
+             check_slab(&hub->tallies, "tallies") + check_slab(&hub->accounts, "accounts");
+    bytes += check_table(&hub->names, "names") + check_table(&hub->tallied, "tallied") +
+             check_table(&hub->addresses, "addresses");
     SAME(bytes, K.memory_bytes, "memory");
     if (cfg->history_bytes == LP_UNLIMITED || cfg->partial_bytes_max == LP_UNLIMITED) return;
     bound += cfg->history_bytes * 2 + cfg->partial_bytes_max + cfg->message_bytes_max + FDS * 2048;

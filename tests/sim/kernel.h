@@ -277,11 +277,10 @@ static int strikes(fault_kind kind)
     return 1;
 }
 
-/* The thread calls somebody who may take their time: not with the hub's mutex, nor an inbox's. */
+/* The thread calls somebody who may take their time: not with a mutex held. */
 static void called_out(void)
 {
-    MUST(!cur->held_count || (cur->held_count == 1 && cur->held[0] == &S->watching),
-         "a call is made with a mutex held");
+    MUST(!cur->held_count, "a call is made with a mutex held");
     preempt();
 }
 

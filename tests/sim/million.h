@@ -200,11 +200,15 @@ static void check_tallies(lpi_hub *hub, uint32_t waiters)
     uint32_t i;
     check_table(&hub->tallied, "tallied");
     check_slab(&hub->tallies, "tallies");
-    SAME(hub->tallies.used, L.named ? L.count + 1 : 2 * L.count, "tallies");
+    check_table(&hub->addresses, "addresses");
+    check_slab(&hub->accounts, "accounts");
+    SAME(hub->tallies.used, L.count, "tallies");
+    SAME(hub->accounts.used, L.named ? 1 : L.count, "accounts");
     for (i = 0; i < L.count; i++) {
         const lpi_connection *c = lpi_connection_at(&hub->loops[0], i);
         named += lpi_tally_count(hub, c->client);
-        SAME(lpi_tally_count(hub, c->ceiling), L.named ? waiters : waiters != 0, "an address");
+        SAME(lpi_account_at(hub, c->account)->node.own, L.named ? waiters : waiters != 0,
+             "an address");
     }
     SAME(named, waiters, "clients");
 }
@@ -251,7 +255,7 @@ static void run_crowd(uint32_t count, int named)
     cfg.os = &lean_os;
     cfg.memory.resize = lean_resize;
     cfg.waiters_max = cfg.waiters_per_client = cfg.waiters_per_channel = LP_UNLIMITED;
-    cfg.waiters_per_address = cfg.connections_max = LP_UNLIMITED;
+    cfg.waiters_per_address = cfg.connections_per_address = cfg.connections_max = LP_UNLIMITED;
     MUST(lp_create(&server, &cfg) == LP_OK, "lp_create");
     lean_turns(server, &L.answered, 0);
     bytes = lean_bytes;
@@ -269,7 +273,8 @@ static void run_crowd(uint32_t count, int named)
            count, named ? "by X-Client-ID" : "each its own address", bytes,
            (double)bytes / count, lean_blocks - blocks, resident, (double)resident / count,
            sizeof(lpi_connection), sizeof(lpi_seat),
-           named ? "tally" : "two tallies", (named ? 1 : 2) * sizeof(lpi_tally));
+           named ? "tally" : "tally and account",
+           sizeof(lpi_tally) + (named ? 0 : sizeof(lpi_account)));
     MUST(lp_publish(server, lp_s("news"), lp_s("{\"n\":1}"), &L.published) == LP_OK, "lp_publish");
     SAME(L.published.waiters, count, "waiters");
     strcpy(id, L.published.id);

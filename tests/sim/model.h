@@ -726,7 +726,8 @@ static void verify_limit(const conn *c, const request *r)
     limit = by_address ? cfg->waiters_per_address : cfg->waiters_per_client;
     for (i = 0; i < was->waiters; i++)
         n += by_address ? was->parked[i].address == c->address.bytes[15]
-                        : was->parked[i].name == c->name;
+                        : was->parked[i].name == c->name &&
+                              was->parked[i].address == c->address.bytes[15];
     WANT(n >= limit, "the limit is not reached");
 }
 

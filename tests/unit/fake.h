@@ -75,7 +75,7 @@ static int fake_wake_open(void *ctx, int fds[2]) {
     return 0;
 }
 
-static void fake_watch(void *ctx, lp_channel_event event, lp_slice channel) {
+UNIT_UNUSED static void fake_watch(void *ctx, lp_channel_event event, lp_slice channel) {
     (void)ctx;
     if (channel.length == 1)
         fake.waited_on[(uint8_t)*channel.bytes] = event == LP_CHANNEL_WAITED_ON;
@@ -117,7 +117,6 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     os.wake_open = fake_wake_open;
     os.wake_signal = fake_wake_signal;
     config.os = &os;
-    config.watch.channel = fake_watch;
     memory = unit_memory_of(&fake.memory);
     fake.now_us = UINT64_C(5000000000);
     fake.wall_us = UINT64_C(1732412345123456);
@@ -130,7 +129,6 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     CHECK_INT(lpi_resolve(&fake.server), LP_OK);
     CHECK_INT(lpi_hub_init(fake.hub, &fake.server.memory, fake.config,
                            &fake.server.os), 0);
-    CHECK_INT(lpi_mutex_init(&fake.server.watching), 0);
     for (i = 0; i < loops; i++) fake_start_loop(i);
 }
 
@@ -205,6 +203,9 @@ UNIT_UNUSED static lpi_channel *fake_make(const char *name) {
     return lpi_channel_at(fake.hub, index);
 }
 
+/* The first loop tells of channels. */
+static void fake_tell(void) { lpi_loop_tell(&fake.loops[0]); }
+
 /* ---- polls ---- */
 
 UNIT_UNUSED static uint32_t fake_connect(uint32_t loop_index) {
@@ -214,7 +215,10 @@ UNIT_UNUSED static uint32_t fake_connect(uint32_t loop_index) {
     lpi_timer_init(&loop->wheel, index);
     lpi_connection_at(loop, index)->seat = LPI_NONE;
     lpi_connection_at(loop, index)->client = LPI_NONE;
-    lpi_connection_at(loop, index)->ceiling = LPI_NONE;
+    /* As of a proxy: each of its polls tells for which address it is. */
+    lpi_connection_at(loop, index)->flags = LPI_TRUSTED;
+    lpi_connection_at(loop, index)->account = lpi_account_take(fake.hub, 0, 1);
+    CHECK(lpi_connection_at(loop, index)->account != LPI_NONE);
     lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_SERVING);
     lpi_atomic_add(&fake.hub->connections, 1);
     return index;
@@ -242,7 +246,7 @@ UNIT_UNUSED static lpi_asked fake_ask(const char *channels, const char *last_id)
     ask.wait_ms = 30000;
     ask.limit = 100;
     ask.client_key = unit_random();
-    ask.ceiling_key = unit_random();
+    ask.address_key = unit_random();
     return ask;
 }
 
@@ -267,9 +271,7 @@ UNIT_UNUSED static int fake_poll(uint32_t loop_index, uint32_t connection,
     if (fake.result == LP_OK)
         status = lpi_poll_settle(loop, connection, ask, at, &fake.why);
     lpi_unlock(&fake.hub->mutex);
-    if (fake.watching && !status && (fake_phase(loop_index, connection) == LPI_PARKED ||
-                                     fake_phase(loop_index, connection) == LPI_FETCHING))
-        lpi_poll_watch(loop, ask, at);
+    if (fake.watching) fake_tell();
     return status;
 }
 
@@ -318,7 +320,6 @@ UNIT_UNUSED static void fake_end(void) {
     for (i = 0; i < fake.loop_count; i++) lpi_loop_free(&fake.loops[i]);
     CHECK_INT(fake.hub->stats.waiters, 0);
     lpi_hub_free(fake.hub);
-    lpi_mutex_free(&fake.server.watching);
     lpi_arena_clear(&fake.server.strings, 0);
     CHECK_INT(fake.memory.blocks, 0);
     CHECK_INT(fake.memory.bytes, 0);
@@ -456,15 +457,23 @@ static void check_lists(const check_totals *t) {
     ms = n = 0;
     for (i = hub->deserted.head; i != LPI_NONE; n++) {
         const lpi_channel *ch = lpi_channel_at(fake.hub, i);
-        CHECK(ch->deserted && ch->deserted_link.prev == before &&
-              ch->deserted_ms + fake.lag_ms >= ms);
-        if (ch->forgotten) CHECK(forgotten++ == n); /* these stand first */
-        else ms = ch->deserted_ms;
+        CHECK(ch->deserted && !ch->news && !ch->forgotten);
+        CHECK(ch->watch_link.prev == before && ch->deserted_ms + fake.lag_ms >= ms);
+        ms = ch->deserted_ms;
         before = i;
-        i = ch->deserted_link.next;
+        i = ch->watch_link.next;
     }
     CHECK_INT(hub->deserted.tail, before);
-    CHECK_INT(n, t->deserted + forgotten);
+    CHECK_INT(n, t->deserted);
+    before = LPI_NONE;
+    for (i = hub->news.head; i != LPI_NONE;) {
+        const lpi_channel *ch = lpi_channel_at(fake.hub, i);
+        CHECK(ch->news && ch->watched && !ch->deserted && ch->watch_link.prev == before);
+        forgotten += ch->forgotten;
+        before = i;
+        i = ch->watch_link.next;
+    }
+    CHECK_INT(hub->news.tail, before);
     CHECK_INT(hub->channels.used, t->channels + forgotten);
 }
 
@@ -518,23 +527,24 @@ static void check_tallies(const uint32_t *counts, const uint8_t *last) {
 
 static void check_polls(const check_totals *t) {
     static uint32_t counts[4096]; /* by tally */
+    static uint32_t polls[4096];  /* by account */
     static uint8_t last[4096];
     uint32_t loop, index, waiters = 0, seats = 0, parked = 0, fetching = 0, s;
     lpi_connection *c;
     memset(counts, 0, sizeof counts);
+    memset(polls, 0, sizeof polls);
     memset(last, 0, sizeof last);
     for (loop = 0; loop < fake.loop_count; loop++) {
         for (index = 0; (c = lpi_loop_each(&fake.loops[loop], &index)); index++) {
             if (c->client < 4096) last[c->client] = 1;
-            if (c->ceiling < 4096) last[c->ceiling] = 1;
             if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) continue;
             for (s = c->seat; s != LPI_NONE; s = lpi_seat_at(fake.hub, s)->sibling) {
                 CHECK_INT(lpi_seat_at(fake.hub, s)->connection, index);
                 seats++;
             }
-            CHECK(c->client < 4096 && c->ceiling < 4096);
+            CHECK(c->client < 4096 && c->account < 4096);
             counts[c->client]++;
-            counts[c->ceiling]++;
+            polls[c->account]++;
             waiters++;
             if (c->phase == LPI_FETCHING) fetching++, check_fetching(c);
             else parked++;
@@ -548,6 +558,9 @@ static void check_polls(const check_totals *t) {
     CHECK_INT(t->parked + t->fetching, seats);
     CHECK_INT(fake.hub->claims.used, t->fetching);
     check_tallies(counts, last);
+    for (index = 0; index < 4096; index++)
+        if (polls[index])
+            CHECK_INT(lpi_account_at(fake.hub, index)->node.own, polls[index]);
 }
 
 static void check_ready(const check_totals *t) {

@@ -579,6 +579,7 @@ TEST(hub_sweep_wakes_the_first_loop_only_if_it_is_sooner) {
 static void start_watching(uint32_t linger_ms) {
     fake_start(1);
     fake.watching = 1;
+    fake.config->watch.channel = fake_watch;
     fake.config->channel_linger_ms = linger_ms;
 }
 
@@ -588,6 +589,7 @@ TEST(hub_deserted_channel_is_told_after_it_lingered) {
     c = fake_park(0, "a", "");
     CHECK(fake.waited_on['a']);
     check_hub();
+    fake_sweep();
     fake_hang_up(0, c);
     CHECK_INT(fake.hub->sweep_ms, fake_now() + 5000);
     check_hub();
@@ -672,6 +674,90 @@ TEST(hub_channel_that_was_forgotten_and_is_waited_on_again) {
     fake_sweep();
     CHECK(fake.waited_on['a']);
     check_hub();
+    fake_end();
+}
+
+enum { MANY = 700 };
+
+static struct { int waited_on, events; } many[MANY];
+
+static void watch_many(void *ctx, lp_channel_event event, lp_slice channel) {
+    char text[8] = "";
+    int i;
+    memcpy(text, channel.bytes + 1, channel.length - 1);
+    i = atoi(text);
+    (void)ctx;
+    CHECK(i >= 0 && i < MANY);
+    CHECK_INT(event, many[i].waited_on ? LP_CHANNEL_DESERTED : LP_CHANNEL_WAITED_ON);
+    many[i].waited_on = event == LP_CHANNEL_WAITED_ON;
+    many[i].events++;
+}
+
+/* More channels than one sweep sees to are left and forgotten, and waited on anew before it
+   was told: of each name the news come in turns, and the last is that it is waited on. */
+TEST(hub_news_of_many_channels_come_in_their_order) {
+    static uint32_t c[MANY];
+    uint32_t loop_of[MANY], i;
+    int round;
+    fake_start(2);
+    fake.config->watch.channel = watch_many;
+    fake.config->channel_linger_ms = 5000;
+    fake.config->history_age_ms = 100;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i < MANY; i++) {
+            char name[16];
+            sprintf(name, "c%u", i);
+            loop_of[i] = unit_below(2);
+            c[i] = fake_park(loop_of[i], name, "");
+        }
+        if (round == 1) while (fake.hub->news.head != LPI_NONE) fake_tell();
+        if (round < 2)
+            for (i = 0; i < MANY; i++) fake_hang_up(loop_of[i], c[i]);
+        fake_tick(200);
+    }
+    check_hub();
+    while (fake.hub->news.head != LPI_NONE) {
+        fake_tell();
+        check_hub();
+    }
+    for (i = 0; i < MANY; i++) {
+        CHECK(many[i].waited_on);
+        CHECK_INT(many[i].events, 5);
+    }
+    fake_end();
+}
+
+/* One that nobody waits on any more when it is told still was waited on; it has its time from
+   then. */
+TEST(hub_channel_that_is_left_before_it_is_told) {
+    start_watching(5000);
+    fake.watching = 0;
+    fake_hang_up(0, fake_park(0, "a", ""));
+    CHECK(!fake.waited_on['a']);
+    fake_tick(1000);
+    CHECK(fake.hub->sweep_ms <= fake_now());
+    CHECK_STR(fake_sweep(), "");
+    CHECK(fake.waited_on['a']);
+    fake_tick(4999);
+    CHECK_STR(fake_sweep(), "");
+    fake_tick(1);
+    CHECK_STR(fake_sweep(), "a");
+    check_hub();
+    fake_end();
+}
+
+/* Another loop's news wake the first, which alone tells them. */
+TEST(hub_news_wake_the_first_loop) {
+    fake_start(3);
+    fake.config->watch.channel = fake_watch;
+    fake_sleep(0);
+    fake_park(2, "a", "");
+    CHECK_INT(fake.signals[0], 0);
+    fake_sleep(2);
+    CHECK_INT(fake.signals[0], 1);
+    CHECK(!fake.waited_on['a']);
+    fake_sweep();
+    CHECK(fake.waited_on['a']);
     fake_end();
 }
 

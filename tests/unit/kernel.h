@@ -556,10 +556,10 @@ static void check_hub(world *w) {
     CHECK_INT(messages, 0);
     CHECK_INT(waiters, hub->seats.used);
     CHECK_INT(channels, hub->stats.channels);
-    for (c = hub->deserted.head; c != LPI_NONE;) { /* those have left the table */
+    for (c = hub->news.head; c != LPI_NONE;) { /* some have left the table */
         lpi_channel *ch = lpi_channel_at(hub, c);
         channels += ch->forgotten;
-        c = ch->deserted_link.next;
+        c = ch->watch_link.next;
     }
     CHECK_INT(channels, hub->channels.used);
     for (c = 0; c < hub->tallied.buckets; c++) {
@@ -567,7 +567,46 @@ static void check_hub(world *w) {
         for (; index != LPI_NONE; index = lpi_node_at(&hub->tallied, index)->next)
             tallies += lpi_tally_count(hub, index);
     }
-    CHECK_INT(tallies, 2 * hub->stats.waiters);
+    CHECK_INT(tallies, hub->stats.waiters);
+}
+
+/* What each address is charged with, by its connections. What several are sent is charged
+   to one of them. */
+static void check_accounts(world *w) {
+    lpi_loop *loop = &w->s->hub.loops[0];
+    lpi_hub *hub = &w->s->hub;
+    uint32_t b, i, index, accounts = 0, refs = 0;
+    uint64_t pinned_all = 0;
+    lpi_connection *c;
+    for (b = 0; b < hub->addresses.buckets; b++)
+        for (i = *lpi_table_bucket(&hub->addresses, b); i != LPI_NONE;
+             i = lpi_node_at(&hub->addresses, i)->next, accounts++) {
+            const lpi_account *account = lpi_account_at(hub, i);
+            uint32_t here = 0, own = 0, polls = 0;
+            uint64_t partial = 0, pinned = 0;
+            for (index = 0; (c = lpi_loop_each(loop, &index)); index++) {
+                if (c->account != i) continue;
+                here++;
+                own += !(c->flags & LPI_TRUSTED);
+                polls += c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
+                if (!c->io) continue;
+                partial += sizeof *c->io + c->io->in_capacity;
+                if (!c->io->out) continue;
+                CHECK_INT(c->io->account, i);
+                if (c->io->out->holders == c->io && c->io->out->account == i)
+                    pinned += sizeof(lpi_blob) + c->io->out->length;
+            }
+            CHECK_INT(account->refs, here);
+            CHECK_INT(account->connections, own);
+            CHECK_INT(account->node.own, polls);
+            CHECK_INT(account->partial_bytes, partial);
+            CHECK(account->pinned_bytes >= pinned);
+            pinned_all += account->pinned_bytes;
+            refs += here;
+        }
+    CHECK_INT(refs, loop->connections.used);
+    CHECK_INT(accounts, hub->accounts.used);
+    CHECK_INT(pinned_all, hub->stats.pinned_bytes);
 }
 
 UNIT_UNUSED static void check_world(world *w) {
@@ -575,6 +614,7 @@ UNIT_UNUSED static void check_world(world *w) {
     check_connections(w);
     check_timers(w);
     check_hub(w);
+    check_accounts(w);
 }
 
 UNIT_UNUSED static void close_world(world *w) {
@@ -604,7 +644,7 @@ UNIT_UNUSED static int settle(world *w) {
         if (turn(w, 0) != LP_OK) break;
         if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
     } while (kernel_events(&w->k, NULL, 1) || w->s->hub.loops[0].ready_first != LPI_NONE ||
-             w->s->hub.loops[0].queue.head != LPI_NONE);
+             w->s->hub.loops[0].queue.head != LPI_NONE || w->s->hub.news.head != LPI_NONE);
     return steps;
 }
 

@@ -1,4 +1,4 @@
-/* >>limit: exact counts of parked polls by client and by address. */
+/* >>limit: exact counts of parked polls by client and by address, and each address's share. */
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
@@ -14,47 +14,48 @@ static const uint8_t *address(const char *text) {
     return bytes[at];
 }
 
-TEST(limit_client_is_its_name_or_its_address) {
-    lp_slice none = lpi_slice(NULL, 0);
-    const lpi_hub *hub;
+static uint64_t client_key(lp_slice name, const char *text) {
+    const uint8_t *bytes = address(text);
+    return lpi_client_key(fake.hub, name, bytes, lpi_address_key(fake.hub, bytes));
+}
+
+/* Nobody elsewhere can use up what a name may have. */
+TEST(limit_client_is_its_name_at_its_address) {
+    lp_slice none = lpi_slice(NULL, 0), amy = LPI_S("amy");
     fake_start(1);
-    hub = fake.hub;
-    CHECK(lpi_client_key(hub, LPI_S("amy"), address("10.0.0.1")) ==
-          lpi_client_key(hub, LPI_S("amy"), address("10.0.0.2")));
-    CHECK(lpi_client_key(hub, LPI_S("amy"), address("10.0.0.1")) !=
-          lpi_client_key(hub, LPI_S("bob"), address("10.0.0.1")));
-    CHECK(lpi_client_key(hub, none, address("10.0.0.1")) ==
-          lpi_client_key(hub, none, address("10.0.0.1")));
-    CHECK(lpi_client_key(hub, none, address("10.0.0.1")) !=
-          lpi_client_key(hub, none, address("10.0.0.2")));
-    CHECK(lpi_client_key(hub, none, address("2001:db8::1")) !=
-          lpi_client_key(hub, none, address("2001:db8::2")));
+    CHECK(client_key(amy, "10.0.0.1") == client_key(amy, "10.0.0.1"));
+    CHECK(client_key(amy, "10.0.0.1") != client_key(amy, "10.0.0.2"));
+    CHECK(client_key(amy, "10.0.0.1") != client_key(LPI_S("bob"), "10.0.0.1"));
+    CHECK(client_key(amy, "2001:db8::1") == client_key(amy, "2001:db8::2"));
+    CHECK(client_key(amy, "2001:db8::1") != client_key(amy, "2001:db8:0:1::1"));
+    CHECK(client_key(none, "10.0.0.1") == client_key(none, "10.0.0.1"));
+    CHECK(client_key(none, "10.0.0.1") != client_key(none, "10.0.0.2"));
+    CHECK(client_key(none, "2001:db8::1") != client_key(none, "2001:db8::2"));
     fake_end();
 }
 
 /* A name that has the bytes of an address is still a name. */
 TEST(limit_names_and_addresses_do_not_meet) {
-    const uint8_t *bytes = address("10.0.0.1");
+    uint8_t bytes[16];
     lp_slice same = lpi_slice((const char *)bytes, 16);
+    memcpy(bytes, address("10.0.0.1"), 16);
     fake_start(1);
-    CHECK(lpi_client_key(fake.hub, same, bytes) !=
-          lpi_client_key(fake.hub, lpi_slice(NULL, 0), bytes));
-    CHECK(lpi_client_key(fake.hub, lpi_slice(NULL, 0), bytes) !=
-          lpi_ceiling_key(fake.hub, bytes));
-    CHECK(lpi_client_key(fake.hub, same, bytes) != lpi_ceiling_key(fake.hub, bytes));
+    CHECK(client_key(same, "10.0.0.1") != client_key(lpi_slice(NULL, 0), "10.0.0.1"));
+    CHECK(client_key(lpi_slice(NULL, 0), "10.0.0.1") != lpi_address_key(fake.hub, bytes));
+    CHECK(client_key(same, "10.0.0.1") != lpi_address_key(fake.hub, bytes));
     fake_end();
 }
 
-TEST(limit_ceiling_is_by_address_and_by_64_bits_of_ipv6) {
+TEST(limit_address_is_by_address_and_by_64_bits_of_ipv6) {
     fake_start(1);
-    CHECK(lpi_ceiling_key(fake.hub, address("10.0.0.1")) !=
-          lpi_ceiling_key(fake.hub, address("10.0.0.2")));
-    CHECK(lpi_ceiling_key(fake.hub, address("10.0.0.1")) ==
-          lpi_ceiling_key(fake.hub, address("::ffff:10.0.0.1")));
-    CHECK(lpi_ceiling_key(fake.hub, address("2001:db8:1:2::1")) ==
-          lpi_ceiling_key(fake.hub, address("2001:db8:1:2:ffff:ffff:ffff:ffff")));
-    CHECK(lpi_ceiling_key(fake.hub, address("2001:db8:1:2::1")) !=
-          lpi_ceiling_key(fake.hub, address("2001:db8:1:3::1")));
+    CHECK(lpi_address_key(fake.hub, address("10.0.0.1")) !=
+          lpi_address_key(fake.hub, address("10.0.0.2")));
+    CHECK(lpi_address_key(fake.hub, address("10.0.0.1")) ==
+          lpi_address_key(fake.hub, address("::ffff:10.0.0.1")));
+    CHECK(lpi_address_key(fake.hub, address("2001:db8:1:2::1")) ==
+          lpi_address_key(fake.hub, address("2001:db8:1:2:ffff:ffff:ffff:ffff")));
+    CHECK(lpi_address_key(fake.hub, address("2001:db8:1:2::1")) !=
+          lpi_address_key(fake.hub, address("2001:db8:1:3::1")));
     fake_end();
 }
 
@@ -62,10 +63,10 @@ TEST(limit_ceiling_is_by_address_and_by_64_bits_of_ipv6) {
 TEST(limit_keys_are_keyed) {
     uint64_t key;
     fake_start(1);
-    key = lpi_client_key(fake.hub, LPI_S("amy"), address("10.0.0.1"));
+    key = client_key(LPI_S("amy"), "10.0.0.1");
     fake_end();
     fake_start(1);
-    CHECK(key != lpi_client_key(fake.hub, LPI_S("amy"), address("10.0.0.1")));
+    CHECK(key != client_key(LPI_S("amy"), "10.0.0.1"));
     fake_end();
 }
 
@@ -148,7 +149,7 @@ static void answer(uint32_t connection) {
     lpi_set_phase(&fake.loops[0], c, LPI_SERVING);
 }
 
-/* The same over connections: two are kept of each that is open, and none of one that is closed,
+/* The same over connections: one is kept of each that is open, and none of one that is closed,
    whether it waited then, or not, or never did. */
 TEST(limit_tallies_end_with_their_connections) {
     enum { OPEN = 40 };
@@ -159,7 +160,7 @@ TEST(limit_tallies_end_with_their_connections) {
         for (i = 0; i < OPEN; i++) {
             lpi_asked ask = fake_ask("a", "");
             ask.client_key = unit_below(100);
-            ask.ceiling_key = 1000 + unit_below(100);
+            ask.address_key = 1000 + unit_below(100);
             if (unit_below(4)) CHECK_INT(fake_poll(0, c[i], &ask), 0);
         }
         check_hub();
@@ -175,11 +176,13 @@ TEST(limit_tallies_end_with_their_connections) {
             }
         }
         check_hub();
-        CHECK(fake.hub->tallies.used <= 2 * OPEN);
+        CHECK(fake.hub->tallies.used <= OPEN);
+        CHECK(fake.hub->accounts.used <= OPEN);
     }
     for (i = 0; i < OPEN; i++) fake_hang_up(0, c[i]);
     check_hub();
     CHECK_INT(fake.hub->tallies.used, 0);
+    CHECK_INT(fake.hub->accounts.used, 0);
     fake_end();
 }
 
@@ -297,5 +300,71 @@ TEST(limit_burst_leaves_nothing_behind) {
         lpi_tally_drop(fake.hub, index[i]);
     }
     CHECK(fake.memory.bytes < before + 256 * sizeof(lpi_tally) + 8192);
+    fake_end();
+}
+
+/* One account for an address's connections, as long as there is one. */
+TEST(limit_account_lasts_as_long_as_a_connection) {
+    uint32_t a, b;
+    size_t calls;
+    fake_start(1);
+    a = lpi_account_take(fake.hub, 7, 0);
+    calls = fake.memory.calls;
+    CHECK_INT(lpi_account_take(fake.hub, 7, 0), a);
+    CHECK_INT(fake.memory.calls, calls);
+    b = lpi_account_take(fake.hub, 8, 1);
+    CHECK(b != a);
+    CHECK(lpi_account_at(fake.hub, b)->trusted && !lpi_account_at(fake.hub, a)->trusted);
+    CHECK_INT(lpi_account_at(fake.hub, a)->refs, 2);
+    lpi_account_give(fake.hub, a);
+    CHECK_INT(fake.hub->accounts.used, 2);
+    lpi_account_give(fake.hub, a);
+    CHECK_INT(fake.hub->accounts.used, 1);
+    lpi_account_give(fake.hub, b);
+    CHECK_INT(fake.hub->addresses.count, 0);
+    fake.memory.fail_at = 1;
+    fake.memory.fail_forever = 1;
+    lpi_slab_free(&fake.hub->accounts);
+    lpi_slab_init(&fake.hub->accounts, &fake.server.memory, sizeof(lpi_account), 6);
+    CHECK_INT(lpi_account_take(fake.hub, 7, 0), LPI_NONE);
+    CHECK_INT(fake.hub->addresses.count, 0);
+    fake_end();
+}
+
+TEST(limit_account_may_have_a_quarter) {
+    lpi_account account;
+    memset(&account, 0, sizeof account);
+    CHECK(lpi_account_may(&account, 25, 100));
+    CHECK(!lpi_account_may(&account, 26, 100));
+    account.trusted = 1;
+    CHECK(lpi_account_may(&account, 26, 100));
+}
+
+/* A proxy's connection counts where its request comes from, with what is kept of it. */
+TEST(limit_account_moves_with_what_is_kept) {
+    lpi_connection *c;
+    lpi_loop *loop;
+    lpi_account *proxy, *far;
+    uint32_t index, other;
+    fake_start(1);
+    loop = &fake.loops[0];
+    index = fake_connect(0);
+    c = lpi_connection_at(loop, index);
+    CHECK(lpi_io_get(loop, c) != NULL);
+    CHECK(!lpi_io_reserve(loop, c, 1000));
+    proxy = lpi_account_at(fake.hub, c->account);
+    CHECK_INT(proxy->partial_bytes, sizeof(lpi_io) + 1024);
+    other = lpi_account_take(fake.hub, 0, 1); /* so that the proxy's stays */
+    CHECK(!lpi_account_move(fake.hub, c, 5, 0));
+    far = lpi_account_at(fake.hub, c->account);
+    CHECK_INT(far->partial_bytes, sizeof(lpi_io) + 1024);
+    CHECK_INT(proxy->partial_bytes, 0);
+    CHECK_INT(proxy->refs, 1);
+    CHECK(!lpi_account_move(fake.hub, c, 5, 0)); /* where it is */
+    CHECK_INT(far->refs, 1);
+    fake_hang_up(0, index);
+    lpi_account_give(fake.hub, other);
+    CHECK_INT(fake.hub->accounts.used, 0);
+    CHECK_INT(fake.hub->partial_bytes, 0);
     fake_end();
 }

@@ -41,6 +41,7 @@ static const field fields[] = {
     FIELD(waiters_per_address, 1024, 0, 1),
     FIELD(channels_max, 100000, 0, 1),
     FIELD(connections_max, 120000, 0, 1),
+    FIELD(connections_per_address, 2048, 0, 1),
     FIELD(partial_bytes_max, 67108864, 0, 1),
     FIELD(head_bytes_max, 16384, 0, 0),
     FIELD(head_ms, 10000, 1, 0),
@@ -248,6 +249,11 @@ static void check_create(lp_result want, const char *log) {
     memset(&w, 0, sizeof w);
 }
 
+static int let_pass(void *ctx, lp_request *r, lp_action action, lp_slice channel) {
+    (void)ctx, (void)r, (void)action, (void)channel;
+    return 0;
+}
+
 TEST(a_bad_config_is_told_by_name) {
     w.cfg.host = "nowhere.example";
     check_create(LP_ERR_CONFIG, "bad configuration: host");
@@ -277,6 +283,33 @@ TEST(a_bad_config_is_told_by_name) {
     check_create(LP_ERR_CONFIG, "bad configuration: publish_token");
     w.cfg.reply_messages = 2000;
     check_create(LP_ERR_CONFIG, "bad configuration: reply_messages");
+    w.cfg.hosts = ",";
+    check_create(LP_ERR_CONFIG, "bad configuration: hosts"); /* not "any" */
+    w.cfg.hosts = " , ";
+    check_create(LP_ERR_CONFIG, "bad configuration: hosts");
+    w.cfg.cors = ",";
+    check_create(LP_ERR_CONFIG, "bad configuration: cors");
+}
+
+/* The default of one field is cut to what another allows. */
+TEST(fewer_messages_in_a_reply_than_the_default) {
+    w.cfg.reply_messages_max = 5;
+    open_world(&w);
+    CHECK_INT(w.s->config.reply_messages, 5);
+    close_world(&w);
+}
+
+TEST(who_may_publish_beyond_loopback_is_warned_of) {
+    int round;
+    for (round = 0; round < 4; round++) {
+        memset(&w, 0, sizeof w);
+        w.cfg.host = round ? "*" : "127.0.0.2";
+        if (round == 2) w.cfg.publish_token = "secret";
+        if (round == 3) w.cfg.authorize.ask = let_pass;
+        open_world(&w);
+        CHECK_INT(w.log_lines[LP_LOG_WARN], round == 1);
+        close_world(&w);
+    }
 }
 
 TEST(hosts_that_are_good) {
@@ -566,7 +599,7 @@ TEST(a_parked_poll_takes_at_most_128_bytes) {
     size_t before;
     int i;
     w.unchecked = 1;
-    w.cfg.waiters_per_address = LP_UNLIMITED;
+    w.cfg.waiters_per_address = w.cfg.connections_per_address = LP_UNLIMITED;
     open_world(&w);
     before = w.m.bytes;
     for (i = 0; i < N; i++) {

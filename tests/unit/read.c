@@ -578,7 +578,6 @@ TEST(deadlines_count_from_the_end_of_a_handler) {
     close_world(&w);
 }
 
-/* Who is served behind it in the same step. */
 TEST(deadlines_count_from_the_end_of_the_watch) {
     peer *c, *d;
     w.cfg.watch.channel = take_note;
@@ -587,6 +586,8 @@ TEST(deadlines_count_from_the_end_of_the_watch) {
     d = dial(&w);
     settle(&w);
     say(c, "GET /api/poll/a?timeout=60 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    settle(&w);
+    d = dial(&w);
     say(d, "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n");
     settle(&w);
     CHECK_INT(take(d)->status, 404);
@@ -690,6 +691,9 @@ static void check_at_capacity(peer *c) {
 
 TEST(all_that_is_incomplete_is_bounded_together) {
     enum { N = 40 };
+    static const char *const near[] = {
+        "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "::1:0:0:0:1",
+        "::2:0:0:0:1", "::3:0:0:0:1", "::4:0:0:0:1", "::5:0:0:0:1"};
     peer *c[N], *d;
     char text[3001];
     int i, refused = 0;
@@ -699,7 +703,7 @@ TEST(all_that_is_incomplete_is_bounded_together) {
     memset(text, 'x', 3000);
     text[3000] = 0;
     for (i = 0; i < N; i++) {
-        c[i] = dial(&w);
+        c[i] = dial_from(&w, i < 20 ? near[i % 5] : near[5 + i % 5]);
         sayf(c[i], "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
         settle(&w);
         CHECK(w.s->hub.partial_bytes <= 65536);
@@ -720,6 +724,114 @@ TEST(all_that_is_incomplete_is_bounded_together) {
     sayf(c[0], "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
     settle(&w);
     CHECK(!c[0]->closed);
+    close_world(&w);
+}
+
+/* No address has more than a quarter; a proxy that is trusted speaks for many. */
+TEST(what_is_incomplete_is_bounded_for_each_address) {
+    enum { N = 10 };
+    peer *c[N], *d;
+    char text[3001];
+    int i, refused = 0, trusted;
+    for (trusted = 0; trusted < 2; trusted++) {
+        refused = 0;
+        memset(&w, 0, sizeof w);
+        w.cfg.partial_bytes_max = 65536;
+        w.cfg.trusted_proxies = trusted ? "127.0.0.1" : NULL;
+        open_world(&w);
+        memset(text, 'x', 3000);
+        text[3000] = 0;
+        for (i = 0; i < N; i++) {
+            c[i] = dial(&w);
+            sayf(c[i], "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
+            settle(&w);
+            CHECK(trusted || w.s->hub.partial_bytes <= 65536 / 4);
+            if (!c[i]->shut) continue;
+            check_at_capacity(c[i]);
+            refused++;
+        }
+        CHECK(trusted ? !refused : refused > 5 && refused < N - 2);
+        d = dial_from(&w, "127.0.0.2");
+        sayf(d, "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s", text);
+        settle(&w);
+        say(d, "\r\n\r\n");
+        settle(&w);
+        CHECK_INT(take(d)->status, 404);
+        close_world(&w);
+    }
+}
+
+/* A poll has no use for a body, however it comes: nothing of it is kept. */
+TEST(the_body_of_a_poll_is_not_kept) {
+    static const char *const framing[] = {"Content-Length: 60000\r\n\r\n",
+                                          "Transfer-Encoding: chunked\r\n\r\nEA60\r\n"};
+    static char body[1000];
+    size_t before;
+    peer *c;
+    int i, f;
+    memset(body, 'b', sizeof body);
+    for (f = 0; f < 2; f++) {
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        c = dial(&w);
+        sayf(c, "GET /api/poll/a?timeout=0 HTTP/1.1\r\nHost: localhost\r\n%s", framing[f]);
+        settle(&w);
+        before = w.s->hub.partial_bytes;
+        CHECK(before < sizeof(lpi_io) + 1024);
+        for (i = 0; i < 60; i++) {
+            say_bytes(c, body, sizeof body);
+            if (i == 30) say_bytes(c, body, 0);
+            else if (i % 2) settle(&w); /* also two pieces at once */
+            CHECK_INT(w.s->hub.partial_bytes, i < 59 || f ? before : 0);
+            if (i < 59) CHECK(c->out_at == c->out_length);
+        }
+        if (f) say(c, "\r\n0\r\n\r\n");
+        say(c, "GET /api/poll/b?timeout=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        settle(&w);
+        CHECK_INT(take(c)->status, 200);
+        CHECK_INT(take(c)->status, 200);
+        CHECK(!c->closed);
+        close_world(&w);
+    }
+}
+
+/* Some clients send one after a body. The connection is idle, and not late with a head. */
+TEST(an_empty_line_behind_a_request_is_no_request) {
+    peer *c;
+    int pieces;
+    for (pieces = 0; pieces < 2; pieces++) {
+        memset(&w, 0, sizeof w);
+        w.cfg.head_ms = 1000;
+        w.cfg.idle_ms = 5000;
+        open_world(&w);
+        c = dial(&w);
+        CHECK_INT(ask(&w, c, "/")->status, 404);
+        say(c, pieces ? "\r" : "\r\n");
+        settle(&w);
+        if (pieces) say(c, "\n");
+        settle(&w);
+        pass(&w, 4000);
+        CHECK(!c->closed && !c->shut);
+        CHECK_INT(ask(&w, c, "/")->status, 404); /* the next is served, and again */
+        say(c, "\r\n");
+        pass(&w, 5010);
+        CHECK(c->closed);
+        CHECK_SILENT(c);
+        close_world(&w);
+    }
+}
+
+TEST(what_cannot_begin_a_request_is_refused_at_once) {
+    static const char *const first[] = {"\x16", "\x80", " ", "\n", "(", "\r\n\x16"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(first); i++) {
+        peer *c = dial(&w);
+        say(c, first[i]);
+        settle(&w);
+        CHECK_INT(take(c)->status, 400);
+        CHECK(c->shut);
+    }
     close_world(&w);
 }
 

@@ -66,7 +66,7 @@ TEST(patterns_and_parameters) {
     on("GET", "/rooms/{id}", tell, "room");
     on("GET", "/rooms/{id}/info", tell, "info");
     on("GET", "/end/", tell, "end");
-    on("GET", "/rooms/{id}", tell, "never"); /* the earliest wins */
+    on("GET", "/{id}/best", tell, "late"); /* the earliest of several wins */
     for (i = 0; i < LPI_COUNT(cases); i++) {
         answer *a = request("GET", cases[i].target, "", NULL);
         if (a->status != (cases[i].want ? 200 : 404))
@@ -103,12 +103,37 @@ TEST(lp_on_says_what_is_wrong) {
     CHECK_INT(lp_on(NULL, "GET", "/", tell, NULL), LP_ERR_ARG);
     w.m.fail_at = w.m.calls + 1;
     w.m.fail_forever = 1;
-    for (i = 0; i < 200; i++)
-        if (lp_on(w.s, "GET", "/y", tell, NULL) != LP_OK) break;
+    for (i = 0; i < 200; i++) {
+        char pattern[16];
+        sprintf(pattern, "/y%d", (int)i);
+        if (lp_on(w.s, "GET", pattern, tell, NULL) != LP_OK) break;
+    }
     CHECK(i < 200);
     CHECK_INT(lp_on(w.s, "GET", "/y", tell, NULL), LP_ERR_NOMEM);
     w.m.fail_at = 0;
     CHECK_INT(request("PATCH", "/x", "", "b")->status, 200);
+    close_world(&w);
+}
+
+TEST(lp_on_refuses_what_nothing_can_match) {
+    static const char *const never[] = {
+        "/static/*", "/*", "/a{b}", "/{a}b", "/{a", "/a}", "/{}", "/{a{b}}", "/a b", "/a?b",
+        "/a#b", "/a\\b", "/\xc3\xa4", "/a\nb", "/api/poll/{x}", "/api/poll/news"};
+    static const char *const some[] = {"/a%20b", "/{a}", "/api/poll", "/api/poll/{x}/more",
+                                       "/{a}/{b}/", "/api/publish/{x}"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(never); i++)
+        if (lp_on(w.s, "GET", never[i], tell, NULL) != LP_ERR_ARG)
+            unit_fail(__FILE__, __LINE__, "%s is let through", never[i]);
+    for (i = 0; i < LPI_COUNT(some); i++)
+        if (lp_on(w.s, "GET", some[i], tell, NULL) != LP_OK)
+            unit_fail(__FILE__, __LINE__, "%s is refused", some[i]);
+    CHECK_INT(lp_on(w.s, "GET", "/b", tell, NULL), LP_ERR_ARG); /* /{a} hides it */
+    CHECK_INT(lp_on(w.s, "POST", "/b", tell, NULL), LP_OK);
+    CHECK_INT(lp_on(w.s, "POST", "/b", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "POST", "/{a}", tell, NULL), LP_OK); /* of which /b is a part */
+    CHECK_INT(lp_on(w.s, "POST", "/api/poll/{x}", tell, NULL), LP_OK);
     close_world(&w);
 }
 

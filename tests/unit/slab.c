@@ -212,13 +212,9 @@ TEST(slab_lists_like_arrays) {
             lpi_list_remove(&lists[l], &s, offsets[l], which);
             count[l]--;
             for (k = i; k < count[l]; k++) model[l][k] = model[l][k + 1];
-        } else if (unit_one_in(2)) {
+        } else {
             lpi_list_append(&lists[l], &s, offsets[l], which);
             model[l][count[l]++] = which;
-        } else {
-            lpi_list_prepend(&lists[l], &s, offsets[l], which);
-            for (k = count[l]++; k; k--) model[l][k] = model[l][k - 1];
-            model[l][0] = which;
         }
         check_list(&lists[0], &s, offsets[0], model[0], count[0]);
         check_list(&lists[1], &s, offsets[1], model[1], count[1]);

@@ -42,6 +42,7 @@ static void open_steady(void)
     w.unchecked = 1; /* but now and then */
     w.cfg.history_count = 4;
     w.cfg.waiters_per_client = w.cfg.waiters_per_address = LP_UNLIMITED;
+    w.cfg.connections_per_address = LP_UNLIMITED;
     open_world(&w);
 }
 

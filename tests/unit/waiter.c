@@ -1424,7 +1424,7 @@ static lpi_asked model_ask(model_poll *poll) {
     ask.limit = (uint16_t)poll->limit;
     ask.wait_ms = unit_one_in(8) ? 0 : 30000;
     ask.client_key = 1000 + poll->client;
-    ask.ceiling_key = 2000 + poll->address;
+    ask.address_key = 2000 + poll->address;
     return ask;
 }
 

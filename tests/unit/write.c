@@ -199,6 +199,7 @@ TEST(the_deadline_is_the_writes_alone) {
 TEST(beyond_the_budget_a_slow_reader_is_cut_off) {
     peer *slow[2], *c;
     w.cfg.history_bytes = 200000; /* at most half is for them */
+    w.cfg.trusted_proxies = "127.0.0.0/8"; /* whose share of it is not bounded */
     open_world(&w);
     park_slow(&slow[0], 1, 400);
     publish_padded(&w, "big", 60000);
@@ -226,6 +227,7 @@ TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
     int i, closed = 0;
     w.cfg.partial_bytes_max = 65536;
     w.cfg.waiters_per_client = N;
+    w.cfg.trusted_proxies = "127.0.0.0/8";
     open_world(&w);
     park_slow(slow, N, 400);
     publish_padded(&w, "big", 60000);
@@ -246,6 +248,7 @@ TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
 TEST(what_is_pinned_leaves_less_for_history) {
     peer *slow;
     w.cfg.history_bytes = 125000;
+    w.cfg.trusted_proxies = "127.0.0.0/8";
     open_world(&w);
     park_slow(&slow, 1, 400);
     publish_padded(&w, "big", 60000);
