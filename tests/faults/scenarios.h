@@ -892,6 +892,45 @@ static void too_many_connections(void) {
     if (run.clean) CHECK(c[3]->p->closed);
 }
 
+static void too_many_connections_from_an_address(void) {
+    client *c[4];
+    int i;
+    w.cfg.connections_per_address = 2;
+    starts();
+    several(c, 4);
+    for (i = 0; i < 4; i++) asks(c[i], i < 2 ? 404 : 503, "/nowhere")->may = 404;
+    settle(&w);
+    if (run.clean) CHECK(c[3]->p->closed);
+}
+
+/* The shares of one address: a partial request, and a reply that is not read. */
+static void an_address_beyond_its_shares(void) {
+    client *c[6];
+    int i;
+    run.lossy = run.resets = 1;
+    w.cfg.partial_bytes_max = 65536;
+    w.cfg.history_bytes = 100000;
+    starts();
+    several(c, 6);
+    for (i = 0; i < 3; i++) {
+        c[i]->p->window = 400;
+        parks(c[i], "/api/poll/a");
+    }
+    for (i = 0; i < 3; i++) {
+        tells_with("a", 4000, 0);
+        settle(&w);
+    }
+    for (i = 3; i < 6; i++) {
+        sayf(c[i]->p, "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX: %4000s", "");
+        wants(c[i], 503)->may = 408;
+        settle(&w);
+    }
+    for (i = 0; i < 3; i++) widen(c[i]->p, SIZE_MAX);
+    for (i = 3; i < 6; i++) finish(c[i]->p);
+    for (i = 3; i < 6; i++) c[i]->wants[0].lost = 1;
+    settle(&w);
+}
+
 static void a_full_channel_table(void) {
     client *c[4];
     int i;
@@ -918,6 +957,7 @@ static void partial_requests_beyond_their_bound(void) {
     client *c[12];
     int i;
     w.cfg.partial_bytes_max = 65536;
+    w.cfg.trusted_proxies = "127.0.0.1"; /* who may have all of it */
     starts();
     several(c, 12);
     for (i = 0; i < 12; i++) {
@@ -960,6 +1000,7 @@ static void history_by_bytes(void) {
     int i;
     run.lossy = run.resets = 1;
     w.cfg.history_bytes = 20000;
+    w.cfg.trusted_proxies = "127.0.0.1";
     starts();
     c = come();
     c->p->window = 400;
@@ -1383,6 +1424,8 @@ static const scenario scenarios[] = {
     SCENARIO(a_client_with_too_many_polls),
     SCENARIO(a_channel_with_too_many_polls),
     SCENARIO(too_many_connections),
+    SCENARIO(too_many_connections_from_an_address),
+    SCENARIO(an_address_beyond_its_shares),
     SCENARIO(a_full_channel_table),
     SCENARIO(partial_requests_beyond_their_bound),
     SCENARIO(history_by_count),
