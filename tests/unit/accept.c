@@ -101,6 +101,57 @@ TEST(what_is_forbidden_is_not_tried_without_end) {
     close_world(&w);
 }
 
+/* At its edge; what one address may not have, another may. */
+TEST(an_address_has_so_many_connections_and_no_more) {
+    peer *c[4], *far[2];
+    int i, round;
+    w.cfg.connections_per_address = 3;
+    open_world(&w);
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i < 4; i++) {
+            c[i] = dial(&w);
+            settle(&w);
+            CHECK_INT(stats_of(&w).connections, i < 3 ? i + 1 : 3);
+        }
+        CHECK_INT(take(c[3])->status, 503);
+        CHECK(c[3]->shut && c[3]->closed);
+        far[0] = dial_from(&w, "2001:db8:0:1::1"); /* of IPv6 by /64 */
+        far[1] = dial_from(&w, "2001:db8:0:1:ffff::1");
+        CHECK_INT(ask(&w, far[0], "/")->status, 404);
+        CHECK_INT(ask(&w, far[1], "/")->status, 404);
+        for (i = 0; i < 3; i++) finish(c[i]);
+        finish(far[0]);
+        finish(far[1]);
+        settle(&w);
+        CHECK_INT(stats_of(&w).connections, 0);
+        CHECK_INT(w.s->hub.accounts.used, 0);
+    }
+    CHECK(strstr(w.log, "503 Too many connections from address"));
+    CHECK(strstr(w.log, "from 127.0.0.1"));
+    close_world(&w);
+}
+
+TEST(a_proxy_has_as_many_as_it_likes) {
+    peer *c[4];
+    int i;
+    w.cfg.connections_per_address = 2;
+    w.cfg.trusted_proxies = "127.0.0.1";
+    open_world(&w);
+    for (i = 0; i < 4; i++) { /* and who is behind it too, however many */
+        c[i] = dial(&w);
+        say(c[i], "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n");
+        settle(&w);
+        CHECK_INT(take(c[i])->status, 404);
+    }
+    CHECK_INT(stats_of(&w).connections, 4);
+    for (i = 0; i < 3; i++) { /* which does not count against who comes by itself */
+        c[i] = dial_from(&w, "10.0.0.1");
+        settle(&w);
+        CHECK_INT(c[i]->shut, i == 2);
+    }
+    close_world(&w);
+}
+
 /* EMFILE: each of those who wait is told, by way of the reserved descriptor. */
 TEST(without_descriptors_the_reserve_turns_away) {
     peer *first, *c[5], *later;

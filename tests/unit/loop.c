@@ -489,6 +489,24 @@ TEST(a_client_that_never_reads_cannot_hold_up_the_end) {
     close_world(&w);
 }
 
+/* The drain has an end of its own where a write may take for ever. */
+TEST(nor_where_a_write_has_no_deadline) {
+    peer *slow;
+    uint64_t took;
+    w.cfg.write_ms = LP_OFF;
+    open_world(&w);
+    publish_padded(&w, "big", 60000);
+    slow = dial(&w);
+    widen(slow, 1000);
+    get(slow, "/api/poll/big");
+    settle(&w);
+    lp_stop(w.s);
+    CHECK_INT(run_until_stopped(&took), LP_ERR_STOPPED);
+    CHECK(took >= 2000 + LPI_DRAIN_WRITE_MS && took <= 2000 + LPI_DRAIN_WRITE_MS + 100);
+    CHECK(slow->closed);
+    close_world(&w);
+}
+
 TEST(one_that_trickles_cannot_either) {
     peer *c;
     uint64_t took = 0;

@@ -137,6 +137,98 @@ TEST(lp_on_refuses_what_nothing_can_match) {
     close_world(&w);
 }
 
+/* ---- what is told of what was refused ---- */
+
+TEST(a_foreign_host_is_told_of_once_a_second) {
+    peer *c = NULL;
+    int i;
+    w.cfg.idle_ms = LP_OFF;
+    open_world(&w);
+    for (i = 0; i < 40; i++) {
+        c = dial(&w);
+        sayf(c, "GET / HTTP/1.1\r\nHost: evil%d.example\r\n\r\n", i);
+        settle(&w);
+        CHECK_INT(take(c)->status, 421);
+    }
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
+    CHECK_STR(lp_s(w.log), "421 Host not served here, evil0.example is not in hosts: 1 time, "
+                           "the last from 127.0.0.1");
+    pass(&w, 900);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
+    pass(&w, 200); /* the others together */
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 2);
+    CHECK_STR(lp_s(w.log), "421 Host not served here, evil39.example is not in hosts: 39 times, "
+                           "the last from 127.0.0.1");
+    pass(&w, 5000);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 2);
+    close_world(&w);
+}
+
+TEST(each_kind_of_refusal_has_its_line) {
+    int i;
+    w.cfg.publish_token = "secret";
+    open_world(&w);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(request("GET", "/api/poll/a?limit=0", "", NULL)->status, 400);
+        CHECK_INT(request("POST", "/api/publish/a", "", "{}")->status, 401);
+        CHECK_INT(request("GET", "/nowhere", "", NULL)->status, 404);
+        CHECK_INT(request("DELETE", "/api/poll/a", "", NULL)->status, 405);
+        CHECK_INT(request("GET", "/api/poll/a?timeout=0", "", NULL)->status, 200);
+    }
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 2); /* a path that is not there is none */
+    pass(&w, 1100);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 4);
+    close_world(&w);
+}
+
+/* With more statuses than are told apart the last record serves. */
+TEST(refusals_of_any_number_of_kinds) {
+    uint8_t address[16] = {0};
+    int i;
+    open_world(&w);
+    for (i = 0; i < 40; i++)
+        lpi_note_refusal(&w.s->hub.loops[0], 400 + i, "No", lp_s(""), address);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], LPI_REFUSALS);
+    pass(&w, 1100);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], LPI_REFUSALS + 1);
+    close_world(&w);
+}
+
+TEST(a_proxy_that_is_not_trusted_is_told_of_once) {
+    int i, trusted;
+    for (trusted = 0; trusted < 2; trusted++) {
+        memset(&w, 0, sizeof w);
+        w.cfg.trusted_proxies = trusted ? "127.0.0.1" : NULL;
+        open_world(&w);
+        for (i = 0; i < 3; i++)
+            request("GET", "/", i ? "X-Forwarded-For: 10.0.0.1\r\n" : "X-Real-IP: 10.0.0.1\r\n",
+                    NULL);
+        CHECK_INT(w.log_lines[LP_LOG_WARN], !trusted);
+        if (!trusted) CHECK(strstr(w.log, "127.0.0.1") && strstr(w.log, "trusted_proxies"));
+        close_world(&w);
+    }
+}
+
+static void own_origin(lp_request *r, void *ctx) {
+    (void)ctx;
+    CHECK_INT(lp_reply_header(r, "access-control-allow-origin", lp_s("https://c.example")), LP_OK);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s("x")), LP_OK);
+}
+
+TEST(a_handlers_own_allowed_origin_replaces_ours) {
+    answer *a;
+    w.cfg.cors = "https://a.example";
+    open_world(&w);
+    on("GET", "/own", own_origin, NULL);
+    a = request("GET", "/own", "Origin: https://a.example\r\n", NULL);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://c.example");
+    CHECK(!has(a->head, "https://a.example"));
+    CHECK_STR(heading(a, "Vary"), "Origin");
+    a = request("GET", "/nowhere", "Origin: https://a.example\r\n", NULL);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://a.example");
+    close_world(&w);
+}
+
 TEST(every_method_has_its_handler) {
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
     size_t i;

@@ -220,6 +220,70 @@ TEST(beyond_the_budget_a_slow_reader_is_cut_off) {
     close_world(&w);
 }
 
+/* One address may hold a quarter of that half; who is elsewhere is not cut off. */
+TEST(beyond_its_share_an_address_is_cut_off) {
+    peer *slow[3], *far;
+    int i;
+    w.cfg.history_bytes = 8 * 25000;
+    open_world(&w);
+    for (i = 0; i < 3; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "c%d", i);
+        slow[i] = dial(&w);
+        get_as(slow[i], "/api/poll/big?last_id=now", name);
+        settle(&w);
+        widen(slow[i], 400);
+        publish_padded(&w, "big", 11000 + (size_t)i); /* each another reply, so none is shared */
+        settle(&w);
+        CHECK_INT(slow[i]->closed, i == 2);
+    }
+    CHECK(stats_of(&w).pinned_bytes > 20000 && stats_of(&w).pinned_bytes <= 25000);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
+    CHECK(strstr(w.log, "reads too slowly: 1 time, the last from 127.0.0.1"));
+    far = dial_from(&w, "127.0.0.2");
+    get(far, "/api/poll/big?last_id=now");
+    settle(&w);
+    widen(far, 400);
+    publish_padded(&w, "big", 11000);
+    settle(&w);
+    CHECK(!far->closed);
+    widen(far, SIZE_MAX);
+    widen(slow[0], SIZE_MAX);
+    widen(slow[1], SIZE_MAX);
+    settle(&w);
+    CHECK_STR(member(take(far)->body, "count"), "1");
+    CHECK_INT(stats_of(&w).pinned_bytes, 0);
+    close_world(&w);
+}
+
+/* What several are sent is charged to one of them: to another when that one has it all. */
+TEST(what_is_shared_is_charged_to_who_still_waits) {
+    static const char *const from[] = {"10.0.0.1", "10.0.0.2", "10.0.0.3"};
+    peer *slow[3];
+    uint64_t charged;
+    int i;
+    w.cfg.hosts = "localhost";
+    open_world(&w);
+    for (i = 0; i < 3; i++) {
+        slow[i] = dial_from(&w, from[i]);
+        get(slow[i], "/api/poll/big?last_id=now");
+        settle(&w);
+        widen(slow[i], 400);
+    }
+    publish_padded(&w, "big", 11000);
+    settle(&w);
+    charged = stats_of(&w).pinned_bytes;
+    CHECK(charged > 11000 && charged < 12000);
+    for (i = 0; i < 3; i++) { /* check_accounts counts after each step */
+        CHECK_INT(stats_of(&w).pinned_bytes, charged);
+        if (i == 1) reset(slow[i]);
+        else widen(slow[i], SIZE_MAX);
+        settle(&w);
+    }
+    CHECK_INT(stats_of(&w).pinned_bytes, 0);
+    close_world(&w);
+}
+
 /* The record that a slow reader has counts as well. */
 TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
     enum { N = 100 };
