@@ -72,7 +72,7 @@ build/%: demo/%.c
 
 build/server build/server-asan build/server-tsan build/server-kqueue: build/web.h
 
-# The page as C: one array per file, and a table of path, type, bytes and size.
+# The page as C: one array per file, and a table of path, type and body.
 build/web.h: $(WEB) Makefile
 	@mkdir -p $(@D) && echo "  web $@"
 	@{ for file in $(WEB); do \
@@ -80,8 +80,8 @@ build/web.h: $(WEB) Makefile
 	     od -An -v -tx1 $$file | sed 's/ *\([0-9a-f][0-9a-f]\)/0x\1,/g'; \
 	     echo '};'; \
 	   done; \
-	   echo 'static const struct {'; \
-	   echo '    const char *path, *type; const unsigned char *bytes; size_t size;'; \
+	   echo 'static struct web_file {'; \
+	   echo '    const char *path, *type; lp_slice body;'; \
 	   echo '} web_files[] = {'; \
 	   for file in $(WEB); do \
 	     name=$$(basename $$file); id=web_$$(echo $$name | tr '.-' '__'); \
@@ -94,7 +94,7 @@ build/web.h: $(WEB) Makefile
 	       *)      type='application/octet-stream';; \
 	     esac; \
 	     case $$name in index.html) name=;; esac; \
-	     echo "    {\"/$$name\", \"$$type\", $$id, sizeof $$id},"; \
+	     echo "    {\"/$$name\", \"$$type\", {(const char *)$$id, sizeof $$id}},"; \
 	   done; \
 	   echo '};'; } > $@
 

@@ -1,6 +1,4 @@
-/* A complete server: the library's API, and a page to try it with.
-   Usage: server [--host H] [--port P] [--loops N] [--token T]
-                 [--trust NETWORKS] [--cors ORIGINS] [--no-limits]           */
+/* A complete server: the library's API, and a page to try it with. */
 
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"
@@ -9,6 +7,18 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+
+static const char usage[] = "usage: server [--OPTION VALUE]...\n"
+    "  --host H         an IP literal, localhost, or * for all [127.0.0.1]\n"
+    "  --port P         0: the kernel picks [8080]\n"
+    "  --hosts NAMES    names that Host may have, ',' between\n"
+    "  --trust NETS     proxies that may say who the client is: 10.0.0.0/8\n"
+    "  --token T        publishing wants Authorization: Bearer T\n"
+    "  --cors ORIGINS   whose pages may use the API, or * for all\n"
+    "  --loops N        threads that serve [1]\n"
+    "  --no-limits      none on polls, channels and connections\n"
+    "or any field of lp_config by its name: --waiters-per-client 12,\n"
+    "--history-count 5000, --history-age-ms 60000, --timeout-ms 25000 ...\n";
 
 static lp_server *server;
 
@@ -22,58 +32,48 @@ static void stop(int signal_number)
 
 static void log_line(void *ctx, lp_log_level level, const char *line)
 {
+    const char *what = level == LP_LOG_WARN ? "warning: " : "";
     (void)ctx;
-    if (level == LP_LOG_ERROR) fprintf(stderr, "server: %s\n", line);
+    if (level != LP_LOG_INFO) fprintf(stderr, "server: %s%s\n", what, line);
 }
 
 static void serve_page(lp_request *request, void *ctx)
 {
-    size_t i = *(const size_t *)ctx;
-    lp_slice body = {(const char *)web_files[i].bytes, web_files[i].size};
-    lp_reply(request, 200, web_files[i].type, body);
-}
-
-static void no_limits(lp_config *cfg)
-{
-    cfg->waiters_max = cfg->waiters_per_client = LP_UNLIMITED;
-    cfg->waiters_per_channel = cfg->waiters_per_address = LP_UNLIMITED;
-    cfg->channels_max = cfg->connections_max = LP_UNLIMITED;
+    const struct web_file *file = (const struct web_file *)ctx;
+    lp_reply(request, 200, file->type, file->body);
 }
 
 /* Options by the names of the library's fields, or by a short name of ours. */
-static int parse(lp_config *cfg, int argc, char **argv)
+static void parse(lp_config *cfg, int argc, char **argv)
 {
-    static const char *const shorts[][2] = {
-        {"token", "publish-token"}, {"trust", "trusted-proxies"}};
     int i;
-    size_t k;
     for (i = 1; i < argc; i++) {
-        const char *name = argv[i];
-        if (strncmp(name, "--", 2)) return i;
-        for (name += 2, k = 0; k < sizeof shorts / sizeof *shorts; k++)
-            if (!strcmp(name, shorts[k][0])) name = shorts[k][1];
-        if (!strcmp(name, "no-limits")) no_limits(cfg);
-        else if (++i == argc || lp_config_set(cfg, name, argv[i])) return i - 1;
+        const char *name = strncmp(argv[i], "--", 2) ? "" : argv[i] + 2;
+        if (!strcmp(name, "help")) exit(printf("%s", usage) < 0);
+        if (!strcmp(name, "token")) name = "publish-token";
+        if (!strcmp(name, "trust")) name = "trusted-proxies";
+        if (!strcmp(name, "no-limits")) {
+            cfg->waiters_max = cfg->waiters_per_client = LP_UNLIMITED;
+            cfg->waiters_per_channel = cfg->waiters_per_address = LP_UNLIMITED;
+            cfg->channels_max = cfg->connections_max = LP_UNLIMITED;
+        } else if (lp_config_set(cfg, name, argv[++i])) { /* NULL at the end */
+            fprintf(stderr, "server: %s: %s (see --help)\n", argv[i - 1],
+                    lp_strerror(LP_ERR_ARG));
+            exit(2);
+        }
     }
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    static size_t numbers[sizeof web_files / sizeof *web_files];
     lp_config cfg = {0};
     lp_result result;
     struct rlimit files;
     size_t i;
-    int bad;
 
     cfg.port = 8080;
     cfg.log.write = log_line;
-    bad = parse(&cfg, argc, argv);
-    if (bad) {
-        fprintf(stderr, "server: bad option: %s\n", argv[bad]);
-        return 2;
-    }
+    parse(&cfg, argc, argv);
     if (!getrlimit(RLIMIT_NOFILE, &files)) { /* a descriptor for each poll */
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -83,14 +83,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "server: %s\n", lp_strerror(result));
         return 1;
     }
-    for (i = 0; i < sizeof web_files / sizeof *web_files; i++) {
-        numbers[i] = i;
-        lp_on(server, "GET", web_files[i].path, serve_page, &numbers[i]);
-    }
+    for (i = 0; i < sizeof web_files / sizeof *web_files; i++)
+        lp_on(server, "GET", web_files[i].path, serve_page, &web_files[i]);
     signal(SIGINT, stop);
     signal(SIGTERM, stop);
-    printf("listening on http://%s:%u\n", cfg.host ? cfg.host : "127.0.0.1",
-           lp_port(server));
+    if (!cfg.host || !strcmp(cfg.host, "*")) cfg.host = "127.0.0.1";
+    printf(strchr(cfg.host, ':') ? "listening on http://[%s]:%u\n" /* IPv6 */
+                                 : "listening on http://%s:%u\n",
+           cfg.host, lp_port(server));
     fflush(stdout);
     result = lp_run(server);
     lp_destroy(server);
