@@ -45,6 +45,7 @@ run: all
 help:
 	@echo 'make                 build the demo, build/server, and the small examples'
 	@echo 'make run             serve it on http://127.0.0.1:8080   (ARGS="--port 9000" ...)'
+	@echo 'build/server --help  its options, all of which ARGS may have'
 	@echo 'make test            every test; as root on Debian it first installs what they need'
 	@echo 'make unit            one suite; also wire, live, browser, build-matrix'
 	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
