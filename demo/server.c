@@ -56,6 +56,7 @@ static void parse(lp_config *cfg, int argc, char **argv)
             cfg->waiters_max = cfg->waiters_per_client = LP_UNLIMITED;
             cfg->waiters_per_channel = cfg->waiters_per_address = LP_UNLIMITED;
             cfg->channels_max = cfg->connections_max = LP_UNLIMITED;
+            cfg->connections_per_address = LP_UNLIMITED;
         } else if (lp_config_set(cfg, name, argv[++i])) { /* NULL at the end */
             fprintf(stderr, "server: %s: %s (see --help)\n", argv[i - 1],
                     lp_strerror(LP_ERR_ARG));
