@@ -451,7 +451,8 @@ LPDEF lp_result lp_reply_error(lp_request *request, int status,
                                const char *text);
 
 /* Add a field to a handler's answer, before lp_reply; Cache-Control and
-   Access-Control-Allow-Origin replace ours. LP_ERR_ARG for what could not stand in a header (CR and LF above all)
+   Access-Control-Allow-Origin replace ours. LP_ERR_ARG for what could not
+   stand in a header (CR and LF above all)
    and for the fields that frame the message; LP_ERR_NOMEM. */
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
@@ -2233,8 +2234,8 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
 }
 
 /* What is scanned and not read yet has no line end in it. What cannot begin a
-   request (a TLS hello) is refused at its first byte, and a CR at the head's end
-   that no LF follows at once. */
+   request (a TLS hello) is refused at its first byte, and a CR at the head's
+   end that no LF follows at once. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
@@ -3571,14 +3572,14 @@ typedef struct lpi_seat {
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
 } lpi_seat;
 
-/* How many polls of one client are parked: node.own is one more, since 0 tells a
-   record that is none. The hash is all that is known of the name. */
+/* How many polls of one client are parked: node.own is one more, since 0 tells
+   a record that is none. The hash is all that is known of the name. */
 typedef struct lpi_tally {
     lpi_node node;
 } lpi_tally;
 
-/* What one address (of IPv6 a /64) takes of what all share. node.own is how many
-   of its polls are parked. */
+/* What one address (of IPv6 a /64) takes of what all share. node.own is how
+   many of its polls are parked. */
 typedef struct lpi_account {
     lpi_node node;
     uint32_t refs;          /* connections that count here: the last frees it */
@@ -3588,8 +3589,8 @@ typedef struct lpi_account {
     uint64_t pinned_bytes;  /* its part of the stats'                        */
 } lpi_account;
 
-/* Refusals of one status that the log has not told yet: a line a second at most.
-   What is not a reply (a slow reader who is cut off) has the status 0. */
+/* Refusals of one status that the log has not told yet: a line a second at
+   most. What is not a reply (a slow reader who is cut off) has the status 0. */
 typedef struct lpi_refusals {
     uint64_t told_ms;     /* when there was a line last; 0: never            */
     uint32_t count;       /* since then                                      */
@@ -4321,8 +4322,8 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
     lpi_slab_give(&hub->channels, index);
 }
 
-/* A channel of which something is to be told yet keeps its record until the next
-   sweep has told it. */
+/* A channel of which something is to be told yet keeps its record until the
+   next sweep has told it. */
 static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
@@ -4659,8 +4660,8 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     return refusals < next ? refusals : next;
 }
 
-/* The name of a channel of which there is something to tell, and what. 0 if there
-   is none. */
+/* The name of a channel of which there is something to tell, and what. 0 if
+   there is none. */
 static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *what,
                         char *out_name, size_t *out_length)
 {
@@ -4805,8 +4806,8 @@ static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
     return (lpi_account *)lpi_at(&hub->accounts, index);
 }
 
-/* The account of the address that has that key, with one more reference; LPI_NONE
-   without memory. */
+/* The account of the address that has that key, with one more reference;
+   LPI_NONE without memory. */
 static uint32_t lpi_account_take(lpi_hub *hub, uint64_t key, int trusted)
 {
     uint32_t index = lpi_table_first(&hub->addresses, key);
@@ -4840,8 +4841,8 @@ static int lpi_account_may(const lpi_account *account, uint64_t bytes,
     return account->trusted || bytes <= limit / 4;
 }
 
-/* What a trusted proxy passes on counts under the address that it speaks for, and
-   takes along what is kept of the request. 0, or -1 without memory. */
+/* What a trusted proxy passes on counts under the address that it speaks for,
+   and takes along what is kept of the request. 0, or -1 without memory. */
 static int lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
                             int trusted)
 {
@@ -5814,8 +5815,8 @@ static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
     lpi_buffer_add(to, LPI_S("\r\n"));
 }
 
-/* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0. `own`:
-   a handler has said itself who may read it. */
+/* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0.
+   `own`: a handler has said itself who may read it. */
 static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
                            lpi_buffer *to)
 {
@@ -5883,8 +5884,8 @@ static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
 
 static const char lpi_why_full[] = "Server at capacity";
 
-/* Count the connection in the account of its address, which goes to *account. 0,
-   or why it may not be. */
+/* Count the connection in the account of its address, which goes to *account.
+   NULL, or why it may not be. */
 static const char *lpi_admit(lp_server *server, const lp_address *peer,
                              uint32_t *account)
 {
@@ -7853,8 +7854,8 @@ static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
 
 enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
 
-/* What is left to write, charged to the connection's address; NULL without memory,
-   or if too much is held up already, by all or by that address. */
+/* What is left to write, charged to the connection's address; NULL without
+   memory, or if too much is held up already, by all or by that address. */
 static lpi_blob *lpi_blob_new(lpi_loop *loop, const lpi_connection *c,
                               lp_slice first, lp_slice second)
 {
@@ -8075,8 +8076,8 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
     else lpi_close(loop, r->connection);
 }
 
-/* Tell the log of an answer of ours that refuses. A path that is not there is no
-   refusal. */
+/* Tell the log of an answer of ours that refuses. A path that is not there is
+   no refusal. */
 static void lpi_error_note(lp_request *r, int status, const char *text)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
@@ -8174,8 +8175,8 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
 
 enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 
-/* At the end of a step: give back the records of connections that were closed in
-   it, and what they held. */
+/* At the end of a step: give back the records of connections that were closed
+   in it, and what they held. */
 static void lpi_reap(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
@@ -8257,7 +8258,8 @@ static uint64_t lpi_drain_end(const lpi_loop *loop)
     uint32_t write_ms = loop->server->config.write_ms;
     if (loop->now_ms < loop->drain_ms) return loop->drain_ms;
     return loop->drain_ms +
-           (write_ms < LPI_DRAIN_WRITE_MS ? write_ms : LPI_DRAIN_WRITE_MS);
+           (write_ms < LPI_DRAIN_WRITE_MS ? write_ms
+                                          : (uint32_t)LPI_DRAIN_WRITE_MS);
 }
 
 static int lpi_drained(const lpi_loop *loop);
