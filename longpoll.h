@@ -58,12 +58,15 @@
                  now: only what comes. With several channels a list in their
                  order; a lone 0 or now stands for all.
        since     instead of last_id, one channel only: the timestamp of the
-                 last message had; 0 for all. One message a reply.
+                 last message had; 0 for all. One message a reply. It rests
+                 on the wall clock: if that is set back while the server is
+                 restarted, since can miss what last_id would not.
        timeout   seconds, may have a fraction [30]; above the cap (60) it is
                  the cap; 0 answers at once.
        limit     most messages in one reply, 1 to 1000 [100].
        X-Client-ID (header) the client's name for limits, 1 to 128 visible
-                 bytes; absent: its address.
+                 bytes, which counts together with its address; absent: the
+                 address alone. Needed where many clients share an address.
      Replies, all 200:
        {"status":"messages","last_id":C,"timestamp":T,"count":N,
         "messages":[M,...]}                   then "more":true if cut short,
@@ -247,6 +250,7 @@ typedef struct lp_authorize {
     void *ctx;
 } lp_authorize;
 
+/* Told on lp_run's own thread, soon after, and of each channel in turns. */
 typedef enum lp_channel_event {
     LP_CHANNEL_WAITED_ON = 0, /* a first poll is parked on the channel       */
     LP_CHANNEL_DESERTED = 1   /* none has been for channel_linger_ms         */
@@ -296,7 +300,8 @@ typedef struct lp_config {
 
     /* Limits: may be LP_UNLIMITED. */
     uint32_t waiters_max;         /* polls parked; beyond it 429    [100000] */
-    uint32_t waiters_per_client;  /* likewise, by X-Client-ID or address [6] */
+    uint32_t waiters_per_client;  /* likewise, by address and X-Client-ID if
+                                     there is one                        [6] */
     uint32_t waiters_per_channel; /* likewise                        [10000] */
     uint32_t waiters_per_address; /* likewise; IPv6 by /64            [1024] */
     uint32_t channels_max;        /* then the longest idle one is forgotten;
