@@ -130,6 +130,7 @@ int main(int argc, char **argv)
     if (waiter_count > WAITERS_MAX) die("too many");
     cfg.history_count = 10;
     cfg.waiters_per_client = cfg.waiters_per_address = LP_UNLIMITED;
+    cfg.connections_per_address = LP_UNLIMITED;
     if (lp_create(&server, &cfg) != LP_OK) die("lp_create");
     for (i = 0; i < waiter_count; i++) dial(i);
     for (i = 1; i <= cycles; i++) run_cycle(i);

@@ -84,6 +84,7 @@ static void no_limits(lp_config *cfg)
     cfg->waiters_max = cfg->waiters_per_client = LP_UNLIMITED;
     cfg->waiters_per_channel = cfg->waiters_per_address = LP_UNLIMITED;
     cfg->channels_max = cfg->connections_max = LP_UNLIMITED;
+    cfg->connections_per_address = LP_UNLIMITED;
     cfg->idle_ms = LP_OFF;
 }
 
