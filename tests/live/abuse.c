@@ -10,6 +10,8 @@
      storm    connections that are gone as soon as they are there, in three
               ways: closed, reset, and closed behind half a request; SIZE at
               once
+     bursts   SIZE times: all connect and ask for TARGET, and when all have
+              their answer they are all gone; "ready" comes behind the last
      polls    a poll on TARGET, and again and again, each its own X-Client-ID;
               who is cut off is there again at once
      names    COUNT channels, the first is number SIZE, each polled or published
@@ -37,9 +39,11 @@
 
 enum { EVENTS = 512, KEPT = 1000, CURSOR = 48, DIALLING = 1000, TICK_MS = 20 };
 
-typedef enum kind { HEADS, BODIES, READERS, IDLE, STORM, POLLS, NAMES } kind;
+typedef enum kind {
+    HEADS, BODIES, READERS, IDLE, STORM, BURSTS, POLLS, NAMES
+} kind;
 static const char *const kinds[] = {"heads", "bodies", "readers", "idle",
-                                    "storm", "polls", "names"};
+                                    "storm", "bursts", "polls", "names"};
 
 typedef enum state { NEW, CONNECTING, OPEN, REFUSED, GONE } state;
 
@@ -60,6 +64,8 @@ static int poller;
 
 static unsigned connecting, opened;      /* now                              */
 static unsigned connected, closed, refused; /* how often                     */
+static unsigned dialled;                 /* of the clients, so many           */
+static unsigned answered, bursts;        /* of this burst; those that are over */
 static unsigned messages, timeouts, resets; /* what polls were told          */
 static unsigned statuses[600];
 static double slowest_ms;                /* of names: 64 answers             */
@@ -191,7 +197,7 @@ static void speak(client *c)
     switch (what) {
     case HEADS: put(c, head, sizeof head - 1); break;
     case BODIES: upload(c); break;
-    case READERS:
+    case READERS: case BURSTS:
         put(c, text, (size_t)snprintf(
             text, sizeof text, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             "X-Client-ID: r%u\r\n\r\n", target, c->number));
@@ -258,6 +264,17 @@ static void hear_poll(client *c)
         ask(c);
 }
 
+static void hear_burst(client *c)
+{
+    unsigned length = answer_length(c);
+
+    if (length == 0 || c->length < length)
+        return;
+    statuses[status_of(c->bytes)]++;
+    c->length = 0;
+    answered++;
+}
+
 static void hear(client *c)
 {
     char rest[4096];
@@ -277,12 +294,15 @@ static void hear(client *c)
             dial(c);
         return;
     }
-    if (c->length < 12 && c->length + n >= 12 && what != POLLS)
+    if (c->length < 12 && c->length + n >= 12 && what != POLLS &&
+        what != BURSTS)
         statuses[status_of(c->bytes)]++;
     if (c->length < KEPT)
         c->length += (unsigned)n;
     if (what == POLLS)
         hear_poll(c);
+    if (what == BURSTS)
+        hear_burst(c);
 }
 
 static void have_connected(client *c)
@@ -335,15 +355,29 @@ static int told(void)
     return 1;
 }
 
+/* All have their answer: they go, and the next burst comes. */
+static void burst_over(void)
+{
+    unsigned i;
+
+    for (i = 0; i < count; i++)
+        leave(&clients[i], GONE);
+    closed += count;
+    answered = 0;
+    if (++bursts < size)
+        dialled = 0;
+}
+
 /* Dial those that are new, and, on a tick, those that were refused. */
 static void dial_more(int tick)
 {
-    static unsigned next;
     unsigned most = what == STORM ? size : DIALLING, i;
 
-    for (; next < count && connecting < most; next++)
-        dial(&clients[next]);
-    for (i = 0; tick && i < next; i++)
+    if (what == BURSTS && answered == count)
+        burst_over();
+    for (; dialled < count && connecting < most; dialled++)
+        dial(&clients[dialled]);
+    for (i = 0; tick && i < dialled; i++)
         if (clients[i].state == REFUSED)
             dial(&clients[i]);
 }
@@ -395,7 +429,7 @@ static void run(void)
             slow = now;
             trickle();
         }
-        if (!ready && connected >= count) {
+        if (!ready && (what == BURSTS ? bursts == size : connected >= count)) {
             ready = 1;
             puts("ready");
             fflush(stdout);

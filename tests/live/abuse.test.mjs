@@ -5,40 +5,20 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import http from 'node:http';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { attack, bystander, cpuOver, deserted, figures, helper, inside, pss } from './attack.mjs';
 import {
-  FANOUT, LIVE, PASS, Reader, SLOW, Server, WRAP, checkHeaders, cpuMs, get, post, run, scaled, sleep, until,
-  which, within,
+  LIVE, PASS, SLOW, WRAP, checkHeaders, cpuMs, get, post, run, scaled, sleep, until, which, within,
 } from './harness.mjs';
 
-const ABUSE = path.join(path.dirname(FANOUT), 'abuse');
-const INSIDE = path.join(path.dirname(LIVE), `abuse-inside${process.env.LONGPOLL_SUFFIX || ''}`);
 const MiB = 2 ** 20;
-
-/* The server: no hook of it keeps a book that would grow with what comes. */
-async function inside(t, options, how) {
-  const server = await Server.start(INSIDE, options, how);
-  t.after(() => server.stop());
-  return server;
-}
 
 /* A process may have this many descriptors here. */
 const files = Number(execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' })) || Infinity;
 const clients = (n, least) => Math.min(scaled(n, least), files - 300);
 
 /* ---- memory ------------------------------------------------------------ */
-
-const figures = [];
-after(() => { for (const line of figures) console.log(line); });
-
-/* What a process has to itself, and its part of what it shares. */
-function pss(pid) {
-  const found = /^Pss: *(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'));
-  return Number(found[1]) * 1024;
-}
 
 /* The most that a server may have beside what it has at rest, by its limits.
    Every record is counted with its places in tables and the allocator's. */
@@ -71,86 +51,6 @@ function memoryOf(server, what, limits) {
       if (PASS === 'plain') assert.ok(grown < bound(limits), figures.at(-1));
     },
   };
-}
-
-/* ---- the good and the bad ---------------------------------------------- */
-
-/* A well-behaved client: it polls, something is published, it has it; every
-   fourth time on a connection of its own. */
-function bystander(server, { headers = {} } = {}) {
-  const from = '127.0.0.77';
-  const agent = new http.Agent({ keepAlive: true });
-  const reader = new Reader('bystander', 'now');
-  let over = false;
-  let worst = 0;
-  const turns = (async () => {
-    for (let n = 1; !over || n <= 3; n += 1) {
-      const how = { from, agent: n % 4 === 0 ? false : agent, ms: 15_000 * SLOW };
-      const began = performance.now();
-      const poll = server.ask('bystander', { last_id: reader.cursor, timeout: 20 }, headers, how);
-      if (n % 2 === 0) await sleep(5);
-      if (n === 1) await sleep(50);
-      const said = await server.publish('bystander', { n }, headers, how);
-      assert.equal(said.status, 200, said.text);
-      reader.take(await poll);
-      assert.deepEqual(reader.seen.get('bystander').map((message) => message.n), Array.from({ length: n }, (_, i) => i + 1));
-      worst = Math.max(worst, performance.now() - began);
-      await sleep(20);
-    }
-  })();
-  turns.catch(() => {});
-  return {
-    async end(what) {
-      over = true;
-      try {
-        await within(turns, 25_000 * SLOW, 'the bystander');
-      } finally {
-        agent.destroy();
-      }
-      assert.ok(worst < 10_000 * SLOW, `the slowest turn took ${worst} ms`);
-      assert.deepEqual(reader.resets, []);
-      figures.push(`beside ${what}: ${reader.replies} turns, the slowest ${worst.toFixed(0)} ms`);
-    },
-  };
-}
-
-/* The load client. `counts` asks it what has become of its connections. */
-async function attack(t, server, kind, count, { per = 500, size = 0, target = '/' } = {}) {
-  const load = run([ABUSE, kind, server.port, count, per, size, target].map(String));
-  t.after(() => load.end());
-  load.counts = async () => {
-    const had = load.stdout.length;
-    load.child.stdin.write('?\n');
-    const line = await until(() => {
-      assert.equal(load.code, undefined, load.stderr);
-      const text = load.stdout.slice(had);
-      return text.endsWith('}}\n') && text;
-    }, 'the counts');
-    return JSON.parse(line);
-  };
-  load.until = (ready, what, ms = 60_000 * SLOW) => until(async () => {
-    const counts = await load.counts();
-    if (ready(counts)) return counts;
-    await sleep(100);
-    return null;
-  }, what, ms);
-  load.over = async () => {
-    load.child.stdin.end();
-    await within(load.ended, 10_000 * SLOW, 'the load client');
-    assert.deepEqual([load.code, load.stderr], [0, '']);
-  };
-  await until(() => load.stdout.startsWith('ready\n') || load.code !== undefined, 'all connections', 60_000 * SLOW);
-  assert.equal(load.code, undefined, load.stderr);
-  return load;
-}
-
-/* Nobody is there any more but who asks. */
-async function deserted(server) {
-  server.agent.destroy();
-  await until(async () => {
-    const { connections, waiters, pinned_bytes } = await server.stats();
-    return connections === 1 && waiters === 0 && pinned_bytes === 0;
-  }, 'connections, waiters and pinned bytes to be back', 30_000 * SLOW);
 }
 
 /* Wait until the slow readers have been cut off; the most that was pinned. */
@@ -528,12 +428,6 @@ test('19,000 clients, cut off, are there again at once', async (t) => {
 
 /* ---- descriptors ------------------------------------------------------- */
 
-const cpuOver = async (server, ms) => {
-  const before = cpuMs(server.pid);
-  await sleep(ms);
-  return cpuMs(server.pid) - before;
-};
-
 test('out of descriptors: the others are served, newcomers told, nothing spins', async (t) => {
   const server = await inside(t, { 'waiters-per-client': 'unlimited', 'head-ms': 60_000, 'idle-ms': 60_000 }, { files: 80 });
   const parked = await server.park('room', { last_id: 'now', timeout: 60 });
@@ -700,7 +594,7 @@ test('the log stays printable, and says nothing that a client has said', async (
 
 test('children of one process never draw the same epoch', async () => {
   for (let turn = 0; turn < 3; turn += 1) {
-    const all = run([INSIDE, 'fork']);
+    const all = run([helper('abuse-inside'), 'fork']);
     await within(all.ended, 20_000 * SLOW, 'the children');
     assert.deepEqual([all.code, all.stderr], [0, '']);
     const ids = all.stdout.trim().split('\n');

@@ -63,6 +63,23 @@ export function within(promise, ms, what) {
   return quiet(Promise.race([promise, late]).finally(() => clearTimeout(timer)));
 }
 
+/* Do `fn` when the test is over, the last of them first, and each of them even
+   if another throws. */
+const endings = new WeakMap();
+export function atEnd(t, fn) {
+  if (endings.has(t)) {
+    endings.get(t).push(fn);
+    return;
+  }
+  const all = [fn];
+  endings.set(t, all);
+  t.after(async () => {
+    const errors = [];
+    for (const ending of all.reverse()) await (async () => ending())().catch((error) => errors.push(error));
+    if (errors.length > 0) throw errors[0];
+  });
+}
+
 /* Ask again and again until `fn` gives something true, and give that. */
 export async function until(fn, what, ms = WAIT_MS) {
   const end = Date.now() + ms;
@@ -283,7 +300,7 @@ export const live = (t, options, how) => started(t, LIVE, options, how);
 /* A server that ends with its test. */
 async function started(t, binary, options, how) {
   const server = await Server.start(binary, options, how);
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   return server;
 }
 
