@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 static lp_server *server;
-static volatile sig_atomic_t over;
+static int over; /* atomic */
 
 static void print_line(void *ctx, lp_log_level level, const char *line)
 {
@@ -107,7 +107,7 @@ static void start_a_program(void)
 
 static void *start_programs(void *unused)
 {
-    while (!over) {
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
         if (system("true") != 0)
             fprintf(stderr, "system\n");
         start_a_program();
@@ -156,7 +156,7 @@ int main(int argc, char **argv)
     if (programs && pthread_create(&thread, NULL, start_programs, NULL) != 0)
         return 2;
     result = lp_run(server);
-    over = 1;
+    __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
     signal(SIGTERM, SIG_IGN);
     if (programs)
         pthread_join(thread, NULL);
