@@ -407,6 +407,23 @@ test('malformed requests: one answer, and nothing behind it is a request', async
   assert.equal((await server.stats()).published, 0);
 });
 
+test('a TLS hello on the plain port is refused at its first byte', async (t) => {
+  const server = await live(t, { 'head-ms': 60_000, 'idle-ms': 60_000 });
+  const prompt = async (raw, bytes) => {
+    raw.send(bytes);
+    const answer = await raw.answer({ ms: 1000 * SLOW });
+    answer.refuses(400);
+    assert.equal(answer.headers.connection?.toLowerCase(), 'close');
+    await raw.ended();
+  };
+  await prompt(await server.raw(), Buffer.from([0x16]));
+  await prompt(await server.raw(), Buffer.from('16030100b8010000b403038f', 'hex'));
+  const used = await server.raw();
+  used.send(ready);
+  assert.equal((await used.answer()).status, 200);
+  await prompt(used, Buffer.from([0x16]));
+});
+
 test('what is too long, or too new', async (t) => {
   const server = await live(t);
   const long = 'x'.repeat(20_000);
@@ -476,6 +493,29 @@ test('an idle connection is closed without a word, a parked one is not', async (
   await parked.silent(500 * SLOW);
   await server.say('room', {});
   assert.equal((await parked.answer()).json.count, 1);
+});
+
+test('an empty line behind a request leaves the connection idle', async (t) => {
+  const idle = 2000 * SLOW;
+  const server = await live(t, { 'head-ms': 200 * SLOW, 'idle-ms': idle });
+  const raw = await server.raw();
+  for (const [request, behind] of [[`${ready}\r\n`, ''], [ready, '\r\n'], [`${ready}\r\n`, '']]) {
+    raw.send(request);
+    assert.equal((await raw.answer()).status, 200);
+    raw.send(behind);
+    await raw.silent(600 * SLOW);
+  }
+  const began = performance.now();
+  assert.equal(await raw.ended({ ms: idle + 2000 * SLOW }), 'end', 'closed without a word');
+  const ms = performance.now() - began;
+  assert.ok(ms > idle - 1000 * SLOW, `after ${ms} ms`);
+  /* What begins behind it is a request, and late if it is. */
+  const second = await server.raw();
+  second.send(`${ready}\r\n`);
+  assert.equal((await second.answer()).status, 200);
+  second.send('GET /half');
+  (await second.answer({ ms: 1500 * SLOW })).refuses(408);
+  await second.ended();
 });
 
 test('a reader that reads nothing is cut off, and holds up nobody', async (t) => {

@@ -1,10 +1,13 @@
 /* Every limit at its edge, and exact counters after every way to leave. */
 
 import assert from 'node:assert/strict';
+import os from 'node:os';
 import { test } from 'node:test';
 import {
   SLOW, checkHeaders, demo, epochOf, get, live, pollTarget, scaled, sleep, until,
 } from './harness.mjs';
+
+const sixHere = Object.values(os.networkInterfaces()).flat().some(({ address }) => address === '::1');
 
 const CLIENT = 'Too many connections from client';
 const ADDRESS = 'Too many connections from address';
@@ -145,16 +148,31 @@ test('polls that come and go at random leave exact counters', async (t) => {
   await server.waiters(0);
 });
 
-test('X-Client-ID names the client, wherever it comes from', async (t) => {
+test('X-Client-ID names a client of its address, and of no other', async (t) => {
   const server = await live(t, { 'waiters-per-client': 2 });
   const as = (name) => ({ 'X-Client-ID': name });
   await parkAll(server, 2, 'room', { headers: as('one') });
   tooMany(await ask(server, 'room', as('one')), CLIENT);
+  await parkAll(server, 2, 'room', { headers: as('one'), from: '127.0.0.9' });
   tooMany(await ask(server, 'room', as('one'), { from: '127.0.0.9' }), CLIENT);
   await parkAll(server, 2, 'room', { headers: as('two') });
   tooMany(await ask(server, 'room', as('two')), CLIENT);
   await parkAll(server, 2, 'room', { headers: as('One') });
   tooMany(await ask(server, 'room', as('One')), CLIENT);
+});
+
+test('six polls named alice at one address: alice polls on at another', async (t) => {
+  const server = await live(t, { 'trusted-proxies': '127.0.0.2' });
+  const alice = { 'X-Client-ID': 'alice' };
+  await parkAll(server, 6, 'room', { headers: alice, from: '127.0.0.50' });
+  tooMany(await ask(server, 'room', alice, { from: '127.0.0.50' }), CLIENT);
+  await parkAll(server, 6, 'room', { headers: alice, from: '127.0.0.77' });
+  /* Behind a proxy the address is what it says. */
+  const behind = (address) => ({ headers: { ...alice, 'X-Forwarded-For': address }, from: '127.0.0.2' });
+  await parkAll(server, 6, 'room', behind('6.6.6.6'));
+  tooMany(await ask(server, 'room', behind('6.6.6.6').headers, { from: '127.0.0.2' }), CLIENT);
+  await parkAll(server, 6, 'room', behind('7.7.7.7'));
+  assert.equal((await server.say('room', {})).waiters, 24);
 });
 
 test('without X-Client-ID the address is the client', async (t) => {
@@ -302,6 +320,133 @@ test('more connections than may be are told so', async (t) => {
   assert.equal(said.waiters, 6);
   for (const raw of polls) assert.equal((await raw.answer()).status, 200);
 });
+
+/* ---- connections of one address ---------------------------------------- */
+
+const BAD = '127.0.0.50';
+
+/* A connection that is served; or null, if it was told that there are too
+   many. */
+async function served(server, from = BAD) {
+  const raw = await server.raw({ from });
+  raw.send(get('/api/poll/room?timeout=0'));
+  const answer = await raw.answer();
+  if (answer.status === 200) return raw;
+  answer.refuses(503, ADDRESS);
+  checkHeaders(answer);
+  assert.match(answer.headers['retry-after'] ?? '', /^[1-9]\d*$/);
+  assert.equal(answer.headers.connection?.toLowerCase(), 'close');
+  await raw.ended();
+  return null;
+}
+
+/* Take all places of an address: `n`, and not one more. */
+async function takeAll(server, n, from) {
+  const all = [];
+  for (let i = 0; i < n; i += 1) all.push(await served(server, from));
+  assert.ok(all.every((raw) => raw !== null), `${n} are let in`);
+  assert.equal(await served(server, from), null);
+  return all;
+}
+
+test('connections of one address: as many as may be, and not one more', async (t) => {
+  const server = await live(t, { 'connections-per-address': 5, 'trusted-proxies': '127.0.0.2' });
+  const all = await takeAll(server, 5);
+  await takeAll(server, 5, '127.0.0.77');
+  for (let n = 0; n < 30; n += 1) assert.ok(await served(server, '127.0.0.2'), 'a proxy of ours has as many as it likes');
+  for (const raw of all) {
+    raw.send(get('/api/poll/room?timeout=0'));
+    assert.equal((await raw.answer()).status, 200, 'who is there is served');
+  }
+  assert.ok((await server.stats()).refused >= 2);
+});
+
+test('connections of one address: whoever goes gives a place back, and one only', async (t) => {
+  const server = await live(t, {
+    'connections-per-address': 3, 'idle-ms': 3000 * SLOW, 'head-ms': 300 * SLOW, 'linger-ms': 200 * SLOW, 'waiters-per-client': 'unlimited',
+  });
+  const leave = {
+    closed: async (raw) => raw.close(),
+    reset: async (raw) => raw.reset(),
+    'half closed': async (raw) => { raw.finish(); await raw.ended(); },
+    'half closed while parked': async (raw) => {
+      raw.send(get('/api/poll/room?last_id=now&timeout=60'));
+      await server.waiters(1);
+      raw.finish();
+      await raw.ended();
+    },
+    'closed while parked': async (raw) => {
+      raw.send(get('/api/poll/room?last_id=now&timeout=60'));
+      await server.waiters(1);
+      raw.close();
+      await server.waiters(0);
+    },
+    'told to close': async (raw) => {
+      raw.send(get('/api/poll/room?timeout=0', { Connection: 'close' }));
+      await raw.answer();
+      await raw.ended();
+    },
+    malformed: async (raw) => {
+      raw.send('nonsense\r\n\r\n');
+      (await raw.answer()).refuses(400);
+      await raw.ended();
+    },
+    'late with a head': async (raw) => {
+      raw.send('GET /');
+      (await raw.answer()).refuses(408);
+      await raw.ended();
+    },
+    'closed within a body': async (raw) => {
+      raw.send('POST /api/publish/room HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{');
+      await sleep(20);
+      raw.close();
+    },
+  };
+  for (const [way, go] of Object.entries(leave)) {
+    const before = (await server.stats()).connections;
+    const all = await takeAll(server, 3);
+    await go(all[1]);
+    const third = await until(() => served(server), `a place to be free: ${way}`);
+    assert.equal(await served(server), null, way);
+    for (const raw of [all[0], all[2], third]) raw.close();
+    await until(async () => (await server.stats()).connections <= before, 'them to be gone');
+  }
+  const idle = await takeAll(server, 3);
+  for (const raw of idle) await raw.ended({ ms: 6000 * SLOW });
+  await takeAll(server, 3);
+});
+
+test('connections of one address: crowds that come and go leave exact counts', async (t) => {
+  const server = await live(t, { 'connections-per-address': 20 });
+  for (let turn = 0; turn < scaled(20, 5); turn += 1) {
+    const crowd = await Promise.all(Array.from({ length: 60 }, () => server.raw({ from: BAD })));
+    for (const [i, raw] of crowd.entries()) {
+      if (i % 3) raw.send(get('/api/poll/room?timeout=0'));
+      if (i % 2) raw.reset();
+      else raw.close();
+    }
+  }
+  await until(async () => (await server.stats()).connections === 1, 'all to be gone');
+  await takeAll(server, 20);
+});
+
+if (sixHere) {
+  test('connections of one IPv6 address', async (t) => {
+    const server = await live(t, { host: '*', 'connections-per-address': 4 });
+    const six = { host: '::1' };
+    const all = [];
+    for (let n = 0; n < 4; n += 1) all.push(await server.raw(six));
+    for (const raw of all) {
+      raw.send(get('/api/poll/room?timeout=0'));
+      assert.equal((await raw.answer()).status, 200);
+    }
+    const over = await server.raw(six);
+    (await over.answer()).refuses(503, ADDRESS);
+    await over.ended();
+    /* An IPv4 address is another, however it is written there. */
+    await takeAll(server, 4);
+  });
+}
 
 test('the watch hook hears of the first poll on a channel, and when the last has been gone for a while', async (t) => {
   const linger = 400 * SLOW;
