@@ -318,7 +318,8 @@ BLIND static size_t check_request(const reading *got, uint32_t i, lp_slice text,
     strict_head want;
     if (!end || end > head_limit || !strict_read(strict_cut(text, 0, end), &want)) {
         MUST(i == got->count, "a bad head is accepted");
-        if (end || text.length >= head_limit) MUST(got->result < 0, "a bad head waits for more");
+        if (end || text.length >= head_limit || !strict_begins(text))
+            MUST(got->result < 0, "a bad head waits for more");
         if (got->result) check_refused(-got->result, text, head_limit);
         return SIZE_MAX;
     }

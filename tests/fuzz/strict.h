@@ -245,6 +245,13 @@ BLIND static size_t strict_end(lp_slice text)
     return 0;
 }
 
+/* Whether a request may begin so: with a token, or with a line end before it. */
+BLIND static int strict_begins(lp_slice text)
+{
+    if (text.length >= 2 && !memcmp(text.bytes, "\r\n", 2)) text = strict_cut(text, 2, text.length);
+    return !text.length || text.bytes[0] == '\r' || strict_tchar(strict_at(text, 0));
+}
+
 /* Whether a head, which ends as strict_end says, is to be served. */
 BLIND static int strict_read(lp_slice text, strict_head *out)
 {
@@ -277,7 +284,7 @@ typedef struct strict_chunks {
     size_t at, length; /* read; decoded into body */
     uint64_t limit;
     char *body;
-    size_t trailer_bytes, trailers;
+    size_t extension, trailer_bytes, trailers;
 } strict_chunks;
 
 BLIND static int strict_next(strict_chunks *c)
@@ -291,10 +298,62 @@ BLIND static int strict_expect(strict_chunks *c, int want)
     return got < 0 ? 0 : got == want ? 1 : -1;
 }
 
+/* The next byte of an extension, of which no more than 1024 may come; -2 for one more. */
+BLIND static int strict_more(strict_chunks *c)
+{
+    int byte = strict_next(c);
+    return byte < 0 || ++c->extension <= 1024 ? byte : -2;
+}
+
+/* The next one that is no blank, from `byte` on. */
+BLIND static int strict_past_blanks(strict_chunks *c, int byte)
+{
+    while (byte == ' ' || byte == '\t') byte = strict_more(c);
+    return byte;
+}
+
+/* token, from `byte` on: the byte behind it, or -2 if it is empty. */
+BLIND static int strict_token(strict_chunks *c, int byte)
+{
+    if (byte >= 0 && !strict_tchar(byte)) return -2;
+    while (byte >= 0 && strict_tchar(byte)) byte = strict_more(c);
+    return byte;
+}
+
+/* quoted-string, from behind its first quote on: the byte behind it, or -2. */
+BLIND static int strict_quoted(strict_chunks *c)
+{
+    int byte = strict_more(c);
+    while (byte >= 0 && byte != '"') {
+        if (byte == '\\') byte = strict_more(c);
+        if (byte >= 0 && !strict_vchar(byte)) return -2;
+        if (byte >= 0) byte = strict_more(c);
+    }
+    return byte < 0 ? byte : strict_more(c);
+}
+
+/* *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ), from the first ";" on; no
+   blank may stand before that one. The byte behind it all, -1 if there is none yet, or -2. */
+BLIND static int strict_extensions(strict_chunks *c)
+{
+    int byte = ';', next = ';';
+    c->extension = 0;
+    while (next == ';') {
+        byte = strict_token(c, strict_past_blanks(c, strict_more(c)));
+        next = strict_past_blanks(c, byte);
+        if (next == '=') {
+            byte = strict_past_blanks(c, strict_more(c));
+            byte = byte == '"' ? strict_quoted(c) : strict_token(c, byte);
+            next = strict_past_blanks(c, byte);
+        }
+    }
+    return next < 0 || next == byte ? next : -2; /* nothing but ";" follows a blank */
+}
+
 /* The size, its extensions and the end of its line. */
 BLIND static int strict_size(strict_chunks *c, uint64_t *size)
 {
-    int digits = 0, extension = 0, byte;
+    int digits = 0, byte;
     *size = 0;
     for (;;) {
         byte = strict_next(c);
@@ -304,13 +363,8 @@ BLIND static int strict_size(strict_chunks *c, uint64_t *size)
         *size = *size * 16 + (uint64_t)(strict_digit(byte) ? byte - '0' : (byte & 15) + 9);
     }
     if (!digits || *size + c->length > c->limit) return -1;
-    if (byte == ';') {
-        do {
-            byte = strict_next(c);
-            if (byte < 0) return 0;
-            if (++extension > 1024) return -1;
-        } while (strict_vchar(byte));
-    }
+    if (byte == ';') byte = strict_extensions(c);
+    if (byte == -1) return 0;
     return byte == '\r' ? strict_expect(c, '\n') : -1;
 }
 

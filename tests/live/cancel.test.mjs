@@ -20,7 +20,7 @@ for (const loops of [1, 4]) {
     run: 'lp_run, and lp_publish',
   })) {
     test(`threads are cancelled in ${what}: ${loops} loops`, async (t) => {
-      const rounds = scaled(300, 40);
+      const rounds = scaled(150, 40);
       const program = run([helper('cancel'), how, loops, rounds, seed, 2000 * SLOW].map(String), { env });
       atEnd(t, () => program.end());
       await within(program.ended, 120_000, `the rounds, seed ${seed}`);

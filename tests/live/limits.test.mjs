@@ -432,7 +432,7 @@ test('connections of one address: crowds that come and go leave exact counts', a
 
 if (sixHere) {
   test('connections of one IPv6 address', async (t) => {
-    const server = await live(t, { host: '*', 'connections-per-address': 4 });
+    const server = await live(t, { host: '::', 'connections-per-address': 4 });
     const six = { host: '::1' };
     const all = [];
     for (let n = 0; n < 4; n += 1) all.push(await server.raw(six));

@@ -89,7 +89,7 @@ if (sixHere) {
   });
 
   test('an IPv4 peer of an IPv6 socket is the IPv4 address that it is', async (t) => {
-    const server = await live(t, { host: '*', 'trusted-proxies': '127.0.0.1' });
+    const server = await live(t, { host: '::', 'trusted-proxies': '127.0.0.1' });
     assert.equal(await address(server, { 'X-Forwarded-For': '1.2.3.4' }), '1.2.3.4');
     assert.equal(await address(server, { 'X-Forwarded-For': '1.2.3.4' }, { from: '127.0.0.8' }), '127.0.0.8');
   });
