@@ -1,7 +1,8 @@
 /* What abuse.test.mjs can only see from the inside.
 
      abuse-inside --NAME VALUE ...
-         A server that prints every line of its log, of whatever level, and has
+         A server that prints every line of its log, of whatever level; with
+         "--authorize on" it has such a hook, that lets all pass. It has
            POST /header   the body as the value of a field, then as its name
            POST /type     the body as the Content-Type
            POST /error    the body, up to a NUL, as an error's text
@@ -122,6 +123,13 @@ static void page(lp_request *request, void *ctx)
     free(bytes);
 }
 
+static int let_pass(void *ctx, lp_request *request, lp_action action,
+                    lp_slice channel)
+{
+    (void)ctx, (void)request, (void)action, (void)channel;
+    return 0;
+}
+
 static void stop(int signal_number)
 {
     (void)signal_number;
@@ -137,7 +145,9 @@ static int serve(int argc, char **argv)
     memset(&config, 0, sizeof config);
     config.log.write = print_line;
     for (i = 1; i + 1 < argc; i += 2)
-        if (lp_config_set(&config, argv[i] + 2, argv[i + 1]) != LP_OK)
+        if (strcmp(argv[i], "--authorize") == 0)
+            config.authorize.ask = let_pass;
+        else if (lp_config_set(&config, argv[i] + 2, argv[i + 1]) != LP_OK)
             return 2;
     result = lp_create(&server, &config);
     if (result != LP_OK)

@@ -21,6 +21,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -118,6 +119,9 @@ export function which(name) {
   return places.filter(Boolean).map((p) => path.join(p, name)).find((p) => existsSync(p)) || null;
 }
 
+/* Is ::1 an address here? */
+export const sixHere = Object.values(os.networkInterfaces()).flat().some(({ address }) => address === '::1');
+
 /* A port that was free a moment ago, for programs that cannot say which one
    the kernel gave them. */
 export async function freePort() {
@@ -155,7 +159,7 @@ export class Server {
     self.pid = self.process.pid;
     self.sockets = new Set();
     self.agent = new http.Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: Infinity });
-    const listening = /^listening on (http:\/\/(\S+):(\d+))\n/;
+    const listening = /^listening on (http:\/\/(\S+):(\d+))\n/m;
     const found = until(() => self.process.code !== undefined || listening.test(self.process.stdout),
       'the listening line');
     try {

@@ -1,13 +1,10 @@
 /* Every limit at its edge, and exact counters after every way to leave. */
 
 import assert from 'node:assert/strict';
-import os from 'node:os';
 import { test } from 'node:test';
 import {
-  SLOW, checkHeaders, demo, epochOf, get, live, pollTarget, scaled, sleep, until,
+  SLOW, checkHeaders, demo, epochOf, get, live, pollTarget, scaled, sixHere, sleep, until,
 } from './harness.mjs';
-
-const sixHere = Object.values(os.networkInterfaces()).flat().some(({ address }) => address === '::1');
 
 const CLIENT = 'Too many connections from client';
 const ADDRESS = 'Too many connections from address';

@@ -7,9 +7,9 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { LIVE, Reader, SLOW, Server, demo, freePort, live, run, until, which } from './harness.mjs';
-
-const sixHere = Object.values(os.networkInterfaces()).flat().some(({ address }) => address === '::1');
+import {
+  LIVE, Reader, SLOW, Server, demo, freePort, live, run, sixHere, until, which,
+} from './harness.mjs';
 
 /* What the server takes for the client's address. Header values may be lists:
    then there are several fields of that name. */
