@@ -20,6 +20,9 @@ export interface LongPollingError extends Error {
   /** Milliseconds to the next try; null if there will be none. Undefined if
       this is not about a poll: a listener threw. */
   retryIn: number | null | undefined;
+  /** Of a publish(): it may have been done all the same. False is certain:
+      this server refused it, or it was never sent. */
+  unknown?: boolean;
   /** The event whose listener threw `cause`. */
   listener?: keyof LongPollingEvents;
   cause?: unknown;
@@ -43,25 +46,30 @@ export interface LongPollingEvents<M = LongPollingMessage> {
 export interface LongPollingOptions {
   /** How long the server may hold a poll, in ms. [30000] */
   timeout?: number;
-  /** How much longer to wait for its answer, in ms. [10000] */
+  /** How much longer to wait for its answer, in ms; a probe, which is to be
+      answered at once, is waited for no longer than this. [10000] */
   grace?: number;
   /** Ceiling of the first wait after a failure, in ms. [1000] */
   retryDelay?: number;
   /** Ceiling of every wait, in ms. [30000] */
   retryDelayMax?: number;
-  /** Failures in a row that are retried. [Infinity] */
+  /** Failures in a row that are retried; a try that was brought forward
+      does not count. [Infinity] */
   maxRetries?: number;
-  /** '' for all that is held, 'now' for nothing old, or a cursor. [''] */
-  lastId?: string;
+  /** '' or null for all that is held, 'now' for nothing old, or a cursor.
+      [''] */
+  lastId?: string | null;
   /** Most messages in one reply. [as the server has] */
   limit?: number | null;
   /** Where the API is. ['/api'] */
   prefix?: string;
   /** More request headers; read anew for each request. */
-  headers?: Record<string, string>;
-  /** Sent by publish(), as Authorization: Bearer. */
+  headers?: HeadersInit | null;
+  /** Sent by publish(), as Authorization: Bearer, in place of an
+      `authorization` in headers. */
   token?: string;
-  /** X-Client-ID; '' sends none. [128 random bits] */
+  /** X-Client-ID, at most 128 visible ASCII characters; '' sends none.
+      [128 random bits] */
   clientId?: string;
   /** As fetch() takes it. ['same-origin'] */
   credentials?: 'omit' | 'same-origin' | 'include';
@@ -79,6 +87,9 @@ export interface LongPollingPublished {
 }
 
 export class LongPollingClient<M = LongPollingMessage> {
+  /** `baseUrl` is http: or https:, or a path ('' is one) on the page's own
+      origin. An option of another name throws, as does a value that cannot
+      work. */
   constructor(baseUrl: string | URL, channels: string | readonly string[],
     options?: LongPollingOptions);
 
@@ -97,6 +108,7 @@ export class LongPollingClient<M = LongPollingMessage> {
   start(): void;
   stop(): void;
 
-  /** Rejects with a LongPollingError; never retries. */
+  /** Rejects with a LongPollingError, or a TypeError if `data` or `channel`
+      cannot be sent; never retries. */
   publish(channel: string, data: object): Promise<LongPollingPublished>;
 }
