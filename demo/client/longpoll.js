@@ -39,7 +39,10 @@
                      sends none, which across origins saves a preflight
                      before each poll                       [128 random bits]
      credentials     as fetch() takes it                       ['same-origin']
-     fetch, random   stand in for fetch() and Math.random()
+     share           one poll for all tabs, see below          [in a browser]
+     fetch, random, locks, BroadcastChannel
+                     stand in for fetch(), Math.random(), navigator.locks and
+                     BroadcastChannel
 
    An option of another name throws, as does a value that cannot work.
 
@@ -75,10 +78,24 @@
    lastId           the cursor: everything up to it has been handed on
    state            'stopped', 'connecting', 'connected', or 'waiting' to retry
 
+   TABS
+   A browser opens six connections to an origin (HTTP/1.1), so a seventh tab
+   with a poll of its own would hang. With `share`, the clients of a browser
+   whose requests would be alike (base URL, prefix, credentials, and headers as
+   they are at start()) use one poll: one client leads, the others hear from it,
+   and when it goes, the next leads. They may follow different channels, up to
+   16 in all; a client whose channels no longer fit polls by itself. Each has
+   its own cursor and fetches what it missed, so the promise holds for each.
+   `timeout`, `limit` and `clientId` are the leader's. What is not about one
+   poll is every client's own: state, events, retries, publish().
+   Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
+   or site data is blocked, each client has a poll of its own.
+
    What retrying cannot mend (any 4xx but 408, 425 and 429) stops the client.
    When the network is back, a person is back at the page, or the machine was
    asleep, the client does not wait: it asks at once, in place of a poll that
-   is parked, too.
+   is parked, too. While a page is frozen, or in the back/forward cache, it
+   does not poll.
 */
 
 const EVENTS = ['message', 'reset', 'connected', 'disconnected', 'error'];
@@ -89,6 +106,8 @@ const KNOWN_MAX = 1000;             /* replies in a row that are catching up */
 const TICK_MS = 5000;               /* how often the clock is looked at */
 const ASLEEP_MS = 15000;            /* between two looks: we were suspended */
 const HIDDEN_ASLEEP_MS = 90000;     /* a hidden page has a timer a minute */
+const SILENCE_MS = 5000;            /* a leader that is alive is heard */
+const APART_MS = 60000;             /* a poll for all that was refused */
 const DAY_MS = 86400000;
 const MESSAGE_ID = /^([^-]+)-([0-9]{1,20})$/;           /* EPOCH-SEQ */
 
@@ -96,7 +115,6 @@ export class LongPollingClient {
   #options;
   #base;
   #channels;
-  #path;                            /* of the poll, without its query */
   #lastId;
   #state = 'stopped';
   #run = null;                      /* what start() made and stop() ends */
@@ -109,8 +127,10 @@ export class LongPollingClient {
       timeout: 30000, grace: 10000, retryDelay: 1000, retryDelayMax: 30000,
       maxRetries: Infinity, lastId: '', limit: null, prefix: '/api',
       headers: {}, token: '', clientId: randomId(), credentials: 'same-origin',
-      random: Math.random,
+      share: 'location' in globalThis, random: Math.random,
       fetch: (...args) => globalThis.fetch(...args),
+      locks: globalThis.navigator?.locks,
+      BroadcastChannel: globalThis.BroadcastChannel,
     };
     for (const [name, value] of Object.entries(options)) {
       if (!Object.hasOwn(o, name))
@@ -130,7 +150,7 @@ export class LongPollingClient {
     this.#options = o;
     this.#base = checkBase(String(baseUrl)).replace(/\/+$/, '') + o.prefix;
     this.#channels = names;
-    this.#path = '/poll/' + names.map(encodeChannel).join(',');
+    names.forEach(encodeChannel);   /* throws if one cannot be a name */
     this.#lastId = String(o.lastId ?? '');
   }
 
@@ -149,8 +169,21 @@ export class LongPollingClient {
 
   start() {
     if (this.#run) return;
-    const run = { cancel() {}, hurry() {}, hurried: false,
-      page: new AbortController() };
+    const run = {
+      cancel() {},                  /* ends what is awaited */
+      hurry() {},                   /* does so for a reason to ask anew */
+      stir() {},                    /* does so since the group has changed */
+      hurried: false,
+      stirred: false,
+      parked: false,                /* whether the last reply was one that */
+      waited: false,                /* could wait, and whether it did */
+      more: false,                  /* the server holds more for us */
+      behind: false,                /* the leader is beyond our cursor */
+      group: null,                  /* the clients that we share a poll with */
+      sharing: this.#options.share,
+      frozen: null,                 /* a promise: until then, no poll */
+      page: new AbortController(),  /* ends what start() listens to */
+    };
     this.#run = run;
     this.#state = 'connecting';
     this.#lookOut(run);
@@ -190,44 +223,56 @@ export class LongPollingClient {
     let empties = 0;                /* instant replies with nothing new */
     let known = 0;                  /* and those of a long catch-up */
     while (this.#run === run) {
-      const { timeout } = this.#options;
       const lost = this.#state !== 'connected';
       const { hurried } = run;
-      const probe = lost || hurried;
-      const began = performance.now();
       const before = this.#lastId;
       if (lost) this.#state = 'connecting';
-      run.hurried = false;
-      let reply;
+      run.hurried = run.stirred = false;
+      let reply = null;
       try {
-        const polling = this.#poll(run, probe ? 0 : timeout);
-        if (!probe) this.#mayHurry(run);
-        reply = await polling;
+        if (run.frozen) await run.frozen;
+        else reply = await this.#next(run, lost, hurried);
       } catch (error) {
         if (this.#run !== run) return;
-        if (run.hurried) continue;  /* and so it was cancelled */
+        if (run.hurried || run.stirred) continue;   /* so it was cancelled */
         await this.#failed(run, error, failures, hurried);
         if (!hurried) failures++;
-        continue;
       } finally {
-        run.hurry = () => {};
+        run.hurry = run.stir = () => {};
       }
       if (this.#run !== run) return;
-      const waited = !probe &&
-        performance.now() - began >= Math.min(INSTANT_MS, timeout / 2);
+      if (!reply) continue;
       if (lost) this.#connected(reply);
       const fresh = this.#deliver(run, reply);
+      if (this.#run !== run) return;
+      this.#join(run, hurried);
       const moved = reply.more && reply.messages.length > 0 &&
         this.#lastId !== before;
-      if (fresh > 0 || waited) failures = empties = known = 0;
+      if (fresh > 0 || run.waited) failures = empties = known = 0;
       else if (moved && known < KNOWN_MAX)
         /* After a reset there can be much that we have had. */
         known++;
-      else if (!probe && ++empties > 1)
+      else if (run.parked && ++empties > 1)
         /* One is in order: a reset, or a server that is being stopped. More
            are a server or a proxy that will not wait, and we would spin. */
         await this.#sleep(run, this.#backoff(empties - 2), true);
     }
+  }
+
+  /* The next reply, by a request of ours or not; null to look again. */
+  #next(run, lost, hurried) {
+    const { group } = run;
+    if (group?.leading) return this.#lead(run, group, hurried);
+    if (lost || hurried || run.behind) return this.#alone(run, 0);
+    if (group && !group.full && !run.more) return this.#follow(run, group);
+    return this.#alone(run, this.#options.timeout);
+  }
+
+  async #alone(run, timeout) {
+    run.behind = false;
+    const reply = await this.#poll(run, this.#channels, this.#lastId, timeout);
+    run.more = reply.more === true;
+    return reply;
   }
 
   #connected(reply) {
@@ -258,6 +303,7 @@ export class LongPollingClient {
     const final = isFinal(error.status) ||
       (failures >= maxRetries && !hurried);
     const lost = this.#state === 'connected';
+    this.#leave(run, error);
     error.retryIn = final ? null : told + jitter;
     this.#state = 'waiting';
     if (final && this.#of('error').length === 0)
@@ -277,6 +323,7 @@ export class LongPollingClient {
     this.#run = null;
     this.#state = 'stopped';
     run.page.abort();
+    this.#leave(run);
     run.cancel();
     this.#emit('disconnected', { error, retryIn: null });
   }
@@ -302,9 +349,14 @@ export class LongPollingClient {
 
   /* --- reasons to hurry --------------------------------------------------- */
 
-  /* Until run.hurry is another: what is awaited may be cut short. */
+  /* What is awaited may be cut short, until run.hurry, or run.stir, is set
+     to another. */
   #mayHurry(run) {
     run.hurry = () => { run.hurried = true; run.cancel(); };
+  }
+
+  #mayStir(run) {
+    run.stir = () => { run.stirred = true; run.cancel(); };
   }
 
   /* In Node there is only the clock. A wall clock that has jumped was set, or
@@ -324,6 +376,158 @@ export class LongPollingClient {
     globalThis.document?.addEventListener('visibilitychange', () => {
       if (!hidden()) run.hurry();
     }, { signal });
+    let thaw;
+    const freeze = () => {
+      run.frozen ??= new Promise((resolve) => { thaw = resolve; });
+      this.#leave(run);             /* others need not wait for us */
+      run.stir();
+    };
+    const resume = () => {
+      if (!run.frozen) return;
+      run.frozen = null;
+      run.hurried = true;
+      thaw();
+    };
+    globalThis.addEventListener?.('pagehide', freeze, { signal });
+    globalThis.addEventListener?.('pageshow', resume, { signal });
+    globalThis.document?.addEventListener('freeze', freeze, { signal });
+    globalThis.document?.addEventListener('resume', resume, { signal });
+  }
+
+  /* --- one poll for all tabs ----------------------------------------------
+
+     A client that is connected is in a group (below, and there is how they
+     speak to each other). What the leader's poll brought goes to all as a
+     word, which says for each channel from which cursor to which. A client
+     whose own cursor lies there takes what is new to it; one whose cursor does
+     not asks the server itself. So no word need be trusted to arrive, or to
+     come from the only leader. A client that fails leaves, and is in again
+     once it is connected. */
+
+  #join(run, hurried) {
+    const { locks, BroadcastChannel } = this.#options;
+    /* We were away: so, perhaps, was the leader's connection. */
+    if (hurried && run.group) run.group.ask(true);
+    if (run.group || run.frozen || !run.sharing) return;
+    if (!locks || !BroadcastChannel || !this.#cursors()) return;
+    const on = {
+      word: () => run.wake?.(),
+      change: () => run.stir(),
+      hurry: () => run.hurry(),
+      broken: () => this.#part(run),
+    };
+    try {
+      run.group = new Group(locks, BroadcastChannel, this.#alike(),
+        this.#channels, on);
+    } catch {
+      run.sharing = false;
+    }
+  }
+
+  /* Locks, or what they need, are not to be had: a poll of our own. */
+  #part(run) {
+    run.sharing = false;
+    this.#leave(run);
+    run.stir();
+    return null;
+  }
+
+  #leave(run, error) {
+    run.group?.leave(error);
+    run.group = null;
+  }
+
+  /* One for each channel; null if they are of another kind. */
+  #cursors() {
+    const ids = this.#lastId.split(',');
+    return ids.length === this.#channels.length &&
+      ids.every((id) => MESSAGE_ID.test(id)) ? ids : null;
+  }
+
+  /* What is the same for all clients whose polls can stand for each other. */
+  #alike() {
+    const { headers, credentials } = this.#options;
+    const base = new URL(this.#base, globalThis.location?.href).href;
+    return JSON.stringify([base, credentials, [...new Headers(headers ?? {})]]);
+  }
+
+  async #follow(run, group) {
+    const { random } = this.#options;
+    run.parked = run.waited = false;
+    for (let silence = 0; group.words.length === 0; silence++) {
+      if (silence === 1) group.ask(false);
+      if (silence === 2) group.steal();
+      if (silence === 3) return this.#part(run);    /* not even that */
+      const wait = SILENCE_MS * (silence === 0 ? 1 + random() : 1);
+      const sleeping = this.#sleep(run, wait, true);
+      this.#mayStir(run);
+      run.wake = run.cancel;
+      await sleeping;
+      run.wake = null;
+      if (this.#run !== run || run.hurried || run.stirred) return null;
+    }
+    const word = group.words.shift();
+    if (word.failed !== undefined) throw failure(word.failed, 0);
+    run.waited = word.waited;
+    return this.#meet(run, word);
+  }
+
+  async #lead(run, group, hurried) {
+    const { timeout } = this.#options;
+    const own = this.#channels;
+    group.asked = false;
+    const channels = group.union(own, await group.members());
+    if (this.#run !== run || run.group !== group || !group.leading ||
+      group.asked) return null;
+    const at = [...this.#lastId.split(','),
+      ...channels.slice(own.length).map((c) => group.at.get(c) ?? 'now')];
+    const known = !at.includes('now');
+    if (known) group.stand(channels, at);
+    let reply;
+    try {
+      reply = await this.#poll(run, channels, at.join(','),
+        known && !hurried ? timeout : 0);
+    } catch (error) {
+      /* Perhaps for the sake of one that is not ours. */
+      if (error.status < 400 || channels.length === own.length) throw error;
+      group.refuse(channels);
+      return null;
+    }
+    const to = reply.last_id.split(',');
+    if (to.length !== channels.length)
+      throw failure('not the reply of a poll', 200);
+    if (this.#run !== run) return null;
+    const from = at.map((id, i) => (id === 'now' ? to[i] : id));
+    return this.#meet(run, group.tell(channels, from, to, reply, run.waited));
+  }
+
+  /* What a leader's word is to us: a reply. SEQ has no holes, so a word that
+     begins at or before our cursor and ends behind it has all that we lack. A
+     reset is told to those alone who stand where the leader stood. */
+  #meet(run, word) {
+    const met = new Set();
+    const last = this.#lastId.split(',').map((mine, i) => {
+      const channel = this.#channels[i];
+      const from = word.from.get(channel);
+      const to = word.to.get(channel);
+      if (to === undefined || to === mine) return mine;
+      if (mine !== from && (Object.hasOwn(word.reset, channel) ||
+        !(inOrder(from, mine) && inOrder(mine, to)))) {
+        /* A word from before our last fetch is no news. One that says where
+           the leader stands, and not where we do, is. */
+        if (from === to || !inOrder(to, mine)) run.behind = true;
+        return mine;
+      }
+      met.add(channel);
+      return to;
+    });
+    const reset = Object.entries(word.reset).filter(([c]) => met.has(c));
+    return {
+      last_id: last.join(','),
+      messages: word.messages.filter((m) => met.has(m.channel)),
+      reset: reset.length > 0 ? Object.fromEntries(reset) : undefined,
+      more: word.more,
+    };
   }
 
   /* --- one reply --------------------------------------------------------- */
@@ -371,13 +575,22 @@ export class LongPollingClient {
 
   /* --- HTTP -------------------------------------------------------------- */
 
-  async #poll(run, timeout) {
+  async #poll(run, channels, lastId, timeout) {
     const { limit, grace } = this.#options;
-    const query = `?last_id=${encodeURIComponent(this.#lastId)}` +
-      `&timeout=${timeout / 1000}` + (limit === null ? '' : `&limit=${limit}`);
-    const reply =
-      await this.#request(this.#path + query, {}, timeout + grace, run);
+    const path = `/poll/${channels.map(encodeChannel).join(',')}` +
+      `?last_id=${encodeURIComponent(lastId)}&timeout=${timeout / 1000}` +
+      (limit === null ? '' : `&limit=${limit}`);
+    const began = performance.now();
+    run.parked = timeout > 0;
+    const polling = this.#request(path, {}, timeout + grace, run);
+    if (run.parked) {
+      this.#mayHurry(run);
+      this.#mayStir(run);
+    }
+    const reply = await polling;
     if (!isPollReply(reply)) throw failure('not the reply of a poll', 200);
+    run.waited = run.parked &&
+      performance.now() - began >= Math.min(INSTANT_MS, timeout / 2);
     return reply;
   }
 
@@ -458,6 +671,219 @@ export class LongPollingClient {
       { cause: thrown, retryIn: undefined, listener: event }));
   }
 }
+
+/* --- the group -------------------------------------------------------------
+
+   All clients whose polls are alike (see #alike) are a group: they hold or
+   await locks and speak over a BroadcastChannel, both named after it.
+
+   Who leads      holds the lock of the group's name. The others wait for it,
+                  so that the browser names the next, also when a tab crashes.
+   Who is there   holds, shared, a lock named after its channels. The leader
+                  lists them when it is about to poll; nobody needs to say
+                  good-bye.
+   Words          of the leader: { from, to, messages, reset, ... } after each
+                  poll, or { failed } when there is no connection.
+                  Of the others: { ask }, when they come, and when nothing was
+                  heard for a while. It is answered at once by where the leader
+                  stands, a word with nothing in it, so that who missed one
+                  learns of it. Their channels are in the next poll.
+   A leader that is frozen or stuck does not answer, and its lock is stolen. It
+   learns of that when it wakes, and follows. */
+
+class Group {
+  leading = false;
+  full = false;                     /* the leader has no room for us */
+  asked = false;                    /* by one whose channels are not polled */
+  words = [];                       /* of the leader, not yet taken */
+  at = new Map();                   /* channel -> cursor, of the last poll */
+  #locks;
+  #name;
+  #mine;                            /* our channels, as they name a lock */
+  #on;
+  #line;
+  #left = false;
+  #release;
+  #held = new Promise((resolve) => { this.#release = resolve; });
+  #queue;                           /* ends our waiting to lead */
+  #over = [];                       /* those for whom there is no room */
+  #refused = { channels: '', until: 0 };
+
+  constructor(locks, BroadcastChannel, alike, channels, on) {
+    this.#locks = locks;
+    this.#name = `longpoll/1 ${alike}`;
+    this.#mine = JSON.stringify([...channels].sort());
+    this.#on = on;
+    this.#line = new BroadcastChannel(this.#name);
+    this.#line.onmessage = ({ data }) => this.#hear(data);
+    this.#queue = new AbortController();
+    const { signal } = this.#queue;
+    this.#hold(`${this.#name} ${this.#mine}`, { mode: 'shared', signal },
+      () => this.ask(false));
+    this.#await({ signal });
+  }
+
+  leave(error) {
+    /* A refusal may be about our channels alone: the next will see. */
+    if (this.leading && error && error.status < 400)
+      this.#say({ failed: error.message });
+    this.#left = true;
+    this.leading = false;
+    this.#queue.abort();
+    this.#release();
+    this.#line.close();
+  }
+
+  /* `anew`: the leader shall not trust its connection. */
+  ask(anew) {
+    if (!this.leading) this.#say({ ask: this.#mine, anew });
+  }
+
+  steal() {
+    this.#queue.abort();
+    this.#await({ steal: true });
+  }
+
+  /* The channels of each that is there. */
+  async members() {
+    try {
+      const { held } = await this.#locks.query();
+      const names = new Set(held.map(({ name }) => name)
+        .filter((name) => name.startsWith(`${this.#name} `)));
+      return [...names].map((name) => name.slice(this.#name.length + 1));
+    } catch {
+      this.#broken();
+      return [];
+    }
+  }
+
+  /* What the leader polls: its own channels, and the others' as long as there
+     is room. Those who are in it stay in it. */
+  union(own, members) {
+    const isIn = (member) => this.#covers(member);
+    const all = new Set(own);
+    this.#over = [];
+    for (const member of [...members.filter(isIn),
+      ...members.filter((member) => !isIn(member))]) {
+      const more = JSON.parse(member).filter((channel) => !all.has(channel));
+      if (all.size + more.length > CHANNELS_MAX) this.#over.push(member);
+      else more.forEach((channel) => all.add(channel));
+    }
+    const channels = [...all];
+    if (JSON.stringify(channels) !== this.#refused.channels ||
+      performance.now() > this.#refused.until) return channels;
+    this.#over = members.filter((member) =>
+      JSON.parse(member).some((channel) => !own.includes(channel)));
+    return own;
+  }
+
+  /* The server would not have this poll; for a while each is by itself. */
+  refuse(channels) {
+    this.#refused = { channels: JSON.stringify(channels),
+      until: performance.now() + APART_MS };
+    this.at = new Map();
+  }
+
+  /* What is polled from where; told to all if they do not know. */
+  stand(channels, cursors) {
+    const known = this.at.size > 0;
+    this.at = zip(channels, cursors);
+    if (!known) this.#answer();
+  }
+
+  /* Returns the word that was said. */
+  tell(channels, from, to, { messages, reset = {}, more }, waited) {
+    this.at = zip(channels, to);
+    return this.#say({ from: zip(channels, from), to: this.at,
+      messages, reset, more, waited, over: this.#over });
+  }
+
+  #answer() {
+    this.#say({ from: this.at, to: this.at, messages: [], reset: {},
+      waited: false, over: this.#over });
+  }
+
+  #say(word) {
+    if (!this.#left) this.#line.postMessage(word);
+    return word;
+  }
+
+  #covers(member) {
+    return JSON.parse(member).every((channel) => this.at.has(channel));
+  }
+
+  #hear(word) {
+    if (this.#left) return;
+    if (word.ask) this.#hearAsk(word);
+    else if (!this.leading) this.#hearWord(word);
+  }
+
+  #hearAsk({ ask, anew }) {
+    if (!this.leading) return;
+    this.#answer();
+    if (anew) this.#on.hurry();
+    if (this.#covers(ask) || this.#over.includes(ask)) return;
+    this.asked = true;
+    this.#on.change();
+  }
+
+  #hearWord(word) {
+    const full = Boolean(word.over?.includes(this.#mine));
+    const changed = full !== this.full;
+    this.full = full;
+    this.words = full ? [] : [...this.words, word];
+    if (changed) this.#on.change();
+    else this.#on.word();
+  }
+
+  /* To lead, when the others have gone, or at once. */
+  async #await(options) {
+    await this.#hold(this.#name, options, () => {
+      this.leading = true;
+      this.full = false;
+      this.words = [];
+      this.at = new Map();
+      this.#on.change();
+    });
+  }
+
+  async #hold(name, options, granted) {
+    try {
+      await this.#locks.request(name, options, () => {
+        if (this.#left) return undefined;
+        granted();
+        return this.#held;
+      });
+    } catch (error) {
+      if (this.#left || options.signal?.aborted) return;
+      if (error?.name === 'AbortError') this.#robbed();
+      else this.#broken();
+    }
+  }
+
+  #robbed() {
+    this.leading = false;
+    this.#queue = new AbortController();
+    this.#await({ signal: this.#queue.signal });
+    this.#on.change();
+  }
+
+  #broken() {
+    if (!this.#left) this.#on.broken();
+  }
+}
+
+const zip = (names, values) =>
+  new Map(names.map((name, i) => [name, values[i]]));
+
+/* Whether cursor `a` is known to be no later than `b`. */
+function inOrder(a, b) {
+  const [, epoch, seq] = MESSAGE_ID.exec(a) ?? [];
+  const [, other, later] = MESSAGE_ID.exec(b) ?? [];
+  return epoch !== undefined && epoch === other && BigInt(seq) <= BigInt(later);
+}
+
+/* --- small things --------------------------------------------------------- */
 
 function isFinal(status) {
   return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
