@@ -243,7 +243,7 @@ export class LongPollingClient {
       if (this.#run !== run) return;
       if (!reply) continue;
       if (lost) this.#connected(reply);
-      const fresh = this.#deliver(run, reply);
+      const fresh = this.#deliver(run, reply) + (reply.others ?? 0);
       if (this.#run !== run) return;
       this.#join(run, hurried);
       const moved = reply.more && reply.messages.length > 0 &&
@@ -419,8 +419,9 @@ export class LongPollingClient {
     try {
       run.group = new Group(locks, BroadcastChannel, this.#alike(),
         this.#channels, on);
+      run.group.enter();
     } catch {
-      run.sharing = false;
+      this.#part(run);
     }
   }
 
@@ -475,6 +476,7 @@ export class LongPollingClient {
   async #lead(run, group, hurried) {
     const { timeout } = this.#options;
     const own = this.#channels;
+    const { asked } = group;
     group.asked = false;
     const channels = group.union(own, await group.members());
     if (this.#run !== run || run.group !== group || !group.leading ||
@@ -482,7 +484,7 @@ export class LongPollingClient {
     const at = [...this.#lastId.split(','),
       ...channels.slice(own.length).map((c) => group.at.get(c) ?? 'now')];
     const known = !at.includes('now');
-    if (known) group.stand(channels, at);
+    if (known) group.stand(channels, at, asked);
     let reply;
     try {
       reply = await this.#poll(run, channels, at.join(','),
@@ -498,7 +500,13 @@ export class LongPollingClient {
       throw failure('not the reply of a poll', 200);
     if (this.#run !== run) return null;
     const from = at.map((id, i) => (id === 'now' ? to[i] : id));
-    return this.#meet(run, group.tell(channels, from, to, reply, run.waited));
+    const word = group.tell(channels, from, to, reply, run.waited);
+    /* News for others is no reason to slow down. */
+    for (const channel of this.#seen.keys())
+      if (!channels.includes(channel)) this.#seen.delete(channel);
+    const others = reply.messages.filter((message) =>
+      !own.includes(message.channel) && this.#isNew(message)).length;
+    return { ...this.#meet(run, word), others };
   }
 
   /* What a leader's word is to us: a reply. SEQ has no holes, so a word that
@@ -716,6 +724,9 @@ class Group {
     this.#on = on;
     this.#line = new BroadcastChannel(this.#name);
     this.#line.onmessage = ({ data }) => this.#hear(data);
+  }
+
+  enter() {
     this.#queue = new AbortController();
     const { signal } = this.#queue;
     this.#hold(`${this.#name} ${this.#mine}`, { mode: 'shared', signal },
@@ -729,7 +740,7 @@ class Group {
       this.#say({ failed: error.message });
     this.#left = true;
     this.leading = false;
-    this.#queue.abort();
+    this.#queue?.abort();
     this.#release();
     this.#line.close();
   }
@@ -785,10 +796,10 @@ class Group {
   }
 
   /* What is polled from where; told to all if they do not know. */
-  stand(channels, cursors) {
-    const known = this.at.size > 0;
+  stand(channels, cursors, asked) {
+    const first = this.at.size === 0;
     this.at = zip(channels, cursors);
-    if (!known) this.#answer();
+    if (first || asked) this.#answer();
   }
 
   /* Returns the word that was said. */
