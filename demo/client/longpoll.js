@@ -499,8 +499,7 @@ export class LongPollingClient {
     if (to.length !== channels.length)
       throw failure('not the reply of a poll', 200);
     if (this.#run !== run) return null;
-    const from = at.map((id, i) => (id === 'now' ? to[i] : id));
-    const word = group.tell(channels, from, to, reply, run.waited);
+    const word = group.tell(channels, at, to, reply, run.waited);
     /* News for others is no reason to slow down. */
     for (const channel of this.#seen.keys())
       if (!channels.includes(channel)) this.#seen.delete(channel);
@@ -852,7 +851,6 @@ class Group {
     await this.#hold(this.#name, options, () => {
       this.leading = true;
       this.full = false;
-      this.words = [];
       this.at = new Map();
       this.#on.change();
     });

@@ -111,7 +111,7 @@ class Clock {
   }
 }
 
-/* --- the server, as DESIGN has it ------------------------------------------ */
+/* --- the server, as DESIGN has it ----------------------------------------- */
 
 class Server {
   channels = new Map();             /* name -> { epoch, seq, held } */
@@ -127,10 +127,10 @@ class Server {
     return this.channels.get(name);
   }
 
-  publish(name, more = {}) {
+  publish(name) {
     const channel = this.channel(name);
     const id = `${channel.epoch}-${++channel.seq}`;
-    channel.held.push({ id, channel: name, timestamp: this.clock.now, ...more });
+    channel.held.push({ id, channel: name, timestamp: this.clock.now });
     if (channel.held.length > HELD) channel.held.shift();
     for (const poll of [...this.parked])
       if (poll.names.includes(name)) poll.answer();
@@ -233,7 +233,7 @@ function network(world, tab) {
   });
 }
 
-/* --- Web Locks, and BroadcastChannel --------------------------------------- */
+/* --- Web Locks, and BroadcastChannel -------------------------------------- */
 
 class Locks {
   held = [];
@@ -331,7 +331,7 @@ function lines(world, tab) {
   };
 }
 
-/* --- a world of tabs ------------------------------------------------------- */
+/* --- a world of tabs ------------------------------------------------------ */
 
 class World {
   lines = new Set();
@@ -374,7 +374,8 @@ class World {
   /* It is gone in the middle of whatever it did. */
   kill(tab) {
     tab.dead = true;
-    for (const line of this.lines) if (line.tab === tab) this.lines.delete(line);
+    for (const line of this.lines)
+      if (line.tab === tab) this.lines.delete(line);
     for (const poll of this.polls)
       if (poll.tab === tab) this.server.parked.delete(poll);
     this.clock.at(this.delay(), null, () => this.locks.drop(tab));
@@ -425,7 +426,7 @@ function cursorOf(world, tab) {
   }).join(',');
 }
 
-/* --- what must be ----------------------------------------------------------- */
+/* --- what must be --------------------------------------------------------- */
 
 const LIMIT = { timeout: 60000 };
 
@@ -438,7 +439,7 @@ test('eight tabs, one poll, whoever goes', LIMIT, async (t) => {
     await world.clock.run(20);
   }
   const everyone = async (what) => {
-    const id = world.server.publish('workshop', { what });
+    const id = world.server.publish('workshop');
     await world.clock.run(20);
     for (const tab of world.live)
       assert.equal(ids(tab).at(-1), id, `${what}: ${ids(tab)}`);
@@ -471,6 +472,28 @@ test('eight tabs, one poll, whoever goes', LIMIT, async (t) => {
   await world.clock.run(1000);
   assert.notEqual(world.leader(), frozen);
   await everyone('it has thawed');
+  /* Robbed in any other way, too; and who was robbed may lead again. */
+  const line = new (lines(world, { dead: false }))(world.locks.held[0].name
+    .replace(/\] \[.*/, ']'));
+  line.onmessage = ({ data }) => { if (data.from) words.push(data); };
+  const words = [];
+  const robbed = world.leader();
+  const thief = { dead: false };
+  world.locks.request(thief, line.name, { steal: true }, () =>
+    new Promise(() => {}));
+  await world.clock.run(20);
+  assert.equal(world.leader(), thief);
+  assert.deepEqual(world.polls, [], 'who is robbed does not go on');
+  for (const tab of world.live) if (tab !== robbed) world.kill(tab);
+  await world.clock.run(20);
+  assert.deepEqual(words, []);
+  world.kill(thief);
+  world.locks.drop(thief);
+  await world.clock.run(20);
+  assert.equal(world.leader(), robbed);
+  assert.equal(words.length, 1, 'a new leader says where it stands');
+  line.close();
+  await everyone('leads again');
   world.live.forEach(check);
   const before = world.server.polls;
   await world.clock.run(600000);
@@ -538,10 +561,57 @@ test('alike: tokens, limits, cursors and channels may differ', LIMIT,
     }
   });
 
+test('a word is taken from where one stands, and nowhere else', LIMIT,
+  async (t) => {
+    const world = new World(t, 8);
+    const { server, clock } = world;
+    const told = [];
+    const publish = (n) => {
+      for (; n > 0; n--) told.push(server.publish('a'));
+    };
+    const leader = { dead: false };
+    const line = new (lines(world, leader))(
+      `longpoll/1 ["${URL_BASE}/api","same-origin",[]]`);
+    line.onmessage = () => {};
+    world.locks.request(leader, line.name, {}, () => new Promise(() => {}));
+    publish(5);
+    const tab = await world.open(['a'], { lastId: 'now' });
+    await clock.run(50);
+    publish(4);
+    const at = (n) => told[n - 1];
+    const say = async (from, to, more = {}) => {
+      const before = server.polls;
+      line.postMessage({ from: new Map([['a', at(from)]]),
+        to: new Map([['a', at(to)]]), reset: {}, waited: false, over: [],
+        messages: told.slice(from, to).map((id) => ({ id, channel: 'a' })),
+        ...more });
+      await clock.run(20);
+      return [ids(tab).length, told.indexOf(tab.client.lastId) + 1,
+        server.polls - before, events(tab, 'reset').length];
+    };
+    const evicted = { reset: { a: 'evicted' } };
+    assert.deepEqual(await say(3, 6), [1, 6, 0, 0], 'within it');
+    assert.deepEqual(await say(6, 7), [2, 7, 0, 0], 'at its beginning');
+    assert.deepEqual(await say(3, 5), [2, 7, 0, 0], 'an old one');
+    assert.deepEqual(await say(7, 7), [2, 7, 0, 0], 'at rest, as we');
+    assert.deepEqual(await say(3, 8, evicted), [4, 9, 1, 0], 'not our reset');
+    publish(3);
+    assert.deepEqual(await say(10, 11), [7, 12, 1, 0], 'a gap');
+    assert.deepEqual(await say(10, 10), [7, 12, 1, 0], 'at rest elsewhere');
+    publish(1);
+    assert.deepEqual(await say(12, 13, evicted), [8, 13, 0, 1], 'our reset');
+    check(tab);
+    line.postMessage({ failed: '' });
+    await clock.run(3);
+    assert.equal(events(tab, 'error').length, 1);
+    assert.equal(events(tab, 'disconnected').length, 1);
+  });
+
 test('sixteen channels are one poll; beyond, one polls by itself', LIMIT,
   async (t) => {
     const world = new World(t, 4);
-    const many = (n, from) => Array.from({ length: n }, (_, i) => `c${i + from}`);
+    const many = (n, from) =>
+      Array.from({ length: n }, (_, i) => `c${i + from}`);
     const tabs = [];
     for (const channels of [many(8, 0), many(8, 8), many(2, 15)]) {
       tabs.push(await world.open(channels));
@@ -605,6 +675,31 @@ test('one whose channel is refused is alone with that', LIMIT, async (t) => {
   for (const tab of [ada, cleo, dora])
     assert.deepEqual(events(tab, 'error'), []);
 });
+
+test('news for others do not slow a leader down; what is none does', LIMIT,
+  async (t) => {
+    const world = new World(t, 9);
+    await world.open(['a']);
+    await world.clock.run(50);
+    const ben = await world.open(['b']);
+    await world.clock.run(50);
+    assert.equal(world.polls.length, 1);
+    for (let i = 0; i < 50; i++) {
+      const id = world.server.publish('b');
+      await world.clock.run(20);
+      assert.equal(ids(ben).at(-1), id);
+    }
+    const { server } = world;
+    const same = { id: server.publish('b'), channel: 'b', timestamp: 1 };
+    const honest = server.reply;
+    server.reply = (poll) =>
+      ({ ...honest.call(server, poll), count: 1, messages: [same] });
+    await world.clock.run(20);
+    const before = server.polls;
+    await world.clock.run(20000);
+    assert.ok(server.polls - before < 50, `${server.polls - before} polls`);
+    assert.equal(ids(ben).length, 51);
+  });
 
 test('when the connection is lost, all are told and each tries', LIMIT,
   async (t) => {
@@ -679,7 +774,7 @@ test('a page that is frozen does not poll, and lets another lead', LIMIT,
     assert.deepEqual(world.polls.map((poll) => poll.tab), [tabs[0]]);
   });
 
-/* --- worlds by chance -------------------------------------------------------- */
+/* --- worlds by chance ----------------------------------------------------- */
 
 const NAMES = Array.from({ length: 9 }, (_, i) => `n${i}`);
 
@@ -730,8 +825,9 @@ async function happen(world) {
 
 /* A listener now and then stops its own client. */
 async function open(world, channels) {
+  const { pick, below } = world.chance;
   const tab = await world.open(channels,
-    { lastId: world.chance.pick(['', 'now']), limit: 1 + world.chance.below(9) });
+    { lastId: pick(['', 'now']), limit: 1 + below(9) });
   world.tabs.pop();                 /* the caller has it */
   if (world.chance.one(6)) tab.client.on('message', () => {
     /* Without a cursor the next start() begins anew: no reset. */
