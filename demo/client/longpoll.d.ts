@@ -73,7 +73,13 @@ export interface LongPollingOptions {
   clientId?: string;
   /** As fetch() takes it. ['same-origin'] */
   credentials?: 'omit' | 'same-origin' | 'include';
+  /** One poll for all tabs of a browser. [true in a browser] */
+  share?: boolean;
   fetch?: typeof globalThis.fetch;
+  /** In place of navigator.locks. Without them nothing is shared. */
+  locks?: LockManager | null;
+  /** In place of the global one. Without it nothing is shared. */
+  BroadcastChannel?: typeof globalThis.BroadcastChannel | null;
   /** From 0 up to 1, for the jitter. [Math.random] */
   random?: () => number;
 }

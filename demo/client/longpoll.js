@@ -82,12 +82,12 @@
    A browser opens six connections to an origin (HTTP/1.1), so a seventh tab
    with a poll of its own would hang. With `share`, the clients of a browser
    whose requests would be alike (base URL, prefix, credentials, and headers as
-   they are at start()) use one poll: one client leads, the others hear from it,
-   and when it goes, the next leads. They may follow different channels, up to
-   16 in all; a client whose channels no longer fit polls by itself. Each has
-   its own cursor and fetches what it missed, so the promise holds for each.
-   `timeout`, `limit` and `clientId` are the leader's. What is not about one
-   poll is every client's own: state, events, retries, publish().
+   they are when it connects) use one poll: one client leads, the others hear
+   from it, and when it goes, the next leads. They may follow different
+   channels, up to 16 in all; a client whose channels no longer fit polls by
+   itself. Each has its own cursor and fetches what it missed, so the promise
+   holds for each. `timeout`, `limit` and `clientId` are the leader's; what is
+   not about one poll is every client's own: state, events, retries, publish().
    Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
    or site data is blocked, each client has a poll of its own.
 
@@ -173,6 +173,7 @@ export class LongPollingClient {
       cancel() {},                  /* ends what is awaited */
       hurry() {},                   /* does so for a reason to ask anew */
       stir() {},                    /* does so since the group has changed */
+      wake() {},                    /* does so since the leader has spoken */
       hurried: false,
       stirred: false,
       parked: false,                /* whether the last reply was one that */
@@ -411,7 +412,7 @@ export class LongPollingClient {
     if (run.group || run.frozen || !run.sharing) return;
     if (!locks || !BroadcastChannel || !this.#cursors()) return;
     const on = {
-      word: () => run.wake?.(),
+      word: () => run.wake(),
       change: () => run.stir(),
       hurry: () => run.hurry(),
       broken: () => this.#part(run),
@@ -464,7 +465,7 @@ export class LongPollingClient {
       this.#mayStir(run);
       run.wake = run.cancel;
       await sleeping;
-      run.wake = null;
+      run.wake = () => {};
       if (this.#run !== run || run.hurried || run.stirred) return null;
     }
     const word = group.words.shift();
