@@ -35,16 +35,17 @@ const queue = [];                  // what is being published
 let atEnd = true;                  // the log follows what comes,
 let below = 0;                     // or so many stand further down
 let settling = 0, later = 0;       // timers
-let token = recall(sessionStorage, 'token') ?? '';
+let token = recall('sessionStorage', 'token') ?? '';
 
 /* ---- small things ------------------------------------------------------ */
 
+/* Where site data is blocked, even to name a store throws. */
 function recall(store, key) {
-  try { return store.getItem('longpoll.' + key); } catch { return null; }
+  try { return window[store].getItem('longpoll.' + key); } catch { return null; }
 }
 
 function remember(store, key, value) {
-  try { store.setItem('longpoll.' + key, value); } catch { /* private window */ }
+  try { window[store].setItem('longpoll.' + key, value); } catch { /* blocked */ }
 }
 
 function make(tag, className, text) {
@@ -56,9 +57,9 @@ function make(tag, className, text) {
 
 /* Kept for the session, so that a reload still knows its own messages. */
 function tag() {
-  const known = recall(sessionStorage, 'me');
+  const known = recall('sessionStorage', 'me');
   const drawn = known || Math.random().toString(36).slice(2, 10);
-  remember(sessionStorage, 'me', drawn);
+  remember('sessionStorage', 'me', drawn);
   return drawn;
 }
 
@@ -278,7 +279,7 @@ function leave(name) {
 }
 
 function roomsChanged() {
-  remember(localStorage, 'rooms', JSON.stringify([...rooms.keys()]));
+  remember('localStorage', 'rooms', JSON.stringify([...rooms.keys()]));
   connect();
   showRooms();
 }
@@ -415,7 +416,7 @@ function refused(error) {
 
 function useToken() {
   token = $('token-value').value;
-  remember(sessionStorage, 'token', token);
+  remember('sessionStorage', 'token', token);
   $('token').hidden = true;
   say('');
   connect();                                    // the token is the client's
@@ -476,20 +477,20 @@ function listen() {
 
 function keepName() {
   face($('face'), $('name').value);
-  remember(sessionStorage, 'name', $('name').value);
-  remember(localStorage, 'name', $('name').value);
+  remember('sessionStorage', 'name', $('name').value);
+  remember('localStorage', 'name', $('name').value);
 }
 
 function roomsKept() {
   try {
-    const names = JSON.parse(recall(localStorage, 'rooms')).filter(usable);
+    const names = JSON.parse(recall('localStorage', 'rooms')).filter(usable);
     if (names.length > 0) return names.slice(0, ROOMS_MAX);
   } catch { /* none, or not ours */ }
   return ROOMS_AT_FIRST;
 }
 
 /* A window keeps its name over a reload; a new one begins with the last. */
-$('name').value = recall(sessionStorage, 'name') || recall(localStorage, 'name') || newName();
+$('name').value = recall('sessionStorage', 'name') || recall('localStorage', 'name') || newName();
 keepName();
 listen();
 roomsKept().forEach(join);

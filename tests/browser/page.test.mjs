@@ -8,8 +8,9 @@
    What the page looked like is left in build/screenshots. */
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -35,15 +36,29 @@ function missing() {
 let launched = null;
 after(async () => (await launched)?.close());
 
-function browser() {
-  const { chromium: driver } = createRequire(path.join(modules, 'here.js'))('playwright-core');
-  launched ??= driver.launch({
-    executablePath: chromium,
-    timeout: 60_000,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-      '--disable-background-networking', '--disable-component-update'],
-  });
-  return launched;
+const launching = {
+  executablePath: chromium,
+  timeout: 60_000,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+    '--disable-background-networking', '--disable-component-update'],
+};
+
+const driver = () => createRequire(path.join(modules, 'here.js'))('playwright-core').chromium;
+
+async function newContext(options) {
+  launched ??= driver().launch(launching);
+  return (await launched).newContext(options);
+}
+
+/* A browser whose owner has forbidden all sites to keep data. */
+async function newForbidding(options) {
+  const profile = mkdtempSync(path.join(tmpdir(), 'longpoll-'));
+  mkdirSync(path.join(profile, 'Default'));
+  writeFileSync(path.join(profile, 'Default/Preferences'), JSON.stringify({
+    profile: { default_content_setting_values: { cookies: 2 } },
+  }));
+  after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 10 }));
+  return driver().launchPersistentContext(profile, { ...launching, ...options });
 }
 
 /* A server that ends with its test, after the windows on it. */
@@ -60,8 +75,8 @@ async function serve(t, options) {
 
 /* A window on the page, as somebody with a name. Whatever it asks of another
    host, or reports as an error, fails the test, but for what is `expected`. */
-async function open(server, name, { hash = '#lobby', expected = /^$/, ...options } = {}) {
-  const context = await (await browser()).newContext({
+async function open(server, name, { hash = '#lobby', expected = /^$/, create = newContext, ...options } = {}) {
+  const context = await create({
     viewport: { width: 1200, height: 800 }, locale: 'en-GB', ...options,
   });
   context.setDefaultTimeout(WAIT_MS);
@@ -78,7 +93,9 @@ async function open(server, name, { hash = '#lobby', expected = /^$/, ...options
   });
   server.windows.push({ name, context, wrong });
   await page.addInitScript((own) => {
-    if (!sessionStorage.getItem('longpoll.name')) sessionStorage.setItem('longpoll.name', own);
+    try {
+      if (!sessionStorage.getItem('longpoll.name')) sessionStorage.setItem('longpoll.name', own);
+    } catch { /* forbidden */ }
   }, name);
   await page.goto(`${server.url}/${hash}`);
   await connected(page);
@@ -278,6 +295,20 @@ test('page: a refusal is said, and the words are kept', limits, async (t) => {
   await ada.click('#send');
   await arrived(ada, 'patience');
   assert.equal(await ada.locator('#alert').isVisible(), false);
+});
+
+test('page: a browser that keeps no site data', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada', { create: newForbidding });
+  assert.equal(await ada.evaluate(() => {
+    try { return String(sessionStorage); } catch (error) { return error.name; }
+  }), 'SecurityError', 'it is blocked');
+  const ben = await open(server, 'Ben');
+  await write(ada, 'no cookies here');
+  await arrived(ben, 'no cookies here');
+  await write(ben, 'all right');
+  await arrived(ada, 'all right');
+  assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['no cookies here']);
 });
 
 test('page: a phone', limits, async (t) => {
