@@ -63,6 +63,11 @@ function tag() {
   return drawn;
 }
 
+/* For a shell: what is between single quotes stands for itself. */
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 function plural(count, one) {
   return `${count} ${one}${count === 1 ? '' : 's'}`;
 }
@@ -322,7 +327,8 @@ function show(room) {
   setTimeout(() => log.setAttribute('aria-live', 'polite'), 100);
   $('room').textContent = room.name;
   $('empty').hidden = room.entries.length > 0;
-  $('curl').textContent = `curl ${base}/api/publish/${encodeURIComponent(room.name)} \\\n`
+  const url = `${base}/api/publish/${encodeURIComponent(room.name)}`;
+  $('curl').textContent = `curl ${quoted(url)} \\\n`
     + ` -H 'Content-Type: application/json' \\\n -d '{"name":"Curl","text":"hello"}'`;
   toEnd();
   showRooms();

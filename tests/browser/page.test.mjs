@@ -15,7 +15,7 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { DEMO, Server, SLOW } from '../live/harness.mjs';
+import { DEMO, run, Server, SLOW, which } from '../live/harness.mjs';
 
 const { env } = process;
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -309,6 +309,21 @@ test('page: a browser that keeps no site data', limits, async (t) => {
   await write(ben, 'all right');
   await arrived(ada, 'all right');
   assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['no cookies here']);
+});
+
+const noCurl = which('curl') ? false : 'no curl';
+test('page: the command that it shows works in a shell', { ...limits, skip: skip || noCurl }, async (t) => {
+  const server = await serve(t);
+  const names = ['lobby', 'it\u2019s \'quoted\'', '\'; exit 3; \'', 'a"b $HOME `id` $(id)', '~ !! \\ (x) *&|<>#%20', '[a-c] {x,y}', '\u00e9t\u00e9'];
+  const ada = await open(server, 'Ada');
+  for (const name of names) {
+    await ada.evaluate((hash) => { location.hash = hash; }, encodeURIComponent(name));
+    await ada.locator('#room').filter({ hasText: name }).waitFor();
+    const { code, stderr } = await run(['sh', '-c', await ada.textContent('#curl')]).ended;
+    assert.equal(code, 0, `${name}: ${stderr}`);
+    await arrived(ada, 'hello');
+    assert.deepEqual(await texts(ada), ['hello'], name);
+  }
 });
 
 test('page: a phone', limits, async (t) => {
