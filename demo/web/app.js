@@ -3,7 +3,8 @@
    Every room that is joined is a channel, and one poll waits for all of them.
    What arrives is kept per room, a bounded number of entries, and the log
    shows the room named in the URL's hash. A message is shown when the server
-   hands it out, one's own no sooner than anybody else's.
+   hands it out, one's own no sooner than anybody else's. What is written, and
+   what could not be published, belongs to the room that it was written in.
 
    Whatever comes from outside enters the document as text, never as markup. */
 
@@ -26,12 +27,12 @@ const $ = (id) => document.getElementById(id);
 const base = new URL('.', location.href).href.replace(/\/$/, '');
 const clock = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit' });
 
-const me = tag();                  // marks what this window published
+const me = recall('sessionStorage', 'me') || random();   // marks what is ours
 const rooms = new Map();           // name -> room, in the order of the poll
+const drafts = new Map();          // name -> draft, of rooms that were left too
 let here = null;                   // the room that is shown
 let client = null;
 let online = true;                 // what the switch says
-const queue = [];                  // what is being published
 let atEnd = true;                  // the log follows what comes,
 let below = 0;                     // or so many stand further down
 let settling = 0, later = 0;       // timers
@@ -55,12 +56,8 @@ function make(tag, className, text) {
   return element;
 }
 
-/* Kept for the session, so that a reload still knows its own messages. */
-function tag() {
-  const known = recall('sessionStorage', 'me');
-  const drawn = known || Math.random().toString(36).slice(2, 10);
-  remember('sessionStorage', 'me', drawn);
-  return drawn;
+function random() {
+  return Math.random().toString(36).slice(2, 10);
 }
 
 /* For a shell: what is between single quotes stands for itself. */
@@ -139,6 +136,7 @@ function textElement(message) {
 function onMessage(message, channel) {
   const room = rooms.get(channel);
   if (!room || room.ids.has(message.id)) return;
+  if (message.from === me) published(room, message.nonce);
   countCatchUp(room);
   const last = room.entries.at(-1);
   const name = nameOf(message);
@@ -207,7 +205,7 @@ function connect() {
   });
   on('message', onMessage);
   on('reset', onReset);
-  on('connected', () => { say(''); settleSoon(); });
+  on('connected', () => { say('line', ''); settleSoon(); });
   on('disconnected', onDisconnected);
   on('error', onError);
   if (online) client.start();
@@ -236,7 +234,8 @@ function onDisconnected({ error, retryIn }) {
 
 function onError(error) {
   if (error.listener) throw error.cause;        // a fault of this page: show it
-  if (error.status) say(`The server answered ${error.message}.`);
+  const answer = error.status >= 400 ? `answered ${error.message}` : 'gave an answer that makes no sense';
+  say('line', error.status ? `The server ${answer}.` : '');
   showState();
 }
 
@@ -255,7 +254,7 @@ function usable(name) {
 function join(name) {
   if (rooms.has(name)) return true;
   if (rooms.size === ROOMS_MAX) {
-    say(`One poll waits for ${ROOMS_MAX} rooms at most: leave one first.`);
+    say('rooms', `One poll waits for ${ROOMS_MAX} rooms at most: leave one first.`);
     return false;
   }
   const item = make('li');
@@ -269,8 +268,10 @@ function join(name) {
   out.addEventListener('click', () => leave(name));
   item.append(link, out);
   $('rooms').append(item);
+  const draft = drafts.get(name) ?? { text: '', sending: [], trouble: null };
+  drafts.set(name, draft);
   rooms.set(name, {
-    name, item, link, badge, out, cursor: '0', entries: [], ids: new Set(),
+    name, draft, item, link, badge, out, cursor: '0', entries: [], ids: new Set(),
     unread: 0, away: false, mark: null,
   });
   return true;
@@ -292,12 +293,8 @@ function roomsChanged() {
 function followHash() {
   const before = rooms.size;
   const name = roomFromHash();
-  if (usable(name) && join(name)) {
-    show(rooms.get(name));
-  } else {
-    show(here ?? rooms.values().next().value);
-    location.replace('#' + encodeURIComponent(here.name));
-  }
+  if (usable(name) && join(name)) show(rooms.get(name));
+  else location.replace('#' + encodeURIComponent(here.name));
   if (rooms.size !== before || !client) roomsChanged();
 }
 
@@ -308,9 +305,11 @@ function showRooms() {
     unread += room.unread;
     room.item.className = shown ? 'here' : '';
     room.link.setAttribute('aria-current', shown ? 'page' : 'false');
-    room.badge.hidden = shown || room.unread === 0;
-    room.badge.textContent = room.unread;
-    room.badge.title = `${room.unread} unread`;
+    const { trouble } = room.draft;
+    room.badge.hidden = shown || !(trouble || room.unread);
+    room.badge.className = trouble ? 'unsent' : '';
+    room.badge.textContent = trouble ? '!' : room.unread;
+    room.badge.title = trouble ? trouble.text : `${room.unread} unread`;
     room.out.hidden = !shown || rooms.size === 1;
   }
   $('poll-note').textContent = `${plural(rooms.size, 'room')}, one poll`;
@@ -330,6 +329,8 @@ function show(room) {
   const url = `${base}/api/publish/${encodeURIComponent(room.name)}`;
   $('curl').textContent = `curl ${quoted(url)} \\\n`
     + ` -H 'Content-Type: application/json' \\\n -d '{"name":"Curl","text":"hello"}'`;
+  say('rooms', '');
+  showDraft();
   toEnd();
   showRooms();
   showState();
@@ -353,9 +354,22 @@ function showState() {
   if (state === 'waiting') { clearTimeout(later); later = setTimeout(showState, 250); }
 }
 
-function say(text) {
-  $('alert').textContent = text;
-  $('alert').hidden = !text;
+/* Each part of the page has an alert of its own, which it alone clears: the
+   line, the rooms, the draft. */
+function say(part, text) {
+  const alert = $(`${part}-alert`);
+  if (alert.textContent !== text) alert.textContent = text;
+  alert.hidden = !text;
+}
+
+function showDraft() {
+  const { text, trouble } = here.draft;
+  if ($('text').value !== text) $('text').value = text;
+  say('draft', trouble?.text ?? '');
+  $('token').hidden = !trouble?.wantsToken;
+  $('send').textContent = trouble?.unsure ? 'Send again' : 'Send';
+  $('text').style.height = 'auto';
+  $('text').style.height = `${$('text').scrollHeight + 2}px`;
 }
 
 function nearEnd() {
@@ -379,65 +393,93 @@ function showNewer() {
 
 function switchLine() {
   online = !online;
-  say('');
+  say('line', '');
   if (online) client.start(); else client.stop();
   showState();
 }
 
-/* One after the other, so that they keep their order. What could not be
-   published goes back to where it was written. */
+/* A room's messages go out one after the other, so that they keep their order.
+   Each has a nonce, by which this window knows it again. */
 async function publish() {
-  const text = $('text').value.trim();
+  const { name: room, draft } = here;
+  const text = draft.text.trim();
   if (!text || !online) return;
-  fillText('');
-  queue.push({ room: here.name, text });
-  if (queue.length > 1) return;
-  try {
-    while (queue.length > 0) {
-      const name = $('name').value.trim();
-      await client.publish(queue[0].room, { name, text: queue[0].text, from: me });
-      queue.shift();
-      say('');
+  setDraft(draft, '', null);
+  draft.sending.push({ text, nonce: random(), arrived: false });
+  if (draft.sending.length > 1) return;
+  while (draft.sending.length > 0) {
+    const [message] = draft.sending;
+    const name = $('name').value.trim();
+    try {
+      await client.publish(room, { name, text: message.text, from: me, nonce: message.nonce });
+    } catch (error) {
+      if (!message.arrived) return giveBack(draft, error);
     }
-    $('token').hidden = true;
-  } catch (error) {
-    const back = queue.splice(0).map((unsent) => unsent.text);
-    fillText([...back, $('text').value].filter(Boolean).join('\n'));
-    refused(error);
+    draft.sending.shift();
   }
 }
 
-function refused(error) {
-  const again = error.retryIn ? ` Try again in ${Math.ceil(error.retryIn / 1000)} s.` : '';
-  if (error.status === 401) {
-    say(token ? 'The server does not take this token.' : 'Publishing here wants a token.');
-    $('token').hidden = false;
-    $('token-value').focus();
-  } else if (error.status) {
-    say(`Not published: the server answered ${error.message}.${again}`);
-  } else {
-    say('Perhaps not published: the server\u2019s answer did not come. Send it again?');
+/* What could not be published, and all that stood behind it, goes back to
+   where it was written, before what has been written there since. */
+function giveBack(draft, error) {
+  const unsent = draft.sending.splice(0);
+  const texts = [...unsent.map(({ text }) => text), draft.text];
+  setDraft(draft, texts.filter(Boolean).join('\n'), troubleOf(error, unsent[0]));
+  if (draft === here.draft && draft.trouble.wantsToken) $('token-value').focus();
+}
+
+/* Only what the server refused, or what was never sent, is certainly not
+   published. Of the rest nobody knows: `unsure` is that message. */
+function troubleOf({ status, message, retryIn, unknown }, unsure) {
+  if (unknown) {
+    const why = status >= 400 ? `the answer was ${message}` : 'its answer was lost';
+    const text = `Perhaps this was published, perhaps not: ${why}.`;
+    return { text: `${text} If it does not appear here soon, send it again.`, unsure };
   }
+  if (status === 401 || !status) return {       // 0: no header takes this token
+    text: token ? 'The server does not take this token.' : 'Publishing here wants a token.',
+    wantsToken: true,
+  };
+  const again = retryIn ? ` Try again in ${Math.ceil(retryIn / 1000)} s.` : '';
+  return { text: `Not published: the server answered ${message}.${again}` };
+}
+
+/* The poll has brought one of our own: the answer to it does not matter. */
+function published({ draft }, nonce) {
+  const message = draft.sending[0] ?? draft.trouble?.unsure;
+  if (!message || message.nonce !== nonce) return;
+  message.arrived = true;
+  if (draft.trouble) setDraft(draft, draft.text.slice(message.text.length).trimStart(), null);
+}
+
+function setDraft(draft, text, trouble) {
+  Object.assign(draft, { text, trouble });
+  showDraft();
+  showRooms();
+}
+
+/* Trouble ends when the words that it is about are deleted. */
+function onInput() {
+  const { draft } = here;
+  const text = $('text').value;
+  const kept = text && text.startsWith(draft.trouble?.unsure?.text ?? '');
+  setDraft(draft, text, kept ? draft.trouble : null);
+}
+
+function onKey(event) {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (here.draft.trouble?.unsure) $('send').focus();   // twice is for the button
+  else publish();
 }
 
 function useToken() {
   token = $('token-value').value;
   remember('sessionStorage', 'token', token);
-  $('token').hidden = true;
-  say('');
+  setDraft(here.draft, here.draft.text, null);
   connect();                                    // the token is the client's
   $('text').focus();
   publish();
-}
-
-function fillText(text) {
-  $('text').value = text;
-  fitText();
-}
-
-function fitText() {
-  $('text').style.height = 'auto';
-  $('text').style.height = `${$('text').scrollHeight + 2}px`;
 }
 
 function onForm(id, fn) {
@@ -465,17 +507,14 @@ function listen() {
     $('name').value = $('name').value.trim() || newName();
     keepName();
   });
-  $('text').addEventListener('input', fitText);
-  $('text').addEventListener('keydown', (event) => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    publish();
-  });
+  $('text').addEventListener('input', onInput);
+  $('text').addEventListener('keydown', onKey);
   onForm('compose', publish);
   onForm('token', useToken);
   onForm('join', () => {
     const name = $('join-name').value.trim().replace(/^#/, '');
-    if (!usable(name)) return say('A room\u2019s name has 1 to 255 bytes and no control characters.');
+    if (!usable(name)) return say('rooms', 'A room\u2019s name has 1 to 255 bytes and no control characters.');
+    say('rooms', '');
     $('join-name').value = '';
     location.hash = encodeURIComponent(name);
   });
@@ -495,10 +534,13 @@ function roomsKept() {
   return ROOMS_AT_FIRST;
 }
 
-/* A window keeps its name over a reload; a new one begins with the last. */
+/* A window knows itself and its name over a reload; a new one begins with the
+   last name. */
+remember('sessionStorage', 'me', me);
 $('name').value = recall('sessionStorage', 'name') || recall('localStorage', 'name') || newName();
 keepName();
 listen();
 roomsKept().forEach(join);
+show(rooms.values().next().value);
 followHash();
 if (matchMedia('(hover: hover)').matches) $('text').focus();

@@ -106,10 +106,21 @@ const inState = (page, state) => page.locator(`#state[data-state="${state}"]`).w
 const connected = (page) => inState(page, 'connected');
 const arrived = (page, text) => page.locator('.msg p', { hasText: text }).first().waitFor();
 const texts = (page) => page.locator('.msg p').allTextContents();
+const alert = (page, text) => page.locator('.alert:visible', { hasText: text });
+const alerts = (page) => page.locator('.alert:visible').allTextContents();
 
 async function write(page, text) {
   await page.fill('#text', text);
   await page.press('#text', 'Enter');
+}
+
+/* Requests for `url` wait, until what is given back is called. */
+async function hold(page, url) {
+  let release;
+  const released = new Promise((done) => { release = done; });
+  const wait = async (route) => { await released; await route.fallback(); };
+  await page.route(url, wait);
+  return async () => { release(); await page.unroute(url, wait); };
 }
 
 async function shoot(page, name) {
@@ -122,6 +133,9 @@ const log = (page) => page.locator('#log > li').evaluateAll((items) => items.map
   (item.matches('.msg') ? item.querySelector('p') : item).textContent));
 
 const limits = { timeout: 120_000 * SLOW, skip };
+
+/* An answer of the server's that refuses to publish. */
+const full = { status: 429, headers: { 'Retry-After': '3' }, json: { error: 'Server at capacity' } };
 
 test('page: two windows chat', limits, async (t) => {
   const server = await serve(t);
@@ -237,8 +251,17 @@ test('page: rooms', limits, async (t) => {
   }
   await ada.fill('#join-name', 'too many');
   await ada.press('#join-name', 'Enter');
-  await ada.locator('#alert', { hasText: '16 rooms at most' }).waitFor();
+  await alert(ada, '16 rooms at most').waitFor();
+  await shoot(ada, 'rooms');
   assert.equal(await ada.textContent('#room'), 'room 15');
+  await ada.click('#rooms a >> text=room 14');
+  await ada.locator('#room', { hasText: 'room 14' }).waitFor();
+  assert.deepEqual(await alerts(ada), [], 'that is over');
+  await ada.goto('about:blank');
+  await ada.goto(`${server.url}/#too many`);
+  await connected(ada);
+  assert.equal(await ada.textContent('#room'), 'lobby');
+  assert.match(String(await alerts(ada)), /16 rooms at most/);
 });
 
 test('page: a restart of the server is a reset, and said', limits, async (t) => {
@@ -271,9 +294,20 @@ test('page: publishing that wants a token', limits, async (t) => {
   await ada.locator('#token').waitFor();
   assert.equal(await ada.inputValue('#text'), 'open', 'nothing written is lost');
   await shoot(ada, 'token');
+  /* The page connects anew with the token; that it then is connected is no
+     reason to take back what publishing has said. */
+  const release = await hold(ada, '**/api/poll/**');
   await ada.fill('#token-value', 'wrong');
   await ada.press('#token-value', 'Enter');
-  await ada.locator('#alert', { hasText: 'does not take this token' }).waitFor();
+  await alert(ada, 'does not take this token').waitFor();
+  await inState(ada, 'connecting');
+  await release();
+  await connected(ada);
+  assert.deepEqual(await alerts(ada), ['The server does not take this token.']);
+  await ada.fill('#token-value', '\u2603');
+  await ada.press('#token-value', 'Enter');
+  await ada.locator('#token-value:focus').waitFor();
+  assert.deepEqual(await alerts(ada), ['The server does not take this token.'], 'nor does a header');
   await ada.fill('#token-value', 'sesame');
   await ada.press('#token-value', 'Enter');
   await arrived(ada, 'open');
@@ -285,16 +319,145 @@ test('page: publishing that wants a token', limits, async (t) => {
 test('page: a refusal is said, and the words are kept', limits, async (t) => {
   const server = await serve(t);
   const ada = await open(server, 'Ada', { expected: /status of 429/ });
-  await ada.route('**/api/publish/**', (route) => route.fulfill({
-    status: 429, headers: { 'Retry-After': '3' }, json: { error: 'Server at capacity' },
-  }));
+  await ada.route('**/api/publish/**', (route) => route.fulfill(full));
   await write(ada, 'patience');
-  await ada.locator('#alert', { hasText: '429 Server at capacity. Try again in 3 s.' }).waitFor();
+  await alert(ada, 'Not published: the server answered 429 Server at capacity. Try again in 3 s.').waitFor();
   assert.equal(await ada.inputValue('#text'), 'patience');
+  await ada.click('#switch');
+  await inState(ada, 'offline');
+  await ada.click('#switch');
+  await connected(ada);
+  assert.equal((await alerts(ada)).length, 1, 'the line is another matter');
   await ada.unroute('**/api/publish/**');
   await ada.click('#send');
   await arrived(ada, 'patience');
-  assert.equal(await ada.locator('#alert').isVisible(), false);
+  assert.deepEqual(await alerts(ada), []);
+});
+
+test('page: what the line says is its own', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada', { expected: /status of 503/ });
+  const answer = async (reply) => {
+    await ada.unroute('**/api/poll/**');
+    await ada.route('**/api/poll/**', (route) => route.fulfill(reply));
+    await server.say('lobby', { text: 'wake' });
+  };
+  await answer({ status: 503, headers: { 'Retry-After': '1' }, json: { error: 'Gone to lunch' } });
+  await alert(ada, 'The server answered 503 Gone to lunch.').waitFor();
+  await inState(ada, 'waiting');
+  await answer({ contentType: 'text/html', body: '<h1>Captive portal</h1>' });
+  await alert(ada, 'The server gave an answer that makes no sense.').waitFor();
+  await write(ada, 'published all the same');
+  await ada.waitForFunction(() => document.querySelector('#text').value === '');
+  assert.equal((await alerts(ada)).length, 1, 'publishing does not clear it');
+  await ada.unroute('**/api/poll/**');
+  await arrived(ada, 'published all the same');
+  assert.deepEqual(await alerts(ada), []);
+});
+
+/* What may come of a publish whose answer says nothing about it. */
+const answers = {
+  'no answer': (route) => route.abort(),
+  'half a body': (route) => route.fulfill({ contentType: 'application/json', body: '{"status":"publ' }),
+  'a proxy\u2019s 502': (route) => route.fulfill({ status: 502, contentType: 'text/html', body: '<h1>502</h1>' }),
+  'a proxy\u2019s 504': (route) => route.fulfill({ status: 504, contentType: 'text/html', body: '<h1>504</h1>' }),
+};
+
+for (const [what, answer] of Object.entries(answers)) {
+  test(`page: whether it was published is unknown: ${what}`, limits, async (t) => {
+    const server = await serve(t);
+    const ada = await open(server, 'Ada', { expected: /status of 50|net::ERR_/ });
+    const lose = async (published) => {
+      await ada.unroute('**/api/publish/**');
+      await ada.route('**/api/publish/**', async (route) => {
+        if (published) await route.fetch();
+        await published;
+        await answer(route);
+      });
+    };
+    /* It was not. Enter alone does not send it a second time. */
+    await lose(null);
+    await write(ada, 'lost');
+    await alert(ada, 'Perhaps this was published, perhaps not').waitFor();
+    assert.equal(await ada.inputValue('#text'), 'lost');
+    await shoot(ada, 'unknown');
+    await ada.unroute('**/api/publish/**');
+    await ada.type('#text', 'x');
+    await ada.press('#text', 'Backspace');
+    await ada.press('#text', 'Enter');
+    assert.equal(await ada.inputValue('#text'), 'lost');
+    assert.equal(await ada.textContent('#send:focus'), 'Send again');
+    await ada.keyboard.press('Enter');
+    await arrived(ada, 'lost');
+    assert.equal(await ada.textContent('#send'), 'Send');
+    assert.deepEqual(await alerts(ada), []);
+
+    /* It was, and the poll says so before the answer is lost, */
+    await lose(arrived(ada, 'early'));
+    await write(ada, 'early');
+    await arrived(ada, 'early');
+    await write(ada, 'next');
+    await arrived(ada, 'next');
+    /* and after it. What was written since stays. */
+    const release = await hold(ada, '**/api/poll/**');
+    await ada.click('#switch');
+    await ada.click('#switch');
+    let typed;
+    await lose(new Promise((done) => { typed = done; }));
+    await write(ada, 'late');
+    await ada.type('#text', 'meanwhile');
+    typed();
+    await alert(ada, 'Perhaps this was published').waitFor();
+    assert.equal(await ada.inputValue('#text'), 'late\nmeanwhile');
+    await release();
+    await arrived(ada, 'late');
+    await alert(ada, 'Perhaps').waitFor({ state: 'hidden' });
+    assert.equal(await ada.inputValue('#text'), 'meanwhile');
+    assert.deepEqual(await texts(ada), ['lost', 'early', 'next', 'late'], 'each once');
+  });
+}
+
+test('page: words stay with their room', limits, async (t) => {
+  const server = await serve(t);
+  const ada = await open(server, 'Ada', { expected: /status of 429/ });
+  const go = async (room) => {
+    await ada.click(`#rooms a >> text=${room}`);
+    await ada.locator('#room', { hasText: room }).waitFor();
+  };
+  await ada.fill('#text', 'half a thought');
+  await go('kitchen');
+  assert.equal(await ada.inputValue('#text'), '');
+  await ada.fill('#text', 'another');
+  await go('lobby');
+  assert.equal(await ada.inputValue('#text'), 'half a thought');
+
+  /* Refused when another room is shown. */
+  await ada.route('**/api/publish/**', (route) => route.fulfill(full));
+  const release = await hold(ada, '**/api/publish/**');
+  await write(ada, 'for the lobby');
+  await write(ada, 'this too');
+  await go('kitchen');
+  await release();
+  await ada.locator('#rooms li', { hasText: 'lobby' }).locator('b', { hasText: '!' }).waitFor();
+  await shoot(ada, 'unsent');
+  assert.equal(await ada.inputValue('#text'), 'another');
+  assert.deepEqual(await alerts(ada), [], 'it is the lobby\u2019s');
+  await ada.unroute('**/api/publish/**');
+  await ada.press('#text', 'Enter');
+  await arrived(ada, 'another');
+  assert.deepEqual(await texts(ada), ['another']);
+
+  await go('lobby');
+  await alert(ada, 'Not published').waitFor();
+  assert.equal(await ada.inputValue('#text'), 'for the lobby\nthis too');
+  await ada.click('.here .leave');
+  await ada.fill('#join-name', 'lobby');
+  await ada.press('#join-name', 'Enter');
+  await ada.locator('#room', { hasText: 'lobby' }).waitFor();
+  assert.equal(await ada.inputValue('#text'), 'for the lobby\nthis too', 'on leaving it, too');
+  await ada.press('#text', 'Enter');
+  await arrived(ada, 'for the lobby');
+  assert.deepEqual(await alerts(ada), []);
 });
 
 test('page: a browser that keeps no site data', limits, async (t) => {
