@@ -327,8 +327,8 @@ function show(room) {
   $('room').textContent = room.name;
   $('empty').hidden = room.entries.length > 0;
   const url = `${base}/api/publish/${encodeURIComponent(room.name)}`;
-  $('curl').textContent = `curl ${quoted(url)} \\\n`
-    + ` -H 'Content-Type: application/json' \\\n -d '{"name":"Curl","text":"hello"}'`;
+  $('curl').textContent = `curl -H 'Content-Type: application/json' \\\n`
+    + ` -d '{"name":"Curl","text":"hello"}' \\\n${quoted(url)}`;
   say('rooms', '');
   showDraft();
   toEnd();
@@ -503,6 +503,11 @@ function listen() {
     showNewer();
   });
   $('name').addEventListener('input', () => face($('face'), $('name').value));
+  $('name').addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter') return;
+    event.preventDefault();                     // it would send the draft
+    $('text').focus();
+  });
   $('name').addEventListener('change', () => {
     $('name').value = $('name').value.trim() || newName();
     keepName();

@@ -161,6 +161,14 @@ test('page: two windows chat', limits, async (t) => {
   }
   assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['Hello, Ben']);
 
+  await ada.fill('#text', 'half written');
+  await ada.fill('#name', 'Ada L.');
+  await ada.press('#name', 'Enter');
+  await ada.locator('#text:focus').waitFor();
+  assert.equal(await ada.inputValue('#text'), 'half written', 'a new name sends nothing');
+  await ada.fill('#name', 'Ada');
+  await ada.press('#name', 'Tab');
+
   await ada.reload();
   await arrived(ada, 'Hello, <b>Ada</b>');
   assert.equal((await texts(ada)).length, 2, 'what the server holds comes again after a reload');
@@ -503,6 +511,10 @@ test('page: a phone', limits, async (t) => {
     const send = await ada.locator('#send').boundingBox();
     assert.ok(send.x + send.width <= 390 && send.y + send.height <= 844, 'the button is in sight');
     await shoot(ada, `phone-${colorScheme}`);
+    await ada.evaluate(() => { location.hash = 'a room with a long name'; });
+    await ada.locator('#room', { hasText: 'long name' }).waitFor();
+    const leave = await ada.locator('.here .leave').boundingBox();
+    assert.ok(leave.x + leave.width <= 390 - 28, 'the room is clear of the fade at the edge');
   }
 });
 
