@@ -518,6 +518,35 @@ test('page: a phone', limits, async (t) => {
   }
 });
 
+test('page: a small phone on which all goes wrong at once', limits, async (t) => {
+  const server = await serve(t, { token: 'sesame' });
+  const ada = await open(server, 'Ada', {
+    viewport: { width: 320, height: 568 }, isMobile: true, hasTouch: true, expected: /status of (401|503)/,
+  });
+  await ada.fill('#join-name', 'x'.repeat(60));
+  await ada.press('#join-name', 'Enter');
+  await ada.locator('#room', { hasText: 'xxx' }).waitFor();
+  await ada.evaluate(() => { document.querySelector('#join-name').maxLength = 300; });
+  await ada.fill('#join-name', 'x'.repeat(256));
+  await ada.press('#join-name', 'Enter');
+  await alert(ada, '1 to 255 bytes').waitFor();
+  await write(ada, 'line\n'.repeat(20));
+  await alert(ada, 'wants a token').waitFor();
+  await ada.route('**/api/poll/**', (route) => route.fulfill({
+    status: 503, headers: { 'Retry-After': '60' }, json: { error: 'Server at capacity' },
+  }));
+  await server.request('POST', '/api/publish/lobby', {
+    headers: { 'Content-Type': 'application/json', Authorization: 'Bearer sesame' }, body: '{}',
+  });
+  await inState(ada, 'waiting');
+  await alert(ada, '503').waitFor();
+  await shoot(ada, 'small');
+  for (const id of ['#switch', '#token-value', '#text', '#send']) {
+    const { x, y, width, height } = await ada.locator(id).boundingBox();
+    assert.ok(x >= 0 && y >= 0 && x + width <= 320 && y + height <= 568, `${id} is in sight`);
+  }
+});
+
 test('page: the log is bounded, and follows only a reader at its end', limits, async (t) => {
   const server = await serve(t);
   const ada = await open(server, 'Ada');
