@@ -316,6 +316,15 @@ test('page: publishing that wants a token', limits, async (t) => {
   await ada.press('#token-value', 'Enter');
   await ada.locator('#token-value:focus').waitFor();
   assert.deepEqual(await alerts(ada), ['The server does not take this token.'], 'nor does a header');
+  await ada.click('#switch');
+  await inState(ada, 'offline');
+  await ada.fill('#token-value', 'later');
+  await ada.press('#token-value', 'Enter');
+  assert.equal(await ada.locator('#token').isVisible(), false, 'it is for when the line is back');
+  assert.equal(await ada.inputValue('#text'), 'open');
+  await ada.click('#switch');
+  await ada.press('#text', 'Enter');
+  await alert(ada, 'does not take this token').waitFor();
   await ada.fill('#token-value', 'sesame');
   await ada.press('#token-value', 'Enter');
   await arrived(ada, 'open');
