@@ -491,6 +491,23 @@ test('page: a browser that keeps no site data', limits, async (t) => {
   assert.deepEqual(await ada.locator('.mine p').allTextContents(), ['no cookies here']);
 });
 
+test('page: eight tabs of one browser, each in a room of its own', limits, async (t) => {
+  const server = await serve(t);
+  const context = await newContext({ locale: 'en-GB' });
+  const tabs = [];
+  for (let i = 1; i <= 8; i += 1)
+    tabs.push(await open(server, `Tab ${i}`, { hash: `#room ${i}`, create: () => context }));
+  for (const [i, tab] of tabs.entries()) {
+    await write(tab, `from tab ${i + 1}`);
+    await arrived(tab, `from tab ${i + 1}`);
+  }
+  await server.say('lobby', { name: 'Bot', text: 'to all' });
+  for (const tab of tabs) {
+    await tab.locator('#rooms li', { hasText: 'lobby' }).locator('b', { hasText: '1' }).waitFor();
+    assert.equal((await texts(tab)).length, 1);
+  }
+});
+
 const noCurl = which('curl') ? false : 'no curl';
 test('page: the command that it shows works in a shell', { ...limits, skip: skip || noCurl }, async (t) => {
   const server = await serve(t);
