@@ -50,14 +50,18 @@ async function newContext(options) {
   return (await launched).newContext(options);
 }
 
-/* A browser whose owner has forbidden all sites to keep data. */
+/* A browser whose owner has forbidden all sites to keep data. Its profile is
+   removed at the end of all: a browser that was closed writes for a while. */
+const profiles = [];
+after(() => profiles.forEach((profile) => rmSync(profile, { recursive: true, force: true, maxRetries: 10 })));
+
 async function newForbidding(options) {
   const profile = mkdtempSync(path.join(tmpdir(), 'longpoll-'));
+  profiles.push(profile);
   mkdirSync(path.join(profile, 'Default'));
   writeFileSync(path.join(profile, 'Default/Preferences'), JSON.stringify({
     profile: { default_content_setting_values: { cookies: 2 } },
   }));
-  after(() => rmSync(profile, { recursive: true, force: true, maxRetries: 10 }));
   return driver().launchPersistentContext(profile, { ...launching, ...options });
 }
 
