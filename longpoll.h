@@ -282,8 +282,8 @@ typedef struct lp_config {
     /* Polls. */
     uint32_t timeout_ms;          /* of a poll that names none       [30000] */
     uint32_t timeout_ms_max;      /* a longer wait is cut to this    [60000] */
-    uint32_t reply_messages;      /* limit= of a poll that has none [100, or
-                                     reply_messages_max if that is less]     */
+    uint32_t reply_messages;      /* limit= of a poll that has none; the default
+                                     is cut to reply_messages_max      [100] */
     uint32_t reply_messages_max;  /* a larger limit= is 400           [1000] */
     uint32_t reply_bytes_max;     /* cut here, never below one message
                                                                    [1048576] */

@@ -111,7 +111,8 @@ test('connections that wait in the listener\'s queue are served before it closes
 });
 
 test('a reply that is being written is finished', async () => {
-  const server = await Server.start(LIVE, { ...FREE, 'drain-ms': 1000 * SLOW });
+  /* of history-bytes one address may hold up an eighth */
+  const server = await Server.start(LIVE, { ...FREE, 'drain-ms': 1000 * SLOW, 'history-bytes': '400m' });
   try {
     const raw = await server.raw();
     raw.pause();
