@@ -499,7 +499,6 @@ export class LongPollingClient {
     const to = reply.last_id.split(',');
     if (to.length !== channels.length)
       throw failure('not the reply of a poll', 200);
-    if (this.#run !== run) return null;
     const word = group.tell(channels, at, to, reply, run.waited);
     /* News for others is no reason to slow down. */
     for (const channel of this.#seen.keys())
