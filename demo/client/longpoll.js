@@ -88,6 +88,7 @@
    itself. Each has its own cursor and fetches what it missed, so the promise
    holds for each. `timeout`, `limit` and `clientId` are the leader's; what is
    not about one poll is every client's own: state, events, retries, publish().
+   When the leader loses its connection, each is told, and tries by itself.
    Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
    or site data is blocked, each client has a poll of its own.
 
@@ -410,7 +411,8 @@ export class LongPollingClient {
     /* We were away: so, perhaps, was the leader's connection. */
     if (hurried && run.group) run.group.ask(true);
     if (run.group || run.frozen || !run.sharing) return;
-    if (!locks || !BroadcastChannel || !this.#cursors()) return;
+    if (!locks || !BroadcastChannel) return;
+    if (!cursorsIn(this.#lastId, this.#channels.length)) return;
     const on = {
       word: () => run.wake(),
       change: () => run.stir(),
@@ -437,13 +439,6 @@ export class LongPollingClient {
   #leave(run, error) {
     run.group?.leave(error);
     run.group = null;
-  }
-
-  /* One for each channel; null if they are of another kind. */
-  #cursors() {
-    const ids = this.#lastId.split(',');
-    return ids.length === this.#channels.length &&
-      ids.every((id) => MESSAGE_ID.test(id)) ? ids : null;
   }
 
   /* What is the same for all clients whose polls can stand for each other. */
@@ -496,9 +491,8 @@ export class LongPollingClient {
       group.refuse(channels);
       return null;
     }
-    const to = reply.last_id.split(',');
-    if (to.length !== channels.length)
-      throw failure('not the reply of a poll', 200);
+    const to = cursorsIn(reply.last_id, channels.length);
+    if (!to) throw failure('not the reply of a poll', 200);
     const word = group.tell(channels, at, to, reply, run.waited);
     /* News for others is no reason to slow down. */
     for (const channel of this.#seen.keys())
@@ -559,9 +553,8 @@ export class LongPollingClient {
   /* The cursor stands for all before it, had or not wanted. */
   #reach(lastId) {
     this.#lastId = lastId;
-    const ids = lastId.split(',');
-    if (ids.length === this.#channels.length)
-      ids.forEach((id, i) => this.#isNew({ id, channel: this.#channels[i] }));
+    cursorsIn(lastId, this.#channels.length)
+      ?.forEach((id, i) => this.#isNew({ id, channel: this.#channels[i] }));
   }
 
   /* SEQ has no holes and comes in order, so the last one stands for all before
@@ -882,6 +875,13 @@ class Group {
   }
 }
 
+/* As many as there are channels; null if they are of another kind. */
+function cursorsIn(lastId, count) {
+  const ids = lastId.split(',');
+  return ids.length === count && ids.every((id) => MESSAGE_ID.test(id))
+    ? ids : null;
+}
+
 const zip = (names, values) =>
   new Map(names.map((name, i) => [name, values[i]]));
 
@@ -921,7 +921,7 @@ function refusal(response, body) {
   const own = typeof body?.error === 'string';
   return failure(`${status} ${own ? body.error : statusText}`, status, {
     retryIn: retryAfter(headers),
-    unknown: !(own && (status < 500 || status === 503)),
+    unknown: !own || status < 400 || (status >= 500 && status !== 503),
   });
 }
 

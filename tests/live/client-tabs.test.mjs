@@ -704,6 +704,13 @@ test('news for others do not slow a leader down; what is none does', LIMIT,
     await world.clock.run(20000);
     assert.ok(server.polls - before < 50, `${server.polls - before} polls`);
     assert.equal(ids(ben).length, 51);
+
+    /* Nor do cursors that are none. */
+    server.reply = (poll) => ({ ...honest.call(server, poll),
+      ...(poll.names.length > 1 ? { last_id: 'now,now' } : {}) });
+    const between = server.polls;
+    await world.clock.run(20000);
+    assert.ok(server.polls - between < 100, `${server.polls - between} polls`);
   });
 
 test('when the connection is lost, all are told and each tries', LIMIT,

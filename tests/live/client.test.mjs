@@ -931,6 +931,29 @@ test('whatever is thrown, the client can be started again', LIMIT,
     assert.equal(s.seen[1].query.get('timeout'), '30');
   });
 
+test('an option that throws stops the client, and is rethrown', LIMIT,
+  async (t) => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', `
+      import { LongPollingClient } from '${CLIENT}';
+      const heard = [];
+      process.on('unhandledRejection', (e) => heard.push(e.message));
+      let bad = true;
+      const c = new LongPollingClient('http://x', 'news', {
+        fetch: async () => { throw new Error('down'); },
+        random: () => { if (bad) throw new Error('no dice'); return 0; } });
+      c.on('error', (e) => { heard.push(e.message); c.stop(); });
+      c.start();
+      setTimeout(() => {
+        heard.push(c.state);
+        bad = false;
+        c.start();
+        setTimeout(() => console.log(String(heard)), 20);
+      }, 20);`]);
+    t.after(() => child.kill('SIGKILL'));
+    const [out] = await once(child.stdout, 'data');
+    assert.equal(String(out).trim(), 'no dice,stopped,down');
+  });
+
 test('giving up is said on the console if nobody listens', LIMIT,
   async (t) => {
     const lines = [];
