@@ -706,9 +706,13 @@ test('news for others do not slow a leader down; what is none does', LIMIT,
     assert.equal(ids(ben).length, 51);
 
     /* Nor do cursors that are none. */
+    server.reply = honest;
+    await world.clock.run(61000);
+    assert.equal(world.polls.length, 1);
     server.reply = (poll) => ({ ...honest.call(server, poll),
       ...(poll.names.length > 1 ? { last_id: 'now,now' } : {}) });
     const between = server.polls;
+    server.publish('a');
     await world.clock.run(20000);
     assert.ok(server.polls - between < 100, `${server.polls - between} polls`);
   });
