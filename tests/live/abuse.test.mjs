@@ -90,6 +90,7 @@ test('slow heads: each is cut off in its time, and told; a second wave takes no 
   await deserted(server);
 });
 
+/* At eight addresses, so that it is all of it and not the share of one. */
 test('slow heads: no more of them than partial_bytes_max', async (t) => {
   const most = clients(3000, 100);
   const limits = { partial: MiB / 8, history: 4 * MiB, connections: most + 100, channels: 100, waiters: 100 };
@@ -98,7 +99,7 @@ test('slow heads: no more of them than partial_bytes_max', async (t) => {
   }, { files: 'max' });
   const memory = memoryOf(server, `${most} slow heads, partial_bytes_max 128 KiB`, limits);
   const beside = bystander(server);
-  const load = await attack(t, server, 'heads', most);
+  const load = await attack(t, server, 'heads', most, { per: Math.ceil(most / 8) });
   const { open, closed, statuses } = await load.until((now) => now.open <= 150, 'most to be cut off');
   assert.equal(open + closed, most);
   assert.deepEqual(statuses, { 503: closed });
@@ -118,7 +119,7 @@ test('slow bodies: no more of them than partial_bytes_max, each for its time', a
   }, { files: 'max' });
   const memory = memoryOf(server, `${most} slow bodies of 20,000 bytes`, limits);
   const beside = bystander(server);
-  const load = await attack(t, server, 'bodies', most, { size: 20_000 });
+  const load = await attack(t, server, 'bodies', most, { per: Math.ceil(most / 8), size: 20_000 });
   const now = await load.until(({ open }) => open === 0, 'all slow bodies to be cut off');
   const { 408: late, 503: refused = 0 } = now.statuses;
   assert.equal(late + refused, most, 'each is told why');

@@ -204,6 +204,7 @@ test('one address has a ceiling, however many clients it claims to be', async (t
   const [other] = await parkAll(server, 1, 'room', { from: '127.0.0.2', headers: { 'X-Client-ID': 'name-0' } });
   assert.equal((await server.say('room', {})).waiters, 5);
   assert.equal((await other.answer()).json.count, 1);
+  await server.waiters(0);
   await parkAll(server, 4, 'room', { headers: { 'X-Client-ID': 'name-0' } });
 });
 
