@@ -483,7 +483,7 @@ static void check_memory(uint64_t bytes)
 static void check_hung(void)
 {
     int i;
-    for (i = 0; i < CONNS; i++) {
+    for (i = 0; i < K.conn_top; i++) {
         const conn *c = &K.conns[i];
         const request *r = &c->requests[c->replied % REQUESTS];
         uint64_t since;
@@ -494,6 +494,20 @@ static void check_hung(void)
              K.stalled_ns + (uint64_t)K.sockets * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
              record_of(c)->phase);
+    }
+}
+
+/* Nobody is left with a connection that the server has let go and never spoke of, or in the
+   queue of a listener that it has closed. A child may hold them for ever. */
+static void check_left(void)
+{
+    int i;
+    for (i = 0; i < K.conn_top; i++) {
+        const conn *c = &K.conns[i];
+        if (!c->used || c->client < 0 || c->rst) continue;
+        MUST(c->held < 0 || c->shut, "connection %d is closed, and its client is not told", i);
+        MUST(c->queued != 1 || K.listener >= 0, "client %d is in a queue that nobody serves",
+             c->client);
     }
 }
 
@@ -510,6 +524,7 @@ static void lpi_check(lp_server *server)
     check_delays(&server->hub);
     check_limits();
     check_hung();
+    check_left();
 }
 
 /* No other thread is within a step, or in a call. */
@@ -629,16 +644,14 @@ static void check_sleep(void)
         if (asleep[slot]) check_sleeper(asleep[slot], &S->hub.loops[slot]);
     }
     for (i = 0; i < CHANNELS; i++) check_sleeping_views(i, asleep);
-    for (i = 0; i < CONNS; i++) {
+    for (i = 0; i < K.conn_top; i++) {
         const conn *c = &K.conns[i];
         const lpi_timer *t;
-        uint32_t index;
         int32_t left;
         if (!c->used || c->fd < 0 || !c->known) continue;
         slot = (uint32_t)K.fds[c->fd].slot;
-        index = K.fds[c->fd].tag & LPI_TAG_INDEX;
-        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, index)) continue;
-        t = lpi_timer_at(&loop_of(c)->wheel, index);
+        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) continue;
+        t = lpi_timer_at(&loop_of(c)->wheel, index_of(c));
         left = (int32_t)(t->deadline - (uint32_t)now_ms());
         if (left < 0) left = 0;
         MUST(asleep[slot]->deadline_ns <= K.now_ns + (uint64_t)left * 1000000 + oversleep_ns(),

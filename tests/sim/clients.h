@@ -16,7 +16,7 @@ static const char *const temper_names[T_KINDS] = {
 static uint64_t temper_requests[T_KINDS], temper_replies[T_KINDS];
 static uint64_t status_counts[600], reason_counts[4];
 
-enum { CLIENTS = 160 };
+enum { CLIENTS = 900 };
 
 typedef enum plan { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } plan;
 

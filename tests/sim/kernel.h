@@ -9,6 +9,11 @@
    sends only the length travels: the bytes are verified where they are sent (model.h), all
    of a reply at once, since the first send of a reply is given the whole of it.
 
+   A descriptor of the server's is a name for an open description. Now and then a child
+   process is forked, which holds all that are open then, until it exits. What the server
+   closes meanwhile lives on, unseen by it: in its poller if it was not taken out, and with
+   a peer that is told nothing unless it was shut down.
+
    Nothing here allocates but the memory hook, and what a short write leaves behind. */
 
 #ifndef KERNEL_H
@@ -80,15 +85,15 @@ static int one_in(uint32_t n) { return !below(n); }
 typedef enum fault_kind {
     F_EAGAIN, F_EINTR, F_SHORT_READ, F_SHORT_WRITE, F_ECONNRESET, F_EPIPE, F_EMFILE,
     F_ENFILE, F_ENOMEM, F_ENOBUFS, F_ECONNABORTED, F_ALLOC, F_CLOCK, F_STALL, F_EMPTY,
-    F_SPURIOUS, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM, F_SHUTDOWN,
-    F_CREATE, F_THREAD, F_MUTEX, F_ALARM, F_KINDS
+    F_SPURIOUS, F_STALE, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM,
+    F_SHUTDOWN, F_CREATE, F_THREAD, F_MUTEX, F_ALARM, F_KINDS
 } fault_kind;
 
 static const char *const fault_names[F_KINDS] = {
     "EAGAIN", "EINTR", "short read", "short write", "ECONNRESET", "EPIPE", "EMFILE",
     "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "allocation", "clock jump", "stall",
-    "empty wait", "spurious wake-up", "missing wake-up", "poller_set", "poller_wait",
-    "reserve", "random", "shutdown", "create", "thread", "mutex", "alarm"};
+    "empty wait", "spurious wake-up", "stale event", "missing wake-up", "poller_set",
+    "poller_wait", "reserve", "random", "shutdown", "create", "thread", "mutex", "alarm"};
 
 static uint64_t fault_counts[F_KINDS];
 
@@ -108,7 +113,10 @@ static uint64_t call_counts[C_KINDS];
 /* ---- the state ---- */
 
 enum {
-    FDS = 256, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 32768
+    FDS = CONNS + 32,    /* descriptors of the server                            */
+    HELD = CONNS + 32,   /* descriptions that only children hold, behind those   */
+    WORDS = (FDS + HELD + 63) / 64,
+    CHILDREN = 4, GONE = 8, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 65536
 };
 
 typedef enum fd_kind {
@@ -117,6 +125,7 @@ typedef enum fd_kind {
 
 typedef struct descriptor {
     uint8_t kind, watched, signalled;
+    uint8_t children; /* that have a copy of it: a bit each                      */
     int8_t slot;  /* of the poller that it is, or that watches it; -1: none yet  */
     int16_t conn; /* of a pipe: its other end                                    */
     uint32_t tag;
@@ -154,6 +163,7 @@ typedef struct request {
 
 typedef struct conn {
     int fd;               /* the server's end; -1 before and after             */
+    int held;             /* by children alone: its description, or -1         */
     int client;           /* -1: gone                                          */
     uint32_t generation, name; /* name: by which the limits know the client       */
     uint8_t used, queued, wild, faulty;
@@ -167,6 +177,7 @@ typedef struct conn {
     /* to the client */
     uint32_t out_sent, out_arrived, out_read, window;
     uint8_t shut, closed, cut, closing;
+    uint8_t deaf;         /* it was shut down for reading too                  */
     uint64_t out_ns;
     uint64_t active_ns, first_ns, pend_ns, reply_ns, shut_ns, accept_ns;
     /* of a reply that was sent in part */
@@ -180,7 +191,8 @@ typedef struct conn {
 } conn;
 
 typedef enum happening_kind {
-    H_IN, H_FIN, H_RST, H_OUT, H_OUT_FIN, H_OUT_RST, H_CONNECT, H_CLIENT, H_JOB
+    H_IN, H_FIN, H_RST, H_OUT, H_OUT_FIN, H_OUT_RST, H_CONNECT, H_CLIENT, H_JOB, H_FORK,
+    H_EXIT
 } happening_kind;
 
 /* What other threads do. */
@@ -196,11 +208,19 @@ typedef struct happening {
 static struct kernel {
     uint64_t now_ns, wall_us;
     uint64_t step_most_ns, stalled_ns;
-    descriptor fds[FDS];
-    uint64_t open[FDS / 64];
-    struct { uint64_t bits[FDS / 64], since_ns; } ready[LOOPS]; /* by poller      */
+    descriptor fds[FDS + HELD];
+    uint64_t open[WORDS];    /* which of them are in use                       */
+    struct {                 /* by poller                                      */
+        uint64_t bits[WORDS], since_ns;
+        uint32_t count;
+        uint32_t gone[GONE], gone_count; /* tags that were taken out last      */
+        int alarm;           /* that children alone hold; 0: none              */
+    } ready[LOOPS];
     uint32_t pollers, known[LOOPS];
-    int fd_limit, fd_open, sockets, listener;
+    int fd_limit, fd_open, held, sockets;
+    int listener;            /* the server's, or -1                            */
+    int listening;           /* the description that takes connections, or -1  */
+    uint32_t fork_us[2];     /* between two forks, and how long a child lives, at most */
     uint16_t queue[CONNS];
     uint32_t queue_head, queue_tail;
     uint32_t rates[F_KINDS]; /* of 2^32                                        */
@@ -218,10 +238,12 @@ static struct kernel {
     int stopping;
     lp_result result;              /* of what ran the server                      */
     uint64_t epochs_drawn;
-    happening heap[HEAP];
-    uint32_t heap_count, order;
-    conn conns[CONNS];
     uint64_t memory_bytes, memory_blocks;
+    uint32_t heap_count, order;
+    int conn_top;            /* above all connections that were ever used      */
+    /* what is blank where it is not in use */
+    happening heap[HEAP];
+    conn conns[CONNS];
 } K;
 
 static lp_server *S;
@@ -403,17 +425,35 @@ static happening heap_pop(void)
 
 /* ---- descriptors ---- */
 
+/* The first of them from `from` on that is not in use. */
+static int fd_free_from(int from)
+{
+    int word = from / 64;
+    uint64_t bits = ~K.open[word] & ~UINT64_C(0) << from % 64;
+    while (!bits) bits = ~K.open[++word];
+    return word * 64 + __builtin_ctzll(bits);
+}
+
+/* The first of them from `from` on that is; what is beyond all if there is none. */
+static int fd_next(int from)
+{
+    int word = from / 64;
+    uint64_t bits = word < WORDS ? K.open[word] & ~UINT64_C(0) << from % 64 : 0;
+    while (!bits && ++word < WORDS) bits = K.open[word];
+    return bits ? word * 64 + __builtin_ctzll(bits) : WORDS * 64;
+}
+
 static int fd_take(fd_kind kind)
 {
-    int word, fd;
+    int fd;
     if (K.fd_open >= K.fd_limit) {
         fault_counts[F_EMFILE]++;
         cur->excuses++;
         return -EMFILE;
     }
-    for (word = 0; !~K.open[word];) word++;
-    fd = word * 64 + __builtin_ctzll(~K.open[word]);
-    K.open[word] |= UINT64_C(1) << fd % 64;
+    fd = fd_free_from(0);
+    MUST(fd < FDS, "the simulator's descriptors are used up");
+    K.open[fd / 64] |= UINT64_C(1) << fd % 64;
     memset(&K.fds[fd], 0, sizeof K.fds[fd]);
     K.fds[fd].kind = (uint8_t)kind;
     K.fds[fd].conn = K.fds[fd].slot = -1;
@@ -425,7 +465,8 @@ static void fd_give(int fd)
 {
     K.fds[fd].kind = D_FREE;
     K.open[fd / 64] &= ~(UINT64_C(1) << fd % 64);
-    K.fd_open--;
+    if (fd < FDS) K.fd_open--;
+    else K.held--;
 }
 
 static descriptor *fd_at(int fd, fd_kind kind)
@@ -450,25 +491,23 @@ static uint32_t fd_what(const descriptor *d)
     const conn *c;
     uint32_t what = 0;
     if (!d->watched) return 0;
-    if (d->kind == D_LISTENER) return K.queue_head != K.queue_tail ? LP_READ : 0;
+    if (d->kind == D_LISTENER) {
+        if (K.listening < 0) return LP_READ | LP_HANGUP;
+        return K.queue_head != K.queue_tail ? LP_READ : 0;
+    }
     if (d->kind == D_WAKE_IN) return d->signalled ? LP_READ : 0;
     if (d->kind == D_ALARM) return d->at_ns && d->at_ns <= K.now_ns ? LP_READ : 0;
     if (d->kind != D_SOCKET) return 0;
     c = &K.conns[d->conn];
-    if (c->rst || (c->shut && c->fin_arrived)) return LP_READ | LP_WRITE | LP_HANGUP;
-    if (c->fin_arrived) what |= LP_READ | LP_HANGUP;
+    if (c->rst || (c->shut && (c->deaf || c->fin_arrived)))
+        return LP_READ | LP_WRITE | LP_HANGUP;
+    if (c->fin_arrived || c->deaf) what |= LP_READ | LP_HANGUP;
     if (c->arrived != c->taken) what |= LP_READ;
     if (c->out_sent - c->out_read < c->window) what |= LP_WRITE;
     return what & d->watched;
 }
 
-static int any_ready(int slot)
-{
-    uint64_t any = 0;
-    int i;
-    for (i = 0; i < FDS / 64; i++) any |= K.ready[slot].bits[i];
-    return any != 0;
-}
+static int any_ready(int slot) { return K.ready[slot].count != 0; }
 
 static void fd_refresh(int fd)
 {
@@ -476,12 +515,10 @@ static void fd_refresh(int fd)
     int slot = fd < 0 ? -1 : K.fds[fd].slot;
     if (slot < 0) return;
     bit = UINT64_C(1) << fd % 64;
-    if (!fd_what(&K.fds[fd])) {
-        K.ready[slot].bits[fd / 64] &= ~bit;
-    } else if (!(K.ready[slot].bits[fd / 64] & bit)) {
-        if (!any_ready(slot)) K.ready[slot].since_ns = K.now_ns;
-        K.ready[slot].bits[fd / 64] |= bit;
-    }
+    if (!fd_what(&K.fds[fd]) == !(K.ready[slot].bits[fd / 64] & bit)) return;
+    K.ready[slot].bits[fd / 64] ^= bit;
+    if (!(K.ready[slot].bits[fd / 64] & bit)) K.ready[slot].count--;
+    else if (!K.ready[slot].count++) K.ready[slot].since_ns = K.now_ns;
 }
 
 /* ---- connections, from outside ---- */
@@ -496,7 +533,8 @@ static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t win
     int i;
     conn *c = NULL;
     for (i = 0; i < CONNS && K.conns[i].used;) i++;
-    if (i == CONNS || K.listener < 0) return NULL;
+    if (i == CONNS || K.listening < 0) return NULL;
+    if (i >= K.conn_top) K.conn_top = i + 1;
     c = &K.conns[i];
     {
         char *pend = c->pend;
@@ -507,7 +545,7 @@ static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t win
         c->generation = generation;
     }
     c->used = 1;
-    c->fd = -1;
+    c->fd = c->held = -1;
     c->client = client;
     c->name = name;
     c->window = window;
@@ -526,14 +564,26 @@ static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
 /* Of a connection that is known to it: its loop, and the loop's record. */
 static lpi_loop *loop_of(const conn *c) { return &S->hub.loops[K.fds[c->fd].slot]; }
 
+static uint32_t index_of(const conn *c) { return K.fds[c->fd].tag & LPI_TAG_INDEX; }
+
 static lpi_connection *record_of(const conn *c)
 {
-    return lpi_connection_at(loop_of(c), K.fds[c->fd].tag & LPI_TAG_INDEX);
+    return lpi_connection_at(loop_of(c), index_of(c));
 }
 
 static void conn_free_if_unused(conn *c)
 {
-    if (c->client < 0 && c->fd < 0 && !c->queued) c->used = 0;
+    if (c->client < 0 && c->fd < 0 && c->held < 0 && !c->queued) c->used = 0;
+}
+
+/* Something happened to it that its poller may want to know. */
+static void conn_refresh(const conn *c) { fd_refresh(c->fd >= 0 ? c->fd : c->held); }
+
+/* Tell the client, behind all that was sent: an end, or a reset. */
+static void conn_tell(conn *c, happening_kind what)
+{
+    c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
+    if (c->client >= 0) happen(c->out_ns, what, conn_index(c), c->generation, 0);
 }
 
 /* Say something; it arrives in pieces, `gap_us` apart at most. 0, or -1: no room. */
@@ -580,7 +630,7 @@ static void conn_finish(conn *c) /* nothing more will be said */
 static void conn_drop(conn *c, int reset)
 {
     c->client = -1;
-    if (c->fd >= 0 || c->queued) {
+    if (c->fd >= 0 || c->held >= 0 || c->queued) {
         if (reset) happen(K.now_ns + latency_ns(), H_RST, conn_index(c), c->generation, 0);
         else conn_finish(c);
     }
@@ -591,8 +641,100 @@ static void conn_break(conn *c) /* it broke on the way: both ends are told */
 {
     c->rst = 1;
     c->faulty = 1;
-    fd_refresh(c->fd);
+    conn_refresh(c);
     happen(K.now_ns + latency_ns(), H_OUT_RST, conn_index(c), c->generation, 0);
+}
+
+/* ---- children, and what they hold ---- */
+
+static uint64_t fork_count, held_count; /* of all worlds */
+
+/* Nobody will take what waits in its queue. */
+static void listener_ends(void)
+{
+    while (K.queue_head != K.queue_tail) {
+        conn *c = &K.conns[K.queue[K.queue_head++ % CONNS]];
+        c->queued = 0;
+        c->closed = 1;
+        conn_tell(c, H_OUT_RST);
+        conn_free_if_unused(c);
+    }
+    K.listening = -1;
+}
+
+/* Nobody holds it any more. */
+static void description_ends(descriptor *d)
+{
+    conn *c = d->conn < 0 ? NULL : &K.conns[d->conn];
+    if (d->kind == D_LISTENER && K.listening == (int)(d - K.fds)) listener_ends();
+    if (d->kind != D_SOCKET || !c) return; /* none that was accepted */
+    c->held = -1;
+    c->closed = 1;
+    c->cut = c->arrived != c->taken;
+    if (c->cut) conn_tell(c, H_OUT_RST);
+    else if (!c->shut) conn_tell(c, H_OUT_FIN);
+    conn_free_if_unused(c);
+}
+
+static int outlives(const descriptor *d)
+{
+    return d->children && (d->kind == D_SOCKET || d->kind == D_LISTENER ||
+                           d->kind == D_ALARM || d->kind == D_WAKE_IN);
+}
+
+/* The server has closed it: children have it still, if any does. Its poller has no more to
+   do with the descriptor, but with what that stood for. */
+static void description_left(int fd)
+{
+    descriptor *d = &K.fds[fd], *to;
+    int held = outlives(d) ? fd_free_from(FDS) : -1;
+    if (held >= 0) {
+        MUST(held < FDS + HELD, "the simulator's held descriptions are used up");
+        K.open[held / 64] |= UINT64_C(1) << held % 64;
+        K.held++;
+        held_count++;
+        to = &K.fds[held];
+        *to = *d;
+        if (d->kind == D_SOCKET) K.conns[d->conn].held = held;
+        if (K.listening == fd) K.listening = held;
+        if (d->kind == D_ALARM && d->slot >= 0) K.ready[d->slot].alarm = held;
+    } else {
+        description_ends(d);
+    }
+    d->watched = 0;
+    fd_refresh(fd);
+    fd_give(fd);
+    if (held >= 0) fd_refresh(held);
+}
+
+static void child_forks(int child)
+{
+    int fd = fd_next(0);
+    for (; fd < FDS; fd = fd_next(fd + 1)) K.fds[fd].children |= (uint8_t)(1u << child);
+    fork_count++;
+    trace("child %d is forked", child);
+    /* Most are over as soon as they run another program. */
+    happen(K.now_ns + 1000 + (uint64_t)below(one_in(4) ? K.fork_us[1] : 300) * 1000, H_EXIT,
+           (uint32_t)child, 0, 0);
+}
+
+static void child_exits(int child)
+{
+    uint8_t bit = (uint8_t)(1u << child);
+    int fd = fd_next(0);
+    trace("child %d exits", child);
+    for (; fd < FDS + HELD; fd = fd_next(fd + 1)) {
+        descriptor *d = &K.fds[fd];
+        if (!(d->children & bit)) continue;
+        d->children &= (uint8_t)~bit;
+        if (fd < FDS || d->children) continue;
+        if (d->kind == D_ALARM && d->slot >= 0) K.ready[d->slot].alarm = 0;
+        description_ends(d);
+        d->watched = 0;
+        fd_refresh(fd);
+        fd_give(fd);
+    }
+    happen(K.now_ns + (uint64_t)below(K.fork_us[0]) * 1000, H_FORK, (uint32_t)child, 0, 0);
 }
 
 static void happens(const happening *h)
@@ -606,10 +748,14 @@ static void happens(const happening *h)
         K.jobs[h->index]++;
         return;
     }
+    if (h->kind == H_FORK || h->kind == H_EXIT) {
+        (h->kind == H_FORK ? child_forks : child_exits)(h->index);
+        return;
+    }
     if (h->generation != c->generation || !c->used) return;
     switch ((happening_kind)h->kind) {
     case H_CONNECT:
-        if (K.listener < 0) {
+        if (K.listening < 0) {
             c->queued = 0;
             c->closed = 1;
             if (c->client >= 0) client_lost(c, 1);
@@ -617,15 +763,18 @@ static void happens(const happening *h)
         }
         c->queued = 1;
         K.queue[K.queue_tail++ % CONNS] = h->index;
-        fd_refresh(K.listener);
+        fd_refresh(K.listening);
         return;
-    case H_IN: c->arrived = h->value; break;
+    case H_IN:
+        c->arrived = h->value;
+        if (c->deaf && c->client >= 0) conn_tell(c, H_OUT_RST);
+        break;
     case H_FIN: c->fin_arrived = 1; break;
     case H_RST: c->rst = 1; break;
     case H_OUT:
         c->out_arrived = h->value;
         if (c->client >= 0) client_hears(c);
-        else if (c->fd >= 0) c->rst = 1; /* sent to somebody who has closed */
+        else c->rst = 1; /* sent to somebody who has closed */
         break;
     case H_OUT_FIN:
         if (c->client >= 0) client_lost(c, 0);
@@ -635,8 +784,8 @@ static void happens(const happening *h)
         break;
     default: break;
     }
-    if (c->fd >= 0) fd_refresh(c->fd);
-    else conn_free_if_unused(c);
+    conn_refresh(c);
+    conn_free_if_unused(c);
 }
 
 static void happen_until(uint64_t ns)
@@ -688,7 +837,7 @@ static int sim_listen(void *ctx, const lp_address *at, int backlog, lp_address *
     MUST(backlog > 0, "a backlog of nothing");
     if (K.faults && strikes(F_CREATE)) return -EADDRINUSE;
     *bound = *at;
-    K.listener = fd_take(D_LISTENER);
+    K.listener = K.listening = fd_take(D_LISTENER);
     return K.listener;
 }
 
@@ -758,7 +907,7 @@ static long sim_recv(void *ctx, int fd, void *bytes, size_t size)
     if (c->rst) return -ECONNRESET;
     n = c->arrived - c->taken;
     if (!n) {
-        if (!c->fin_arrived) return -EAGAIN;
+        if (!c->fin_arrived && !c->deaf) return -EAGAIN;
         if (!c->ended) cur->progress++;
         c->ended = 1;
         trace("recv fd %d: end", fd);
@@ -874,29 +1023,31 @@ kept_again:
     return one_in(2) ? -EAGAIN : -EINTR;
 }
 
+/* A listener is closed by it, for whoever holds it. */
+static int listener_shut(int fd, uint32_t how)
+{
+    MUST(how & LP_READ && K.listening == fd, "what is shut down listens no more");
+    listener_ends();
+    cur->progress++;
+    fd_refresh(fd);
+    return 0;
+}
+
 static int sim_shutdown(void *ctx, int fd, uint32_t how)
 {
     conn *c;
     (void)ctx;
     called(C_SHUTDOWN);
-    MUST(fd >= 0 && fd < FDS, "descriptor %d is shut down", fd);
-    if (K.fds[fd].kind == D_LISTENER) {
-        MUST(how & LP_READ, "a listener's end");
-        return 0;
-    }
-    if (how & LP_READ) return 0;
+    if (fd >= 0 && fd < FDS && K.fds[fd].kind == D_LISTENER) return listener_shut(fd, how);
     c = &K.conns[fd_mine(fd)->conn];
-    MUST(!c->shut, "shut down twice");
-    if (K.faults && strikes(F_SHUTDOWN)) {
-        c->faulty = 1;
-        return -ENOTCONN;
-    }
+    MUST(how & LP_WRITE && !c->shut, "shut down twice");
+    if (K.faults && strikes(F_SHUTDOWN)) conn_break(c);
     if (c->rst) return -ENOTCONN;
     c->shut = 1;
+    c->deaf = (how & LP_READ) != 0;
     c->shut_ns = K.now_ns;
     cur->progress++;
-    c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
-    happen(c->out_ns, H_OUT_FIN, conn_index(c), c->generation, 0);
+    conn_tell(c, H_OUT_FIN);
     fd_refresh(fd);
     return 0;
 }
@@ -908,7 +1059,7 @@ static void sim_close(void *ctx, int fd)
     called(C_CLOSE);
     MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "descriptor %d closed, and it is not open", fd);
     d = &K.fds[fd];
-    trace("close fd %d", fd);
+    trace("close fd %d%s", fd, d->children ? ", which a child holds" : "");
     cur->progress++;
     if (d->kind == D_SOCKET) {
         conn *c = &K.conns[d->conn];
@@ -917,28 +1068,10 @@ static void sim_close(void *ctx, int fd)
         K.sockets--;
         if (c->known) K.known[d->slot]--;
         c->fd = -1;
-        c->closed = 1;
-        c->cut = c->arrived != c->taken;
-        c->out_ns = (c->out_ns > K.now_ns ? c->out_ns : K.now_ns) + latency_ns();
-        if (c->client >= 0)
-            happen(c->out_ns, c->cut ? H_OUT_RST : H_OUT_FIN, conn_index(c), c->generation, 0);
-        conn_free_if_unused(c);
     }
-    if (d->kind == D_LISTENER) {
-        K.listener = -1;
-        while (K.queue_head != K.queue_tail) {
-            conn *c = &K.conns[K.queue[K.queue_head++ % CONNS]];
-            c->queued = 0;
-            c->closed = 1;
-            if (c->client >= 0)
-                happen(K.now_ns + latency_ns(), H_OUT_RST, conn_index(c), c->generation, 0);
-            conn_free_if_unused(c);
-        }
-    }
+    if (d->kind == D_LISTENER) K.listener = -1;
     if (d->kind == D_POLLER) K.pollers &= ~(1u << d->slot);
-    d->watched = 0;
-    fd_refresh(fd);
-    fd_give(fd);
+    description_left(fd);
 }
 
 static int sim_reserve(void *ctx)
@@ -998,6 +1131,8 @@ static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t 
         K.conns[d->conn].known = 1;
         K.known[slot]++;
     }
+    if (!want && d->kind == D_SOCKET)
+        K.ready[slot].gone[K.ready[slot].gone_count++ % GONE] = d->tag;
     d->watched = (uint8_t)want;
     d->tag = tag;
     d->slot = (int8_t)slot;
@@ -1005,40 +1140,50 @@ static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t 
     return 0;
 }
 
-/* The descriptor of the loop's alarm, or -1. Time may have made it ring. */
-static int alarm_of(int slot)
+/* When the loop's alarm rings, or one that it has closed and a child still holds. Time may
+   have made it ring. */
+static uint64_t alarm_ns(int slot)
 {
-    int fd = S ? S->hub.loops[slot].alarm : -1;
-    if (fd >= 0) fd_at(fd, D_ALARM);
+    int fd = S ? S->hub.loops[slot].alarm : -1, held = K.ready[slot].alarm;
+    uint64_t ns = UINT64_MAX;
+    if (fd >= 0 && fd_at(fd, D_ALARM)->at_ns) ns = K.fds[fd].at_ns;
     fd_refresh(fd);
-    return fd;
+    if (!held || !K.fds[held].watched || !K.fds[held].at_ns) return ns;
+    fd_refresh(held);
+    return ns < K.fds[held].at_ns ? ns : K.fds[held].at_ns;
 }
 
 /* An event that a kernel may tell though there is nothing. */
 static int spurious(lp_event *to, int slot)
 {
-    int fd = (int)below(FDS), i;
-    for (i = 0; i < FDS; i++, fd = (fd + 1) % FDS) {
-        const descriptor *d = &K.fds[fd];
-        if (!d->kind || d->slot != slot || !(d->watched & (LP_READ | LP_WRITE))) continue;
-        to->tag = d->tag;
-        to->what = d->watched & (LP_READ | LP_WRITE);
-        return 1;
-    }
-    return 0;
+    const descriptor *d = &K.fds[below((uint32_t)K.fd_open + 4)];
+    if (!d->kind || d->slot != slot || !(d->watched & (LP_READ | LP_WRITE))) return 0;
+    to->tag = d->tag;
+    to->what = d->watched & (LP_READ | LP_WRITE);
+    return 1;
+}
+
+/* An event of what was taken out of the poller a moment ago. */
+static int stale(lp_event *to, int slot)
+{
+    uint32_t count = K.ready[slot].gone_count;
+    if (!count) return 0;
+    to->tag = K.ready[slot].gone[below(count < GONE ? count : GONE)];
+    to->what = LP_READ | (one_in(2) ? LP_HANGUP : LP_WRITE);
+    return 1;
 }
 
 /* What is ready, in any order. */
 static int events_take(int slot, lp_event *events, int max, int n)
 {
-    int word, start = (int)below(FDS / 64), i;
-    for (i = 0; i < FDS / 64; i++) {
+    int word, start = (int)below(WORDS), i;
+    for (i = 0; i < WORDS && K.ready[slot].count; i++) {
         uint64_t bits;
-        word = (start + i) % (FDS / 64);
+        word = (start + i) % WORDS;
         for (bits = K.ready[slot].bits[word]; bits && n < max; bits &= bits - 1) {
             int fd = word * 64 + __builtin_ctzll(bits);
             if (K.faults && strikes(F_MISSING)) continue;
-            if (n && events[0].tag == K.fds[fd].tag) n = 0; /* the spurious one is true */
+            if (n == 1 && events[0].tag == K.fds[fd].tag) n = 0; /* the spurious one is true */
             events[n].tag = K.fds[fd].tag;
             events[n++].what = fd_what(&K.fds[fd]);
         }
@@ -1061,6 +1206,7 @@ static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int
     else thread_waits(slot, wait_ms);
     if (K.leaving == slot + 1) n = -EBADF;
     if (K.faults && !n && strikes(F_SPURIOUS)) n = spurious(events, slot);
+    if (K.faults && !n && strikes(F_STALE)) n = stale(events, slot);
     if (n >= 0) n = events_take(slot, events, max, n);
     step_begins();
     trace("poller_wait %d: %d", wait_ms, n);
@@ -1138,15 +1284,12 @@ static const lp_os sim_os = {
 static void kernel_boot(void)
 {
     int i;
-    uint32_t j;
-    memset(&K, 0, offsetof(struct kernel, conns));
-    K.memory_bytes = K.memory_blocks = 0;
-    for (j = 0; j < CONNS; j++) K.conns[j].used = 0;
-    for (i = 0; i < FDS; i++) K.fds[i].kind = D_FREE;
+    for (i = 0; i < K.conn_top; i++) K.conns[i].used = 0;
+    memset(&K, 0, offsetof(struct kernel, heap));
     K.now_ns = (uint64_t)between(1, 4000000) * 1000000 + below(1000000);
     if (one_in(3)) K.now_ns += (UINT64_C(1) << 32) * 1000000 - (uint64_t)below(20000) * 1000000;
     K.wall_us = UINT64_C(1732412345123456) - K.now_ns / 1000;
-    K.listener = -1;
+    K.listener = K.listening = -1;
     K.fd_limit = FDS;
 }
 

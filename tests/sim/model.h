@@ -980,12 +980,12 @@ static void plan_taken(lpi_loop *loop)
 static void refusal_taken(void)
 {
     refusal *to = &cur->refusal;
-    uint32_t i;
+    int i;
     to->waiters = 0;
     for (i = 0; i < CHANNELS; i++)
         to->on_channel[i] = M.channel[i].exists
                                 ? lpi_channel_at(&S->hub, M.channel[i].index)->waiters : 0;
-    for (i = 0; i < CONNS; i++) {
+    for (i = 0; i < K.conn_top; i++) {
         const conn *c = &K.conns[i];
         const lpi_connection *is;
         if (!c->used || c->fd < 0 || !c->known) continue;

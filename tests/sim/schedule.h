@@ -133,15 +133,14 @@ static void thread_over(thread *t)
 static void thread_waits(int slot, int wait_ms)
 {
     uint64_t wait_ns = (uint64_t)wait_ms * 1000000;
-    int alarm = alarm_of(slot);
+    uint64_t ns = alarm_ns(slot);
     cur->deadline_ns = wait_ms < 0 ? UINT64_MAX : K.now_ns + wait_ns;
-    if (alarm >= 0 && K.fds[alarm].at_ns && K.fds[alarm].at_ns < cur->deadline_ns)
-        cur->deadline_ns = K.fds[alarm].at_ns;
+    if (ns < cur->deadline_ns) cur->deadline_ns = ns;
     cur->blocked |= wait_ms && !any_ready(slot);
     cur->wake_ns = K.now_ns;
     cur->state = WAITS;
     thread_switch(threads);
-    alarm_of(slot);
+    alarm_ns(slot);
 }
 
 static void step_ends(void)

@@ -191,15 +191,26 @@ static void choose_net(void)
     burst = PICK(2, 10, 40);
     world_channels = PICK(1, 2, 4, CHANNELS);
     same_temper = one_in(5) ? (int)below(T_KINDS) : T_KINDS;
-    client_count = one_in(6) || same_temper == T_MULTI ? between(40, CLIENTS) : between(1, 24);
+    client_count = one_in(6) || same_temper == T_MULTI ? between(40, 160) : between(1, 24);
     if (one_in(6)) { /* a crowd that waits for what seldom comes */
         publish_us = 6000000;
         wait_most_ms = 20000;
         think_us = 1000;
-        client_count = between(100, CLIENTS);
+        client_count = between(100, 160);
         same_temper = (int)PICK(T_CORRECT, T_CORRECT, T_MULTI, T_MULTI, T_KINDS);
         if (same_temper == T_MULTI) world_channels = PICK(PLACES, CHANNELS);
     }
+}
+
+/* Children that other parts of the program fork: shells that run a command, and workers that
+   stay. */
+static void choose_children(void)
+{
+    uint32_t i, count = one_in(3) ? between(1, CHILDREN) : 0;
+    K.fork_us[0] = PICK(2000, 30000, 500000);
+    K.fork_us[1] = PICK(1000, 50000, 10000000);
+    for (i = 0; i < count; i++)
+        happen(K.now_ns + (uint64_t)below(K.fork_us[0]) * 1000, H_FORK, i, 0, 0);
 }
 
 static void create(const lp_config *cfg)
@@ -317,6 +328,7 @@ static void drain(void)
 
 static void end_world(void)
 {
+    int fd;
     if (!one_in(4)) {
         drain();
     } else {
@@ -330,6 +342,9 @@ static void end_world(void)
     SAME(K.memory_blocks, 0, "memory after lp_destroy");
     SAME(K.fd_open, 0, "descriptors after lp_destroy");
     S = NULL;
+    check_left();
+    for (fd = fd_next(FDS); fd < FDS + HELD; fd = fd_next(fd + 1))
+        MUST(!K.fds[fd].watched, "what a child holds was left in the poller");
 }
 
 static uint64_t delivered, timeouts, resets, published, replies;
@@ -366,6 +381,7 @@ static void run_world(uint64_t seed)
         S->hub.remote = 1;
         happen(K.now_ns, H_JOB, J_ARRIVE, 0, 0);
     }
+    choose_children();
     K.alloc_skip = K.faults && K.rates[F_ALLOC] ? below(60) : 0;
     for (i = 0; i < client_count; i++) client_new(&clients[i]);
     happen(K.now_ns + below(1000000), H_JOB, J_PUBLISH, 0, 0);
@@ -420,6 +436,8 @@ static void report(void)
         if (i > 1) line("steps", "amid another's", nested_of[i]);
     }
     for (i = 0; i < J_KINDS; i++) line("others", job_names[i], job_counts[i]);
+    line("children", "forked", fork_count);
+    line("children", "hold what is closed", held_count);
     line("threads", "preempted", preemptions);
     line("threads", "slow", slow_threads);
     line("threads", "wait for a mutex", contentions);
