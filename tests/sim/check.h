@@ -114,18 +114,18 @@ static struct {
     uint32_t count;
 } blobs[CONNS];
 
-static uint32_t tally_counts[2 * CONNS][2];
+/* Polls by tally: 1 + how many, or 0 for a tally that nothing refers to. */
+static uint32_t tally_counts[2 * CONNS + 512];
 static uint32_t tally_used;
 
 static void tally_count(uint32_t index, uint32_t polls)
 {
-    uint32_t i;
-    for (i = 0; i < tally_used && tally_counts[i][0] != index;) i++;
-    if (i == tally_used) {
-        tally_counts[i][0] = index;
-        tally_counts[tally_used++][1] = 0;
+    MUST(index < sizeof tally_counts / sizeof *tally_counts, "a tally's index is %u", index);
+    if (!tally_counts[index]) {
+        tally_counts[index] = 1;
+        tally_used++;
     }
-    tally_counts[i][1] += polls;
+    tally_counts[index] += polls;
 }
 
 static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
@@ -254,6 +254,7 @@ static uint64_t check_connections(lpi_hub *hub)
     uint64_t bytes = 0, arriving = 0;
     uint32_t i;
     tally_used = 0;
+    memset(tally_counts, 0, sizeof tally_counts);
     memset(&all, 0, sizeof all);
     for (i = 0; i < hub->loop_count; i++) {
         bytes += check_loop(&hub->loops[i]);
@@ -267,9 +268,8 @@ static uint64_t check_connections(lpi_hub *hub)
     SAME(hub->claims.used, all.claims, "claims");
     SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
-    for (i = 0; i < tally_used; i++) {
-        SAME(lpi_tally_count(hub, tally_counts[i][0]), tally_counts[i][1], "a tally");
-    }
+    for (i = 0; i < sizeof tally_counts / sizeof *tally_counts; i++)
+        if (tally_counts[i]) SAME(lpi_tally_count(hub, i) + 1, tally_counts[i], "a tally");
     SAME(tally_used, hub->tallied.count, "tallies");
     SAME(tally_used, hub->tallies.used, "tallies");
     return bytes + all.pinned + all.partial;
@@ -632,31 +632,52 @@ static void check_sleeping_views(int i, const thread *const *asleep)
     }
 }
 
-/* No thread runs, and time is about to pass: nobody may be waiting for one that sleeps. */
+/* The last that was told of a channel on which a poll is parked is that it is waited on; and of
+   one on which none has been for long that it is not. */
+static void check_told(int i)
+{
+    const channel *ch = &M.channel[i];
+    uint64_t linger_ms = 3 * (uint64_t)S->config.channel_linger_ms;
+    if (ch->exists && lpi_channel_at(&S->hub, ch->index)->waiters)
+        MUST(ch->watched, "it sleeps, and a poll on \"%s\" is not told of", names[i].name);
+    else
+        MUST(!ch->watched || now_ms() <= ch->waited_ms + linger_ms + 3000 +
+                                             3 * oversleep_ns() / 1000000 + K.stalled_ns / 1000000,
+             "it sleeps, and that \"%s\" is deserted is not told", names[i].name);
+}
+
+static void check_deadline(int i, const thread *const *asleep)
+{
+    const conn *c = &K.conns[i];
+    const thread *t;
+    int32_t left;
+    if (!c->used || c->fd < 0 || !c->known) return;
+    t = asleep[K.fds[c->fd].slot];
+    if (!t || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) return;
+    left = (int32_t)(lpi_timer_at(&loop_of(c)->wheel, index_of(c))->deadline - (uint32_t)now_ms());
+    if (left < 0) left = 0;
+    MUST(t->deadline_ns <= K.now_ns + (uint64_t)left * 1000000 + oversleep_ns(),
+         "it sleeps over a deadline of connection %d, %d ms from now", i, left);
+}
+
+/* No thread runs, and time is about to pass: nobody may be waiting for one that sleeps. Of many
+   connections or channels some are looked at, and the next ones the next time. */
 static void check_sleep(void)
 {
+    enum { SOME = 64 };
     const thread *asleep[LOOPS] = {NULL};
-    uint32_t slot;
-    int i;
+    uint32_t slot, i, conns = (uint32_t)K.conn_top;
     if (S->hub.stopped) return;
     for (slot = 0; slot < S->hub.loop_count; slot++) {
         asleep[slot] = sleeper(slot);
         if (asleep[slot]) check_sleeper(asleep[slot], &S->hub.loops[slot]);
     }
-    for (i = 0; i < CHANNELS; i++) check_sleeping_views(i, asleep);
-    for (i = 0; i < K.conn_top; i++) {
-        const conn *c = &K.conns[i];
-        const lpi_timer *t;
-        int32_t left;
-        if (!c->used || c->fd < 0 || !c->known) continue;
-        slot = (uint32_t)K.fds[c->fd].slot;
-        if (!asleep[slot] || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) continue;
-        t = lpi_timer_at(&loop_of(c)->wheel, index_of(c));
-        left = (int32_t)(t->deadline - (uint32_t)now_ms());
-        if (left < 0) left = 0;
-        MUST(asleep[slot]->deadline_ns <= K.now_ns + (uint64_t)left * 1000000 + oversleep_ns(),
-             "it sleeps over a deadline of connection %d, %d ms from now", i, left);
+    for (i = 0; i < world_channels && i < SOME; i++) {
+        uint32_t ch = ++K.looked_at % world_channels;
+        check_sleeping_views((int)ch, asleep);
+        if (hooks && asleep[0]) check_told((int)ch);
     }
+    for (i = 0; i < conns && i < SOME; i++) check_deadline((int)(++K.looked_at % conns), asleep);
 }
 
 #endif /* CHECK_H */

@@ -23,7 +23,7 @@ typedef enum plan { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } plan;
 typedef struct client {
     uint8_t temper, count, plan, named, reads;
     uint8_t shared; /* its connection is a proxy's, and carries other clients' requests too */
-    uint8_t channels[PLACES];
+    uint16_t channels[PLACES];
     struct { uint8_t kind; uint64_t epoch, seq; } cursor[PLACES];
     conn *conn;
     uint32_t generation, name, address, window;
@@ -31,9 +31,11 @@ typedef struct client {
 } client;
 
 static client clients[CLIENTS];
-static uint32_t client_count, think_us, wait_most_ms, world_channels, publish_us, burst;
+static uint32_t client_count, think_us, wait_most_ms, publish_us, burst;
+static uint64_t tides; /* of all worlds */
+static uint32_t tide_us; /* all come, and after that time all go for as long; 0: each when it likes */
 static uint64_t arrivals;
-static int hooks, same_temper; /* all of one: its number, or T_KINDS */
+static int same_temper; /* all of one: its number, or T_KINDS */
 
 static void client_at(client *k, uint32_t us, plan what)
 {
@@ -42,7 +44,15 @@ static void client_at(client *k, uint32_t us, plan what)
     happen(K.now_ns + (uint64_t)us * 1000, H_CLIENT, (uint32_t)(k - clients), k->generation, 0);
 }
 
-static void client_thinks(client *k) { client_at(k, below(think_us) + 1, PLAN_NONE); }
+/* The tide: until it turns; and whether it is low. */
+static uint32_t tide_left_us(void) { return tide_us - (uint32_t)(K.now_ns / 1000 % tide_us); }
+
+static int tide_is_low(void) { return tide_us && K.now_ns / 1000 / tide_us % 2; }
+
+static void client_thinks(client *k)
+{
+    client_at(k, tide_is_low() ? tide_left_us() + below(2000) : below(think_us) + 1, PLAN_NONE);
+}
 
 static void client_leaves(client *k, int reset)
 {
@@ -404,6 +414,9 @@ static void client_asks(client *k)
     int bad = 0;
     conn *c = k->conn;
     if (c->fin) return; /* nothing more will be said */
+    if (world_channels > PLAIN && k->temper == T_CORRECT && !one_in(4))
+        k->cursor[0].kind = LPI_FROM_NOW; /* it does not care for what it missed */
+    if (tide_us && one_in(2)) wait = tide_left_us() / 1000 + between(0, 2);
     if (k->temper == T_RESET && one_in(3)) {
         ask_part(k, 1);
         return;
@@ -421,7 +434,7 @@ static void client_asks(client *k)
         bad = one_in(3) ? ask_publish(k) : one_in(2) ? ask_echo(k) : ask_poll(k, wait);
         break;
     case T_PIPE: bad = ask_many(k); break;
-    default: bad = ask_poll(k, wait); break;
+    default: bad = tide_us && one_in(16) ? ask_echo(k) : ask_poll(k, wait); break;
     }
     if (bad) {
         client_at(k, between(5000, 50000), PLAN_NONE);
@@ -431,6 +444,7 @@ static void client_asks(client *k)
     if (k->temper == T_RESET && one_in(2)) client_at(k, below(3 * think_us), PLAN_RESET);
     else if (k->temper == T_RESET) k->cut = c->out_read + between(1, 600);
     else if (one_in(100)) client_at(k, below(wait_most_ms) * 1000, PLAN_RESET); /* goes away */
+    else if (tide_us) client_at(k, tide_left_us() + 5000 + below(2000), PLAN_NONE);
 }
 
 /* ---- what is heard ---- */
@@ -505,6 +519,12 @@ static void client_happens(int index, uint32_t generation)
     plan what = (plan)k->plan;
     if (generation != k->generation) return;
     k->plan = PLAN_NONE;
+    if (tide_is_low()) { /* who has been answered may stay, and ask again when it rises */
+        if (k->conn && (what != PLAN_NONE || k->conn->done != k->conn->asked || one_in(4)))
+            client_leaves(k, one_in(2));
+        else client_thinks(k);
+        return;
+    }
     if (!k->conn) {
         k->conn = conn_open(index, client_name(k), k->address, k->window);
         if (!k->conn) client_at(k, between(5000, 50000), PLAN_NONE);
@@ -538,6 +558,29 @@ static void publish_happens(void)
     if (S->hub.stopped) return;
     while (n--) publish_direct(one_in(4) ? (int)below(world_channels) : one);
     happen(K.now_ns + (uint64_t)below(publish_us) * 1000, H_JOB, J_PUBLISH, 0, 0);
+}
+
+/* To all channels, of which many were to be forgotten; nobody else's turn comes meanwhile. */
+static void publish_to_all(void)
+{
+    uint32_t i, first = below(world_channels), preempts = K.preempts;
+    K.preempts = 0;
+    for (i = 0; i < world_channels; i++) publish_direct((int)((first + i) % world_channels));
+    K.preempts = preempts;
+}
+
+/* The tide rises, now. */
+static void tide_happens(void)
+{
+    uint32_t left_us = tide_left_us();
+    if (S->hub.stopped) return;
+    if (K.tides++ % 2) {
+        if (one_in(3)) publish_to_all();
+        else K.to_all = 1;
+    }
+    tides++;
+    if (!tide_is_low()) left_us += tide_us;
+    happen(K.now_ns + (uint64_t)(left_us + below(1000)) * 1000, H_JOB, J_TIDE, 0, 0);
 }
 
 /* The store is elsewhere, and its answer about a channel arrives: polls that were fetching
@@ -584,13 +627,16 @@ static void client_new(client *k)
     if (same_temper == T_MULTI && world_channels >= PLACES) k->count = PLACES;
     for (i = 0; i < k->count; i++) {
         do {
-            k->channels[i] = (uint8_t)below(world_channels);
+            k->channels[i] = (uint16_t)below(world_channels);
+            if (world_channels > PLAIN && !i)
+                k->channels[i] = (uint16_t)((uint32_t)(k - clients) % world_channels);
             for (n = 0; n < i && k->channels[n] != k->channels[i];) n++;
         } while (n < i);
         k->cursor[i].kind = (uint8_t)(one_in(2) ? LPI_FROM_START : LPI_FROM_NOW);
         if (k->temper == T_BASIC) k->cursor[i].kind = LPI_FROM_TIME;
     }
-    client_at(k, below(2 * think_us), PLAN_NONE);
+    if (tide_us) client_thinks(k);
+    else client_at(k, below(2 * think_us), PLAN_NONE);
 }
 
 #endif /* CLIENTS_H */

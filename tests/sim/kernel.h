@@ -139,7 +139,8 @@ typedef enum request_kind {
 /* One channel of one poll: what was claimed, how the store stood when the server had read
    the request, and what was answered. */
 typedef struct place {
-    uint8_t channel, kind, reason; /* an lpi_claim_kind, an lpi_reason */
+    uint16_t channel;
+    uint8_t kind, reason;          /* an lpi_claim_kind, an lpi_reason */
     uint64_t epoch, seq;           /* claimed; or microseconds         */
     uint64_t was_epoch, was_last, was_floor;
     uint64_t got_epoch, got_seq;
@@ -196,7 +197,7 @@ typedef enum happening_kind {
 } happening_kind;
 
 /* What other threads do. */
-typedef enum job_kind { J_ONE, J_PUBLISH, J_ARRIVE, J_STOP, J_KINDS } job_kind;
+typedef enum job_kind { J_ONE, J_PUBLISH, J_TIDE, J_ARRIVE, J_STOP, J_KINDS } job_kind;
 
 typedef struct happening {
     uint64_t ns;
@@ -234,13 +235,18 @@ static struct kernel {
     uint32_t starve_us;            /* a thread may be so slow; 0: never           */
     uint32_t busy;                 /* loops within a step                         */
     uint32_t jobs[J_KINDS];        /* that nobody has begun yet                   */
+    uint32_t tides;                /* that have risen                             */
+    int to_all;                    /* the next request publishes to all channels  */
     int leaving;                   /* 1 + the slot whose poller fails, so that all end */
     int stopping;
     lp_result result;              /* of what ran the server                      */
     uint64_t epochs_drawn;
     uint64_t memory_bytes, memory_blocks;
     uint32_t heap_count, order;
-    int conn_top;            /* above all connections that were ever used      */
+    int conn_top, conn_free; /* above all connections that were ever used; and
+                                not above any that could be used             */
+    int unchecked;           /* a thread has run since check_sleep             */
+    uint32_t looked_at;      /* by check_sleep, all in all                     */
     /* what is blank where it is not in use */
     happening heap[HEAP];
     conn conns[CONNS];
@@ -528,12 +534,16 @@ static uint64_t latency_ns(void)
     return (uint64_t)between(K.latency_us[0], K.latency_us[1]) * 1000;
 }
 
+static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
+
 static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t window)
 {
-    int i;
-    conn *c = NULL;
-    for (i = 0; i < CONNS && K.conns[i].used;) i++;
-    if (i == CONNS || K.listening < 0) return NULL;
+    int i = K.conn_free;
+    conn *c;
+    if (K.listening < 0) return NULL;
+    while (i < CONNS && K.conns[i].used) i++;
+    if (i == CONNS) return NULL;
+    K.conn_free = i + 1;
     if (i >= K.conn_top) K.conn_top = i + 1;
     c = &K.conns[i];
     {
@@ -559,8 +569,6 @@ static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t win
     return c;
 }
 
-static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
-
 /* Of a connection that is known to it: its loop, and the loop's record. */
 static lpi_loop *loop_of(const conn *c) { return &S->hub.loops[K.fds[c->fd].slot]; }
 
@@ -573,7 +581,9 @@ static lpi_connection *record_of(const conn *c)
 
 static void conn_free_if_unused(conn *c)
 {
-    if (c->client < 0 && c->fd < 0 && c->held < 0 && !c->queued) c->used = 0;
+    if (c->client >= 0 || c->fd >= 0 || c->held >= 0 || c->queued) return;
+    c->used = 0;
+    if ((int)conn_index(c) < K.conn_free) K.conn_free = (int)conn_index(c);
 }
 
 /* Something happened to it that its poller may want to know. */

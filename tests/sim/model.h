@@ -11,27 +11,31 @@
 #ifndef MODEL_H
 #define MODEL_H
 
-enum { MESSAGES = 16384, EPOCHS = 8192, TEXT = 8 << 20 };
+enum { MESSAGES = 16384, TEXT = 8 << 20 };
 
 typedef struct channel_name {
     const char *name, *raw, *quoted; /* as it is, in a path, in JSON */
 } channel_name;
 
+static uint32_t world_channels; /* of those below, the first */
+static int hooks;               /* those of `authorize` and `watch` are there */
+
 #define Y16 "yyyyyyyyyyyyyyyy"
 #define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
 
-static const channel_name names[CHANNELS] = {
+static channel_name names[CHANNELS] = {
     {"a", "a", "a"}, {"b", "b", "b"}, {"c", "c", "c"}, {"d", "%64", "d"}, {"e", "e", "e"},
     {"f", "f", "f"}, {"g", "g", "g"}, {"h", "h", "h"}, {"i", "i", "i"},
     {"x\"\xC3\xA9,/", "x%22%C3%A9%2C%2F", "x\\\"\xC3\xA9,/"}, {Y255, Y255, Y255},
-    {"z\\ z", "z%5C%20z", "z\\\\ z"}};
+    {"z\\ z", "z%5C%20z", "z\\\\ z"}}; /* and "m012" to "m799" */
 
 enum { DENIED = 8 }; /* the channel that the authorize hook refuses */
 
 typedef enum payload_state { P_MEANT, P_PUBLISHED, P_REFUSED } payload_state;
 
 typedef struct payload {
-    uint8_t channel, state, got; /* got: the server has all of it */
+    uint16_t channel;
+    uint8_t state, got;          /* got: the server has all of it */
     uint32_t message;
 } payload;
 
@@ -54,11 +58,14 @@ typedef struct channel {
     uint32_t base;           /* of this epoch's messages in `list`         */
     uint64_t latest_us;      /* of all epochs                              */
     uint64_t busy_ms;        /* when it was last seen with something in it */
+    uint64_t waited_ms;      /* and when with a poll, or told to have one  */
     int watched;
-    uint32_t lives;
-    uint32_t count;
-    life life[EPOCHS];
-    uint32_t list[MESSAGES];
+    uint32_t seen;           /* M.seen when it was found in the table last */
+    uint32_t lives, count;
+    /* that stay, and grow, from world to world */
+    life *life;
+    uint32_t *list;
+    uint32_t life_room, list_room;
 } channel;
 
 static struct model {
@@ -78,7 +85,19 @@ static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
 static int channel_of(const char *name)
 {
-    return *name <= 'i' ? *name - 'a' : *name - 'x' + 9;
+    if (*name <= 'i') return *name - 'a';
+    if (*name >= 'x') return *name - 'x' + 9;
+    return (name[1] - '0') * 100 + (name[2] - '0') * 10 + name[3] - '0';
+}
+
+/* Room for one more of what is kept there. */
+static void *grown(void *items, uint32_t count, uint32_t *room, size_t size)
+{
+    if (count < *room) return items;
+    *room = *room ? *room * 2 : 64;
+    items = realloc(items, *room * size);
+    MUST(items, "the machine has no memory");
+    return items;
 }
 
 static message *message_at(const channel *ch, uint32_t base, uint64_t seq)
@@ -132,7 +151,7 @@ static size_t payload_json(uint32_t n, char *to)
 static uint32_t payload_new(int of)
 {
     uint32_t n = M.payloads++;
-    M.payload[n].channel = (uint8_t)of;
+    M.payload[n].channel = (uint16_t)of;
     M.payload[n].state = P_MEANT;
     M.payload[n].got = 0;
     return n;
@@ -275,6 +294,7 @@ static void learn_message(int i)
     M.payload[n].message = M.count;
     M.text_used += (uint32_t)prefix;
     to->position = ch->count;
+    ch->list = (uint32_t *)grown(ch->list, ch->count, &ch->list_room, sizeof *ch->list);
     ch->list[ch->count++] = M.count++;
     ch->last = m->seq;
     ch->latest_us = m->timestamp_us;
@@ -348,8 +368,8 @@ static void learn_channel(uint32_t index, int fresh_message)
     uint64_t floor = is->last - is->held;
     MUST(is->name_length == strlen(names[i].name) &&
          !memcmp(is->name, names[i].name, is->name_length), "a channel's name");
-    MUST(!(M.seen & 1u << i), "a channel is in the table twice");
-    M.seen |= 1u << i;
+    MUST(ch->seen != M.seen, "a channel is in the table twice");
+    ch->seen = M.seen;
     if (ch->exists && ch->epoch != is->epoch) {
         learn_evictions(ch, ch->last);
         justify_forgetting(i);
@@ -358,7 +378,7 @@ static void learn_channel(uint32_t index, int fresh_message)
     if (!ch->exists) {
         MUST(!life_of(ch, is->epoch), "an epoch is used again");
         MUST(is->start_us > ch->latest_us, "a new epoch begins before the end of the old one");
-        MUST(ch->lives < EPOCHS, "the model's epochs are full");
+        ch->life = (life *)grown(ch->life, ch->lives, &ch->life_room, sizeof *ch->life);
         ch->exists = 1;
         ch->epoch = is->epoch;
         ch->last = ch->floor = 0;
@@ -377,29 +397,42 @@ static void learn_channel(uint32_t index, int fresh_message)
     learn_evictions(ch, floor);
 }
 
-/* Learn what happened to the store since the mutex was taken. */
-static void model_sync(void)
+/* Look at all channels. */
+static void learn_channels(int fresh)
 {
     lpi_hub *hub = &S->hub;
-    uint32_t b;
-    int i, fresh = hub->stats.published != M.published;
-    if (!fresh && hub->stats.evicted == M.evicted && hub->stats.channels == M.channels &&
-        K.epochs_drawn == M.drawn)
-        return;
-    if (fresh) SAME(hub->stats.published, M.published + 1, "messages appended at once");
-    M.seen = 0;
+    uint32_t b, i;
+    M.seen++;
     for (b = 0; b < hub->names.buckets; b++) {
         uint32_t index = *lpi_table_bucket(&hub->names, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next)
             learn_channel(index, fresh);
     }
-    for (i = 0; i < CHANNELS; i++) {
+    for (i = 0; i < world_channels; i++) {
         channel *ch = &M.channel[i];
-        if (!ch->exists || M.seen & 1u << i) continue;
+        if (!ch->exists || ch->seen == M.seen) continue;
         learn_evictions(ch, ch->last);
-        justify_forgetting(i);
+        justify_forgetting((int)i);
         ch->exists = 0;
     }
+}
+
+/* Learn what happened to the store since the mutex was taken. */
+static void model_sync(void)
+{
+    lpi_hub *hub = &S->hub;
+    uint64_t evicted = hub->stats.evicted - M.evicted;
+    int fresh = hub->stats.published != M.published;
+    int same = hub->stats.channels == M.channels && K.epochs_drawn == M.drawn;
+    if (!fresh && !evicted && same) return;
+    if (fresh) SAME(hub->stats.published, M.published + 1, "messages appended at once");
+    if (fresh && same) { /* most often that is all, but for evictions in that channel */
+        M.seen++;
+        learn_channel(hub->newest->channel, 1);
+        fresh = 0;
+    }
+    if (!same || evicted != gone_count) learn_channels(fresh);
+    SAME(gone_count, evicted, "evicted messages");
     justify_evictions();
     M.published = hub->stats.published;
     M.evicted = hub->stats.evicted;
@@ -796,14 +829,14 @@ static uint64_t first_born(const char *text, size_t length)
 {
     const char *at = (const char *)memmem(text, length, "{\"id\":\"", 7);
     uint64_t epoch, seq;
-    int i;
+    uint32_t i;
     if (!at) return 0;
     at_text = at + 7;
     end_text = text + length;
     epoch = eat_epoch();
     EXPECT("-");
     seq = eat_uint();
-    for (i = 0; i < CHANNELS; i++) {
+    for (i = 0; i < world_channels; i++) {
         const life *l = life_of(&M.channel[i], epoch);
         if (l) return message_at(&M.channel[i], l->base, seq)->born_us;
     }
@@ -962,7 +995,7 @@ static void plan_taken(lpi_loop *loop)
     const lpi_batch *batch = &loop->batch;
     uint32_t i, ended = 0;
     cur->plan.count = M.count;
-    for (i = 0; i < CHANNELS; i++) {
+    for (i = 0; i < world_channels; i++) {
         cur->plan.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
         cur->plan.at[i].last = M.channel[i].last;
         cur->plan.at[i].floor = M.channel[i].floor;
@@ -980,11 +1013,12 @@ static void plan_taken(lpi_loop *loop)
 static void refusal_taken(void)
 {
     refusal *to = &cur->refusal;
+    uint32_t ch;
     int i;
     to->waiters = 0;
-    for (i = 0; i < CHANNELS; i++)
-        to->on_channel[i] = M.channel[i].exists
-                                ? lpi_channel_at(&S->hub, M.channel[i].index)->waiters : 0;
+    for (ch = 0; ch < world_channels; ch++)
+        to->on_channel[ch] = M.channel[ch].exists
+                                 ? lpi_channel_at(&S->hub, M.channel[ch].index)->waiters : 0;
     for (i = 0; i < K.conn_top; i++) {
         const conn *c = &K.conns[i];
         const lpi_connection *is;
@@ -1014,14 +1048,15 @@ static void hub_released(void)
 
 static void model_step_ends(void)
 {
-    int i;
+    uint32_t i;
     if (S->hub.mutex.owner) return;
-    for (i = 0; i < CHANNELS; i++) {
+    for (i = 0; i < world_channels; i++) {
         channel *ch = &M.channel[i];
         const lpi_channel *is;
         if (!ch->exists) continue;
         is = lpi_channel_at(&S->hub, ch->index);
         if (is->held || is->waiters) ch->busy_ms = now_ms();
+        if (is->waiters) ch->waited_ms = now_ms();
     }
 }
 
@@ -1102,9 +1137,14 @@ static void publish_direct(int i)
 
 static void model_boot(void)
 {
+    static char made[CHANNELS][8];
     int i;
     memset(&M, 0, offsetof(struct model, messages));
     for (i = 0; i < CHANNELS; i++) memset(&M.channel[i], 0, offsetof(channel, life));
+    for (i = PLAIN; i < CHANNELS && !names[i].name; i++) {
+        sprintf(made[i], "m%03d", i);
+        names[i].name = names[i].raw = names[i].quoted = made[i];
+    }
     gone_count = 0;
 }
 

@@ -11,7 +11,7 @@
 static uint64_t steps_of[LOOPS + 1], nested_of[LOOPS + 1], worlds_of[LOOPS + 1];
 static uint64_t preemptions, contentions, slow_threads, job_counts[J_KINDS];
 
-static const char *const job_names[J_KINDS] = {"publish amid", "publish", "arrive", "stop"};
+static const char *const job_names[J_KINDS] = {"publish amid", "publish", "publish to all", "arrive", "stop"};
 
 /* A point where another thread may go on. */
 static void preempt(void)
@@ -172,6 +172,7 @@ static void *job(void *kind)
     job_counts[(size_t)kind]++;
     switch ((job_kind)(size_t)kind) {
     case J_PUBLISH: publish_happens(); break;
+    case J_TIDE: tide_happens(); break;
     case J_ARRIVE: arrive_happens(); break;
     case J_STOP:
         K.stopping = 1;
@@ -236,6 +237,7 @@ static void go_on(thread *t)
     }
     t->low = 0;
     t->state = RUNS;
+    K.unchecked = 1;
     thread_switch(t);
 }
 
@@ -244,7 +246,10 @@ static void time_moves(uint64_t next_ns)
 {
     uint64_t happens_ns = K.heap_count ? K.heap[0].ns : UINT64_MAX;
     int i;
-    if (others_rest()) check_sleep();
+    if (K.unchecked && others_rest()) {
+        K.unchecked = 0;
+        check_sleep();
+    }
     if (next_ns == UINT64_MAX && happens_ns == UINT64_MAX) {
         for (i = 1; i < THREADS; i++)
             MUST(threads[i].state != LOCKS, "threads wait for each other for ever");

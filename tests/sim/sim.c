@@ -79,6 +79,7 @@ static void watch(void *ctx, lp_channel_event event, lp_slice name)
     called_out();
     cur->progress++;
     watch_counts[event]++;
+    ch->waited_ms = now_ms();
     MUST((event == LP_CHANNEL_WAITED_ON) == !ch->watched, "a channel's event comes twice");
     ch->watched = !ch->watched;
     if (one_in(4)) publish_somewhere();
@@ -96,6 +97,10 @@ static void echo(lp_request *r, void *ctx)
         return;
     }
     if (one_in(16)) publish_somewhere();
+    if (K.to_all) {
+        K.to_all = 0;
+        publish_to_all();
+    }
     length = sprintf(body, "{\"echo\":%.*s}", (int)n.length, n.bytes);
     MUST(lp_reply(r, 200, "application/json", lpi_slice(body, (size_t)length)) == LP_OK,
          "lp_reply");
@@ -189,7 +194,8 @@ static void choose_net(void)
     wait_most_ms = PICK(20, 300, 3000);
     publish_us = PICK(200, 3000, 30000, 400000);
     burst = PICK(2, 10, 40);
-    world_channels = PICK(1, 2, 4, CHANNELS);
+    world_channels = PICK(1, 2, 4, PLAIN);
+    tide_us = 0;
     same_temper = one_in(5) ? (int)below(T_KINDS) : T_KINDS;
     client_count = one_in(6) || same_temper == T_MULTI ? between(40, 160) : between(1, 24);
     if (one_in(6)) { /* a crowd that waits for what seldom comes */
@@ -198,8 +204,44 @@ static void choose_net(void)
         think_us = 1000;
         client_count = between(100, 160);
         same_temper = (int)PICK(T_CORRECT, T_CORRECT, T_MULTI, T_MULTI, T_KINDS);
-        if (same_temper == T_MULTI) world_channels = PICK(PLACES, CHANNELS);
+        if (same_temper == T_MULTI) world_channels = PICK(PLACES, PLAIN);
     }
+}
+
+/* Hundreds of clients come and go together, so that slabs grow and shrink. */
+static void choose_tide(lp_config *cfg)
+{
+    const uint32_t U = LP_UNLIMITED;
+    client_count = between(300, CLIENTS);
+    same_temper = (int)PICK(T_CORRECT, T_CORRECT, T_RESET, T_KINDS);
+    tide_us = PICK(30000, 300000, 1500000);
+    think_us = PICK(1000, 10000);
+    wait_most_ms = PICK(300, 20000);
+    publish_us = PICK(30000, 400000, 2000000);
+    K.fd_limit = FDS;
+    cfg->waiters_max = cfg->waiters_per_channel = U;
+    cfg->waiters_per_client = cfg->waiters_per_address = U;
+    cfg->connections_max = 0;
+}
+
+/* On nearly as many channels: hundreds are deserted at a time, forgotten before that is told,
+   and waited on again. */
+static void choose_many_channels(lp_config *cfg)
+{
+    client_count = CLIENTS;
+    same_temper = T_CORRECT;
+    K.faults &= (int)one_in(2);
+    world_channels = between(500, CHANNELS);
+    hooks = 1;
+    tide_us = 300000;
+    think_us = 400000;
+    wait_most_ms = 20000;
+    cfg->timeout_ms = cfg->timeout_ms_max = cfg->idle_ms = cfg->head_ms = 0;
+    publish_us = 2000000;
+    cfg->history_age_ms = PICK(280, 285, 290); /* most are past it when the tide rises */
+    K.latency_us[1] = 500;
+    cfg->channel_linger_ms = PICK(0, 0, 0, 500);
+    cfg->channels_max = PICK(0, 0, 0, 450);
 }
 
 /* Children that other parts of the program fork: shells that run a command, and workers that
@@ -369,13 +411,15 @@ static void run_world(uint64_t seed)
     choose_faults();
     choose_net();
     hooks = !one_in(3);
+    if (one_in(12)) choose_tide(&cfg);
+    if (tide_us && one_in(2)) choose_many_channels(&cfg);
     cfg.memory.resize = sim_resize;
     os = sim_os;
     if (one_in(3)) os.alarm_open = NULL;
     cfg.os = &os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
-    budget = between(500, 12000);
+    budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
     if (one_in(6)) {
         S->hub.remote = 1;
@@ -385,6 +429,7 @@ static void run_world(uint64_t seed)
     K.alloc_skip = K.faults && K.rates[F_ALLOC] ? below(60) : 0;
     for (i = 0; i < client_count; i++) client_new(&clients[i]);
     happen(K.now_ns + below(1000000), H_JOB, J_PUBLISH, 0, 0);
+    if (tide_us) happen(K.now_ns, H_JOB, J_TIDE, 0, 0);
     serve_begins();
     while (event_count - world_events < budget) world_turn();
     end_world();
@@ -436,6 +481,7 @@ static void report(void)
         if (i > 1) line("steps", "amid another's", nested_of[i]);
     }
     for (i = 0; i < J_KINDS; i++) line("others", job_names[i], job_counts[i]);
+    line("tides", "of clients", tides);
     line("children", "forked", fork_count);
     line("children", "hold what is closed", held_count);
     line("threads", "preempted", preemptions);
