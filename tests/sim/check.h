@@ -112,7 +112,14 @@ static void check_wheel(lpi_loop *loop)
 static struct {
     lpi_blob *blob;
     uint32_t count;
+    uint64_t accounts; /* those that hold it, a bit each */
 } blobs[CONNS];
+
+/* What each address takes, by the index of its account. */
+static struct {
+    uint32_t refs, polls, connections;
+    uint64_t partial, pinned;
+} accounts[64];
 
 /* Polls by tally: 1 + how many, or 0 for a tally that nothing refers to. */
 static uint32_t tally_counts[2 * CONNS + 512];
@@ -154,6 +161,7 @@ static void count_last(lpi_hub *hub, uint32_t index)
 static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
     tally_count(c->client, 1);
+    accounts[c->account].polls++;
     MUST(lpi_tally_count(hub, c->client) <= hub->config->waiters_per_client,
          "too many polls of one client");
     MUST(lpi_account_at(hub, c->account)->node.own <= hub->config->waiters_per_address,
@@ -161,20 +169,75 @@ static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 }
 
 /* What is kept of a connection. `n` blobs are known; returns how many are now. */
-static uint32_t count_io(const lpi_io *io, uint32_t n)
+static uint32_t count_io(const lpi_connection *c, uint32_t n)
 {
+    const lpi_io *io = c->io;
     uint32_t i;
     all.partial += sizeof *io + io->in_capacity;
+    accounts[c->account].partial += sizeof *io + io->in_capacity;
     MUST(io->in_length <= io->in_capacity, "kept bytes");
+    MUST(c->phase != LPI_BODYING || io->route->kind != LPI_POLLS ||
+         io->in_length == io->head_length, "a poll's body is kept");
     if (!io->out) return n;
     for (i = 0; i < n && blobs[i].blob != io->out;) i++;
     if (i == n) {
         blobs[n].blob = io->out;
+        blobs[n].accounts = 0;
         blobs[n++].count = 0;
         all.pinned += sizeof(lpi_blob) + io->out->length;
     }
     blobs[i].count++;
+    if (!(blobs[i].accounts >> c->account & 1))
+        accounts[c->account].pinned += sizeof(lpi_blob) + io->out->length;
+    blobs[i].accounts |= UINT64_C(1) << c->account;
     return n;
+}
+
+/* A connection counts under its peer's address, or that which its proxy speaks for. */
+static void count_account(const conn *c, uint32_t account, int trusted)
+{
+    uint64_t key = lpi_account_at(&S->hub, account)->node.hash;
+    uint32_t i = 0;
+    MUST(account < sizeof accounts / sizeof *accounts, "an account's index is %u", account);
+    while (!(c->spoken >> i & 1) || M.keys[i] != key)
+        MUST(++i < ADDRESSES, "an address's account is another's");
+    SAME(trusted, proxies && c->address.bytes[15] == A_PROXY, "a trusted peer");
+    accounts[account].refs++;
+    if (!trusted) accounts[account].connections++;
+}
+
+/* What an address takes is counted right, and no more than it may have. */
+static void check_account(lpi_hub *hub, uint32_t index)
+{
+    const lp_config *cfg = hub->config;
+    const lpi_account *is = lpi_account_at(hub, index);
+    SAME(is->refs, accounts[index].refs, "an account");
+    SAME(is->node.own, accounts[index].polls, "an account");
+    SAME(is->connections, accounts[index].connections, "an account");
+    SAME(is->partial_bytes, accounts[index].partial, "an account");
+    SAME(is->pinned_bytes, accounts[index].pinned, "an account");
+    SAME(is->trusted, proxies && is->node.hash == M.keys[A_PROXY], "an account");
+    MUST(is->node.own <= cfg->waiters_per_address, "too many polls from one address");
+    MUST(is->connections <= cfg->connections_per_address, "too many connections from one address");
+    if (is->trusted) return;
+    MUST(cfg->partial_bytes_max == LP_UNLIMITED || is->partial_bytes <= cfg->partial_bytes_max / 4,
+         "an address has %" PRIu64 " of %u partial_bytes_max", is->partial_bytes,
+         cfg->partial_bytes_max);
+    MUST(cfg->history_bytes == LP_UNLIMITED || is->pinned_bytes <= cfg->history_bytes / 2 / 4,
+         "an address holds up %" PRIu64 " of %" PRIu64 " history_bytes", is->pinned_bytes,
+         cfg->history_bytes);
+}
+
+static void check_accounts(lpi_hub *hub)
+{
+    uint32_t i, used = 0;
+    for (i = 0; i < sizeof accounts / sizeof *accounts; i++) {
+        if (!accounts[i].refs) continue;
+        check_account(hub, i);
+        used++;
+    }
+    SAME(used, hub->accounts.used, "accounts");
+    SAME(used, hub->addresses.count, "accounts");
 }
 
 static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connection *c)
@@ -190,6 +253,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     MUST(waits == (c->seat != LPI_NONE), "seats without a wait, or the other way");
     MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io, "what has come is lost");
     MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
+    count_account(&K.conns[d->conn], c->account, c->flags & LPI_TRUSTED ? 1 : 0);
     if (waits) count_waiter(hub, c);
     count_last(hub, c->client);
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
@@ -214,7 +278,7 @@ static uint64_t check_loop(lpi_loop *loop)
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
         phases[c->phase]++;
         check_connection(loop, index, c);
-        if (c->io) n = count_io(c->io, n);
+        if (c->io) n = count_io(c, n);
     }
     for (i = 0; i < n; i++) SAME(blobs[i].blob->refs, blobs[i].count, "a blob's references");
     for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) {
@@ -242,8 +306,11 @@ static uint32_t check_arrivals(const lpi_inbox *inbox)
     MUST(inbox->arrival_at <= inbox->arrival_count, "arrivals");
     for (i = inbox->arrival_at; i < inbox->arrival_count; i++) {
         lpi_arrival arrival;
+        const conn *c;
         memcpy(&arrival, inbox->arrivals + i * sizeof arrival, sizeof arrival);
-        MUST(!K.conns[fd_at(arrival.fd, D_SOCKET)->conn].known, "an arrival that is known");
+        c = &K.conns[fd_at(arrival.fd, D_SOCKET)->conn];
+        MUST(!c->known, "an arrival that is known");
+        count_account(c, arrival.account, proxies && c->address.bytes[15] == A_PROXY);
     }
     return inbox->arrival_count - inbox->arrival_at;
 }
@@ -255,6 +322,7 @@ static uint64_t check_connections(lpi_hub *hub)
     uint32_t i;
     tally_used = 0;
     memset(tally_counts, 0, sizeof tally_counts);
+    memset(accounts, 0, sizeof accounts);
     memset(&all, 0, sizeof all);
     for (i = 0; i < hub->loop_count; i++) {
         bytes += check_loop(&hub->loops[i]);
@@ -268,6 +336,7 @@ static uint64_t check_connections(lpi_hub *hub)
     SAME(hub->claims.used, all.claims, "claims");
     SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
+    check_accounts(hub);
     for (i = 0; i < sizeof tally_counts / sizeof *tally_counts; i++)
         if (tally_counts[i]) SAME(lpi_tally_count(hub, i) + 1, tally_counts[i], "a tally");
     SAME(tally_used, hub->tallied.count, "tallies");

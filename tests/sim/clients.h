@@ -63,7 +63,13 @@ static void client_leaves(client *k, int reset)
     client_thinks(k);
 }
 
-static uint32_t client_name(const client *k) { return k->named ? k->name : 100000 + k->address; }
+/* Who its requests are of, from now on. */
+static void client_speaks(client *k)
+{
+    k->conn->name = k->named ? 1 + k->name : 0;
+    k->conn->speaks = (uint8_t)k->address;
+    k->conn->spoken |= 1u << k->address;
+}
 
 /* Nothing is under way: the next request may be another client's. */
 static void client_changes(client *k)
@@ -71,7 +77,8 @@ static void client_changes(client *k)
     if (!k->shared || one_in(2)) return;
     k->named = (uint8_t)!one_in(4);
     k->name = below(one_in(2) ? 6 : 10000);
-    k->conn->name = client_name(k);
+    if (proxies) k->address = one_in(8) ? (uint32_t)A_PROXY : between(1, A_LAST);
+    client_speaks(k);
 }
 
 /* ---- what is said ---- */
@@ -118,6 +125,10 @@ static void put_fields(const client *k)
 {
     put("Host: localhost\r\n");
     if (k->named) put("X-Client-ID: c%u\r\n", k->name);
+    if (k->conn->address.bytes[15] != k->address)
+        put("X-Forwarded-For: %s127.0.0.%u\r\n", one_in(4) ? "10.1.2.3, " : "", k->address);
+    else if (one_in(16) && k->address != A_PROXY) /* nobody believes that */
+        put("X-Forwarded-For: 127.0.0.%u\r\n", between(1, A_LAST));
 }
 
 static void put_cursor(const place *p)
@@ -526,9 +537,14 @@ static void client_happens(int index, uint32_t generation)
         return;
     }
     if (!k->conn) {
-        k->conn = conn_open(index, client_name(k), k->address, k->window);
-        if (!k->conn) client_at(k, between(5000, 50000), PLAN_NONE);
-        else client_asks(k);
+        k->conn = conn_open(index, proxies && k->shared ? (uint32_t)A_PROXY : k->address,
+                            k->window);
+        if (!k->conn) {
+            client_at(k, between(5000, 50000), PLAN_NONE);
+            return;
+        }
+        client_speaks(k);
+        client_asks(k);
         return;
     }
     if (what == PLAN_RESET) {
@@ -619,7 +635,7 @@ static void client_new(client *k)
     k->named = (uint8_t)(k->temper != T_GARBAGE && !one_in(4));
     k->name = below(one_in(2) ? 6 : 10000);
     k->shared = (uint8_t)(k->temper != T_GARBAGE && one_in(6));
-    k->address = k->temper == T_GARBAGE ? 200u : between(1, 6);
+    k->address = k->temper == T_GARBAGE ? (uint32_t)A_GARBAGE : between(1, A_LAST);
     k->window = PICK(65536, 65536, 4000, 700);
     if (k->temper == T_SLOW) k->window = between(60, 1500);
     k->count = (uint8_t)(k->temper == T_MULTI || (k->temper == T_PIPE && one_in(3))

@@ -166,7 +166,10 @@ typedef struct conn {
     int fd;               /* the server's end; -1 before and after             */
     int held;             /* by children alone: its description, or -1         */
     int client;           /* -1: gone                                          */
-    uint32_t generation, name; /* name: by which the limits know the client       */
+    uint32_t generation;
+    uint32_t name;             /* of the client that asks, or 0                   */
+    uint8_t speaks;            /* the address that it asks for                    */
+    uint32_t spoken;           /* those that it ever did, a bit each: where it may count */
     uint8_t used, queued, wild, faulty;
     uint8_t known;        /* a loop has made a record of it                   */
     uint8_t parked;       /* the poll that is being answered was              */
@@ -536,7 +539,7 @@ static uint64_t latency_ns(void)
 
 static uint32_t conn_index(const conn *c) { return (uint32_t)(c - K.conns); }
 
-static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t window)
+static conn *conn_open(int client, uint32_t address, uint32_t window)
 {
     int i = K.conn_free;
     conn *c;
@@ -557,8 +560,9 @@ static conn *conn_open(int client, uint32_t name, uint32_t address, uint32_t win
     c->used = 1;
     c->fd = c->held = -1;
     c->client = client;
-    c->name = name;
     c->window = window;
+    c->speaks = (uint8_t)address;
+    c->spoken = 1u << address;
     memset(c->address.bytes + 10, 0xff, 2);
     c->address.bytes[12] = 127;
     c->address.bytes[15] = (uint8_t)address;
@@ -1183,17 +1187,20 @@ static int stale(lp_event *to, int slot)
     return 1;
 }
 
-/* What is ready, in any order. */
+/* What is ready, in any order; behind an untrue event, if `n` is 1. */
 static int events_take(int slot, lp_event *events, int max, int n)
 {
-    int word, start = (int)below(WORDS), i;
+    int word, start = (int)below(WORDS), i, untrue = n;
     for (i = 0; i < WORDS && K.ready[slot].count; i++) {
         uint64_t bits;
         word = (start + i) % WORDS;
         for (bits = K.ready[slot].bits[word]; bits && n < max; bits &= bits - 1) {
             int fd = word * 64 + __builtin_ctzll(bits);
             if (K.faults && strikes(F_MISSING)) continue;
-            if (n == 1 && events[0].tag == K.fds[fd].tag) n = 0; /* the spurious one is true */
+            if (untrue && events[0].tag == K.fds[fd].tag) { /* it is true */
+                events[0].what = fd_what(&K.fds[fd]);
+                continue;
+            }
             events[n].tag = K.fds[fd].tag;
             events[n++].what = fd_what(&K.fds[fd]);
         }

@@ -19,6 +19,8 @@ typedef struct channel_name {
 
 static uint32_t world_channels; /* of those below, the first */
 static int hooks;               /* those of `authorize` and `watch` are there */
+static int proxies;             /* connections that carry others' requests are a trusted
+                                   proxy's                                        */
 
 #define Y16 "yyyyyyyyyyyyyyyy"
 #define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
@@ -75,6 +77,8 @@ static struct model {
     uint64_t asyncs;
     uint64_t replies, delivered, resets, timeouts;
     uint64_t delays[LP_DELAYS], firsts; /* that lp_stats should count */
+    uint64_t keys[ADDRESSES];           /* by which the server knows an address */
+    uint64_t spendings;                 /* changes of what all share            */
     message messages[MESSAGES];
     payload payload[MESSAGES];
     channel channel[CHANNELS];
@@ -758,16 +762,63 @@ static void verify_limit(const conn *c, const request *r)
     WANT(by_address || EAT("Too many connections from client"), "which limit?");
     limit = by_address ? cfg->waiters_per_address : cfg->waiters_per_client;
     for (i = 0; i < was->waiters; i++)
-        n += by_address ? was->parked[i].address == c->address.bytes[15]
-                        : was->parked[i].name == c->name &&
-                              was->parked[i].address == c->address.bytes[15];
+        n += was->parked[i].address == c->speaks &&
+             (by_address || was->parked[i].name == c->name);
     WANT(n >= limit, "the limit is not reached");
 }
 
-/* What is kept of requests may have met its limit in this step. */
-static int partial_full(void)
+/* ---- what all share ---- */
+
+/* Under the mutex, or at rest: the server's account of an address, or NULL. */
+static const lpi_account *account_of(uint32_t address)
 {
-    return cur->partial_most + 4 * 16384 > S->config.partial_bytes_max;
+    uint32_t index = lpi_table_first(&S->hub.addresses, M.keys[address]);
+    return index == LPI_NONE ? NULL : lpi_account_at(&S->hub, index);
+}
+
+/* Note what is spent, of each address's share too: of partial_bytes_max and of what slow readers
+   may hold up, no address but the proxy's has more than a quarter. */
+static void note_accounts(void)
+{
+    const lp_config *cfg = &S->config;
+    uint64_t limit = cfg->partial_bytes_max == LP_UNLIMITED ? UINT64_MAX : cfg->partial_bytes_max;
+    uint32_t i;
+    cur->noted = M.spendings;
+    cur->partial_over |= S->hub.partial_bytes > limit;
+    cur->pinned_most = lpi_max64(cur->pinned_most, S->hub.stats.pinned_bytes);
+    for (i = 1; i < ADDRESSES; i++) {
+        const lpi_account *account = account_of(i);
+        if (!account) continue;
+        if (account->connections >= cfg->connections_per_address) cur->connections_full |= 1u << i;
+        if (account->trusted) continue;
+        if (account->partial_bytes > limit / 4) cur->partial_over |= 1u << i;
+        cur->partial_most_of[i] = lpi_max64(cur->partial_most_of[i], account->partial_bytes);
+        cur->pinned_most_of[i] = lpi_max64(cur->pinned_most_of[i], account->pinned_bytes);
+    }
+}
+
+/* What is kept of requests has met a limit in this step; or what is kept of this one is too much
+   for the address that its proxy speaks for. */
+static int partial_full(const conn *c)
+{
+    const lpi_io *io = c->known ? record_of(c)->io : NULL;
+    uint64_t bytes = cur->partial_most_of[c->speaks];
+    if (cur->partial_over & (1 | c->spoken)) return 1;
+    if (!io || c->address.bytes[15] == c->speaks) return 0;
+    return bytes + sizeof *io + io->in_capacity > S->config.partial_bytes_max / 4;
+}
+
+/* Whether a slow reader may have been cut off in this step, to whom so much was said. */
+static int pinned_full(const conn *c, uint64_t bytes)
+{
+    uint64_t most = S->config.history_bytes;
+    uint32_t i;
+    bytes += sizeof(lpi_blob);
+    if (most == LP_UNLIMITED) return 0;
+    if (cur->pinned_most + bytes > most / 2) return 1;
+    for (i = 1; i < ADDRESSES; i++)
+        if (c->spoken >> i & 1 && cur->pinned_most_of[i] + bytes > most / 2 / 4) return 1;
+    return 0;
 }
 
 static void verify_request(conn *c, request *r)
@@ -782,7 +833,7 @@ static void verify_request(conn *c, request *r)
             WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
             M.payload[r->payload].state = P_REFUSED;
         }
-        WANT(cur->excuses || cur->channels_most >= S->config.channels_max || partial_full() ||
+        WANT(cur->excuses || cur->channels_most >= S->config.channels_max || partial_full(c) ||
              (S->hub.remote && r->kind == R_POLL &&
               (loop_of(c)->drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
              "503 for nothing");
@@ -820,8 +871,15 @@ static void verify_unasked(conn *c, int status)
         return;
     }
     WANT(status == 503, "an answer to nothing");
+    if (at_text != end_text) EXPECT("{\"error\":\"");
+    if (EAT("Too many connections from address")) {
+        WANT(!c->known && cur->connections_full >> c->address.bytes[15] & 1,
+             "its address has not as many");
+        return;
+    }
+    WANT(at_text == end_text || EAT("Server at capacity"), "which limit?");
     WANT(cur->excuses || K.fd_open >= K.fd_limit - 1 ||
-         partial_full() || cur->connections_most >= cfg->connections_max, "turned away for nothing");
+         partial_full(c) || cur->connections_most >= cfg->connections_max, "turned away for nothing");
 }
 
 /* When the first message in the reply was published, or 0. */
@@ -956,10 +1014,8 @@ static void model_closing(conn *c)
     SAME(is->fd, c->fd, "the record of a connection that is closed");
     if (c->rst || c->faulty || c->wild || cur->excuses) return;
     if (drain_ms && now_ms() >= drain_ms) return;
-    if (cfg->history_bytes != LP_UNLIMITED && is->phase == LPI_SERVING &&
-        c->reply_size + cur->pinned_most + 64 > cfg->history_bytes / 2)
-        return;
-    if (partial_full()) return;
+    if (is->phase == LPI_SERVING && pinned_full(c, c->reply_size)) return;
+    if (partial_full(c)) return;
     switch ((lpi_phase)is->phase) {
     case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
     case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
@@ -987,6 +1043,8 @@ static void hub_taken(void)
     const lpi_hub *hub = &S->hub;
     cur->refused = hub->stats.refused;
     cur->waiters = hub->stats.waiters;
+    cur->partial = hub->partial_bytes;
+    cur->pinned = hub->stats.pinned_bytes;
     cur->entries = cur->slot < 0 ? 0 : hub->loops[cur->slot].batch.entry_count;
 }
 
@@ -1026,7 +1084,7 @@ static void refusal_taken(void)
         is = record_of(c);
         if ((is->phase != LPI_PARKED && is->phase != LPI_FETCHING) || is->seat == LPI_NONE) continue;
         to->parked[to->waiters].name = c->name;
-        to->parked[to->waiters++].address = c->address.bytes[15];
+        to->parked[to->waiters++].address = c->speaks;
     }
     SAME(to->waiters, S->hub.stats.waiters, "waiters");
 }
@@ -1037,9 +1095,11 @@ static void hub_released(void)
     const lpi_hub *hub = &S->hub;
     model_sync();
     if (hub->stats.channels > cur->channels_most) cur->channels_most = hub->stats.channels;
-    cur->partial_most = lpi_max64(cur->partial_most, hub->partial_bytes);
-    cur->pinned_most = lpi_max64(cur->pinned_most, hub->stats.pinned_bytes);
     if (cur->slot < 0) return;
+    if (hub->partial_bytes != cur->partial || hub->stats.pinned_bytes != cur->pinned ||
+        (!cur->slot && S->config.connections_per_address < CONNS))
+        M.spendings++;
+    if (cur->noted != M.spendings) note_accounts();
     if (hub->loops[cur->slot].batch.entry_count > cur->entries) plan_taken(&hub->loops[cur->slot]);
     if (hub->stats.refused != cur->refused) refusal_taken();
 }
@@ -1133,6 +1193,19 @@ static void publish_direct(int i)
         M.payload[n].state = P_REFUSED;
     }
     cur->excuses = excuses;
+}
+
+/* The server is there. */
+static void model_begins(void)
+{
+    uint8_t address[16] = {0};
+    uint32_t i;
+    memset(address + 10, 0xff, 2);
+    address[12] = 127;
+    for (i = 1; i < ADDRESSES; i++) {
+        address[15] = (uint8_t)i;
+        M.keys[i] = lpi_address_key(&S->hub, address);
+    }
 }
 
 static void model_boot(void)

@@ -162,7 +162,10 @@ static void step_begins(void)
     cur->step_ns = K.now_ns;
     cur->excuses = 0;
     cur->channels_most = cur->connections_most = 0;
-    cur->partial_most = cur->pinned_most = 0;
+    cur->pinned_most = cur->partial_over = cur->connections_full = 0;
+    memset(cur->pinned_most_of, 0, sizeof cur->pinned_most_of);
+    memset(cur->partial_most_of, 0, sizeof cur->partial_most_of);
+    cur->noted = UINT64_MAX;
 }
 
 /* ---- what other threads do ---- */

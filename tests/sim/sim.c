@@ -131,7 +131,10 @@ static void choose_limits(lp_config *cfg)
     }
     cfg->channels_max = one_in(4) ? between(1, 6) : 0;
     cfg->connections_max = one_in(5) ? between(2, 20) : 0;
-    cfg->partial_bytes_max = one_in(4) ? 65536 : 0;
+    cfg->connections_per_address = one_in(5) ? between(1, 8) : 0;
+    cfg->partial_bytes_max = one_in(4) ? PICK(65536, 65536, 200000) : 0;
+    proxies = one_in(3);
+    if (proxies) cfg->trusted_proxies = "127.0.0.7";
     cfg->head_bytes_max = PICK(0, 0, 1200, 2048);
 }
 
@@ -142,7 +145,7 @@ static void choose_deadlines(lp_config *cfg)
     cfg->head_ms = PICK(0, 100, 500, 2000);
     cfg->body_ms = PICK(0, 100, 500, 2000);
     cfg->idle_ms = PICK(0, 50, 500, 3000, LP_OFF);
-    cfg->write_ms = PICK(0, 50, 300, 2000);
+    cfg->write_ms = PICK(0, 50, 300, 2000, LP_OFF);
     cfg->linger_ms = PICK(0, LP_OFF, 5, 100);
     cfg->drain_ms = PICK(0, LP_OFF, 50, 500);
     cfg->channel_linger_ms = PICK(0, LP_OFF, 20, 500);
@@ -208,6 +211,24 @@ static void choose_net(void)
     }
 }
 
+/* Many who hardly read wait for the same, so that a few bytes more would be too many: of all, or
+   of an address. */
+static void choose_slow_readers(lp_config *cfg)
+{
+    const uint32_t U = LP_UNLIMITED;
+    client_count = between(20, 120);
+    same_temper = T_SLOW;
+    world_channels = PICK(1, 1, 2, 4);
+    publish_us = PICK(3000, 30000);
+    cfg->history_bytes = PICK(30000, 60000, 200000);
+    cfg->message_bytes_max = 0;
+    cfg->reply_bytes_max = 0;
+    cfg->waiters_max = cfg->waiters_per_channel = U;
+    cfg->waiters_per_client = cfg->waiters_per_address = U;
+    cfg->connections_max = cfg->connections_per_address = 0;
+    cfg->write_ms = PICK(0, 2000, LP_OFF);
+}
+
 /* Hundreds of clients come and go together, so that slabs grow and shrink. */
 static void choose_tide(lp_config *cfg)
 {
@@ -221,7 +242,7 @@ static void choose_tide(lp_config *cfg)
     K.fd_limit = FDS;
     cfg->waiters_max = cfg->waiters_per_channel = U;
     cfg->waiters_per_client = cfg->waiters_per_address = U;
-    cfg->connections_max = 0;
+    cfg->connections_max = cfg->connections_per_address = 0;
 }
 
 /* On nearly as many channels: hundreds are deserted at a time, forgotten before that is told,
@@ -354,7 +375,7 @@ static void drain(void)
     uint32_t i;
     if (one_in(2)) lp_stop(S); /* as in a signal handler, amid anything */
     else happen(K.now_ns + below(50000000), H_JOB, J_STOP, 0, 0);
-    serve_ends(S->config.drain_ms + S->config.write_ms + 3000);
+    serve_ends(S->config.drain_ms + (S->config.write_ms < 30000 ? S->config.write_ms : 30000) + 3000);
     MUST(S->hub.stopped, "all loops have ended, and the server has not stopped");
     SAME(S->hub.stats.waiters, 0, "waiters after the drain");
     SAME(K.sockets, 0, "connections after the drain");
@@ -411,6 +432,7 @@ static void run_world(uint64_t seed)
     choose_faults();
     choose_net();
     hooks = !one_in(3);
+    if (one_in(12)) choose_slow_readers(&cfg);
     if (one_in(12)) choose_tide(&cfg);
     if (tide_us && one_in(2)) choose_many_channels(&cfg);
     cfg.memory.resize = sim_resize;
@@ -421,6 +443,7 @@ static void run_world(uint64_t seed)
     if (hooks) cfg.watch.channel = watch;
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
+    model_begins();
     if (one_in(6)) {
         S->hub.remote = 1;
         happen(K.now_ns, H_JOB, J_ARRIVE, 0, 0);

@@ -47,6 +47,9 @@ enum { THREADS = 7, LOOPS = 4, FIRST_LOOP = 1, FIRST_OTHER = FIRST_LOOP + LOOPS 
 
 enum { PLAIN = 12, CHANNELS = 800, CONNS = 992 }; /* PLAIN: channels with names of their own */
 
+/* Addresses, by their last byte: six, a proxy's, and that of those who send garbage. */
+enum { A_LAST = 6, A_PROXY, A_GARBAGE, ADDRESSES };
+
 typedef enum thread_state {
     IDLES, /* it has nothing to do, or is over                */
     RUNS,  /* it could go on                                  */
@@ -99,15 +102,18 @@ typedef struct thread {
     uint64_t wake_ns;     /* when it should have                               */
     uint32_t excuses;     /* faults                                            */
     uint32_t channels_most, connections_most;
-    uint64_t partial_most, pinned_most;
+    uint64_t pinned_most, pinned_most_of[ADDRESSES], partial_most_of[ADDRESSES];
+    uint32_t partial_over;     /* the budget was spent: bit 0; an address's share: its bit */
+    uint32_t connections_full; /* an address had all the connections it may: its bit       */
+    uint64_t noted;            /* M.spendings when these five were brought up to date      */
     /* progress */
     uint64_t progress, idle_progress;
     uint32_t idle_steps, nap_steps;
     /* what it has seen under the hub's mutex */
     uint64_t last_wall_us[2];
-    uint64_t refused;     /* these three when it took the mutex                */
+    uint64_t refused;     /* these when it took the mutex                      */
     uint32_t entries;
-    uint64_t waiters;
+    uint64_t waiters, partial, pinned;
     store plan;
     refusal refusal;
     delayed delayed[32];
