@@ -303,12 +303,16 @@ static void ask_echo(client *k)
     k->asked++;
 }
 
-/* On a connection of which all is known, and nothing else is asked until the reply. */
+/* On a connection of which all is known, and nothing else is asked until the reply. A body
+   changes nothing. */
 static void ask_poll(client *k)
 {
+    static const char *const bodies[3] = {
+        "\r\n", "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nhel\r\n2;c\r\nlo\r\n0\r\n\r\n"};
     if (st.poller != NONE || k->raw || k->half || k->broken || k->c->closed) return;
-    sayf(k->c, "GET /api/poll/%s?timeout=1&last_id=%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
-         st.channel, st.cursor);
+    sayf(k->c, "GET /api/poll/%s?timeout=1&last_id=%s HTTP/1.1\r\nHost: localhost\r\n%s",
+         st.channel, st.cursor, bodies[st.echoes % 3]);
     k->poll = ++k->asked;
     st.published_before = st.published;
     st.poller = (int)(k - st.clients);
@@ -433,6 +437,7 @@ static void configure(int bits)
         cfg->waiters_per_client = 1;
         cfg->waiters_per_channel = 2;
         cfg->connections_max = 4;
+        cfg->connections_per_address = 2;
         cfg->channels_max = 2;
     }
     if (bits & 2) cfg->history_count = 3, cfg->history_age_ms = 3000, cfg->history_bytes = 2000;
