@@ -84,6 +84,8 @@ for (const [what, bytes, options, theirs, ours] of [
   ['bodies of publishes', body('POST /api/publish/room', PUBLISH), {}],
   ['bodies of publishes, behind a proxy', body('POST /api/publish/room', `${PUBLISH}X-Forwarded-For: 6.6.6.6\r\n`),
     { 'trusted-proxies': `${bad},${good}` }, { 'X-Forwarded-For': '6.6.6.6' }, { 'X-Forwarded-For': '7.7.7.7' }],
+  ['behind polls that wait', `${get('/api/poll/elsewhere?last_id=now&timeout=60')}GET / HTTP/1.1\r\nX-Slow: ${'x'.repeat(16_000)}`,
+    { 'partial-bytes-max': '8m', 'waiters-per-client': 'unlimited' }],
   ['bodies of polls', body('GET /api/poll/room?timeout=0'), {}],
 ]) {
   test(`560 unfinished requests, ${what}: others publish as ever`, async (t) => {
