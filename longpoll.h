@@ -3591,7 +3591,7 @@ typedef struct lpi_account {
     uint32_t connections;   /* of these, its own: no proxy speaks for it     */
     uint32_t trusted;       /* a proxy of ours, which speaks for many        */
     uint64_t partial_bytes; /* its part of the hub's                         */
-    uint64_t pinned_bytes;  /* its part of the stats'                        */
+    uint64_t pinned_bytes;  /* what is left to be written to it, each once   */
 } lpi_account;
 
 /* Refusals of one status that the log has not told yet: a line a second at
@@ -3659,12 +3659,10 @@ enum { /* flags of a connection */
     LPI_BODILESS = 32 /* the request was HEAD                                */
 };
 
-/* Bytes that wait to be written, shared by all that send the same. One of these
-   pays for them with its address's share. */
+/* Bytes that wait to be written, shared by all that send the same. */
 typedef struct lpi_blob {
     uint32_t refs;   /* its loop's thread alone counts */
     uint32_t length;
-    uint32_t account;
     struct lpi_io *holders;
     /* then the bytes */
 } lpi_blob;
@@ -7859,32 +7857,24 @@ static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
 
 enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
 
-/* What is left to write, charged to the connection's address; NULL without
-   memory, or if too much is held up already, by all or by that address. */
-static lpi_blob *lpi_blob_new(lpi_loop *loop, const lpi_connection *c,
-                              lp_slice first, lp_slice second)
+/* What is left to write; NULL without memory, or if all together hold up too
+   much already. */
+static lpi_blob *lpi_blob_new(lpi_loop *loop, lp_slice first, lp_slice second)
 {
     lpi_hub *hub = &loop->server->hub;
     size_t length = first.length + second.length;
     size_t size = sizeof(lpi_blob) + length;
     uint64_t budget = loop->server->config.history_bytes;
-    lpi_account *account;
     lpi_blob *blob = NULL;
     lpi_lock(&hub->mutex);
-    account = lpi_account_at(hub, c->account);
     if (budget == LP_UNLIMITED ||
-        (hub->stats.pinned_bytes + size <= budget / 2 &&
-         lpi_account_may(account, account->pinned_bytes + size, budget / 2)))
+        hub->stats.pinned_bytes + size <= budget / 2)
         blob = (lpi_blob *)lpi_alloc(&loop->server->memory, size);
-    if (blob) {
-        hub->stats.pinned_bytes += size;
-        account->pinned_bytes += size;
-    }
+    if (blob) hub->stats.pinned_bytes += size;
     lpi_unlock(&hub->mutex);
     if (!blob) return NULL;
     blob->refs = 1;
     blob->length = (uint32_t)length;
-    blob->account = c->account;
     blob->holders = NULL;
     if (first.length) memcpy(blob + 1, first.bytes, first.length);
     if (second.length)
@@ -7899,37 +7889,57 @@ static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob)
     if (--blob->refs) return;
     lpi_lock(&hub->mutex);
     hub->stats.pinned_bytes -= size;
-    lpi_account_at(hub, blob->account)->pinned_bytes -= size;
     lpi_unlock(&hub->mutex);
     lpi_free(&loop->server->memory, blob, size);
 }
 
-/* The connection is to be sent the blob, of which it takes over a reference. */
-static void lpi_blob_hold(lpi_connection *c, lpi_blob *blob)
+static int lpi_blob_is_held(const lpi_blob *blob, uint32_t account)
 {
-    lpi_io *io = c->io;
-    io->out = blob;
-    io->account = c->account;
-    io->next_holder = blob->holders;
-    blob->holders = io;
+    const lpi_io *io = blob->holders;
+    while (io && io->account != account) io = io->next_holder;
+    return io != NULL;
 }
 
-/* It has been sent it, or will not be. If others still hold it, one of them is
-   charged for it now. */
+/* The connection is to be sent the blob, of which it takes over a reference.
+   Its address is charged for it, once for all its connections. 0, or -1 with
+   nothing changed if that is more than its share. */
+static int lpi_blob_hold(lpi_loop *loop, lpi_connection *c, lpi_blob *blob)
+{
+    lpi_hub *hub = &loop->server->hub;
+    uint64_t budget = loop->server->config.history_bytes;
+    size_t size = sizeof *blob + blob->length;
+    int may = 1;
+    if (!lpi_blob_is_held(blob, c->account)) {
+        lpi_account *account;
+        lpi_lock(&hub->mutex);
+        account = lpi_account_at(hub, c->account);
+        may = budget == LP_UNLIMITED ||
+              lpi_account_may(account, account->pinned_bytes + size,
+                              budget / 2);
+        if (may) account->pinned_bytes += size;
+        lpi_unlock(&hub->mutex);
+    }
+    if (!may) return -1;
+    c->io->out = blob;
+    c->io->account = c->account;
+    c->io->next_holder = blob->holders;
+    blob->holders = c->io;
+    return 0;
+}
+
+/* It has been sent the blob, or will not be. */
 static void lpi_blob_release(lpi_loop *loop, lpi_io *io)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_blob *blob = io->out;
     lpi_io **link = &blob->holders;
-    size_t size = sizeof *blob + blob->length;
     while (*link != io) link = &(*link)->next_holder;
     *link = io->next_holder;
     io->out = NULL;
-    if (blob->holders && blob->holders->account != blob->account) {
+    if (!lpi_blob_is_held(blob, io->account)) {
         lpi_lock(&hub->mutex);
-        lpi_account_at(hub, blob->account)->pinned_bytes -= size;
-        blob->account = blob->holders->account;
-        lpi_account_at(hub, blob->account)->pinned_bytes += size;
+        lpi_account_at(hub, io->account)->pinned_bytes -=
+            sizeof *blob + blob->length;
         lpi_unlock(&hub->mutex);
     }
     lpi_blob_unref(loop, blob);
@@ -7973,26 +7983,25 @@ static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
     size_t at = 0;
     if (shared && sent >= head.length) {
         if (!*shared)
-            *shared = lpi_blob_new(loop, c, lpi_slice(NULL, 0), body);
+            *shared = lpi_blob_new(loop, lpi_slice(NULL, 0), body);
         blob = *shared;
         if (blob) blob->refs++;
         at = sent - head.length;
     } else if (sent >= head.length) {
         sent -= head.length;
-        blob = lpi_blob_new(loop, c, lpi_slice(NULL, 0),
+        blob = lpi_blob_new(loop, lpi_slice(NULL, 0),
                             lpi_slice(body.bytes + sent, body.length - sent));
     } else {
-        blob = lpi_blob_new(loop, c, lpi_slice(head.bytes + sent,
-                                               head.length - sent), body);
+        blob = lpi_blob_new(loop, lpi_slice(head.bytes + sent,
+                                            head.length - sent), body);
     }
-    if (!io || !blob) {
+    if (!io || !blob || lpi_blob_hold(loop, c, blob)) {
         if (blob) lpi_blob_unref(loop, blob);
         lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
                          LPI_S(""), c->address);
         lpi_close(loop, index);
         return;
     }
-    lpi_blob_hold(c, blob);
     io->out_at = (uint32_t)at;
     io->moved = 0;
     io->out_born_us = 0;

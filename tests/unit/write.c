@@ -256,9 +256,10 @@ TEST(beyond_its_share_an_address_is_cut_off) {
     close_world(&w);
 }
 
-/* What several are sent is charged to one of them: to another when that one has it all. */
-TEST(what_is_shared_is_charged_to_who_still_waits) {
-    static const char *const from[] = {"10.0.0.1", "10.0.0.2", "10.0.0.3"};
+/* What several are sent is kept once, and each address is charged for it as long as one of
+   its connections waits. */
+TEST(what_is_shared_is_charged_to_each_address_that_waits) {
+    static const char *const from[] = {"10.0.0.1", "10.0.0.1", "10.0.0.2"};
     peer *slow[3];
     uint64_t charged;
     int i;
