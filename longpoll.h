@@ -4844,23 +4844,34 @@ static int lpi_account_may(const lpi_account *account, uint64_t bytes,
     return account->trusted || bytes <= limit / 4;
 }
 
+/* What is said when it is not the client's fault. */
+static const char lpi_why_memory[] = "Out of memory";
+static const char lpi_why_full[] = "Server at capacity";
+
 /* What a trusted proxy passes on counts under the address that it speaks for,
-   and takes along what is kept of the request. 0, or -1 without memory. */
-static int lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
-                            int trusted)
+   and takes along what is kept of the request. NULL, or with nothing changed
+   why it may not be served. */
+static const char *lpi_account_move(lpi_hub *hub, lpi_connection *c,
+                                    uint64_t key, int trusted)
 {
     lpi_account *from = lpi_account_at(hub, c->account), *to;
-    uint32_t index;
+    uint64_t limit = hub->config->partial_bytes_max;
     size_t bytes = c->io ? sizeof *c->io + c->io->in_capacity : 0;
-    if (from->node.hash == key) return 0;
+    uint32_t index;
+    if (from->node.hash == key) return NULL;
     index = lpi_account_take(hub, key, trusted);
-    if (index == LPI_NONE) return -1;
+    if (index == LPI_NONE) return lpi_why_memory;
     to = lpi_account_at(hub, index);
+    if (bytes && limit != LP_UNLIMITED &&
+        !lpi_account_may(to, to->partial_bytes + bytes, limit)) {
+        lpi_account_give(hub, index);
+        return lpi_why_full;
+    }
     from->partial_bytes -= bytes;
     to->partial_bytes += bytes;
     lpi_account_give(hub, c->account);
     c->account = index;
-    return 0;
+    return NULL;
 }
 
 static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
@@ -5056,9 +5067,6 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
     }
     return 0;
 }
-
-/* What is said when it is not the client's fault. */
-static const char lpi_why_memory[] = "Out of memory";
 
 /* Why the poll, which is counted already, may not be parked, or NULL. */
 static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
@@ -5885,8 +5893,6 @@ static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
     lpi_note_refusal(loop, 503, why, LPI_S("no connection"), peer->bytes);
 }
 
-static const char lpi_why_full[] = "Server at capacity";
-
 /* Count the connection in the account of its address, which goes to *account.
    NULL, or why it may not be. */
 static const char *lpi_admit(lp_server *server, const lp_address *peer,
@@ -6334,20 +6340,21 @@ static void lpi_continue(lpi_loop *loop, uint32_t index)
 }
 
 /* A request other than a poll, which sees to it itself, is counted under the
-   address that a trusted proxy speaks for. 0, or -1 without memory. */
+   address that a trusted proxy speaks for. 0, or -1 if it may not be. */
 static int lpi_request_account(lp_request *r)
 {
     lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     uint8_t address[16];
-    int failed, trusted;
+    const char *why;
+    int trusted;
     if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS) return 0;
     lpi_client_address(r, address);
     trusted = lpi_is_proxy(r->server, address);
     lpi_lock(&hub->mutex);
-    failed = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
+    why = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
     lpi_unlock(&hub->mutex);
-    return failed;
+    return why ? -1 : 0;
 }
 
 /* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
@@ -7113,10 +7120,10 @@ static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
     uint32_t wait_ms = c->flags & LPI_BODILESS || loop->drain_ms
                            ? 0 : ask->wait_ms; /* HEAD never parks */
     lpi_phase as = LPI_PARKED;
-    *why = lpi_why_memory;
-    if (c->flags & LPI_TRUSTED &&
-        lpi_account_move(hub, c, ask->address_key, ask->trusted))
-        return 503;
+    *why = c->flags & LPI_TRUSTED
+               ? lpi_account_move(hub, c, ask->address_key, ask->trusted)
+               : NULL;
+    if (*why) return 503;
     c->limit = ask->limit;
     if (ask->basic) c->flags |= LPI_BASIC;
     if (lpi_poll_fetching(hub, at, ask->count)) {

@@ -362,6 +362,20 @@ TEST(limit_account_moves_with_what_is_kept) {
     CHECK_INT(proxy->refs, 1);
     CHECK(!lpi_account_move(fake.hub, c, 5, 0)); /* where it is */
     CHECK_INT(far->refs, 1);
+    fake.config->partial_bytes_max = 65536;
+    CHECK(lpi_account_move(fake.hub, c, 0, 1) == NULL);
+    {
+        uint32_t full = lpi_account_take(fake.hub, 6, 0), before = c->account;
+        lpi_account_at(fake.hub, full)->partial_bytes = 65536 / 4 - sizeof(lpi_io) - 1023;
+        CHECK(lpi_account_move(fake.hub, c, 6, 0) == lpi_why_full); /* it has its share */
+        CHECK_INT(c->account, before);
+        lpi_account_at(fake.hub, full)->partial_bytes--;
+        CHECK(lpi_account_move(fake.hub, c, 6, 0) == NULL);
+        CHECK_INT(lpi_account_at(fake.hub, full)->partial_bytes, 65536 / 4);
+        CHECK(lpi_account_move(fake.hub, c, 0, 1) == NULL);
+        lpi_account_at(fake.hub, full)->partial_bytes = 0;
+        lpi_account_give(fake.hub, full);
+    }
     fake_hang_up(0, index);
     lpi_account_give(fake.hub, other);
     CHECK_INT(fake.hub->accounts.used, 0);
