@@ -7,6 +7,8 @@
 #include "unit.h"
 #include "kernel.h"
 
+#include <setjmp.h>
+
 static world w;
 
 enum { TICK_MS = 2 };
@@ -662,6 +664,32 @@ TEST(a_poll_that_is_answered_at_once_is_no_event) {
     ask(&w, c, "/api/poll/a");
     pass(&w, 10000);
     check_events("");
+    close_world(&w);
+}
+
+static jmp_buf way_out;
+
+static void leap(void *ctx, lp_channel_event event, lp_slice channel) {
+    watch(ctx, event, channel);
+    longjmp(way_out, 1);
+}
+
+/* A hook must not throw, nor leap. One that does leaves no lock behind: what is told of other
+   channels is told in later steps, and publishing goes on. */
+TEST(a_hook_that_leaps_leaves_no_lock_behind) {
+    static const char *const targets[] = {"/api/poll/a", "/api/poll/b", "/api/poll/c"};
+    volatile uint32_t i;
+    w.unchecked = 1; /* it is in the middle of a step */
+    w.cfg.watch.channel = leap;
+    w.cfg.watch.ctx = &w;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(targets); i++) get(dial(&w), targets[i]);
+    for (i = 0; i < 10; i++)
+        if (!setjmp(way_out)) lp_step(w.s, 0);
+    check_events("+a;+b;+c;");
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_OK);
+    settle(&w);
+    CHECK_INT(stats_of(&w).waiters, 2);
     close_world(&w);
 }
 
