@@ -103,6 +103,7 @@ static request *ask_begin(conn *c, request_kind kind)
     memset(r, 0, sizeof *r);
     r->kind = (uint8_t)kind;
     said_length = 0;
+    if (c->blank != c->sent && one_in(24)) put("\r\n"); /* one is passed over */
     return r;
 }
 
@@ -115,6 +116,7 @@ static int ask_end(client *k)
     if (conn_say(c, said, said_length, gap)) return -1;
     r->end = c->sent;
     c->asked++;
+    if (one_in(24) && !conn_say(c, "\r\n", 2, gap)) c->blank = c->sent;
     temper_requests[k->temper]++;
     trace("client %d: request %u, kind %u, %zu bytes, connection %u", (int)(k - clients),
           c->asked - 1, r->kind, said_length, conn_index(c));
@@ -182,6 +184,42 @@ static void settle_wait(request *r)
     if (r->bodiless) r->wait_ms = 0;
 }
 
+static void put_chunked(const char *body, size_t length)
+{
+    size_t at = 0;
+    while (at < length) {
+        size_t n = between(1, (uint32_t)(length - at));
+        put("%zx%s\r\n", n, one_in(4) ? ";x=\"y\"" : "");
+        memcpy(said + said_length, body + at, n);
+        said_length += n;
+        put("\r\n");
+        at += n;
+    }
+    put("0\r\n%s\r\n", one_in(4) ? "X-Sum: 1\r\n" : "");
+}
+
+/* The end of a poll's head, now and then with a body, for which it has no use. */
+static void put_useless_body(int may_chunk)
+{
+    static const char text[] = "GET /echo/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    char body[3000];
+    uint32_t length = between(1, sizeof body), i;
+    if (!one_in(8)) {
+        put("\r\n");
+        return;
+    }
+    if (length > S->config.message_bytes_max) length = S->config.message_bytes_max;
+    for (i = 0; i < length; i++) body[i] = text[i % (sizeof text - 1)];
+    if (may_chunk && one_in(3)) {
+        put("Transfer-Encoding: chunked\r\n\r\n");
+        put_chunked(body, length);
+        return;
+    }
+    put("Content-Length: %u\r\n\r\n", length);
+    memcpy(said + said_length, body, length);
+    said_length += length;
+}
+
 static int ask_poll(client *k, uint32_t wait_ms)
 {
     request *r = ask_begin(k->conn, R_POLL);
@@ -197,7 +235,7 @@ static int ask_poll(client *k, uint32_t wait_ms)
     put_poll(k, r, version);
     if (k->temper == T_OLD && !r->asks_close) put("Connection: keep-alive\r\n");
     else if (r->asks_close && k->temper != T_OLD) put("Connection: close\r\n");
-    put("\r\n");
+    put_useless_body(k->temper != T_OLD);
     settle_wait(r);
     return ask_end(k);
 }
@@ -264,20 +302,6 @@ static int ask_echo(client *k)
     put_fields(k);
     put("\r\n");
     return ask_end(k);
-}
-
-static void put_chunked(const char *body, size_t length)
-{
-    size_t at = 0;
-    while (at < length) {
-        size_t n = between(1, (uint32_t)(length - at));
-        put("%zx%s\r\n", n, one_in(4) ? ";x=\"y\"" : "");
-        memcpy(said + said_length, body + at, n);
-        said_length += n;
-        put("\r\n");
-        at += n;
-    }
-    put("0\r\n%s\r\n", one_in(4) ? "X-Sum: 1\r\n" : "");
 }
 
 static int ask_publish(client *k)
@@ -372,6 +396,23 @@ static void ask_garbage(client *k)
     client_at(k, between(1, 3000000), PLAN_RESET);
 }
 
+/* What begins like a TLS hello begins no request: that is said at its first byte. */
+static void ask_hello(client *k)
+{
+    conn *c = k->conn;
+    request *r = ask_begin(c, R_OTHER);
+    size_t i, n = between(1, 300);
+    uint32_t begin = c->sent;
+    memcpy(said, "\x16\x03\x01\x02", 4);
+    for (i = 4; i < n; i++) said[i] = (char)draw();
+    if (conn_say(c, said, n, 0)) return;
+    r->expect = 400;
+    r->end = begin + 1;
+    c->asked++;
+    temper_requests[k->temper]++;
+    client_at(k, between(1, 3000000), PLAN_RESET);
+}
+
 /* A request that ends somewhere in the middle. */
 static void ask_part(client *k, int reset)
 {
@@ -438,7 +479,10 @@ static void client_asks(client *k)
     }
     switch ((temper)k->temper) {
     case T_PUBLISHER: bad = ask_publish(k); break;
-    case T_GARBAGE: ask_garbage(k); return;
+    case T_GARBAGE:
+        if (one_in(4)) ask_hello(k);
+        else ask_garbage(k);
+        return;
     case T_LIAR: bad = one_in(3) ? ask_poll(k, wait) : ask_lie(k); break;
     case T_DRIP: bad = one_in(2) ? ask_publish(k) : ask_poll(k, wait); break;
     case T_HALF:
@@ -606,6 +650,7 @@ static void arrive_happens(void)
     lpi_hub *hub = &S->hub;
     uint32_t b;
     if (hub->stopped) return;
+    cur->cancel = PTHREAD_CANCEL_DISABLE;
     lpi_lock(&hub->mutex);
     for (b = 0; b < hub->names.buckets; b++) {
         uint32_t i = *lpi_table_bucket(&hub->names, b);
@@ -618,6 +663,7 @@ static void arrive_happens(void)
     b = lpi_hub_sleepers(hub);
     lpi_unlock(&hub->mutex);
     lpi_hub_signal(hub, b);
+    cur->cancel = PTHREAD_CANCEL_ENABLE;
     happen(K.now_ns + (uint64_t)below(20000) * 1000, H_JOB, J_ARRIVE, 0, 0);
 }
 

@@ -190,6 +190,7 @@ typedef struct conn {
     uint64_t pend_born_us; /* of its first message, if its delay is measured  */
     /* requests: cumulative counts, modulo REQUESTS */
     uint32_t asked, got, replied, done;
+    uint32_t blank;       /* where the empty line ends that was said last         */
     request requests[REQUESTS];
     char in[STREAM];
 } conn;
@@ -330,6 +331,10 @@ static void stall(void)
 
 static void called(call_kind kind)
 {
+    /* A thread of the user's is cancelled at any call but of a clock, unless that is deferred.
+       The library's own cannot be: nobody has their names. */
+    MUST(cur->slot > 0 || kind <= C_WALL || cur->cancel == PTHREAD_CANCEL_DISABLE,
+         "a thread that is cancelled here leaves something behind");
     if (kind == C_WALL || kind == C_RANDOM) preempt();
     else called_out();
     event_count++;

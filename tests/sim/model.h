@@ -79,6 +79,7 @@ static struct model {
     uint64_t delays[LP_DELAYS], firsts; /* that lp_stats should count */
     uint64_t keys[ADDRESSES];           /* by which the server knows an address */
     uint64_t spendings;                 /* changes of what all share            */
+    uint64_t refusal_told_ms[600];      /* by status; 0: not yet                */
     message messages[MESSAGES];
     payload payload[MESSAGES];
     channel channel[CHANNELS];
@@ -867,6 +868,7 @@ static void verify_unasked(conn *c, int status)
     }
     if (status == 408) {
         uint32_t least = cfg->head_ms < cfg->body_ms ? cfg->head_ms : cfg->body_ms;
+        WANT(c->taken != c->blank, "an empty line is no head that is late");
         WANT(K.now_ns >= c->first_ns + (uint64_t)least * 1000000, "408 comes early");
         return;
     }
@@ -1018,7 +1020,10 @@ static void model_closing(conn *c)
     if (partial_full(c)) return;
     switch ((lpi_phase)is->phase) {
     case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
-    case LPI_IDLE: since = c->active_ns, limit = cfg->idle_ms; break;
+    case LPI_IDLE: /* empty lines do not count */
+        since = c->reply_ns ? c->reply_ns : c->accept_ns;
+        limit = cfg->idle_ms;
+        break;
     case LPI_WRITING: since = c->pend_ns, limit = cfg->write_ms; break;
     case LPI_LINGER: since = c->shut_ns, limit = cfg->linger_ms; break;
     default: break;

@@ -39,6 +39,13 @@ static int sim_mutex_init(sim_mutex *m)
     return 0;
 }
 
+static int sim_setcancelstate(int state, int *was)
+{
+    *was = cur->cancel;
+    cur->cancel = state;
+    return 0;
+}
+
 static void sim_mutex_destroy(sim_mutex *m)
 {
     MUST(m->made && !m->owner, "a mutex is freed that is held, or is none");
@@ -123,6 +130,7 @@ static void sim_thread_join(sim_thread t)
 static void thread_over(thread *t)
 {
     MUST(!t->held_count, "a thread ends with a mutex held");
+    MUST(t->slot > 0 || t->cancel == PTHREAD_CANCEL_ENABLE, "a thread can't be cancelled any more");
     step_over(t);
     t->state = IDLES;
 }

@@ -62,7 +62,7 @@ void __sanitizer_set_death_callback(void (*callback)(void));
 
 /* ---- hooks ---- */
 
-static uint64_t watch_counts[2];
+static uint64_t watch_counts[2], log_lines, refusals_told;
 
 static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
 {
@@ -83,6 +83,21 @@ static void watch(void *ctx, lp_channel_event event, lp_slice name)
     MUST((event == LP_CHANNEL_WAITED_ON) == !ch->watched, "a channel's event comes twice");
     ch->watched = !ch->watched;
     if (one_in(4)) publish_somewhere();
+}
+
+/* What is refused is told, at most once a second for each kind. */
+static void log_write(void *ctx, lp_log_level level, const char *line)
+{
+    const char *times = strstr(line, " time");
+    int status = atoi(line);
+    uint64_t now = now_ms(), *told = &M.refusal_told_ms[status < 600 ? status : 0];
+    (void)ctx;
+    called_out();
+    log_lines++;
+    if (level != LP_LOG_WARN || !times || !strstr(times, ", the last from 127.0.0.")) return;
+    refusals_told++;
+    MUST(!*told || now + 2 + 2 * late_ns() / 1000000 >= *told + 1000, "told too often: %s", line);
+    *told = now;
 }
 
 static void echo(lp_request *r, void *ctx)
@@ -441,6 +456,7 @@ static void run_world(uint64_t seed)
     cfg.os = &os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
+    if (hooks) cfg.log.write = log_write;
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
     model_begins();
@@ -493,6 +509,8 @@ static void report(void)
     line("fetched", "channels", arrivals);
     line("watch", "waited on", watch_counts[0]);
     line("watch", "deserted", watch_counts[1]);
+    line("log", "lines", log_lines);
+    line("log", "of refusals", refusals_told);
     line("replies", "in all", replies);
     line("replies", "timeouts", timeouts);
     line("messages", "published", published);

@@ -28,6 +28,7 @@ static void sim_mutex_lock(sim_mutex *m);
 static void sim_mutex_unlock(sim_mutex *m);
 static int sim_thread_create(sim_thread *out, void *(*run)(void *), void *ctx);
 static void sim_thread_join(sim_thread t);
+static int sim_setcancelstate(int state, int *was);
 static void sim_touch(const uint32_t *value);
 
 #define pthread_mutex_t sim_mutex
@@ -38,6 +39,7 @@ static void sim_touch(const uint32_t *value);
 #define pthread_t sim_thread
 #define pthread_create(t, attributes, run, ctx) sim_thread_create(t, run, ctx)
 #define pthread_join(t, out) sim_thread_join(t)
+#define pthread_setcancelstate(state, was) sim_setcancelstate(state, was)
 #define __atomic_add_fetch(value, n, order) (sim_touch(value), *(value) += (n))
 #define __atomic_sub_fetch(value, n, order) (sim_touch(value), *(value) -= (n))
 #define __atomic_load_n(value, order) (sim_touch(value), *(value))
@@ -89,6 +91,7 @@ typedef struct thread {
     int slot;             /* of its loop, or -1                                */
     int taken;            /* created, not joined yet                           */
     int low;              /* it goes on only if nobody else can                */
+    int cancel;           /* its pthread_setcancelstate                        */
     void *(*run)(void *);
     void *ctx;
     sim_mutex *mutex, *held[3];
