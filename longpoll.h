@@ -6411,8 +6411,10 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
         return *length;
     }
     if (http->line == *length && !http->in_fields) {
-        /* An empty line and nothing else: no request has begun. */
-        if (c->phase != LPI_HEADING) return 0;
+        /* An empty line and nothing else: no request has begun. One that came
+           out of the queue has no deadline yet. */
+        if (c->phase != LPI_HEADING && lpi_timer_armed(&loop->wheel, index))
+            return 0;
         lpi_set_phase(loop, c, LPI_IDLE);
         lpi_arm(loop, index, loop->server->config.idle_ms);
         return 0;

@@ -821,6 +821,25 @@ TEST(an_empty_line_behind_a_request_is_no_request) {
     }
 }
 
+/* Behind so many requests that the rest waits for its turn. */
+TEST(an_empty_line_behind_many_requests_has_a_deadline) {
+    peer *c;
+    int i;
+    w.cfg.idle_ms = 5000;
+    open_world(&w);
+    c = dial(&w);
+    for (i = 0; i < LPI_TURNS; i++) say(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    say(c, "\r\n");
+    settle(&w);
+    for (i = 0; i < LPI_TURNS; i++) CHECK_INT(take(c)->status, 404);
+    pass(&w, 4900);
+    CHECK(!c->closed);
+    pass(&w, 200);
+    CHECK(c->closed);
+    CHECK_SILENT(c);
+    close_world(&w);
+}
+
 TEST(what_cannot_begin_a_request_is_refused_at_once) {
     static const char *const first[] = {"\x16", "\x80", " ", "\n", "(", "\r\n\x16"};
     size_t i;
