@@ -116,7 +116,7 @@ enum {
     FDS = CONNS + 32,    /* descriptors of the server                            */
     HELD = CONNS + 32,   /* descriptions that only children hold, behind those   */
     WORDS = (FDS + HELD + 63) / 64,
-    CHILDREN = 4, GONE = 8, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 65536
+    CHILDREN = 4, GONE = 32, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 65536
 };
 
 typedef enum fd_kind {
@@ -1182,13 +1182,22 @@ static int spurious(lp_event *to, int slot)
     return 1;
 }
 
-/* An event of what was taken out of the poller a moment ago. */
+/* An event of what was taken out of the poller a moment ago: rather of one whose place another
+   has taken, who does not listen. */
 static int stale(lp_event *to, int slot)
 {
-    uint32_t count = K.ready[slot].gone_count;
+    uint32_t count = K.ready[slot].gone_count, i;
+    int fd = fd_next(0);
     if (!count) return 0;
     to->tag = K.ready[slot].gone[below(count < GONE ? count : GONE)];
-    to->what = LP_READ | (one_in(2) ? LP_HANGUP : LP_WRITE);
+    to->what = LP_READ | LP_HANGUP | (one_in(2) ? LP_WRITE : 0);
+    for (; fd < FDS; fd = fd_next(fd + 1)) {
+        const descriptor *d = &K.fds[fd];
+        if (d->slot != slot || d->kind != D_SOCKET || d->watched & LP_READ) continue;
+        for (i = 0; i < GONE && i < count; i++)
+            if (!((K.ready[slot].gone[i] ^ d->tag) & LPI_TAG_INDEX) && K.ready[slot].gone[i] != d->tag)
+                to->tag = K.ready[slot].gone[i];
+    }
     return 1;
 }
 

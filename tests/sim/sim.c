@@ -177,6 +177,7 @@ static void choose_faults(void)
     K.rates[F_STALL] /= 20;
     K.rates[F_MISSING] *= 8;
     K.rates[F_SPURIOUS] *= 8;
+    K.rates[F_STALE] *= 32;
     K.rates[F_SHORT_READ] *= 4;
     K.rates[F_SHORT_WRITE] *= 4;
     K.rates[F_CLOCK] *= 8;
@@ -242,6 +243,19 @@ static void choose_slow_readers(lp_config *cfg)
     cfg->waiters_per_client = cfg->waiters_per_address = U;
     cfg->connections_max = cfg->connections_per_address = 0;
     cfg->write_ms = PICK(0, 2000, LP_OFF);
+}
+
+/* Many who are slow to send have more under way than there is room for: for all, or for one
+   address. */
+static void choose_slow_senders(lp_config *cfg)
+{
+    client_count = between(40, 160);
+    same_temper = T_DRIP;
+    cfg->partial_bytes_max = PICK(65536, 200000);
+    cfg->head_ms = cfg->body_ms = PICK(0, 2000);
+    cfg->connections_max = cfg->connections_per_address = 0;
+    proxies = one_in(2);
+    if (proxies) cfg->trusted_proxies = "127.0.0.7";
 }
 
 /* Hundreds of clients come and go together, so that slabs grow and shrink. */
@@ -404,13 +418,23 @@ static void drain(void)
     publish_somewhere();
 }
 
+/* The slot of a loop that has been given a connection and has not seen it yet, or -1. */
+static int arriving(void)
+{
+    uint32_t i;
+    for (i = 1; i < S->hub.loop_count; i++)
+        if (S->hub.loops[i].inbox.arrival_at < S->hub.loops[i].inbox.arrival_count) return (int)i;
+    return -1;
+}
+
 static void end_world(void)
 {
-    int fd;
+    int fd, i;
     if (!one_in(4)) {
         drain();
     } else {
-        K.leaving = 1 + (int)below(K.loops);
+        for (i = 0; i < 100 && arriving() < 0; i++) world_turn();
+        K.leaving = 1 + (arriving() < 0 ? (int)below(K.loops) : arriving());
         serve_ends(60000);
         if (one_in(2)) publish_happens(); /* with views that are ready */
     }
@@ -448,6 +472,7 @@ static void run_world(uint64_t seed)
     choose_net();
     hooks = !one_in(3);
     if (one_in(12)) choose_slow_readers(&cfg);
+    if (one_in(16)) choose_slow_senders(&cfg);
     if (one_in(12)) choose_tide(&cfg);
     if (tide_us && one_in(2)) choose_many_channels(&cfg);
     cfg.memory.resize = sim_resize;

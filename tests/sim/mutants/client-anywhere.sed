@@ -1,0 +1,2 @@
+# a name counts whatever address it comes from
+/^static.* lpi_client_key(/,/^}/ s/ ^ address_key;/;/
