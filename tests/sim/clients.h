@@ -36,6 +36,7 @@ static uint64_t tides; /* of all worlds */
 static uint32_t tide_us; /* all come, and after that time all go for as long; 0: each when it likes */
 static uint64_t arrivals;
 static int same_temper; /* all of one: its number, or T_KINDS */
+static uint32_t addresses; /* that clients have, at most A_LAST */
 
 static void client_at(client *k, uint32_t us, plan what)
 {
@@ -77,7 +78,7 @@ static void client_changes(client *k)
     if (!k->shared || one_in(2)) return;
     k->named = (uint8_t)!one_in(4);
     k->name = below(one_in(2) ? 6 : 10000);
-    if (proxies) k->address = one_in(8) ? (uint32_t)A_PROXY : between(1, A_LAST);
+    if (proxies) k->address = one_in(8) ? (uint32_t)A_PROXY : between(1, addresses);
     client_speaks(k);
 }
 
@@ -453,6 +454,7 @@ static int ask_many(client *k)
         else bad = ask_poll(k, below(100));
         if (asked != c->asked && (r->early || r->asks_close)) break;
     }
+    if (c->blank != c->sent && one_in(4) && !conn_say(c, "\r\n", 2, 0)) c->blank = c->sent;
     K.piece = piece;
     K.joined = 0;
     if (c->asked == first) return -1;
@@ -556,6 +558,7 @@ static void client_hears(conn *c)
         client_reads(c, c->out_arrived);
     } else if (!k->reads) {
         k->reads = 1;
+        if (one_in(60)) return; /* it reads no more */
         client_at(k, 1u << between(3, one_in(30) ? 22 : 14), PLAN_READ);
     }
 }
@@ -680,8 +683,8 @@ static void client_new(client *k)
     if (same_temper < T_KINDS) k->temper = (uint8_t)same_temper;
     k->named = (uint8_t)(k->temper != T_GARBAGE && !one_in(4));
     k->name = below(one_in(2) ? 6 : 10000);
-    k->shared = (uint8_t)(k->temper != T_GARBAGE && one_in(6));
-    k->address = k->temper == T_GARBAGE ? (uint32_t)A_GARBAGE : between(1, A_LAST);
+    k->shared = (uint8_t)(k->temper != T_GARBAGE && one_in(same_temper == T_DRIP ? 2 : 6));
+    k->address = k->temper == T_GARBAGE ? (uint32_t)A_GARBAGE : between(1, addresses);
     k->window = PICK(65536, 65536, 4000, 700);
     if (k->temper == T_SLOW) k->window = between(60, 1500);
     k->count = (uint8_t)(k->temper == T_MULTI || (k->temper == T_PIPE && one_in(3))

@@ -215,6 +215,7 @@ static void choose_net(void)
     burst = PICK(2, 10, 40);
     world_channels = PICK(1, 2, 4, PLAIN);
     tide_us = 0;
+    addresses = A_LAST;
     same_temper = one_in(5) ? (int)below(T_KINDS) : T_KINDS;
     client_count = one_in(6) || same_temper == T_MULTI ? between(40, 160) : between(1, 24);
     if (one_in(6)) { /* a crowd that waits for what seldom comes */
@@ -236,6 +237,7 @@ static void choose_slow_readers(lp_config *cfg)
     same_temper = T_SLOW;
     world_channels = PICK(1, 1, 2, 4);
     publish_us = PICK(3000, 30000);
+    addresses = PICK(2, A_LAST);
     cfg->history_bytes = PICK(30000, 60000, 200000);
     cfg->message_bytes_max = 0;
     cfg->reply_bytes_max = 0;
@@ -254,6 +256,7 @@ static void choose_slow_senders(lp_config *cfg)
     cfg->partial_bytes_max = PICK(65536, 200000);
     cfg->head_ms = cfg->body_ms = PICK(0, 2000);
     cfg->connections_max = cfg->connections_per_address = 0;
+    addresses = PICK(2, A_LAST);
     proxies = one_in(2);
     if (proxies) cfg->trusted_proxies = "127.0.0.7";
 }
