@@ -441,6 +441,7 @@ static void end_world(void)
         serve_ends(60000);
         if (one_in(2)) publish_happens(); /* with views that are ready */
     }
+    if (one_in(4)) child_forks(0); /* just now */
     lp_destroy(S);
     SAME(M.asyncs, 0, "lp_publish_async told");
     SAME(K.memory_bytes, 0, "memory after lp_destroy");
