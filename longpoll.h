@@ -312,7 +312,8 @@ typedef struct lp_config {
     uint32_t partial_bytes_max;   /* of all requests that are not complete, or
                                      wait behind a poll, and of the records of
                                      slow readers; no address but a trusted
-                                     proxy's may hold more than a quarter:
+                                     proxy's may hold more than a quarter, so
+                                     one request has to fit into an eighth:
                                      beyond it 503 and close, or only close if
                                      an answer is due             [67108864] */
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
@@ -9294,15 +9295,16 @@ LPDEF int lp_fd(const lp_server *server)
 LPDEF int lp_wait_ms(lp_server *server)
 {
     lpi_loop *loop;
-    int cancel, work;
+    int cancel, wait_ms = 0;
     if (!server || server->hub.loop_count > 1) return -1;
     cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
-    work = lpi_loop_sleep(loop);
+    if (!lpi_loop_sleep(loop)) {
+        lpi_loop_now(loop);
+        wait_ms = (int)lpi_loop_due(loop);
+    }
     lpi_cancel_restore(cancel);
-    if (work) return 0;
-    lpi_loop_now(loop);
-    return (int)lpi_loop_due(loop);
+    return wait_ms;
 }
 
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
