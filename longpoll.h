@@ -1037,23 +1037,6 @@ static char lpi_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
-/* The first `length` bytes of *text, which then begins behind them. */
-static lp_slice lpi_take(lp_slice *text, size_t length)
-{
-    lp_slice taken = lpi_slice(text->bytes, length);
-    text->bytes += length;
-    text->length -= length;
-    return taken;
-}
-
-/* Whether *text begins with these bytes; if so, it then begins behind them. */
-static int lpi_skip(lp_slice *text, const char *bytes, size_t length)
-{
-    if (text->length < length || memcmp(text->bytes, bytes, length)) return 0;
-    lpi_take(text, length);
-    return 1;
-}
-
 /* Equal but for the case of ASCII letters. */
 static int lpi_alike(lp_slice a, lp_slice b)
 {
@@ -1752,13 +1735,10 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
    comes in pieces is looked through once for its end, and then read. Strict
    wherever two readers of one message could disagree, since a proxy may stand
    in front: one disagreement is a smuggled request. Spans are offsets from the
-   request's first byte, so that the bytes may move between two calls. Fields
-   whose lines are byte for byte those of a head before, but perhaps for the
-   X-Client-ID, are not read again.
+   request's first byte, so that the bytes may move between two calls.
 
    Returns   > 0 bytes that the head takes, 0 for more, or -STATUS.
-   Touches   the lpi_http and lpi_fields that it is given. No clock, memory or
-             sockets.
+   Touches   the lpi_http that it is given. No clock, memory or sockets.
    ========================================================================== */
 
 enum { LPI_FIELDS_MAX = 100 };
@@ -1819,29 +1799,12 @@ typedef struct lpi_http {
     uint8_t chunked;
     uint8_t expects;         /* a 100 (Continue)                             */
     uint8_t escaped;         /* the target has a % or a +                    */
-    uint8_t again;           /* the fields are those of `like`               */
-    uint32_t fields_at;      /* where their lines begin                      */
-    const struct lpi_fields *like; /* fields of GET, and of others; or NULL  */
     uint64_t content_length;
     uint16_t field_count;
     uint8_t known[LPI_F_KNOWN]; /* 1 + the index of the (last) such field    */
     lpi_span method_text, path, query, authority;
     lpi_span names[LPI_FIELDS_MAX], values[LPI_FIELDS_MAX];
 } lpi_http;
-
-enum { LPI_FIELDS_KEPT = 1024 };
-
-/* The lines of a head's fields, and what they say. Most clients send the same
-   ones again and again, but perhaps for who they are and for the body's
-   length. */
-typedef struct lpi_fields {
-    uint32_t length;             /* of the lines; 0: there are none          */
-    uint32_t last_length;        /* of the last that were not like these     */
-    uint32_t id_at, id_length;   /* the value of X-Client-ID, which may be
-                                    another; else at the end and 0           */
-    lpi_http http;
-    char lines[LPI_FIELDS_KEPT]; /* with the empty one                       */
-} lpi_fields;
 
 /* All but the arrays of fields, whose first field_count are set by then. */
 static void lpi_http_init(lpi_http *h, uint32_t limit)
@@ -1850,26 +1813,12 @@ static void lpi_http_init(lpi_http *h, uint32_t limit)
     h->limit = limit;
 }
 
-/* What is set of it. */
-static void lpi_http_copy(lpi_http *to, const lpi_http *from)
-{
-    size_t fields = from->field_count * sizeof *from->names;
-    memcpy(to, from, offsetof(lpi_http, names));
-    memcpy(to->names, from->names, fields);
-    memcpy(to->values, from->values, fields);
-}
-
 static lpi_span lpi_span_of(size_t at, size_t length)
 {
     lpi_span span;
     span.at = (uint16_t)at;
     span.length = (uint16_t)length;
     return span;
-}
-
-static lpi_span lpi_span_moved(lpi_span span, size_t by)
-{
-    return lpi_span_of(span.at + by, span.length);
 }
 
 static lp_slice lpi_text_of(const char *bytes, lpi_span span)
@@ -2119,98 +2068,6 @@ static int lpi_http_settle(lpi_http *h, const char *bytes)
     return 0;
 }
 
-/* The length of text that is as `like`, but perhaps for the visible characters
-   at `id_at`, which go to *id; 0 if it is another, or not here yet. */
-static size_t lpi_alike_but(lp_slice like, size_t id_at, size_t id_length,
-                            lp_slice text, lp_slice *id)
-{
-    size_t n = id_at, tail = like.length - n - id_length;
-    *id = lpi_slice(NULL, 0);
-    if (text.length < n || memcmp(text.bytes, like.bytes, n)) return 0;
-    if (id_length) {
-        id->bytes = text.bytes + n;
-        id->length = lpi_visible(id->bytes, text.length - n);
-        if (!id->length) return 0;
-        n += id->length;
-    }
-    if (text.length - n < tail ||
-        memcmp(text.bytes + n, like.bytes + like.length - tail, tail))
-        return 0;
-    return n + tail;
-}
-
-/* Take over what is known of the fields; those behind the X-Client-ID, or its
-   end, stand `later` further on, and the others `on`. */
-static void lpi_http_take(lpi_http *h, const lpi_fields *fields,
-                          size_t id_length)
-{
-    const lpi_http *from = &fields->http;
-    size_t on = h->scanned - (size_t)from->fields_at, i;
-    size_t later = on + id_length - fields->id_length;
-    size_t id_at = from->fields_at + (size_t)fields->id_at;
-    h->close = from->close;
-    h->keep_alive = from->keep_alive;
-    h->chunked = from->chunked;
-    h->expects = from->expects;
-    h->content_length = from->content_length;
-    h->field_count = from->field_count;
-    memcpy(h->known, from->known, sizeof h->known);
-    for (i = 0; i < from->field_count; i++) {
-        lpi_span name = from->names[i], value = from->values[i];
-        h->names[i] = lpi_span_moved(name, name.at > id_at ? later : on);
-        h->values[i] = lpi_span_moved(value, value.at > id_at ? later : on);
-        if (value.at == id_at)
-            h->values[i].length = (uint16_t)id_length;
-    }
-    if (h->known[LPI_F_HOST])
-        h->authority = h->values[h->known[LPI_F_HOST] - 1];
-}
-
-/* The request line is read, and was good. If the lines behind it are known, the
-   head is read: 3, else 1. */
-static int lpi_http_again(lpi_http *h, const char *bytes, size_t seen)
-{
-    const lpi_fields *fields = h->like;
-    lp_slice id;
-    size_t n;
-    h->fields_at = h->scanned;
-    if (!fields || h->absolute || h->method >= LPI_TRACE) return 1;
-    if (h->method != LPI_GET) fields++;
-    if (!fields->length || fields->http.minor != h->minor) return 1;
-    n = lpi_alike_but(lpi_slice(fields->lines, fields->length), fields->id_at,
-                      fields->id_length,
-                      lpi_slice(bytes + h->scanned, seen - h->scanned), &id);
-    if (!n) return 1;
-    lpi_http_take(h, fields, id.length);
-    h->again = 1;
-    h->scanned += (uint32_t)n;
-    return 3;
-}
-
-/* Keep the fields of a head that is read, if their lines are as long as those
-   of the head before: others are not likely to come again. Not if there is a
-   secret in them, which must not be compared in a time that tells of it. */
-static void lpi_fields_keep(lpi_fields *fields, const lpi_http *h,
-                            const char *bytes)
-{
-    uint32_t length = h->scanned - h->fields_at, last = fields->last_length;
-    lpi_span id = lpi_span_of(h->scanned, 0);
-    if (h->again) return;
-    fields->last_length = length;
-    if (length != last || length > LPI_FIELDS_KEPT || h->absolute ||
-        h->known[LPI_F_AUTHORIZATION])
-        return;
-    if (h->known[LPI_F_CLIENT_ID])
-        id = h->values[h->known[LPI_F_CLIENT_ID] - 1];
-    if (!id.length || lpi_visible(bytes + id.at, id.length) < id.length)
-        id = lpi_span_of(h->scanned, 0);
-    fields->length = length;
-    fields->id_at = id.at - h->fields_at;
-    fields->id_length = id.length;
-    lpi_http_copy(&fields->http, h);
-    memcpy(fields->lines, bytes + h->fields_at, length);
-}
-
 static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 {
     if (h->in_fields) return -431;
@@ -2219,8 +2076,7 @@ static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 }
 
 /* The line that begins at h->line; all of it, if it is the request line. As
-   lpi_http_field_line, or 2 at the empty line that ends the head, or 3 if the
-   fields were known. */
+   lpi_http_field_line, or 2 at the empty line that ends the head. */
 static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
 {
     const char *line = bytes + h->line;
@@ -2236,7 +2092,7 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
     if (h->scanned == 2) return 1; /* one empty line before (RFC 9112 2.2) */
     h->in_fields = 1;
     bad = lpi_http_request_line(h, bytes, h->scanned - 2);
-    return bad ? bad : lpi_http_again(h, bytes, seen);
+    return bad ? bad : 1;
 }
 
 /* What is scanned and not read yet has no line end in it. What cannot begin a
@@ -2257,7 +2113,6 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
         if (line > 0) h->line = h->scanned;
     }
     if (line < 0) return line;
-    if (line == 3) return (int)h->scanned;
     if (line == 2) {
         int bad = lpi_http_settle(h, bytes);
         return bad ? bad : (int)h->scanned;
@@ -2582,8 +2437,6 @@ typedef struct lpi_claim {
     uint64_t seq; /* or microseconds */
 } lpi_claim;
 
-enum { LPI_CURSOR_BYTES = 16 + 1 + 20 }; /* at most, without idle zeros */
-
 static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
 {
     lpi_claim claim;
@@ -2631,12 +2484,6 @@ typedef struct lpi_network {
 } lpi_network;
 
 static const uint8_t lpi_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
-
-static int lpi_address_equal(const uint8_t a[16], const uint8_t b[16])
-{
-    const char *p = (const char *)a, *q = (const char *)b;
-    return lpi_word(p) == lpi_word(q) && lpi_word(p + 8) == lpi_word(q + 8);
-}
 
 static int lpi_address_is_v4(const uint8_t bytes[16])
 {
@@ -3625,7 +3472,6 @@ typedef struct lpi_hub {
     lpi_list idle, deserted;       /* channels, the longest so first         */
     lpi_list news;                 /* channels that are to be told of        */
     lpi_message *oldest, *newest;
-    uint64_t forgotten;            /* channels, since the start              */
     uint64_t forgotten_us;         /* above every timestamp of a forgotten
                                       channel                                */
     uint64_t sweep_ms;             /* when something is past its time        */
@@ -3704,12 +3550,6 @@ typedef struct lpi_connection {
     uint8_t reset;      /* an lpi_reason that rides on the reply             */
 } lpi_connection;
 
-/* Where a channel was found last: there still, until one is forgotten. */
-typedef struct lpi_found {
-    uint32_t channel;   /* LPI_NONE: not yet                                 */
-    uint64_t forgotten; /* the hub's count then                              */
-} lpi_found;
-
 /* What a poll asks for. */
 typedef struct lpi_asked {
     uint32_t count;     /* of channels                                       */
@@ -3721,37 +3561,7 @@ typedef struct lpi_asked {
     lp_slice names[LPI_POLL_CHANNELS];
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
     lpi_claim claims[LPI_POLL_CHANNELS];
-    lp_slice cursor;    /* what its last_id says; no bytes if there is none  */
-    lpi_found *found;   /* of its only channel; or NULL                      */
 } lpi_asked;
-
-enum { LPI_MEMO_HEAD = 1024 };
-
-/* What may be another in the next poll's head: the channel's name and the
-   cursor, both or neither, and the value of X-Client-ID. The place of what may
-   not is the end for the id, and 0 for the others; the length is 0. */
-typedef struct lpi_blanks {
-    lpi_span name, cursor, id;
-} lpi_blanks;
-
-/* A poll's head and what it means: see >>poll. */
-typedef struct lpi_memo {
-    uint32_t length;           /* of the head; 0: there is none              */
-    uint32_t last_shape;       /* the length but for the blanks of the last head
-                                  that was read; 0: the one kept came since  */
-    lpi_blanks blanks;
-    uint64_t hash, last_hash;  /* of the channel; and of the last poll's whose
-                                  channel or cursor was another              */
-    lpi_claim claim, last_claim;
-    lpi_found found;
-    const struct lpi_route *route;
-    uint32_t wait_ms;
-    uint16_t limit, name_length;
-    uint8_t basic, cors;
-    lpi_http http;
-    char name[LPI_CHANNEL_BYTES];
-    char head[LPI_MEMO_HEAD];
-} lpi_memo;
 
 /* Where a poll stands in a channel. */
 typedef struct lpi_position {
@@ -3866,12 +3676,6 @@ typedef struct lpi_loop {
     lpi_buffer extra;            /* header lines of the reply                */
     lpi_buffer head;
     lpi_batch batch;
-    lpi_memo memo;
-    lpi_fields fields[2]; /* of the last GET, and of the last other request  */
-    uint8_t address[16];         /* the last client's, and its key           */
-    uint64_t address_key;
-    char host[64];               /* the last Host that was found good        */
-    size_t host_length;
     uint64_t date_ms;            /* when `date` was last looked at           */
     char date[LPI_DATE_LENGTH];
 } lpi_loop;
@@ -4338,7 +4142,6 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
     lpi_table_remove(&hub->names, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
     hub->stats.channels--;
-    hub->forgotten++;
     if (!ch->watched) {
         lpi_channel_free(hub, index);
         return;
@@ -5642,8 +5445,6 @@ static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
                       size_t length);          /* a reply's end serves what
                                                   was pipelined behind it    */
 static void lpi_poll(lp_request *r);           /* routing knows both         */
-static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
-                             size_t length);   /* one that needs no reading  */
 static void lpi_publish(lp_request *r);
 static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
                                                   once                       */
@@ -6396,17 +6197,11 @@ static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     if (c->phase == LPI_BODYING)
         return lpi_serve_body(loop, index, bytes, length, &io->http,
                               &io->chunked, io->head_length, io->route);
-    if (c->phase != LPI_HEADING) {
-        size_t same = lpi_poll_again(loop, index, bytes, *length);
-        if (same) return same;
+    if (c->phase != LPI_HEADING)
         lpi_http_init(http, loop->server->config.head_bytes_max);
-        http->like = loop->fields;
-    }
     n = lpi_http_head(http, bytes, *length);
-    if (n > 0) {
-        lpi_fields_keep(&loop->fields[http->method != LPI_GET], http, bytes);
+    if (n > 0)
         return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
-    }
     if (n < 0) {
         lpi_refuse(loop, index, http, -n);
         return *length;
@@ -6685,20 +6480,13 @@ static int lpi_host_good(const lp_request *r)
 {
     const lp_server *server = r->server;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lp_slice host = lpi_text_of(r->bytes, r->http->authority), name;
-    lpi_loop *loop = r->loop;
+    lp_slice name = lpi_host_name(lpi_text_of(r->bytes, r->http->authority));
     uint32_t i;
     if (!server->on_loopback && !server->host_count) return 1;
-    if (lpi_equal(host, lpi_slice(loop->host, loop->host_length))) return 1;
-    name = lpi_host_name(host);
     if (c->flags & LPI_TRUSTED || !name.length) return 1;
     for (i = 0; i < server->host_count; i++)
-        if (lpi_alike(server->hosts[i], name)) break;
-    if (i == server->host_count && !lpi_host_is_literal(name)) return 0;
-    if (host.length > sizeof loop->host) return 1;
-    memcpy(loop->host, host.bytes, host.length);
-    loop->host_length = host.length;
-    return 1;
+        if (lpi_alike(server->hosts[i], name)) return 1;
+    return lpi_host_is_literal(name);
 }
 
 /* The origin's place in the list, from 1; 0 if it is not there. */
@@ -6911,11 +6699,6 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
 
    What is asked is read and refused outside the mutex; under it, in one hold,
    the channels are found, the cursors judged, and the poll answered or parked.
-
-   After a fan-out all who were told ask again with the same bytes, but for
-   their X-Client-ID; and who wait on channels of their own, but for that, the
-   channel's name and the cursor. So the last such head is kept with what it
-   means, and of one that equals it only these three are read.
    ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
@@ -6966,7 +6749,6 @@ static const char *lpi_ask_values(lp_request *r, lp_slice *values)
 static const char *lpi_ask_where(lpi_asked *ask, const lp_slice *values)
 {
     uint64_t us = 0;
-    ask->cursor = values[LPI_Q_LAST_ID];
     if (!values[LPI_Q_SINCE].bytes)
         return lpi_parse_cursors(values[LPI_Q_LAST_ID], ask->claims,
                                  ask->count)
@@ -7015,11 +6797,7 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
         address = forwarded;
         ask->trusted = lpi_is_proxy(r->server, forwarded);
     }
-    if (!loop->address_key || !lpi_address_equal(address, loop->address)) {
-        memcpy(loop->address, address, 16);
-        loop->address_key = lpi_address_key(hub, address);
-    }
-    ask->address_key = loop->address_key;
+    ask->address_key = lpi_address_key(hub, address);
     ask->client_key = lpi_client_key(hub, id, address, ask->address_key);
 }
 
@@ -7038,7 +6816,6 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     lp_slice values[LPI_Q_KNOWN];
     const char *bad;
     ask->count = ask->basic = 0;
-    ask->found = NULL;
     bad = lpi_ask_names(r, ask);
     if (!bad) bad = lpi_ask_values(r, values);
     if (!bad) bad = lpi_ask_where(ask, values);
@@ -7047,33 +6824,12 @@ static const char *lpi_ask(lp_request *r, lpi_asked *ask)
     return bad;
 }
 
-/* Find or make the only channel, which may be where it was last. */
-static lp_result lpi_poll_channel(lpi_hub *hub, const lpi_asked *ask,
-                                  uint64_t now_ms, lpi_position *at)
-{
-    lpi_found *found = ask->found;
-    lp_result result;
-    at->reason = LPI_NO_RESET;
-    if (found && found->channel != LPI_NONE &&
-        found->forgotten == hub->forgotten) {
-        at->channel = lpi_channel_refresh(hub, found->channel, now_ms);
-        if (at->channel != LPI_NONE) return LP_OK;
-    }
-    result = lpi_channel_get(hub, ask->names[0], ask->hashes[0], now_ms,
-                             &at->channel);
-    if (!found || result != LP_OK) return result;
-    found->channel = at->channel;
-    found->forgotten = hub->forgotten;
-    return LP_OK;
-}
-
 /* Find or make the channels, and pin them: making one may forget another. */
 static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
                                    uint64_t now_ms, lpi_position *at)
 {
     lp_result result = LP_OK;
     uint32_t i, n;
-    if (ask->count == 1) return lpi_poll_channel(hub, ask, now_ms, at);
     for (n = 0; n < ask->count && result == LP_OK; n++) {
         result = lpi_channel_get(hub, ask->names[n], ask->hashes[n], now_ms,
                                  &at[n].channel);
@@ -7178,163 +6934,6 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
     lpi_arm(loop, r->connection, ask->wait_ms);
 }
 
-/* Note this poll; whether it is one for the channel of the last that was noted,
-   and from the same cursor. */
-static int lpi_memo_same(lpi_memo *memo, const lpi_asked *ask)
-{
-    const lpi_claim *claim = ask->claims, *last = &memo->last_claim;
-    int same = memo->last_hash == ask->hashes[0] &&
-               last->kind == claim->kind && last->epoch == claim->epoch &&
-               last->seq == claim->seq;
-    memo->last_hash = ask->hashes[0];
-    memo->last_claim = *claim;
-    return same;
-}
-
-/* Note what the kept head asks for. */
-static void lpi_memo_means(lpi_memo *memo, const lpi_asked *ask)
-{
-    memo->hash = ask->hashes[0];
-    memo->claim = *ask->claims;
-    memo->found.channel = LPI_NONE;
-    memo->name_length = (uint16_t)ask->names[0].length;
-    memcpy(memo->name, ask->names[0].bytes, ask->names[0].length);
-}
-
-static lpi_blanks lpi_memo_blanks(const lp_request *r, const lpi_asked *ask)
-{
-    lp_slice name = ask->names[0], cursor = ask->cursor;
-    const lpi_http *http = r->http;
-    lpi_blanks blanks;
-    blanks.id = lpi_span_of(http->scanned, 0);
-    if (http->known[LPI_F_CLIENT_ID])
-        blanks.id = http->values[http->known[LPI_F_CLIENT_ID] - 1];
-    blanks.name = blanks.cursor = lpi_span_of(0, 0);
-    if (http->escaped || !cursor.length) return blanks;
-    blanks.name = lpi_span_of((size_t)(name.bytes - r->bytes), name.length);
-    blanks.cursor = lpi_span_of((size_t)(cursor.bytes - r->bytes),
-                                cursor.length);
-    return blanks;
-}
-
-/* Keep the head of a poll, if the one before asked for the same, or was as long
-   but for the blanks. One that has a body, or a secret, is read each time. */
-static void lpi_memo_keep(lp_request *r, const lpi_asked *ask)
-{
-    lpi_memo *memo = &r->loop->memo;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    uint32_t shape, last_shape = memo->last_shape;
-    int same = lpi_memo_same(memo, ask);
-    lpi_blanks blanks;
-    if (ask->count > 1 || c->flags & (LPI_TRUSTED | LPI_BODILESS) ||
-        r->http->chunked || r->http->content_length ||
-        r->http->known[LPI_F_AUTHORIZATION] ||
-        r->http->scanned > LPI_MEMO_HEAD)
-        return;
-    blanks = lpi_memo_blanks(r, ask);
-    shape = r->http->scanned - blanks.name.length - blanks.cursor.length -
-            blanks.id.length;
-    memo->last_shape = shape;
-    if (!same && (!blanks.cursor.length || shape != last_shape)) return;
-    lpi_memo_means(memo, ask);
-    memo->length = r->http->scanned;
-    memo->blanks = blanks;
-    memo->route = r->route;
-    memo->wait_ms = ask->wait_ms;
-    memo->limit = ask->limit;
-    memo->basic = ask->basic;
-    memo->cors = c->cors;
-    lpi_http_copy(&memo->http, r->http);
-    memcpy(memo->head, r->bytes, memo->length);
-}
-
-/* Whether the head is the kept one with other text in its blanks, and what this
-   is. Returns the head's length, or 0. */
-static size_t lpi_memo_fill(const lpi_memo *memo, lp_slice text, lp_slice *name,
-                            lp_slice *cursor, lp_slice *id)
-{
-    const lpi_blanks *is = &memo->blanks;
-    const char *head = memo->head, *first = text.bytes;
-    size_t name_end = (size_t)is->name.at + is->name.length;
-    size_t cursor_end = (size_t)is->cursor.at + is->cursor.length;
-    size_t most = LPI_CURSOR_BYTES, n;
-    if (!is->cursor.length || !lpi_skip(&text, head, is->name.at)) return 0;
-    *name = lpi_take(&text, lpi_count_of(text.bytes, text.length, LPI_HOST));
-    if (!name->length || name->length > LPI_CHANNEL_BYTES) return 0;
-    if (!lpi_skip(&text, head + name_end, is->cursor.at - name_end)) return 0;
-    if (most > text.length) most = text.length;
-    *cursor = lpi_take(&text, lpi_until(text.bytes, most, head[cursor_end]));
-    n = lpi_alike_but(lpi_slice(head + cursor_end, memo->length - cursor_end),
-                      is->id.at - cursor_end, is->id.length, text, id);
-    return n ? (size_t)(text.bytes - first) + n : 0;
-}
-
-/* What a poll with this name and cursor asks for. If the last one asked for the
-   same, that is what is kept from now on. 0, or -1 if the head must be read. */
-static int lpi_memo_other(lpi_memo *memo, const lpi_hub *hub, lp_slice name,
-                          lp_slice cursor, lpi_asked *ask)
-{
-    const lpi_blanks *is = &memo->blanks;
-    if (lpi_parse_cursor(cursor, ask->claims)) return -1;
-    ask->names[0] = name;
-    ask->hashes[0] = lpi_channel_hash(hub, name);
-    ask->found = NULL;
-    if (!lpi_memo_same(memo, ask)) return 0;
-    if (name.length != is->name.length || cursor.length != is->cursor.length)
-        return -1; /* what stands behind them has moved */
-    lpi_memo_means(memo, ask);
-    memcpy(memo->head + is->name.at, name.bytes, name.length);
-    memcpy(memo->head + is->cursor.at, cursor.bytes, cursor.length);
-    return 0;
-}
-
-/* Serve a poll whose head is like the one kept. Returns the head's length, or 0
-   if it must be read. For a hook, which may ask for parts of it, all of them
-   must stand where they did. */
-static size_t lpi_poll_again(lpi_loop *loop, uint32_t index, const char *bytes,
-                             size_t length)
-{
-    lpi_memo *memo = &loop->memo;
-    const lpi_blanks *is = &memo->blanks;
-    const lp_config *cfg = &loop->server->config;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    lp_slice text = lpi_slice(bytes, length), id;
-    lp_slice name = lpi_slice(memo->name, memo->name_length);
-    lp_slice cursor = lpi_text_of(memo->head, is->cursor);
-    lpi_asked ask;
-    lp_request r;
-    size_t n = lpi_alike_but(lpi_slice(memo->head, memo->length), is->id.at,
-                             is->id.length, text, &id);
-    int same = n != 0;
-    if (!n) n = lpi_memo_fill(memo, text, &name, &cursor, &id);
-    if (!n || id.length > LPI_CLIENT_ID_BYTES) return 0;
-    if (c->flags & LPI_TRUSTED || n > cfg->head_bytes_max) return 0;
-    if (cfg->authorize.ask && (name.length != memo->name_length ||
-                               cursor.length != is->cursor.length ||
-                               id.length != is->id.length))
-        return 0;
-    memo->last_shape = 0;
-    if (same) {
-        ask.names[0] = name;
-        ask.hashes[0] = memo->hash;
-        ask.claims[0] = memo->claim;
-        ask.found = &memo->found;
-    } else if (lpi_memo_other(memo, &loop->server->hub, name, cursor, &ask)) {
-        return 0;
-    }
-    ask.count = 1;
-    ask.wait_ms = memo->wait_ms;
-    ask.limit = memo->limit;
-    ask.basic = memo->basic;
-    lpi_request_begin(&r, loop, index, &memo->http, bytes);
-    c->cors = memo->cors;
-    r.route = memo->route;
-    r.body = LPI_S("");
-    lpi_ask_keys(&r, &ask, id);
-    lpi_poll_asked(&r, &ask);
-    return n;
-}
-
 static void lpi_poll(lp_request *r)
 {
     lpi_asked ask;
@@ -7343,7 +6942,6 @@ static void lpi_poll(lp_request *r)
         lpi_error(r, why == lpi_why_memory ? 503 : 400, why);
         return;
     }
-    lpi_memo_keep(r, &ask);
     lpi_poll_asked(r, &ask);
 }
 

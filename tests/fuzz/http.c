@@ -1,8 +1,7 @@
 /* http.c: the request parser and the chunk decoder.
 
    Input: a byte of options, a byte that says where to cut, then what a client sends. It is
-   read whole, byte by byte, cut in two, and again with what is known of its fields by then: all
-   must give the same. What is accepted, what is refused and what is found in it must be as
+   read whole, byte by byte and cut in two: all must give the same. What is accepted, what is refused and what is found in it must be as
    strict.h has it.
 
        bit 0     1: a chunked body alone, 0: requests
@@ -43,8 +42,6 @@ typedef struct reader {
 } reader;
 
 static fuzz_pages guarded, plain, origin;
-static lpi_fields likes[2]; /* of what was read before of this input */
-static int remember;        /* to use them, and to keep others       */
 static reading whole, other;
 
 static void reader_init(reader *r, reading *out, int options)
@@ -61,7 +58,6 @@ static void reader_init(reader *r, reading *out, int options)
     r->head_limit = heads[options >> 1 & 3];
     r->body_limit = bodies[options >> 3 & 3];
     lpi_http_init(&r->http, r->head_limit);
-    if (remember) r->http.like = likes;
     if (r->chunks_only) r->http.chunked = 1;
     lpi_chunked_init(&r->chunked, r->body_limit);
 }
@@ -70,8 +66,6 @@ static void reader_init(reader *r, reading *out, int options)
 static void reader_done(reader *r, size_t taken, size_t size, size_t behind)
 {
     reading *out = r->out;
-    if (remember && !r->chunks_only)
-        lpi_fields_keep(&likes[r->http.method != LPI_GET], &r->http, r->bytes);
     MUST(taken && taken <= r->length, "a request takes %zu of %zu bytes", taken, r->length);
     MUST(out->bodies + size <= sizeof out->body, "a body is longer than what was sent");
     memcpy(out->body + out->bodies, r->bytes + r->head, size);
@@ -89,7 +83,6 @@ static void reader_done(reader *r, size_t taken, size_t size, size_t behind)
     r->in_body = r->chunks_only;
     r->head = 0;
     lpi_http_init(&r->http, r->head_limit);
-    if (remember) r->http.like = likes;
     if (r->chunks_only) r->http.chunked = 1;
     lpi_chunked_init(&r->chunked, r->body_limit);
 }
@@ -367,7 +360,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     reader limits;
     lp_slice text;
     size_t cut;
-    int again;
     if (size < 2 || size - 2 > SIZE_MOST) return 0;
     text = fuzz_guarded(&origin, data + 2, size - 2);
     cut = text.length < 255 ? data[1] % (text.length + 1) : text.length * data[1] / 255;
@@ -376,13 +368,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_same(&whole, &other, "cut in two");
     read_bytewise(&other, text, data[0]);
     check_same(&whole, &other, "byte by byte");
-    memset(likes, 0, sizeof likes);
-    remember = 1;
-    for (again = 0; again < 3; again++) {
-        read_in_two(&other, text, text.length, data[0]);
-        check_same(&whole, &other, "with what is known of the fields");
-    }
-    remember = 0;
     reader_init(&limits, &other, data[0]);
     check_against_strict(&whole, text, &limits);
     return 0;

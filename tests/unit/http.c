@@ -72,22 +72,6 @@ static int same_head(const lpi_http *a, const lpi_http *b) {
     return 1;
 }
 
-static lpi_fields likes[2];
-
-/* The same as without them, whatever they are. */
-static int read_like(lpi_http *h, lp_slice text) {
-    lpi_http plain;
-    int want = read_head(&plain, text, SIZE_MAX, SIZE_MAX), got;
-    lpi_http_init(h, limit);
-    h->like = likes;
-    got = lpi_http_head(h, guarded(text), text.length);
-    if (got != want) bad_reading(__FILE__, __LINE__, "with fields before it", text, got, want);
-    if (want > 0 && !same_head(h, &plain))
-        bad_reading(__FILE__, __LINE__, "with fields before it it differs", text, got, want);
-    if (want > 0) CHECK_INT(h->scanned, plain.scanned);
-    return got;
-}
-
 /* However it comes, it reads the same. */
 static int read_every_way(lpi_http *whole, lp_slice text, int every_cut) {
     lpi_http other;
@@ -422,137 +406,11 @@ TEST(http_mutated_heads_read_the_same_every_way) {
         }
         limit = unit_one_in(2) ? 16384 : 1 + unit_below((uint32_t)length + 2);
         got = read_every_way(&h, lpi_slice(text, length), 1);
-        read_like(&h, lpi_slice(text, length));
-        if (got > 0 && unit_one_in(2)) { /* and as often as it takes to be kept */
-            lpi_fields_keep(&likes[h.method != LPI_GET], &h, text);
-            if (!h.again) lpi_fields_keep(&likes[h.method != LPI_GET], &h, text);
-            CHECK_INT(read_like(&h, lpi_slice(text, length)), got);
-        }
         if (got > 0) {
             CHECK(got <= (int)length && got <= (int)limit);
             CHECK(memcmp(text + got - 2, "\r\n", 2) == 0);
             CHECK(h.method < LPI_TRACE && (h.minor == 0 || h.known[LPI_F_HOST]));
         }
-    }
-}
-
-/* ---- fields that are like those of the last head ---- */
-
-static int read_and_keep(lpi_http *h, const char *line, const char *fields) {
-    char text[4000];
-    int n, length = sprintf(text, "%s%s", line, fields);
-    n = read_like(h, lpi_slice(text, (size_t)length));
-    if (n > 0) lpi_fields_keep(&likes[h->method != LPI_GET], h, text);
-    return n;
-}
-
-static const char *const likely[] = {
-    H "\r\n", "host:h:80\r\nX-Client-ID: amy\r\n\r\n", "X-Client-ID:amy \t\r\n" H "A:\r\n\r\n",
-    "A: b\r\nX-Client-ID: amy\r\nConnection: close, x\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
-    H "Content-Length: 12\r\nContent-Type: application/json\r\nX-Client-ID: c\r\n\r\n",
-    H "X-Client-ID: \r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
-    H "X-Client-ID: a b\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: 10.0.0.2\r\n\r\n"};
-
-static const char *const lines[] = {
-    "GET /api/poll/a?last_id=0 HTTP/1.1\r\n", "GET / HTTP/1.1\r\n", "\r\nGET /b%20 HTTP/1.1\r\n",
-    "POST /api/publish/a HTTP/1.1\r\n", "DELETE /x HTTP/1.1\r\n", "OPTIONS * HTTP/1.1\r\n",
-    "GET http://k/ HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "TRACE / HTTP/1.1\r\n",
-    "BREW / HTTP/1.1\r\n", "GET  / HTTP/1.1\r\n"};
-
-TEST(http_fields_like_the_last_are_not_read_again) {
-    lpi_http h;
-    uint32_t i, k;
-    limit = 16384;
-    for (i = 0; i < LPI_COUNT(likely); i++) {
-        memset(likes, 0, sizeof likes);
-        CHECK(read_and_keep(&h, lines[0], likely[i]) > 0);
-        CHECK(!h.again && !likes[0].length); /* it has to come twice */
-        CHECK(read_and_keep(&h, lines[1], likely[i]) > 0);
-        CHECK(!h.again && likes[0].length == strlen(likely[i]));
-        for (k = 0; k < LPI_COUNT(lines); k++) {
-            int status = read_and_keep(&h, lines[k], likely[i]);
-            /* GET of HTTP/1.1 that names no host; and the third that is not GET */
-            CHECK_INT(status > 0 && h.again, k < 3 || k == 5);
-        }
-        CHECK_INT(likes[1].length, strlen(likely[i])); /* others are kept apart */
-        CHECK(read_and_keep(&h, lines[4], likely[i]) > 0 && h.again);
-        read_and_keep(&h, lines[0], likely[i]); /* HTTP/1.0 may be kept now */
-        CHECK(read_and_keep(&h, lines[0], likely[i]) > 0 && h.again);
-    }
-}
-
-TEST(http_another_client_s_fields_are_alike) {
-    static const char *const ids[] = {"bob", "b", "barbara-of-somewhere-else-3141592", "!~"};
-    char text[400];
-    lpi_http h;
-    uint32_t i;
-    limit = 16384;
-    for (i = 0; i < LPI_COUNT(ids); i++) {
-        memset(likes, 0, sizeof likes);
-        read_and_keep(&h, lines[0], likely[3]);
-        read_and_keep(&h, lines[0], likely[3]);
-        sprintf(text, "A: b\r\nX-Client-ID: %s\r\nConnection: close, x\r\nHost: a\r\n"
-                "Connection: keep-alive\r\n\r\n", ids[i]);
-        CHECK(read_and_keep(&h, lines[1], text) > 0 && h.again);
-        CHECK_INT(h.values[1].length, strlen(ids[i]));
-        CHECK(read_and_keep(&h, lines[2], likely[3]) > 0 && h.again);
-    }
-}
-
-/* Each byte in each place, or without one, or with one more: as if nothing were known. */
-TEST(http_fields_that_differ_are_read) {
-    static const char bytes[] = "\r\n :\tb\x7f\x80,";
-    uint32_t i, k, b;
-    limit = 16384;
-    for (i = 0; i < LPI_COUNT(likely); i++) {
-        size_t length = strlen(likely[i]);
-        lpi_http h;
-        memset(likes, 0, sizeof likes);
-        read_and_keep(&h, lines[0], likely[i]);
-        read_and_keep(&h, lines[0], likely[i]);
-        for (k = 0; k < length; k++)
-            for (b = 0; b < sizeof bytes; b++) {
-                char text[1000];
-                size_t begin = (size_t)sprintf(text, "%s%s", lines[k % 3], likely[i]) - length;
-                size_t end = begin + length;
-                lpi_http got;
-                text[begin + k] = bytes[b];
-                read_like(&got, lpi_slice(text, end));
-                sprintf(text + begin, "%.*s%c%s", (int)k, likely[i], bytes[b] ? bytes[b] : 'q',
-                        likely[i] + k);
-                read_like(&got, lpi_slice(text, end + 1));
-                sprintf(text + begin, "%.*s%s", (int)k, likely[i], likely[i] + k + 1);
-                read_like(&got, lpi_slice(text, end - 1));
-                sprintf(text + begin, "%s", likely[i]);
-                read_like(&got, lpi_slice(text, begin + k)); /* not here yet */
-            }
-    }
-}
-
-/* A secret is not kept, so that it is compared where that takes the same time always. */
-TEST(http_fields_with_a_secret_are_read_each_time) {
-    lpi_http h;
-    uint32_t k;
-    limit = 16384;
-    memset(likes, 0, sizeof likes);
-    for (k = 0; k < 3; k++) {
-        CHECK(read_and_keep(&h, lines[3], H "Authorization: Bearer x\r\n\r\n") > 0);
-        CHECK(!h.again && !likes[1].length);
-    }
-}
-
-TEST(http_fields_of_the_size_that_is_kept) {
-    static char fields[LPI_FIELDS_KEPT + 8];
-    lpi_http h;
-    uint32_t length, k;
-    limit = 16384;
-    for (length = LPI_FIELDS_KEPT - 2; length <= LPI_FIELDS_KEPT + 2; length++) {
-        memset(likes, 0, sizeof likes);
-        memset(fields, 'x', length);
-        memcpy(fields, H "A: ", sizeof(H "A: ") - 1);
-        memcpy(fields + length - 4, "\r\n\r\n", 5);
-        for (k = 0; k < 3; k++) CHECK(read_and_keep(&h, lines[0], fields) > 0);
-        CHECK_INT(h.again, length <= LPI_FIELDS_KEPT);
     }
 }
 
