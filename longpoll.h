@@ -463,7 +463,7 @@ LPDEF lp_result lp_reply_error(lp_request *request, int status,
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
 
-/* --- the JSON emitter: what every reply of the library is written with ---
+/* --- the JSON emitter ---
 
    Commas and quotes come by themselves. After the first error nothing more is
    written and lp_json_text is empty. Depth is at most 64. */
@@ -934,15 +934,6 @@ static uint64_t lpi_word_of(const char *bytes, size_t length)
            (uint64_t)end[-1] << 8 * (length - 1);
 }
 
-/* And one store of this. */
-static void lpi_put_word(char *to, uint64_t word)
-{
-    to[0] = (char)word, to[1] = (char)(word >> 8);
-    to[2] = (char)(word >> 16), to[3] = (char)(word >> 24);
-    to[4] = (char)(word >> 32), to[5] = (char)(word >> 40);
-    to[6] = (char)(word >> 48), to[7] = (char)(word >> 56);
-}
-
 /* The number of trailing zeros of a value that has a one. */
 static uint32_t lpi_lowest(uint64_t bits)
 {
@@ -1107,95 +1098,47 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
     return 0;
 }
 
-static const char lpi_pairs[] =
-    "00010203040506070809101112131415161718192021222324"
-    "25262728293031323334353637383940414243444546474849"
-    "50515253545556575859606162636465666768697071727374"
-    "75767778798081828384858687888990919293949596979899";
-
-/* How many decimal digits it has. */
-static size_t lpi_digits(uint64_t value)
-{
-    size_t n = 1;
-    for (; value >= 10000; value /= 10000) n += 4;
-    return n + (value >= 10) + (value >= 100) + (value >= 1000);
-}
-
 /* These write without a NUL and return how many bytes: at most 20, 16, 27. */
 static size_t lpi_put_uint(char *to, uint64_t value)
 {
-    size_t n = value < 10 ? 1 : lpi_digits(value), at = n;
-    for (; value >= 100; value /= 100)
-        memcpy(to + (at -= 2), lpi_pairs + 2 * (value % 100), 2);
-    if (value >= 10) memcpy(to, lpi_pairs + 2 * value, 2);
-    else *to = (char)('0' + value);
+    char digits[20];
+    size_t n = 0, i;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    for (i = 0; i < n; i++) to[i] = digits[n - 1 - i];
     return n;
-}
-
-/* Eight hexadecimal digits, all at once: a byte for each, and 39 more for what
-   is a letter. */
-static void lpi_put_hex(char *to, uint32_t value)
-{
-    uint64_t x = value >> 24 | (value >> 8 & 0xFF00) | (value & 0xFF00) << 8 |
-                 value << 24;
-    x = (x | x << 16) & 0x0000FFFF0000FFFF;
-    x = (x | x << 8) & 0x00FF00FF00FF00FF;
-    x = (x >> 4 & 0x000F000F000F000F) | (x & 0x000F000F000F000F) << 8;
-    lpi_put_word(to, x + LPI_ONES * '0' +
-                         ((x + LPI_ONES * 6) >> 4 & LPI_ONES) * 39);
-}
-
-/* Eight of them, in lower case. 0, or -1 if they are not that. */
-static int lpi_parse_hex(const char *bytes, uint32_t *out)
-{
-    uint64_t x = lpi_word(bytes);
-    uint64_t digit = (x + LPI_ONES * (0x80 - '0')) &
-                     ~(x + LPI_ONES * (0x7f - '9'));
-    uint64_t letter = (x + LPI_ONES * (0x80 - 'a')) &
-                      ~(x + LPI_ONES * (0x7f - 'f'));
-    if (((digit | letter) & ~x & LPI_TOPS) != LPI_TOPS) return -1;
-    x = (x & LPI_ONES * 15) + (x >> 6 & LPI_ONES) * 9;
-    x = (x << 4 | x >> 8) & 0x00FF00FF00FF00FF;
-    x = (x << 8 | x >> 16) & 0x0000FFFF0000FFFF;
-    *out = (uint32_t)(x << 16 | x >> 32);
-    return 0;
 }
 
 static size_t lpi_put_epoch(char *to, uint64_t epoch)
 {
-    lpi_put_hex(to, (uint32_t)(epoch >> 32));
-    lpi_put_hex(to + 8, (uint32_t)epoch);
+    int i;
+    for (i = 0; i < 16; i++)
+        to[i] = "0123456789abcdef"[epoch >> (60 - 4 * i) & 15];
     return 16;
 }
 
-/* Eight decimal digits, all at once: halves, then pairs, then digits, by
-   multiplying with what is a little over 1/100 and 1/10. */
-static uint64_t lpi_eight_digits(uint32_t value)
+/* Sixteen hexadecimal digits, in lower case. 0, or -1 if they are not that. */
+static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
-    uint64_t x = value / 10000 | (uint64_t)(value % 10000) << 32, high;
-    high = x * 5243 >> 19 & 0x0000007F0000007F;
-    x = high | (x - high * 100) << 16;
-    high = x * 103 >> 10 & 0x000F000F000F000F;
-    x = high | (x - high * 10) << 8;
-    return x + LPI_ONES * '0';
+    uint64_t value = 0;
+    int i;
+    for (i = 0; i < 16; i++) {
+        if (!lpi_is(bytes[i], LPI_HEX) || bytes[i] < '0' ||
+            (bytes[i] > '9' && bytes[i] < 'a'))
+            return -1;
+        value = value << 4 | (uint64_t)lpi_hex_value(bytes[i]);
+    }
+    *out = value;
+    return 0;
 }
 
 static size_t lpi_put_seconds(char *to, uint64_t us)
 {
-    uint64_t seconds = us / 1000000;
-    uint32_t rest = (uint32_t)(us % 1000000);
-    char micros[8];
-    size_t n = 10;
-    if (seconds < 1000000000 || seconds > 9999999999) {
-        n = lpi_put_uint(to, seconds);
-    } else { /* today's have ten digits */
-        memcpy(to, lpi_pairs + 2 * (seconds / 100000000), 2);
-        lpi_put_word(to + 2, lpi_eight_digits((uint32_t)(seconds % 100000000)));
-    }
-    lpi_put_word(micros, lpi_eight_digits(rest));
-    to[n] = '.';
-    memcpy(to + n + 1, micros + 2, 6);
-    return n + 7;
+    uint32_t rest = (uint32_t)(us % 1000000), unit = 100000;
+    size_t n = lpi_put_uint(to, us / 1000000);
+    to[n++] = '.';
+    for (; unit; unit /= 10) to[n++] = (char)('0' + rest / unit % 10);
+    return n;
 }
 
 static size_t lpi_put(char *to, lp_slice text)
@@ -2440,7 +2383,6 @@ typedef struct lpi_claim {
 static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
 {
     lpi_claim claim;
-    uint32_t high, low;
     claim.kind = LPI_FROM_START;
     claim.epoch = claim.seq = 0;
     if (lpi_equal(s, LPI_S("now"))) {
@@ -2448,9 +2390,8 @@ static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
     } else if (s.length && !lpi_equal(s, LPI_S("0"))) {
         claim.kind = LPI_FROM_CURSOR;
         if (s.length < 18 || s.bytes[16] != '-' ||
-            lpi_parse_hex(s.bytes, &high) || lpi_parse_hex(s.bytes + 8, &low))
+            lpi_parse_epoch(s.bytes, &claim.epoch))
             return -1;
-        claim.epoch = (uint64_t)high << 32 | low;
         if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17), &claim.seq))
             return -1;
     }
@@ -2589,8 +2530,7 @@ static int lpi_walk_forwarded(lp_slice value, const lpi_network *nets,
     return 0;
 }
 
-/* A Host that needs no trust in DNS: an IP literal, or localhost. `host` has
-   its port; out receives it without. */
+/* The host without its port. */
 static lp_slice lpi_host_name(lp_slice host)
 {
     size_t n = host.length;
@@ -2599,6 +2539,7 @@ static lp_slice lpi_host_name(lp_slice host)
     return host;
 }
 
+/* Is it a Host that needs no trust in DNS: an IP literal, or localhost? */
 static int lpi_host_is_literal(lp_slice name)
 {
     uint8_t bytes[16];
