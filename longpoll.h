@@ -3674,6 +3674,48 @@ struct lp_request {
     uint8_t own_origin; /* and an Access-Control-Allow-Origin                */
 };
 
+/* Why a connection or a poll is refused. */
+typedef enum lpi_why {
+    LPI_WHY_NONE, /* it is not */
+    LPI_WHY_MEMORY, LPI_WHY_RANDOM, LPI_WHY_FETCHING, LPI_WHY_CHANNELS_MAX,
+    LPI_WHY_CONNECTIONS_MAX, LPI_WHY_CONNECTIONS_PER_ADDRESS,
+    LPI_WHY_WAITERS_MAX, LPI_WHY_WAITERS_PER_CLIENT,
+    LPI_WHY_WAITERS_PER_CHANNEL, LPI_WHY_WAITERS_PER_ADDRESS,
+    LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
+    LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
+    LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_TIMEOUT,
+    LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
+} lpi_why;
+
+/* How it is told. */
+static const struct {
+    int status;
+    const char *text;
+} lpi_whys[] = {
+    {200, ""},
+    {503, "Out of memory"},
+    {503, "System call failed"},
+    {503, "Channel not available yet"},
+    {503, "Too many channels"},
+    {503, "Server at capacity"},
+    {503, "Too many connections from address"},
+    {429, "Server at capacity"},
+    {429, "Too many connections from client"},
+    {429, "Channel at capacity"},
+    {429, "Too many connections from address"},
+    {400, "Too many channels"},
+    {400, "Bad channel name"},
+    {400, "Channel named twice"},
+    {400, "Bad query"},
+    {400, "Query names a thing twice"},
+    {400, "Bad last_id"},
+    {400, "Bad since"},
+    {400, "since and last_id exclude another"},
+    {400, "since takes one channel"},
+    {400, "Bad timeout"},
+    {400, "Bad limit"},
+    {400, "Bad X-Client-ID"}};
+
 static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
 {
     return (lpi_channel *)lpi_at(&hub->channels, index);
@@ -4589,34 +4631,30 @@ static int lpi_account_may(const lpi_account *account, uint64_t bytes,
     return account->trusted || bytes <= limit / 4;
 }
 
-/* What is said when it is not the client's fault. */
-static const char lpi_why_memory[] = "Out of memory";
-static const char lpi_why_full[] = "Server at capacity";
-
 /* What a trusted proxy passes on counts under the address that it speaks for,
-   and takes along what is kept of the request. NULL, or with nothing changed
-   why it may not be served. */
-static const char *lpi_account_move(lpi_hub *hub, lpi_connection *c,
-                                    uint64_t key, int trusted)
+   and takes along what is kept of the request. If that may not be, nothing has
+   changed. */
+static lpi_why lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
+                                int trusted)
 {
     lpi_account *from = lpi_account_at(hub, c->account), *to;
     uint64_t limit = hub->config->partial_bytes_max;
     size_t bytes = c->io ? sizeof *c->io + c->io->in_capacity : 0;
     uint32_t index;
-    if (from->node.hash == key) return NULL;
+    if (from->node.hash == key) return LPI_WHY_NONE;
     index = lpi_account_take(hub, key, trusted);
-    if (index == LPI_NONE) return lpi_why_memory;
+    if (index == LPI_NONE) return LPI_WHY_MEMORY;
     to = lpi_account_at(hub, index);
     if (bytes && limit != LP_UNLIMITED &&
         !lpi_account_may(to, to->partial_bytes + bytes, limit)) {
         lpi_account_give(hub, index);
-        return lpi_why_full;
+        return LPI_WHY_CONNECTIONS_MAX;
     }
     from->partial_bytes -= bytes;
     to->partial_bytes += bytes;
     lpi_account_give(hub, c->account);
     c->account = index;
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
 static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
@@ -4813,44 +4851,44 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
     return 0;
 }
 
-/* Why the poll, which is counted already, may not be parked, or NULL. */
-static const char *lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
-                                      const lpi_position *at, uint32_t count)
+/* Why the poll, which is counted already, may not be parked. */
+static lpi_why lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
+                                  const lpi_position *at, uint32_t count)
 {
     const lp_config *cfg = hub->config;
     uint32_t i;
     if (lpi_tally_count(hub, c->client) > cfg->waiters_per_client)
-        return "Too many connections from client";
+        return LPI_WHY_WAITERS_PER_CLIENT;
     for (i = 0; i < count; i++)
         if (lpi_channel_at(hub, at[i].channel)->waiters >=
             cfg->waiters_per_channel)
-            return "Channel at capacity";
+            return LPI_WHY_WAITERS_PER_CHANNEL;
     if (lpi_account_at(hub, c->account)->node.own > cfg->waiters_per_address)
-        return "Too many connections from address";
-    return NULL;
+        return LPI_WHY_WAITERS_PER_ADDRESS;
+    return LPI_WHY_NONE;
 }
 
-/* Park the poll. NULL, or with nothing done why not: lpi_why_memory, or a limit
-   that it has met. */
-static const char *lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
-                                    uint32_t connection, const lpi_asked *ask,
-                                    const lpi_position *at, lpi_phase as)
+/* Park the poll. If it is refused, nothing has changed. */
+static lpi_why lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
+                                uint32_t connection, const lpi_asked *ask,
+                                const lpi_position *at, lpi_phase as)
 {
     lpi_connection *c = lpi_connection_at(loop, connection);
     lpi_phase was = (lpi_phase)c->phase;
-    const char *why = lpi_why_memory;
+    lpi_why why;
     if (hub->stats.waiters >= hub->config->waiters_max)
-        return "Server at capacity";
+        return LPI_WHY_WAITERS_MAX;
     c->client = lpi_tally_take(hub, c->client, ask->client_key);
-    if (c->client == LPI_NONE) return why;
+    if (c->client == LPI_NONE) return LPI_WHY_MEMORY;
     lpi_account_at(hub, c->account)->node.own++;
     why = lpi_waiter_refusal(hub, c, at, ask->count);
-    if (!why && !lpi_seats_take(hub, loop, connection, at, ask->claims,
-                                ask->count, as)) {
+    if (!why && lpi_seats_take(hub, loop, connection, at, ask->claims,
+                               ask->count, as))
+        why = LPI_WHY_MEMORY;
+    if (!why) {
         hub->stats.waiters++;
-        return NULL;
+        return LPI_WHY_NONE;
     }
-    if (!why) why = lpi_why_memory;
     lpi_account_at(hub, c->account)->node.own--;
     lpi_tally_give(hub, c->client);
     lpi_set_phase(loop, c, was);
@@ -5611,7 +5649,7 @@ enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
 static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
-                          const char *why)
+                          lpi_why why)
 {
     const lp_os *os = loop->os;
     lpi_hub *hub = &loop->server->hub;
@@ -5623,7 +5661,7 @@ static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
     head.date = lpi_date(loop);
     head.close = 1;
     head.extra = LPI_S("Retry-After: 5\r\n");
-    parts[1] = lpi_body_error(loop, why);
+    parts[1] = lpi_body_error(loop, lpi_whys[why].text);
     head.length = parts[1].length;
     parts[0] = lpi_head_compose(loop, &head, parts[1]);
     if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
@@ -5633,28 +5671,29 @@ static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
     lpi_lock(&hub->mutex);
     hub->stats.refused++;
     lpi_unlock(&hub->mutex);
-    lpi_note_refusal(loop, 503, why, LPI_S("no connection"), peer->bytes);
+    lpi_note_refusal(loop, 503, lpi_whys[why].text, LPI_S("no connection"),
+                     peer->bytes);
 }
 
-/* Count the connection in the account of its address, which goes to *account.
-   NULL, or why it may not be. */
-static const char *lpi_admit(lp_server *server, const lp_address *peer,
-                             uint32_t *account)
+/* Count the connection in the account of its address, which goes to *account,
+   if it may come in. */
+static lpi_why lpi_admit(lp_server *server, const lp_address *peer,
+                         uint32_t *account)
 {
     lpi_hub *hub = &server->hub;
     uint64_t key = lpi_address_key(hub, peer->bytes);
     int trusted = lpi_is_proxy(server, peer->bytes);
-    const char *why = NULL;
+    lpi_why why = LPI_WHY_NONE;
     if (lpi_atomic_get(&hub->connections) >= server->config.connections_max)
-        return lpi_why_full;
+        return LPI_WHY_CONNECTIONS_MAX;
     lpi_lock(&hub->mutex);
     *account = lpi_account_take(hub, key, trusted);
     if (*account == LPI_NONE) {
-        why = lpi_why_full;
+        why = LPI_WHY_CONNECTIONS_MAX;
     } else if (!trusted) {
         uint32_t *own = &lpi_account_at(hub, *account)->connections;
         if (*own < server->config.connections_per_address) ++*own;
-        else why = "Too many connections from address";
+        else why = LPI_WHY_CONNECTIONS_PER_ADDRESS;
         if (why) lpi_account_give(hub, *account);
     }
     lpi_unlock(&hub->mutex);
@@ -5697,7 +5736,8 @@ static void lpi_welcome(lpi_loop *loop, const lpi_arrival *arrival)
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
         if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
         lpi_unadmit(server, arrival);
-        lpi_turn_away(loop, arrival->fd, &arrival->peer, lpi_why_full);
+        lpi_turn_away(loop, arrival->fd, &arrival->peer,
+                      LPI_WHY_CONNECTIONS_MAX);
         return;
     }
     memcpy(c->address, arrival->peer.bytes, 16);
@@ -5714,7 +5754,7 @@ static void lpi_hand_over(lpi_loop *first, int fd, const lp_address *peer)
     lpi_hub *hub = &server->hub;
     lpi_loop *loop = &hub->loops[server->next_loop];
     lpi_arrival arrival;
-    const char *why = lpi_admit(server, peer, &arrival.account);
+    lpi_why why = lpi_admit(server, peer, &arrival.account);
     int result;
     if (why) {
         lpi_turn_away(first, fd, peer, why);
@@ -5788,7 +5828,7 @@ static int lpi_accept_by_reserve(lpi_loop *loop)
     if (server->reserve < 0) return -EMFILE;
     os->close(os->ctx, server->reserve);
     fd = os->accept(os->ctx, server->listener, &peer);
-    if (fd >= 0) lpi_turn_away(loop, fd, &peer, lpi_why_full);
+    if (fd >= 0) lpi_turn_away(loop, fd, &peer, LPI_WHY_CONNECTIONS_MAX);
     server->reserve = os->reserve(os->ctx);
     return fd;
 }
@@ -6083,21 +6123,22 @@ static void lpi_continue(lpi_loop *loop, uint32_t index)
 }
 
 /* A request other than a poll, which sees to it itself, is counted under the
-   address that a trusted proxy speaks for. 0, or -1 if it may not be. */
-static int lpi_request_account(lp_request *r)
+   address that a trusted proxy speaks for, if that may be. */
+static lpi_why lpi_request_account(lp_request *r)
 {
     lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     uint8_t address[16];
-    const char *why;
+    lpi_why why;
     int trusted;
-    if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS) return 0;
+    if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS)
+        return LPI_WHY_NONE;
     lpi_client_address(r, address);
     trusted = lpi_is_proxy(r->server, address);
     lpi_lock(&hub->mutex);
     why = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
     lpi_unlock(&hub->mutex);
-    return why ? -1 : 0;
+    return why;
 }
 
 /* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
@@ -6648,26 +6689,25 @@ static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
     LPI_NAMED("last_id"), LPI_NAMED("since"), LPI_NAMED("timeout"),
     LPI_NAMED("limit")};
 
-/* These say what is wrong, or NULL. */
-static const char *lpi_ask_names(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_ask_names(lp_request *r, lpi_asked *ask)
 {
     lp_slice list = lpi_route_last(r), raw;
     uint32_t i;
     while (lpi_split(&list, ',', &raw)) {
         int bad;
-        if (ask->count == LPI_POLL_CHANNELS) return "Too many channels";
+        if (ask->count == LPI_POLL_CHANNELS) return LPI_WHY_MANY_CHANNELS;
         bad = lpi_decode(r, &raw, 0);
-        if (bad == -ENOMEM) return lpi_why_memory;
-        if (bad || !lpi_channel_name_good(raw)) return "Bad channel name";
+        if (bad == -ENOMEM) return LPI_WHY_MEMORY;
+        if (bad || !lpi_channel_name_good(raw)) return LPI_WHY_CHANNEL_NAME;
         for (i = 0; i < ask->count; i++)
-            if (lpi_equal(ask->names[i], raw)) return "Channel named twice";
+            if (lpi_equal(ask->names[i], raw)) return LPI_WHY_CHANNEL_TWICE;
         ask->names[ask->count] = raw;
         ask->hashes[ask->count++] = lpi_channel_hash(&r->server->hub, raw);
     }
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
-static const char *lpi_ask_values(lp_request *r, lp_slice *values)
+static lpi_why lpi_ask_values(lp_request *r, lp_slice *values)
 {
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
     char text[LPI_QUERY_NAME];
@@ -6679,39 +6719,40 @@ static const char *lpi_ask_values(lp_request *r, lp_slice *values)
         for (i = 0; i < LPI_Q_KNOWN; i++)
             if (lpi_equal(name, lpi_query_names[i])) break;
         if (i == LPI_Q_KNOWN) continue;
-        if (values[i].bytes) return "Query names a thing twice";
+        if (values[i].bytes) return LPI_WHY_QUERY_TWICE;
         bad = lpi_decode(r, &part, 1);
-        if (bad) return bad == -ENOMEM ? lpi_why_memory : "Bad query";
+        if (bad) return bad == -ENOMEM ? LPI_WHY_MEMORY : LPI_WHY_QUERY;
         values[i] = part;
     }
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
-static const char *lpi_ask_where(lpi_asked *ask, const lp_slice *values)
+static lpi_why lpi_ask_where(lpi_asked *ask, const lp_slice *values)
 {
     uint64_t us = 0;
     if (!values[LPI_Q_SINCE].bytes)
         return lpi_parse_cursors(values[LPI_Q_LAST_ID], ask->claims,
                                  ask->count)
-                   ? "Bad last_id" : NULL;
-    if (values[LPI_Q_LAST_ID].bytes) return "since and last_id exclude another";
-    if (ask->count != 1) return "since takes one channel";
-    if (lpi_parse_seconds(values[LPI_Q_SINCE], 1, &us)) return "Bad since";
+                   ? LPI_WHY_LAST_ID : LPI_WHY_NONE;
+    if (values[LPI_Q_LAST_ID].bytes)
+        return LPI_WHY_SINCE_AND_LAST_ID;
+    if (ask->count != 1) return LPI_WHY_SINCE_CHANNELS;
+    if (lpi_parse_seconds(values[LPI_Q_SINCE], 1, &us)) return LPI_WHY_SINCE;
     ask->basic = 1;
     ask->claims[0].kind = LPI_FROM_TIME;
     ask->claims[0].epoch = 0;
     ask->claims[0].seq = us;
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
-static const char *lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
+static lpi_why lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
                                    const lp_slice *values)
 {
     uint64_t us, limit = cfg->reply_messages;
     uint64_t wait_ms = cfg->timeout_ms;
     if (values[LPI_Q_TIMEOUT].bytes) {
         if (lpi_parse_seconds(values[LPI_Q_TIMEOUT], 0, &us))
-            return "Bad timeout";
+            return LPI_WHY_TIMEOUT;
         wait_ms = us / 1000 + (us % 1000 != 0);
     }
     ask->wait_ms = (uint32_t)(wait_ms < cfg->timeout_ms_max
@@ -6719,9 +6760,9 @@ static const char *lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
     if (values[LPI_Q_LIMIT].bytes &&
         (lpi_parse_uint(values[LPI_Q_LIMIT], &limit) || !limit ||
          limit > cfg->reply_messages_max))
-        return "Bad limit";
+        return LPI_WHY_LIMIT;
     ask->limit = (uint16_t)(ask->basic ? 1 : limit);
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
 /* Under which keys the poll counts. */
@@ -6742,27 +6783,27 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
     ask->client_key = lpi_client_key(hub, id, address, ask->address_key);
 }
 
-static const char *lpi_ask_who(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_ask_who(lp_request *r, lpi_asked *ask)
 {
     lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
     if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES ||
                      lpi_visible(id.bytes, id.length) < id.length))
-        return "Bad X-Client-ID";
+        return LPI_WHY_CLIENT_ID;
     lpi_ask_keys(r, ask, id);
-    return NULL;
+    return LPI_WHY_NONE;
 }
 
-static const char *lpi_ask(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_ask(lp_request *r, lpi_asked *ask)
 {
     lp_slice values[LPI_Q_KNOWN];
-    const char *bad;
+    lpi_why why;
     ask->count = ask->basic = 0;
-    bad = lpi_ask_names(r, ask);
-    if (!bad) bad = lpi_ask_values(r, values);
-    if (!bad) bad = lpi_ask_where(ask, values);
-    if (!bad) bad = lpi_ask_numbers(&r->server->config, ask, values);
-    if (!bad) bad = lpi_ask_who(r, ask);
-    return bad;
+    why = lpi_ask_names(r, ask);
+    if (!why) why = lpi_ask_values(r, values);
+    if (!why) why = lpi_ask_where(ask, values);
+    if (!why) why = lpi_ask_numbers(&r->server->config, ask, values);
+    if (!why) why = lpi_ask_who(r, ask);
+    return why;
 }
 
 /* Find or make the channels, and pin them: making one may forget another. */
@@ -6809,40 +6850,49 @@ static int lpi_poll_fetching(lpi_hub *hub, const lpi_position *at,
 static void lpi_batch_add(lpi_loop *loop, uint32_t index,
                           const lpi_position *at, uint32_t count);
 
-/* Answer (into the batch) or park, under the mutex. Returns 0, or the status
-   of a refusal, whose text is in *why. */
-static int lpi_poll_settle(lpi_loop *loop, uint32_t index,
-                           const lpi_asked *ask, lpi_position *at,
-                           const char **why)
+/* Answer (into the batch) or park, under the mutex, if it is not refused. */
+static lpi_why lpi_poll_settle(lpi_loop *loop, uint32_t index,
+                               const lpi_asked *ask, lpi_position *at)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_connection *c = lpi_connection_at(loop, index);
     uint32_t wait_ms = c->flags & LPI_BODILESS || loop->drain_ms
                            ? 0 : ask->wait_ms; /* HEAD never parks */
     lpi_phase as = LPI_PARKED;
-    *why = c->flags & LPI_TRUSTED
-               ? lpi_account_move(hub, c, ask->address_key, ask->trusted)
-               : NULL;
-    if (*why) return 503;
+    lpi_why why = LPI_WHY_NONE;
+    if (c->flags & LPI_TRUSTED)
+        why = lpi_account_move(hub, c, ask->address_key, ask->trusted);
+    if (why) return why;
     c->limit = ask->limit;
     if (ask->basic) c->flags |= LPI_BASIC;
     if (lpi_poll_fetching(hub, at, ask->count)) {
         as = LPI_FETCHING;
-        *why = "Channel not available yet";
-        if (!wait_ms) return 503;
+        if (!wait_ms) return LPI_WHY_FETCHING;
     } else if (lpi_poll_judge(hub, ask->claims, at, ask->count, ask->basic) ||
                !wait_ms) {
         lpi_batch_add(loop, index, at, ask->count);
-        return 0;
+        return LPI_WHY_NONE;
     }
-    *why = lpi_waiter_enter(hub, loop, index, ask, at, as);
-    if (*why == lpi_why_memory) return 503;
-    if (*why) {
-        hub->stats.refused++;
-        return 429;
-    }
-    c->reset = at[0].reason; /* of the basic dialect only */
-    return 0;
+    why = lpi_waiter_enter(hub, loop, index, ask, at, as);
+    if (lpi_whys[why].status == 429) hub->stats.refused++;
+    if (!why) c->reset = at[0].reason; /* of the basic dialect only */
+    return why;
+}
+
+/* Why a channel cannot be had. */
+static lpi_why lpi_why_of(lp_result result)
+{
+    if (result == LP_OK) return LPI_WHY_NONE;
+    if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
+    return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
+}
+
+/* Who asked for what can be had may come again. */
+static void lpi_poll_refuse(lp_request *r, lpi_why why)
+{
+    if (lpi_whys[why].status != 400)
+        lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
+    lpi_error(r, lpi_whys[why].status, lpi_whys[why].text);
 }
 
 /* What is asked is understood: answer it, park it or refuse it. */
@@ -6852,21 +6902,16 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
     lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(loop, r->connection);
     lpi_position at[LPI_POLL_CHANNELS];
-    const char *why = NULL;
-    lp_result result;
-    int status = 503;
+    lpi_why why;
     uint32_t i;
     for (i = 0; i < ask->count; i++)
         if (!lpi_authorized(r, LP_POLL, ask->names[i])) return;
     lpi_lock(&hub->mutex);
-    result = lpi_poll_channels(hub, ask, loop->now_ms, at);
-    if (result == LP_OK)
-        status = lpi_poll_settle(loop, r->connection, ask, at, &why);
+    why = lpi_why_of(lpi_poll_channels(hub, ask, loop->now_ms, at));
+    if (!why) why = lpi_poll_settle(loop, r->connection, ask, at);
     lpi_unlock(&hub->mutex);
-    if (result != LP_OK) why = lp_strerror(result);
-    if (status) {
-        lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
-        lpi_error(r, status, why);
+    if (why) {
+        lpi_poll_refuse(r, why);
         return;
     }
     r->answered = 1;
@@ -6878,9 +6923,9 @@ static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
 static void lpi_poll(lp_request *r)
 {
     lpi_asked ask;
-    const char *why = lpi_ask(r, &ask);
+    lpi_why why = lpi_ask(r, &ask);
     if (why) {
-        lpi_error(r, why == lpi_why_memory ? 503 : 400, why);
+        lpi_poll_refuse(r, why);
         return;
     }
     lpi_poll_asked(r, &ask);

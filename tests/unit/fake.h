@@ -259,20 +259,20 @@ UNIT_UNUSED static lpi_asked fake_ask_since(const char *channel, uint64_t us) {
     return ask;
 }
 
-/* 0: parked, or answered into the batch; else the status, and fake.why. */
+/* 0: parked, or answered into the batch; else the status, and its text in fake.why. */
 UNIT_UNUSED static int fake_poll(uint32_t loop_index, uint32_t connection,
                                  const lpi_asked *ask) {
     lpi_loop *loop = &fake.loops[loop_index];
     lpi_position at[LPI_POLL_CHANNELS];
-    int status = 503;
-    fake.why = NULL;
+    lpi_why why = LPI_WHY_NONE;
     lpi_lock(&fake.hub->mutex);
     fake.result = lpi_poll_channels(fake.hub, ask, loop->now_ms, at);
-    if (fake.result == LP_OK)
-        status = lpi_poll_settle(loop, connection, ask, at, &fake.why);
+    if (fake.result == LP_OK) why = lpi_poll_settle(loop, connection, ask, at);
+    else why = lpi_why_of(fake.result);
     lpi_unlock(&fake.hub->mutex);
+    fake.why = lpi_whys[why].text;
     if (fake.watching) fake_tell();
-    return status;
+    return why ? lpi_whys[why].status : 0;
 }
 
 /* A new connection whose poll must be parked, or be fetching. */
