@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import * as machine from './machine.mjs'
 import { Load } from './machine.mjs'
-import { line, ms, number, report } from './report.mjs'
+import { line, ms, number, readme, report } from './report.mjs'
 import { charts } from './chart.mjs'
 
 const usage = `tests/bench/run [OPTION...] [SCENARIO...]
@@ -20,23 +20,32 @@ const usage = `tests/bench/run [OPTION...] [SCENARIO...]
   loops      two threads against one          cycle      instructions, by valgrind
   calls      lp_publish from another thread
 
+  --heads KIND of the requests: browser, proxy or bare, several with commas between. Without it
+               all three: browsers' with every scenario, which the bars of the design are for, and
+               the others with what these bars measure
   --quick      small and rough: to see that everything works
   --rounds N   of each comparison [15]
-  --keep       the charts go to tests/bench/charts/ too, where the README shows them
+  --keep       the charts go to tests/bench/charts/ too, where the README shows them, and the
+               figures into the README, if nothing was left out
 
-A cost is CPU time of the server, as the scheduler counts it. Written to build/bench/:
-results.txt, results.json, *.svg.`
+Browsers' heads have 500 to 800 bytes and differ from connection to connection; nginx adds the
+client's address and the request's id, another each time, and the library trusts it then. A cost
+is CPU time of the server, as the scheduler counts it. Written to build/bench/: results.txt,
+results.json, readme.md, *.svg.`
 
 const { values: options, positionals: wanted } = parseArgs({
   allowPositionals: true,
   options: { quick: { type: 'boolean' }, keep: { type: 'boolean' }, rounds: { type: 'string' },
-    help: { type: 'boolean', short: 'h' } },
+    heads: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
 })
 const quick = Boolean(options.quick)
 const rounds = Number(options.rounds) || (quick ? 3 : 15)
 const turns = quick ? 1 : 5 // of ours and the floor in a round, where a bar stands between them
 const most = Math.min(quick ? 2000 : 19000, machine.filesMax - 1000)
-const results = { machine: {}, scenarios: {}, bars: [], skipped: [], failed: [] }
+const results = { machine: {}, series: {}, bars: {}, skipped: [], failed: [] }
+
+// What is measured now: the kind of heads, and whether with it every scenario, or what has a bar.
+let series = { heads: '', whole: true }
 
 const started = Date.now()
 const say = text =>
@@ -51,16 +60,18 @@ const median = list => quantile(list, 0.5)
 const spread = list =>
   ({ median: median(list), low: quantile(list, 0.25), high: quantile(list, 0.75) })
 
-// `met` is undefined where there is no figure.
+// A bar is for browsers' heads; of the others the figure is shown beside it. `met` is undefined
+// where there is no figure.
 function bar(name, value, limit, { sense = 'at most', unit = '' } = {}) {
-  const within = sense === 'at most' ? value <= limit : value >= limit
-  const met = value === undefined ? undefined : within
-  results.bars.push({ name, value, limit, sense, unit, met })
+  const entry = results.bars[name] ??= { values: {}, limit, sense, unit }
+  entry.values[series.heads] = value
+  if (series.heads !== 'browser' || value === undefined) return
+  entry.met = sense === 'at most' ? value <= limit : value >= limit
 }
 
 // A server that drops, dies or hangs has no figures in that comparison; the others go on.
 function failed(where, error) {
-  results.failed.push(`${where}: ${error.message}`)
+  results.failed.push(`${series.heads}, ${where}: ${error.message}`)
   say(`${where}: FAILED: ${error.message}`)
 }
 
@@ -86,8 +97,8 @@ function findOut() {
 }
 
 const servers = {
-  ours: ({ held }) => machine.startOurs({ held }),
-  two: ({ held }) => machine.startOurs({ held, loops: 2 }),
+  ours: ({ held }) => machine.startOurs({ heads: series.heads, held }),
+  two: ({ held }) => machine.startOurs({ heads: series.heads, held, loops: 2 }),
   nchan: ({ held }) => machine.startNchan(held),
   node: ({ held }) => machine.startNode(held),
   floor: ({ sizes }) => machine.startFloor(sizes.poll, sizes.publish),
@@ -96,8 +107,8 @@ const servers = {
 // Each load's clients come from addresses of their own. Node is not stopped while requests are
 // sent: it has many threads, each of which that costs a little, and it is too slow to sleep anyway.
 let networks = 0
-const loadOptions = (name, own) =>
-  ({ network: networks++ % 200 + 1, gate: name === 'node' ? 0 : 1, ...own })
+const loadOptions = (name, own) => ({ network: networks++ % 200 + 1, heads: series.heads,
+  gate: name === 'node' ? 0 : 1, ...own })
 
 // Runs `task` with a server and loads on it, and ends them whatever happens.
 async function withServer(name, test, task) {
@@ -198,6 +209,8 @@ async function compare(title, names, test) {
       cost_ns: spread(runs.map(cost)),
       ratio: base && spread(runs.map((run, i) => cost(run) / against(i, runs))),
       count, sleeps: sum(runs.map(run => run.voluntary)) / count,
+      request_bytes: [Math.min(...runs.map(run => run.request_bytes_min)),
+        Math.max(...runs.map(run => run.request_bytes_max))],
       poll_reply_bytes: runs.at(-1).poll_reply_bytes,
       publish_reply_bytes: runs.at(-1).publish_reply_bytes,
     }
@@ -236,10 +249,14 @@ async function park() {
   return out
 }
 
+const fanouts = () => !series.whole ? { 64: quick ? [1000] : [1000, 10000] }
+  : quick ? { 64: [10, 100, 1000] }
+    : { 64: [10, 100, 1000, 10000, most], 512: [1000], 4096: [1000] }
+
 async function fanout() {
   const out = {}
-  for (const body of quick ? [64] : [64, 512, 4096])
-    for (const waiters of quick ? [10, 100, 1000] : [10, 100, 1000, 10000, most]) {
+  for (const body of Object.keys(fanouts()).map(Number))
+    for (const waiters of fanouts()[body]) {
       const part = (body > 64 ? 0.4 : 1) * (waiters >= 10000 ? 0.5 : 1)
       out[`${body}/${waiters}`] = await compare(`fanout, ${body} B, ${waiters} waiters`, everyone, {
         waiters, load: { body }, command: 'fanout 0.1', per: 'deliveries',
@@ -258,7 +275,7 @@ async function fanout() {
 // The warm-up fills the histories.
 async function pairs() {
   const out = {}
-  for (const [channels, held] of quick ? [[1000, 16]] : [[1000, 16], [10000, 4]])
+  for (const [channels, held] of quick || !series.whole ? [[1000, 16]] : [[1000, 16], [10000, 4]])
     out[channels] = await compare(`pairs, ${channels} channels`, everyone, {
       waiters: channels, load: { channels, publishers: 8 }, held,
       warm: 'pairs 1', command: 'pairs 0.15', per: 'published',
@@ -281,7 +298,7 @@ async function catchup() {
   const result = await compare('catchup', peers, {
     command: 'catchup 0.3 100', per: 'deliveries', base: 'ours', rounds: Math.min(rounds, 9),
   })
-  bar('catch-up, messages per CPU second against nchan', ratioOf(result, 'nchan'), 10,
+  bar('catch-up, messages per CPU second against nchan', ratioOf(result, 'nchan'), 50,
     { sense: 'at least', unit: 'times' })
   return result
 }
@@ -316,7 +333,7 @@ const idle = () => withServer('ours', {}, async (server, load) => {
   await client.ask(`park ${most}`)
   await client.ask('fanout 0')
   await sleep(2000)
-  const run = await client.ask(`idle ${quick ? 3 : 20}`)
+  const run = await client.ask(`idle ${quick ? 3 : series.whole ? 20 : 5}`)
   await client.ask('fanout 0')
   const out = {
     parked: most, seconds: run.seconds, wakeups_per_second: run.voluntary / run.seconds,
@@ -349,7 +366,7 @@ const bystander = () => withServer('ours', {}, async (server, load) => {
   await crowd.ask(`park ${most}`)
   await others.ask('park 100')
   await crowd.ask('fanout 0')
-  for (let round = 0; round < (quick ? 1 : 3); round++) {
+  for (let round = 0; round < (quick || !series.whole ? 1 : 3); round++) {
     const before = await statsOf(server)
     const both = [crowd.ask(`fanout ${seconds}`), others.ask(`rate ${seconds} 200`)]
     const [crowdRun, run] = await Promise.all(both)
@@ -401,24 +418,23 @@ function instructions(what, waiters, channels, per) {
     const file = join(machine.built, 'callgrind.out')
     execFileSync('valgrind', ['-q', '--tool=callgrind', `--toggle-collect=${what}`,
       `--callgrind-out-file=${file}`, machine.program('cycle'),
-      ...[waiters, channels, cycles].map(String)], { stdio: ['ignore', 'ignore', 'inherit'] })
+      ...[waiters, channels, cycles].map(String), series.heads], { stdio: ['ignore', 'ignore', 'inherit'] })
     return Number(readFileSync(file, 'utf8').match(/^(?:summary|totals): *(\d+)/m)[1])
   }
   return Math.round((count(many) - count(few)) / (many - few) / per)
 }
 
 function cycle() {
-  const name = 'user-space instructions per poll-park-deliver cycle'
-  if (!has('valgrind')) return bar(name, undefined, 2500)
+  if (!has('valgrind')) return undefined
   const out = {
     fanout_100: instructions('counted_step', 100, 1, 100),
     channel_each_100: instructions('counted_step', 100, 100, 100),
-    alone: instructions('counted_step', 1, 1, 1),
-    lp_publish: instructions('counted_publish', 1, 1, 1),
+    ...series.whole && {
+      alone: instructions('counted_step', 1, 1, 1),
+      lp_publish: instructions('counted_publish', 1, 1, 1),
+    },
   }
-  say(`cycle: ${out.fanout_100} instructions in a fan-out to 100, ${out.channel_each_100} with ` +
-    `a channel each, ${out.alone} alone; ${out.lp_publish} in lp_publish`)
-  bar(name + ', fan-out to 100', out.fanout_100, 2500)
+  say(`cycle: ${Object.entries(out).map(([key, value]) => `${key} ${value}`).join(', ')}`)
   return out
 }
 
@@ -451,34 +467,57 @@ const describe = () => ({
 
 const scenarios = { park, fanout, pairs, publish, catchup, churn, latency, idle, bystander, news,
   loops, cycle, calls }
+const barred = ['park', 'fanout', 'pairs', 'publish', 'catchup', 'idle', 'bystander', 'cycle']
+const kinds = ['browser', 'proxy', 'bare']
+
+// All figures that the README has must be there, or it keeps those that it has.
+function keep(figures) {
+  const file = join(machine.root, 'README.md'), old = readFileSync(file, 'utf8')
+  const all = kinds.every(kind => results.series[kind]) && !wanted.length && !quick &&
+    !results.failed.length && !results.skipped.length
+  if (!all) return say('README.md is left as it is: not everything was measured')
+  writeFileSync(file, old.replace(/(<!-- figures -->\n)[^]*(<!-- end of figures -->\n)/,
+    (_, begin, end) => begin + figures + end))
+}
 
 function write() {
-  const text = report(results)
+  const text = report(results), figures = readme(results)
   writeFileSync(join(machine.built, 'results.json'), JSON.stringify(results, null, 1) + '\n')
   writeFileSync(join(machine.built, 'results.txt'), text + '\n')
+  writeFileSync(join(machine.built, 'readme.md'), figures)
   const places = [machine.built, ...options.keep ? [join(machine.here, 'charts')] : []]
   for (const place of places) {
     mkdirSync(place, { recursive: true })
-    for (const [name, svg] of Object.entries(charts(results)))
+    for (const [name, svg] of Object.entries(charts(results.series.browser ?? {})))
       writeFileSync(join(place, name), svg)
   }
-  console.log(text)
+  if (options.keep) keep(figures)
+  console.log(`${text}\n\n${figures}`)
+}
+
+async function measure(heads, whole) {
+  series = { heads, whole }
+  const scenariosOf = results.series[heads] = {}
+  for (const name of wanted.length ? wanted : whole ? Object.keys(scenarios) : barred)
+    try {
+      say(`-- ${heads} heads: ${name}`)
+      scenariosOf[name] = await scenarios[name]()
+    } catch (error) {
+      failed(name, error)
+    }
 }
 
 async function main() {
-  const unknown = wanted.filter(name => !scenarios[name])
+  const asked = options.heads?.split(',') ?? kinds
+  const unknown = [...wanted.filter(name => !scenarios[name]),
+    ...asked.filter(kind => !kinds.includes(kind))]
   if (options.help || unknown.length) {
-    console.log((unknown.length ? `no such scenario: ${unknown.join(' ')}\n\n` : '') + usage)
+    console.log((unknown.length ? `no such thing: ${unknown.join(' ')}\n\n` : '') + usage)
     process.exit(unknown.length ? 2 : 0)
   }
   findOut()
   results.machine = describe()
-  for (const name of wanted.length ? wanted : Object.keys(scenarios))
-    try {
-      results.scenarios[name] = await scenarios[name]()
-    } catch (error) {
-      failed(name, error)
-    }
+  for (const heads of asked) await measure(heads, heads === 'browser' || Boolean(options.heads))
   write()
   process.exit(results.failed.length ? 1 : 0)
 }

@@ -166,7 +166,7 @@ function memoryChart(park) {
 }
 
 // By file name, as far as what they show was measured, of the library at least.
-export function charts({ scenarios: s }) {
+export function charts(s) {
   const all = {
     'memory.svg': s.park && memoryChart(s.park),
     'cpu.svg': s.fanout && cpuChart(s.fanout),

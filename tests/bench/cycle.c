@@ -1,7 +1,7 @@
 /* What one poll costs in user space, for callgrind to count: the library and
    its clients in one process, over real loopback connections.
 
-     cycle WAITERS CHANNELS CYCLES
+     cycle WAITERS CHANNELS CYCLES bare|browser|proxy
 
    In each cycle all waiters poll and are parked, one message is published on
    each channel by lp_publish, and all waiters get it. The driver runs this
@@ -13,10 +13,16 @@
 
 #include <poll.h>
 
+#include "heads.h"
+
 enum { WAITERS_MAX = 1000 };
 
 static lp_server *server;
-static struct { int fd; char cursor[64]; } waiters[WAITERS_MAX];
+static struct {
+    int fd;
+    char cursor[64];
+    request_head head;
+} waiters[WAITERS_MAX];
 static unsigned waiter_count, channel_count;
 
 static void die(const char *what)
@@ -49,7 +55,7 @@ static unsigned parked(void)
     return stats.waiters;
 }
 
-static void dial(unsigned i)
+static void dial(unsigned i, head_kind kind)
 {
     struct sockaddr_in to;
     memset(&to, 0, sizeof to);
@@ -60,6 +66,7 @@ static void dial(unsigned i)
     if (connect(waiters[i].fd, (struct sockaddr *)&to, sizeof to))
         die("connect");
     strcpy(waiters[i].cursor, "0");
+    head_make(&waiters[i].head, kind, i, 0);
 }
 
 static void channel_name(char *name, unsigned i)
@@ -69,12 +76,15 @@ static void channel_name(char *name, unsigned i)
 
 static void ask(unsigned i)
 {
-    char name[16], text[256];
+    static uint64_t asked;
+    char name[16], text[2048];
+    request_head *h = &waiters[i].head;
     int length;
     channel_name(name, i);
+    head_renew(h, asked++);
     length = sprintf(text, "GET /api/poll/%s?last_id=%s&timeout=60 HTTP/1.1\r\n"
-                           "Host: 127.0.0.1\r\nX-Client-ID: c%05u\r\n\r\n",
-                     name, waiters[i].cursor, i);
+                           "%.*s\r\n",
+                     name, waiters[i].cursor, (int)h->length, h->text);
     if (send(waiters[i].fd, text, (size_t)length, 0) != length) die("send");
 }
 
@@ -122,17 +132,21 @@ int main(int argc, char **argv)
 {
     lp_config cfg = {0};
     unsigned i, cycles;
+    head_kind kind;
 
-    if (argc != 4) die("WAITERS CHANNELS CYCLES");
+    if (argc != 5) die("WAITERS CHANNELS CYCLES HEADS");
     waiter_count = (unsigned)atoi(argv[1]);
     channel_count = (unsigned)atoi(argv[2]);
     cycles = (unsigned)atoi(argv[3]);
+    kind = heads_named(argv[4]);
     if (waiter_count > WAITERS_MAX) die("too many");
     cfg.history_count = 10;
     cfg.waiters_per_client = cfg.waiters_per_address = LP_UNLIMITED;
     cfg.connections_per_address = LP_UNLIMITED;
+    cfg.hosts = HEADS_HOST;
+    if (kind == HEADS_PROXY) cfg.trusted_proxies = "127.0.0.1";
     if (lp_create(&server, &cfg) != LP_OK) die("lp_create");
-    for (i = 0; i < waiter_count; i++) dial(i);
+    for (i = 0; i < waiter_count; i++) dial(i, kind);
     for (i = 1; i <= cycles; i++) run_cycle(i);
     lp_destroy(server);
     return 0;

@@ -9,6 +9,7 @@
        --body BYTES     size of a message                                 [64]
        --timeout S      of a poll                                         [60]
        --network N      clients come from 127.N.0.0/16                     [1]
+       --heads KIND     bare, browser or proxy: see heads.h             [bare]
        --gate 0|1       see below                                          [1]
        --alone 0|1      0: other loads keep the server from coming to rest [1]
 
@@ -59,12 +60,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "heads.h"
+
 static const uint64_t MS = 1000000; /* in ns */
 
 enum {
     PER_ADDRESS = 500,    /* connections from one address                    */
     EVENTS = 512,
     CURSOR = 128,
+    REQUEST = 2048,       /* without a body                                  */
     RECEIVE = 1 << 18,
     CLIENTS_MAX = 20000,
     PUBLISHERS_MAX = 64,
@@ -84,6 +88,7 @@ typedef struct client {
     uint8_t brief;        /* polls short                                     */
     uint8_t cursor_length;
     char cursor[CURSOR];  /* as it goes into the request                     */
+    request_head fields;
     char *bytes;          /* of an answer that is not complete yet           */
     size_t length;
 } client;
@@ -93,6 +98,7 @@ typedef struct publisher {
     int busy;             /* awaits a reply                                  */
     unsigned channel;     /* published on last                               */
     unsigned next;        /* of its own sequence, whatever the mode          */
+    request_head fields;
     char bytes[1024];
     size_t length;
 } publisher;
@@ -117,8 +123,9 @@ static struct {
     dialect dialect;
     unsigned port, channels, first, publishers, body, timeout, network, gate;
     unsigned alone;
+    head_kind heads;
     int pid;
-} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, 0};
+} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, HEADS_BARE, 0};
 
 static client clients[CLIENTS_MAX];
 static publisher publishers[PUBLISHERS_MAX];
@@ -138,6 +145,8 @@ static unsigned reading;           /* clients that do                        */
 static tally all[2];               /* long polls, short polls                */
 static uint64_t rounds, published, replies, woken, poll_bytes, publish_bytes;
 static uint64_t connections, cycles;
+static uint64_t requests_made;     /* by this process                        */
+static size_t request_min, request_max;
 static unsigned errors;
 static char first_error[200];
 
@@ -340,35 +349,41 @@ static void put_name(char **to, unsigned number)
     *to += 5;
 }
 
+/* Loads that ask the same server have numbers far from each other. */
+static void put_head(char **to, request_head *h)
+{
+    head_renew(h, ((uint64_t)option.network << 21) + requests_made++);
+    put(to, h->text, h->length);
+}
+
+/* The line, the connection's fields, and what nchan has for a cursor. */
 static size_t write_poll(client *c, char *text)
 {
+    int nchan = option.dialect == NCHAN;
     char *to = text;
 
-    if (option.dialect == NCHAN) {
-        put_text(&to, "GET /sub?id=");
-        put_name(&to, option.first + c->channel);
-        put_text(&to, " HTTP/1.1\r\nHost: 127.0.0.1\r\n");
-        put(&to, c->cursor, c->cursor_length);
-        put_text(&to, "\r\n");
-        return (size_t)(to - text);
-    }
-    put_text(&to, "GET /api/poll/");
+    put_text(&to, nchan ? "GET /sub?id=" : "GET /api/poll/");
     put_name(&to, option.first + c->channel);
-    put_text(&to, "?last_id=");
-    put(&to, c->cursor, c->cursor_length);
-    to += sprintf(to, "&timeout=%u HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                      "X-Client-ID: ", c->brief ? 0 : option.timeout);
-    put_name(&to, c->number);
-    put_text(&to, "\r\n\r\n");
+    if (!nchan) {
+        put_text(&to, "?last_id=");
+        put(&to, c->cursor, c->cursor_length);
+        to += sprintf(to, "&timeout=%u", c->brief ? 0 : option.timeout);
+    }
+    put_text(&to, " HTTP/1.1\r\n");
+    put_head(&to, &c->fields);
+    if (nchan) put(&to, c->cursor, c->cursor_length);
+    put_text(&to, "\r\n");
     return (size_t)(to - text);
 }
 
 static void ask(client *c)
 {
-    char text[512];
+    char text[REQUEST];
     size_t length = write_poll(c, text);
     tally *t = &all[c->brief];
 
+    if (length < request_min || !request_min) request_min = length;
+    if (length > request_max) request_max = length;
     t->requests++;
     t->bytes_out += length;
     if (send(c->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length)
@@ -400,9 +415,9 @@ static void publish_to(publisher *p, unsigned number, uint64_t due)
     put_text(&to, option.dialect == NCHAN ? "POST /pub?id="
                                             : "POST /api/publish/");
     put_name(&to, option.first + number);
-    to += sprintf(to, " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
-                      "application/json\r\nContent-Length: %u\r\n\r\n",
-                  option.body);
+    put_text(&to, " HTTP/1.1\r\n");
+    put_head(&to, &p->fields);
+    put_text(&to, "\r\n");
     body = to;
     to += sprintf(to, "{\"n\":%u,\"pad\":\"", ch->published);
     memset(to, 'x', option.body);
@@ -647,9 +662,12 @@ static int is_over(void)
     return errors || now_ns() >= until;
 }
 
+/* Each connection is another browser's. */
 static void churn_connect(client *c)
 {
-    c->fd = dial(c->number + 1000 * (unsigned)(connections++ % 100));
+    unsigned nth = (unsigned)connections++;
+    c->fd = dial(c->number + 1000 * (nth % 100));
+    head_make(&c->fields, option.heads, nth, 0);
     cursor_reset(c);
     watch(c->fd, c->number);
     ask(c);
@@ -707,6 +725,7 @@ static void counters_clear(void)
     }
     rounds = published = replies = woken = poll_bytes = publish_bytes = 0;
     connections = cycles = 0;
+    request_min = request_max = 0;
 }
 
 static int publishers_busy(void)
@@ -898,6 +917,7 @@ static void open_client(void)
     c->number = client_count;
     c->channel = client_count++ % option.channels;
     c->fd = dial(c->number);
+    head_make(&c->fields, option.heads, option.first + c->number, 0);
     cursor_reset(c);
     watch(c->fd, c->number);
 }
@@ -1003,6 +1023,8 @@ static void print_result(const char *command, double seconds, usage before,
     print_count("rounds", rounds);
     print_count("cycles", cycles);
     print_count("connections", connections);
+    print_count("request_bytes_min", request_min);
+    print_count("request_bytes_max", request_max);
     printf(",\"poll_reply_bytes\":%.2f,\"publish_reply_bytes\":%.2f",
            per(poll_bytes, replies), per(publish_bytes, published));
     print_kind("long", &all[0]);
@@ -1093,6 +1115,8 @@ static void parse(int argc, char **argv)
         if (!strcmp(argv[i], "--dialect"))
             option.dialect = argv[i + 1][0] == 'n' ? NCHAN
                              : argv[i + 1][0] == 'f' ? FLOOR : OURS;
+        if (!strcmp(argv[i], "--heads"))
+            option.heads = heads_named(argv[i + 1]);
         for (k = 0; k < sizeof numbers / sizeof *numbers; k++)
             if (!strcmp(argv[i], numbers[k].name))
                 *numbers[k].at = (unsigned)atoi(argv[i + 1]);
@@ -1121,6 +1145,8 @@ int main(int argc, char **argv)
     if (!channels || poller < 0) die("start");
     for (i = 0; i < option.publishers; i++) {
         publishers[i].fd = dial(CLIENTS_MAX + i);
+        head_make(&publishers[i].fields, option.heads,
+                  option.first + CLIENTS_MAX + i, option.body);
         watch(publishers[i].fd, i | tag_publisher);
     }
     while (fgets(line, sizeof line, stdin)) obey(line);

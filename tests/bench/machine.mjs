@@ -62,8 +62,16 @@ async function startPrinting(dialect, cpu, command, args) {
   return { dialect, port, pid: child.pid, stop }
 }
 
-export function startOurs({ held = 100, loops = 1 } = {}) {
-  const options = ['--loops', loops, '--history-count', held, '--timeout-ms-max', 3600000]
+// What the README says for each: the name that browsers know it by; behind a proxy, whom to trust.
+const facing = {
+  bare: [],
+  browser: ['--hosts', 'chat.example.org'],
+  proxy: ['--trusted-proxies', '127.0.0.0/8'],
+}
+
+export function startOurs({ heads, held = 100, loops = 1 }) {
+  const options = ['--loops', loops, '--history-count', held, '--timeout-ms-max', 3600000,
+    ...facing[heads]]
   return startPrinting('ours', loops > 1 ? core.two : core.server, program('serve'), options)
 }
 

@@ -49,18 +49,36 @@ function news({ clients, seconds, news: count, short_ms: short, ...of }) {
         ms(of[kind].mean_us), ms(of[kind].p99_us)])])
 }
 
-const bars = list => table('bars', [['', 'measured', 'bar', ''], ...list.map(b => [b.name,
-  b.value === undefined ? '-' : `${number(b.value)} ${b.unit}`.trim(),
-  `${b.sense} ${number(b.limit)}`,
-  b.met === undefined ? 'not measured' : b.met ? 'met' : 'MISSED'])])
+// A bar is for browsers' heads; the same figures with others stand beside them.
+const bars = (list, kinds) => table('bars, which are for heads of browsers',
+  [['', ...kinds, 'bar', ''], ...Object.entries(list).map(([name, b]) => [name,
+    ...kinds.map(kind => b.values[kind] === undefined ? '-'
+      : `${number(b.values[kind])} ${b.unit}`.trim()),
+    `${b.sense} ${number(b.limit)}`,
+    b.met === undefined ? 'not measured' : b.met ? 'met' : 'MISSED'])])
 
 const list = (title, lines) => `${title}\n${lines.map(line => `  ${line}`).join('\n')}`
 
-export function report({ machine, scenarios: s, bars: measured, skipped, failed }) {
+const kindNames = {
+  browser: 'heads of browsers', proxy: "heads of browsers behind a proxy", bare: 'bare heads',
+}
+
+const costsOf = s => [...Object.values(s.fanout ?? {}), ...Object.values(s.pairs ?? {}),
+  ...s.publish ? [s.publish] : []]
+
+// How long the polls were, the cursor's digits included.
+function requestBytes(s) {
+  const all = costsOf(s).map(result => result.ours?.request_bytes).filter(range => range?.[1])
+  if (!all.length) return ''
+  const [low, high] = [Math.min(...all.map(r => r[0])), Math.max(...all.map(r => r[1]))]
+  return `, polls of ${low} to ${high} bytes`
+}
+
+function reportSeries(kind, s) {
   const each = (of, title) => Object.entries(of ?? {}).map(([key, result]) =>
     costs(title(key), result))
   return [
-    Object.entries(machine).map(([key, value]) => `${key}: ${value}`).join('\n'),
+    `==== ${kindNames[kind]}${requestBytes(s)}`,
     s.park && memory(s.park),
     ...each(s.fanout, key => `fanout: a delivery, ${key.replace('/', ' bytes to ')} waiters`),
     ...each(s.pairs, key => `pairs: publish, deliver, poll again; ${key} channels`),
@@ -79,8 +97,116 @@ export function report({ machine, scenarios: s, bars: measured, skipped, failed 
     s.cycle && list('cycle: user-space instructions',
       Object.entries(s.cycle).map(([key, value]) => `${key}: ${number(value)}`)),
     s.calls && list('calls', [`lp_publish: ${number(s.calls.median)} a second`]),
-    measured.length && bars(measured),
+  ]
+}
+
+export function report({ machine, series, bars: measured, skipped, failed }) {
+  return [
+    Object.entries(machine).map(([key, value]) => `${key}: ${value}`).join('\n'),
+    ...Object.entries(series).flatMap(([kind, s]) => reportSeries(kind, s)),
+    Object.keys(measured).length && bars(measured, Object.keys(series)),
     skipped.length && list('skipped', skipped),
     failed.length && list('failed', failed),
   ].filter(Boolean).join('\n\n')
+}
+
+// ---- what the README says, between two comments in it
+
+const names = ['ours', 'floor', 'nchan', 'node']
+const row = (title, cells) =>
+  `| ${title} | ${names.map(name => cells[name] ?? '').join(' | ')} |`
+
+const short = n => n < 1 ? n.toFixed(2) : n < 20 ? n.toFixed(1) : String(Math.round(n))
+const times = ratio => ratio.toFixed(ratio < 3 ? 2 : 1)
+const cellsOf = (of, text) => Object.fromEntries(names.filter(name => of[name] !== undefined)
+  .map(name => [name, text(of[name], name)]))
+
+const memoryRow = (title, of) =>
+  row(title, cellsOf(of, bytes => `${Math.round(bytes).toLocaleString('en')} B`))
+
+const costRow = (title, of) => row(title, cellsOf(of, ({ cost_ns: c, ratio: r }, name) =>
+  `${short(c.median / 1000)} µs${of.floor && name !== 'floor' ? `, ${times(r.median)}` : ''}`))
+
+function delayRow(title, of) {
+  const text = us => short(us / 1000)
+  return row(title, cellsOf(of.delays_us, at => `${text(at[50])}, ${text(at[99])} ms`))
+}
+
+function rowsOf(kind, s) {
+  return [
+    row(`**${kindNames[kind]}${requestBytes(s)}**`, {}),
+    s.park && memoryRow('memory per parked poll, one channel', s.park.one_channel),
+    s.park && memoryRow('memory per parked poll, a channel each', s.park.channel_each),
+    ...Object.entries(s.fanout ?? {}).filter(([key]) => key.startsWith('64/') && key !== '64/10')
+      .map(([key, of], i) => {
+        const waiters = Number(key.slice(3)).toLocaleString('en')
+        return costRow(i ? `to ${waiters}`
+          : `CPU per delivery, 64 bytes to ${waiters} waiters`, of)
+      }),
+    s.pairs?.[1000] &&
+      costRow('publish, deliver, poll again: 1,000 channels of one waiter', s.pairs[1000]),
+    s.publish && costRow('publish over HTTP, nobody waiting', s.publish),
+    s.catchup && costRow('catching up, per message', s.catchup),
+    s.churn && costRow('connect, poll, close', s.churn),
+    s.latency && delayRow(`delay to ${s.latency.waiters.toLocaleString('en')} waiters, ` +
+      `${s.latency.rate} messages a second, p50 and p99`, s.latency),
+  ].filter(Boolean)
+}
+
+const count = n => Math.round(n).toLocaleString('en')
+
+function newsText({ long, short: brief, short_ms: every }) {
+  const of = kind => `${count(kind.requests)} requests, ` +
+    `${count((kind.bytes_in + kind.bytes_out) / 1000)} kB and ${short(kind.mean_us / 1000)} ms`
+  return `The same news by long polls took ${of(long)}, ` +
+    `by polls every ${every === 1000 ? 'second' : `${every} ms`} ${of(brief)}.`
+}
+
+function instructionsText(series) {
+  const of = Object.entries(series).filter(([, s]) => s.cycle)
+    .map(([kind, s]) => `${count(s.cycle.fanout_100)} with ${kindNames[kind]}`)
+  return of.length > 0 && 'A poll that is parked, told and asked again takes so many ' +
+    `instructions in user space: ${of.join(', ')}.`
+}
+
+function quartilesText(s) {
+  const of = (title, result) => result?.ours?.ratio && result.floor &&
+    `${title} ${result.ours.ratio.low.toFixed(2)} to ${result.ours.ratio.high.toFixed(2)}`
+  const all = [
+    of('1,000 waiters', s.fanout?.['64/1000']), of('10,000 waiters', s.fanout?.['64/10000']),
+    of('one waiter per message', s.pairs?.[1000]), of('a publish', s.publish)].filter(Boolean)
+  return all.length > 0 && `Quartiles of these ratios, browsers' heads: ${all.join(', ')}. ` +
+    'On a machine that others use too they scatter more.'
+}
+
+function sentencesOf(s) {
+  return [
+    s.idle && `${count(s.idle.parked)} parked polls wake the server ` +
+      `${count(s.idle.wakeups_per_second * s.idle.seconds)} times in ${count(s.idle.seconds)} s.`,
+    s.bystander && `While ${count(s.bystander.waiters)} are served, a message on another ` +
+      `channel is handed to the kernel within ${ms(s.bystander.server_p99_us.median)} (p99).`,
+    s.calls && `A thread calls \`lp_publish\` ${short(s.calls.median / 1e6)} million times a ` +
+      'second.',
+    s.loops?.fanout.two && 'Two loops cost ' +
+      `${times(s.loops.fanout.two.ratio.median)} times the CPU of one.`,
+    s.news && newsText(s.news),
+  ]
+}
+
+function machineText({ cpu, cores, kernel, compiler, nchan, node }) {
+  const version = (text, what) => text?.match(what)?.[0] ?? text
+  return `One run on ${cores === 2 ? 'two' : cores} cores of an ${cpu}, ` +
+    `Linux ${version(kernel, /^\d+\.\d+/)}, gcc ${version(compiler, /\d+\.\d+/)}, ` +
+    `nchan ${version(nchan, /\d+\.\d+\.\d+/)}, Node ${version(node, /\d+\.\d+/)} (medians):`
+}
+
+export function readme({ machine, series }) {
+  const browser = series.browser ?? {}
+  const table = [row('', { ours: 'longpoll.h', floor: 'floor', nchan: 'nchan', node: 'Node' }),
+    row('---', Object.fromEntries(names.map(name => [name, '---']))),
+    ...Object.entries(series).flatMap(([kind, s]) => rowsOf(kind, s))].join('\n')
+  const text = ['The second figure is the ratio to the floor, a median of ratios turn by turn.',
+    ...sentencesOf(browser), instructionsText(series)].filter(Boolean).join(' ')
+  return [machineText(machine), table, text, quartilesText(browser)].filter(Boolean)
+    .join('\n\n') + '\n'
 }
