@@ -20,9 +20,9 @@ const usage = `tests/bench/run [OPTION...] [SCENARIO...]
   loops      two threads against one          cycle      instructions, by valgrind
   calls      lp_publish from another thread
 
-  --heads KIND of the requests: browser, proxy or bare, several with commas between. Without it
-               all three: browsers' with every scenario, which the bars of the design are for, and
-               the others with what these bars measure
+  --heads KIND of the requests: browser, proxy or bare, or several with commas between; without it
+               all three. The bars of the design are for browsers' heads, and most is measured with
+               them alone: with the others only what has a bar, and in fewer rounds
   --quick      small and rough: to see that everything works
   --rounds N   of each comparison [15]
   --keep       the charts go to tests/bench/charts/ too, where the README shows them, and the
@@ -40,6 +40,7 @@ const { values: options, positionals: wanted } = parseArgs({
 })
 const quick = Boolean(options.quick)
 const rounds = Number(options.rounds) || (quick ? 3 : 15)
+const roundsOf = part => Math.max(3, Math.round(rounds * part * (series.whole ? 1 : 0.5)))
 const turns = quick ? 1 : 5 // of ours and the floor in a round, where a bar stands between them
 const most = Math.min(quick ? 2000 : 19000, machine.filesMax - 1000)
 const results = { machine: {}, series: {}, bars: {}, skipped: [], failed: [] }
@@ -176,7 +177,7 @@ async function interleave(title, names, test) {
       const { poll_reply_bytes: poll, publish_reply_bytes: publish } = entry.warm
       sizes ??= { poll: poll || 400, publish: publish || 300 }
     }
-    for (let round = 0; round < (quick ? 3 : test.rounds ?? rounds); round++)
+    for (let round = 0; round < (quick ? 3 : test.rounds ?? roundsOf(1)); round++)
       for (const entry of turnsOf(round, entries, test.turns ?? 1)) {
         if (!entries.includes(entry)) continue
         const run = await attempt(entry.name, () => entry.load.ask(test.command))
@@ -190,6 +191,15 @@ async function interleave(title, names, test) {
   } finally {
     for (const entry of entries) await leave(entry)
   }
+}
+
+// What the design asks of a browser's head.
+function checkRequests(title, runs) {
+  const least = Math.min(...runs.map(run => run.request_bytes_min || Infinity))
+  const most = Math.max(...runs.map(run => run.request_bytes_max))
+  if (series.heads === 'browser' && (least < 500 || most > 800))
+    failed(title, new Error(`polls have ${least} to ${most} bytes, not 500 to 800`))
+  return most && [least, most]
 }
 
 // The cost is CPU time divided by the count that `per` names; its ratio is taken turn by turn,
@@ -209,8 +219,7 @@ async function compare(title, names, test) {
       cost_ns: spread(runs.map(cost)),
       ratio: base && spread(runs.map((run, i) => cost(run) / against(i, runs))),
       count, sleeps: sum(runs.map(run => run.voluntary)) / count,
-      request_bytes: [Math.min(...runs.map(run => run.request_bytes_min)),
-        Math.max(...runs.map(run => run.request_bytes_max))],
+      request_bytes: name === 'ours' ? checkRequests(title, runs) : undefined,
       poll_reply_bytes: runs.at(-1).poll_reply_bytes,
       publish_reply_bytes: runs.at(-1).publish_reply_bytes,
     }
@@ -257,10 +266,10 @@ async function fanout() {
   const out = {}
   for (const body of Object.keys(fanouts()).map(Number))
     for (const waiters of fanouts()[body]) {
-      const part = (body > 64 ? 0.4 : 1) * (waiters >= 10000 ? 0.5 : 1)
+      const part = waiters > 10000 || body > 64 ? 0.2 : waiters === 10000 ? 0.4 : 1
       out[`${body}/${waiters}`] = await compare(`fanout, ${body} B, ${waiters} waiters`, everyone, {
         waiters, load: { body }, command: 'fanout 0.1', per: 'deliveries',
-        rounds: Math.max(3, Math.round(rounds * part)),
+        rounds: roundsOf(part),
         turns: body === 64 && [1000, 10000].includes(waiters) ? turns : 1,
       })
     }
@@ -279,7 +288,7 @@ async function pairs() {
     out[channels] = await compare(`pairs, ${channels} channels`, everyone, {
       waiters: channels, load: { channels, publishers: 8 }, held,
       warm: 'pairs 1', command: 'pairs 0.15', per: 'published',
-      turns: channels === 1000 ? turns : 1,
+      turns: channels === 1000 ? turns : 1, rounds: roundsOf(channels === 1000 ? 1 : 0.4),
     })
   bar('pairs 1000, CPU per message against the floor', ratioOf(out[1000]), 1.20)
   return out
@@ -296,7 +305,7 @@ async function publish() {
 
 async function catchup() {
   const result = await compare('catchup', peers, {
-    command: 'catchup 0.3 100', per: 'deliveries', base: 'ours', rounds: Math.min(rounds, 9),
+    command: 'catchup 0.3 100', per: 'deliveries', base: 'ours', rounds: roundsOf(0.6),
   })
   bar('catch-up, messages per CPU second against nchan', ratioOf(result, 'nchan'), 50,
     { sense: 'at least', unit: 'times' })
@@ -304,7 +313,7 @@ async function catchup() {
 }
 
 const churn = () => compare('churn', everyone, {
-  command: 'churn 0.3 16', per: 'connections', rounds: Math.min(rounds, 9),
+  command: 'churn 0.3 16', per: 'connections', rounds: roundsOf(0.6),
 })
 
 // Of rounds that were measured one after the other: the median of each percentile.
@@ -318,7 +327,7 @@ async function latency() {
   const waiters = 1000, rate = 10
   const entries = await interleave('latency', everyone, {
     waiters, load: { gate: 0 }, warm: `rate 1 ${rate}`, command: `rate ${quick ? 1 : 3} ${rate}`,
-    rounds: 5,
+    rounds: 4,
   })
   const delays = Object.fromEntries(entries.map(({ name, runs }) => [name, delaysOf(runs)]))
   for (const name in delays)
@@ -418,7 +427,8 @@ function instructions(what, waiters, channels, per) {
     const file = join(machine.built, 'callgrind.out')
     execFileSync('valgrind', ['-q', '--tool=callgrind', `--toggle-collect=${what}`,
       `--callgrind-out-file=${file}`, machine.program('cycle'),
-      ...[waiters, channels, cycles].map(String), series.heads], { stdio: ['ignore', 'ignore', 'inherit'] })
+      ...[waiters, channels, cycles].map(String), series.heads],
+    { stdio: ['ignore', 'ignore', 'inherit'] })
     return Number(readFileSync(file, 'utf8').match(/^(?:summary|totals): *(\d+)/m)[1])
   }
   return Math.round((count(many) - count(few)) / (many - few) / per)
@@ -467,7 +477,8 @@ const describe = () => ({
 
 const scenarios = { park, fanout, pairs, publish, catchup, churn, latency, idle, bystander, news,
   loops, cycle, calls }
-const barred = ['park', 'fanout', 'pairs', 'publish', 'catchup', 'idle', 'bystander', 'cycle']
+const barred = ['park', 'fanout', 'pairs', 'publish',
+  ...quick ? [] : ['catchup', 'idle', 'bystander', 'cycle']]
 const kinds = ['browser', 'proxy', 'bare']
 
 // All figures that the README has must be there, or it keeps those that it has.
@@ -517,7 +528,7 @@ async function main() {
   }
   findOut()
   results.machine = describe()
-  for (const heads of asked) await measure(heads, heads === 'browser' || Boolean(options.heads))
+  for (const heads of asked) await measure(heads, heads === 'browser')
   write()
   process.exit(results.failed.length ? 1 : 0)
 }

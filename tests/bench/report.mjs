@@ -68,7 +68,7 @@ const costsOf = s => [...Object.values(s.fanout ?? {}), ...Object.values(s.pairs
 
 // How long the polls were, the cursor's digits included.
 function requestBytes(s) {
-  const all = costsOf(s).map(result => result.ours?.request_bytes).filter(range => range?.[1])
+  const all = costsOf(s).map(result => result.ours?.request_bytes).filter(Boolean)
   if (!all.length) return ''
   const [low, high] = [Math.min(...all.map(r => r[0])), Math.max(...all.map(r => r[1]))]
   return `, polls of ${low} to ${high} bytes`
@@ -154,6 +154,7 @@ function rowsOf(kind, s) {
 }
 
 const count = n => Math.round(n).toLocaleString('en')
+const often = n => Math.round(n) === 1 ? 'once' : `${count(n)} times`
 
 function newsText({ long, short: brief, short_ms: every }) {
   const of = kind => `${count(kind.requests)} requests, ` +
@@ -182,7 +183,7 @@ function quartilesText(s) {
 function sentencesOf(s) {
   return [
     s.idle && `${count(s.idle.parked)} parked polls wake the server ` +
-      `${count(s.idle.wakeups_per_second * s.idle.seconds)} times in ${count(s.idle.seconds)} s.`,
+      `${often(s.idle.wakeups_per_second * s.idle.seconds)} in ${count(s.idle.seconds)} s.`,
     s.bystander && `While ${count(s.bystander.waiters)} are served, a message on another ` +
       `channel is handed to the kernel within ${ms(s.bystander.server_p99_us.median)} (p99).`,
     s.calls && `A thread calls \`lp_publish\` ${short(s.calls.median / 1e6)} million times a ` +
