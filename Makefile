@@ -51,7 +51,7 @@ help:
 	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
-	@echo 'make bench           measured against peers, about 10 minutes   (ARGS="--quick fanout" ...)'
+	@echo 'make bench           measured against peers, about 15 minutes   (ARGS="--quick fanout" ...)'
 	@echo 'make fuzz            each fuzzer for SECONDS=60; tests/fuzz/run -h'
 	@echo 'tests/run -h         how to run one file or one test'
 	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
