@@ -963,19 +963,6 @@ static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
     return i + lpi_lowest(unclear) / 8; /* at a zero behind the last, if so */
 }
 
-/* How many bytes there are before the first `c`. */
-static size_t lpi_until(const char *bytes, size_t length, char c)
-{
-    size_t i = 0;
-    for (; length - i >= 8; i += 8) {
-        uint64_t x = lpi_word(bytes + i) ^ LPI_ONES * (uint8_t)c;
-        uint64_t found = (x - LPI_ONES) & ~x & LPI_TOPS;
-        if (found) return i + lpi_lowest(found) / 8;
-    }
-    while (i < length && bytes[i] != c) i++;
-    return i;
-}
-
 /* How many bytes from the first are visible ASCII. */
 static size_t lpi_visible(const char *bytes, size_t length)
 {
@@ -1054,10 +1041,9 @@ static int lpi_is_blank(char c) { return c == ' ' || c == '\t'; }
 
 static lp_slice lpi_trim(lp_slice s)
 {
-    size_t at = 0, end = s.length;
-    while (at < end && lpi_is_blank(s.bytes[at])) at++;
-    while (at < end && lpi_is_blank(s.bytes[end - 1])) end--;
-    return at < end ? lpi_slice(s.bytes + at, end - at) : lpi_slice(s.bytes, 0);
+    while (s.length && lpi_is_blank(*s.bytes)) s.bytes++, s.length--;
+    while (s.length && lpi_is_blank(s.bytes[s.length - 1])) s.length--;
+    return s;
 }
 
 /* Cut the text before the next `by` off *rest; 0 once there is none left. A
@@ -1912,9 +1898,11 @@ static uint8_t lpi_http_field_known(lp_slice name)
                         ? lpi_field_of[name.length] : (uint8_t)LPI_F_KNOWN;
     if (field == LPI_F_EXPECT && lpi_lower(*name.bytes) == 'o')
         field = LPI_F_ORIGIN;
-    if (field < LPI_F_KNOWN && lpi_alike(lpi_field_names[field], name))
-        return field;
-    return LPI_F_KNOWN;
+    if (field == LPI_F_KNOWN || /* most begin with another letter */
+        lpi_lower(*name.bytes) != lpi_lower(*lpi_field_names[field].bytes))
+        return LPI_F_KNOWN;
+    return lpi_alike(lpi_field_names[field], name) ? field
+                                                   : (uint8_t)LPI_F_KNOWN;
 }
 
 /* Note one that the library reads; a second one of most is 400. */
@@ -1931,14 +1919,14 @@ static int lpi_http_note(lpi_http *h, uint8_t field, lp_slice value)
 static size_t lpi_count_value(const char *bytes, size_t length)
 {
     size_t i = 0;
-    while (length - i >= 8) {
+    for (; i + 8 <= length; i += 8) {
         uint64_t word = lpi_word(bytes + i), del = word ^ LPI_ONES * 0x7f;
-        uint64_t controls = (((word - LPI_ONES * ' ') & ~word) |
-                             ((del - LPI_ONES) & ~del)) & LPI_TOPS;
-        i += controls ? lpi_lowest(controls) / 8 : 8;
+        uint64_t controls = ((word - LPI_ONES * ' ') | (del - LPI_ONES)) &
+                            ~word & LPI_TOPS;
         if (!controls) continue;
+        i += lpi_lowest(controls) / 8;
         if (bytes[i] != '\t') return i;
-        i++;
+        i -= 7;
     }
     return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
 }
@@ -1964,14 +1952,12 @@ static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t seen)
     lp_slice name = lpi_slice(bytes + h->line, left), value;
     uint8_t field;
     int bad;
-    length = name.length = lpi_until(name.bytes, left, ':');
+    length = name.length = lpi_count_of(name.bytes, left, LPI_TOKEN);
     field = lpi_http_field_known(name);
     end = length + 1;
     if (end < left) end += lpi_count_value(name.bytes + end, left - end);
-    if (!length || end + 1 >= left || name.bytes[end] != '\r' ||
-        name.bytes[end + 1] != '\n' ||
-        (field == LPI_F_KNOWN &&
-         lpi_count_of(name.bytes, length, LPI_TOKEN) < length))
+    if (!length || end + 1 >= left || name.bytes[length] != ':' ||
+        name.bytes[end] != '\r' || name.bytes[end + 1] != '\n')
         return memchr(name.bytes, '\n', left) ? -400 : 0;
     value = lpi_trim(lpi_slice(name.bytes + length + 1, end - length - 1));
     bad = lpi_http_field_add(h, field, bytes, name, value);
@@ -2284,7 +2270,10 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
    in *part. */
 static lp_slice lpi_query_pair(lp_slice *part)
 {
-    size_t n = lpi_until(part->bytes, part->length, '=');
+    const char *equals = part->length ? (const char *)memchr(
+                                            part->bytes, '=', part->length)
+                                      : NULL;
+    size_t n = equals ? (size_t)(equals - part->bytes) : part->length;
     lp_slice name = lpi_slice(part->bytes, n);
     if (n < part->length) n++;
     *part = lpi_slice(part->bytes + n, part->length - n);
@@ -6669,7 +6658,9 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
         return;
     }
     while (i--) /* a later field stands further right */
-        if (lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
+        if (r->http->names[i].length ==
+                lpi_field_names[LPI_F_FORWARDED].length &&
+            lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
                       lpi_field_names[LPI_F_FORWARDED]) &&
             !lpi_walk_forwarded(lpi_text_of(r->bytes, r->http->values[i]),
                                 server->proxies, server->proxy_count, out))

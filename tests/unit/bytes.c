@@ -126,20 +126,15 @@ static int is_target(int c) { return is_visible(c) && c != '#' && c != '\\'; }
 static int is_ascii(int c) { return c >= ' ' && c < 0x7f; }
 static int is_plain(int c) { return is_ascii(c) && c != '"' && c != '\\'; }
 static int is_value(int c) { return c == '\t' || (c >= ' ' && c != 0x7f); }
-static int is_no_colon(int c) { return c != ':'; }
 static int is_token(int c) { return class_of(c) & LPI_TOKEN; }
 
-static size_t until_colon(const char *bytes, size_t length) {
-    return lpi_until(bytes, length, ':');
-}
 static size_t count_token(const char *bytes, size_t length) {
     return lpi_count_of(bytes, length, LPI_TOKEN);
 }
 
 static const counter counters[] = {
     {lpi_visible, is_visible}, {lpi_count_target, is_target}, {lpi_count_ascii, is_ascii},
-    {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {until_colon, is_no_colon},
-    {count_token, is_token}};
+    {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {count_token, is_token}};
 
 static void check_counters(const char *text, size_t length) {
     char *copy = (char *)malloc(length + !length); /* so that a byte too many is seen */
