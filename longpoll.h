@@ -252,8 +252,8 @@ typedef struct lp_authorize {
 
 /* Told on lp_run's own thread, soon after, and of each channel in turns. */
 typedef enum lp_channel_event {
-    LP_CHANNEL_WAITED_ON = 0, /* a first poll is parked on the channel       */
-    LP_CHANNEL_DESERTED = 1   /* none has been for channel_linger_ms         */
+    LP_CHANNEL_OCCUPIED = 0, /* a first poll is parked on the channel        */
+    LP_CHANNEL_VACATED = 1   /* none has been for channel_linger_ms         */
 } lp_channel_event;
 
 typedef struct lp_watch {
@@ -330,7 +330,7 @@ typedef struct lp_config {
     uint32_t drain_ms;            /* lp_stop answers the parked polls within
                                      this time; who reads slowly then gets
                                      write_ms more, at most 30 s      [2000] */
-    uint32_t channel_linger_ms;   /* see LP_CHANNEL_DESERTED          [5000] */
+    uint32_t channel_linger_ms;   /* see LP_CHANNEL_VACATED           [5000] */
 
     /* Who may. */
     const char *publish_token;    /* Authorization: Bearer TOKEN; "" is an
@@ -534,7 +534,7 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
    INSPECT                                                          >>inspect
    ========================================================================== */
 
-enum { LP_DELAYS = 96 };
+enum { LP_LATENCIES = 96 };
 
 typedef struct lp_stats {
     uint64_t requests;      /* well-formed heads, up to the turn before      */
@@ -550,21 +550,24 @@ typedef struct lp_stats {
     uint64_t history_bytes; /* what they take                                */
     uint64_t pinned_bytes;  /* replies that slow readers hold up             */
 
-    /* Histograms for lp_delay_us(): how long after lp_publish, or its request,
-       the last byte of a reply to a parked poll was handed to the kernel.
+    /* Histograms for lp_latency_percentile_us(): how long after lp_publish, or
+       its request, the last byte of a reply to a parked poll was handed to the
+       kernel.
        Polls that are answered together, up to 32, count as the last of them.
        The first reply that each loop gives with a message of a channel is
        counted once more: what channels wait for each other.                 */
-    uint64_t delays[LP_DELAYS];
-    uint64_t first_delays[LP_DELAYS];
+    uint64_t latencies[LP_LATENCIES];
+    uint64_t first_latencies[LP_LATENCIES];
 } lp_stats;
 
 /* Thread: any. */
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
 
-/* Microseconds within which that part of the delays lies, 0.5 for half of
-   them: at most a quarter too many. 0 if there are none. Thread: any. */
-LPDEF uint64_t lp_delay_us(const uint64_t delays[LP_DELAYS], double part);
+/* Microseconds within which that part of the latencies lies, 0.5 for half of
+   them (the median), 0.99 for nearly all: at most a quarter too many. 0 if
+   there are none. Thread: any. */
+LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
+                                        double percentile);
 
 /* ==========================================================================
    ADVANCED                                                        >>advanced
@@ -1027,7 +1030,7 @@ static int lpi_alike(lp_slice a, lp_slice b)
 }
 
 /* Equal, in a time that does not depend on where they differ. */
-static int lpi_equal_slowly(lp_slice a, lp_slice b)
+static int lpi_equal_constant_time(lp_slice a, lp_slice b)
 {
     uint32_t differs = a.length != b.length;
     size_t i;
@@ -1290,7 +1293,7 @@ static void lpi_arena_clear(lpi_arena *arena, int keep)
    keeps its links in an lpi_link at a fixed offset.
    ========================================================================== */
 
-typedef struct lpi_chunk {
+typedef struct lpi_slab_chunk {
     char *records;  /* NULL: vacant                                          */
     uintptr_t base; /* where the slab's first record would be, if all stood in
                        one row with these                                    */
@@ -1298,11 +1301,11 @@ typedef struct lpi_chunk {
     uint32_t free;  /* first free record, by index                           */
     uint32_t prev;  /* the list of chunks with room, and                     */
     uint32_t next;  /* that of the vacant ones                               */
-} lpi_chunk;
+} lpi_slab_chunk;
 
 typedef struct lpi_slab {
     const lp_memory *memory;
-    lpi_chunk *chunks;
+    lpi_slab_chunk *chunks;
     uint32_t chunk_count, chunk_capacity;
     uint32_t roomy, vacant; /* heads of the two lists             */
     uint32_t empty;         /* roomy chunks with nothing in them  */
@@ -1321,7 +1324,7 @@ static void lpi_slab_init(lpi_slab *slab, const lp_memory *memory,
     slab->shift = shift;
 }
 
-static size_t lpi_slab_chunk_size(const lpi_slab *slab)
+static size_t lpi_slab_chunk_bytes(const lpi_slab *slab)
 {
     return (size_t)slab->record_size << slab->shift;
 }
@@ -1331,7 +1334,7 @@ static void lpi_slab_free(lpi_slab *slab)
     uint32_t i;
     for (i = 0; i < slab->chunk_count; i++)
         lpi_free(slab->memory, slab->chunks[i].records,
-                 lpi_slab_chunk_size(slab));
+                 lpi_slab_chunk_bytes(slab));
     lpi_free(slab->memory, slab->chunks,
              slab->chunk_capacity * sizeof *slab->chunks);
     slab->chunks = NULL;
@@ -1354,7 +1357,7 @@ static int lpi_slab_has(const lpi_slab *slab, uint32_t index)
 
 static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
 {
-    lpi_chunk *chunk = &slab->chunks[c];
+    lpi_slab_chunk *chunk = &slab->chunks[c];
     if (chunk->prev != LPI_NONE) slab->chunks[chunk->prev].next = chunk->next;
     else slab->roomy = chunk->next;
     if (chunk->next != LPI_NONE) slab->chunks[chunk->next].prev = chunk->prev;
@@ -1362,7 +1365,7 @@ static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
 
 static void lpi_slab_room(lpi_slab *slab, uint32_t c)
 {
-    lpi_chunk *chunk = &slab->chunks[c];
+    lpi_slab_chunk *chunk = &slab->chunks[c];
     chunk->prev = LPI_NONE;
     chunk->next = slab->roomy;
     if (slab->roomy != LPI_NONE) slab->chunks[slab->roomy].prev = c;
@@ -1381,11 +1384,12 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
         uint32_t grown = slab->chunk_capacity ? slab->chunk_capacity * 2 : 8;
         void *ptr;
         if ((uint64_t)grown << slab->shift > 1u << 31) return LPI_NONE;
-        ptr = slab->memory->resize(slab->memory->ctx, slab->chunks,
-                                   slab->chunk_capacity * sizeof(lpi_chunk),
-                                   grown * sizeof(lpi_chunk));
+        ptr =
+            slab->memory->resize(slab->memory->ctx, slab->chunks,
+                                 slab->chunk_capacity * sizeof(lpi_slab_chunk),
+                                 grown * sizeof(lpi_slab_chunk));
         if (!ptr) return LPI_NONE;
-        slab->chunks = (lpi_chunk *)ptr;
+        slab->chunks = (lpi_slab_chunk *)ptr;
         slab->chunk_capacity = grown;
     }
     slab->chunks[slab->chunk_count].records = NULL;
@@ -1395,17 +1399,17 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
 static int lpi_slab_grow(lpi_slab *slab)
 {
     uint32_t c = lpi_slab_slot(slab), i, n = 1u << slab->shift;
-    lpi_chunk *chunk;
+    lpi_slab_chunk *chunk;
     if (c == LPI_NONE) return -1;
     chunk = &slab->chunks[c];
     chunk->records =
-        (char *)lpi_alloc_zero(slab->memory, lpi_slab_chunk_size(slab));
+        (char *)lpi_alloc_zero(slab->memory, lpi_slab_chunk_bytes(slab));
     if (!chunk->records) {
         chunk->next = slab->vacant;
         slab->vacant = c;
         return -1;
     }
-    chunk->base = (uintptr_t)chunk->records - c * lpi_slab_chunk_size(slab);
+    chunk->base = (uintptr_t)chunk->records - c * lpi_slab_chunk_bytes(slab);
     chunk->used = 0;
     chunk->free = c << slab->shift;
     for (i = 0; i < n; i++) {
@@ -1420,7 +1424,7 @@ static int lpi_slab_grow(lpi_slab *slab)
 /* The index of a zeroed record, or LPI_NONE without memory. */
 static uint32_t lpi_slab_take(lpi_slab *slab)
 {
-    lpi_chunk *chunk;
+    lpi_slab_chunk *chunk;
     uint32_t c, index;
     void *record;
     if (slab->roomy == LPI_NONE && lpi_slab_grow(slab)) return LPI_NONE;
@@ -1439,7 +1443,7 @@ static uint32_t lpi_slab_take(lpi_slab *slab)
 static void lpi_slab_give(lpi_slab *slab, uint32_t index)
 {
     uint32_t c = index >> slab->shift;
-    lpi_chunk *chunk = &slab->chunks[c];
+    lpi_slab_chunk *chunk = &slab->chunks[c];
     LP_ASSERT(chunk->used);
     memcpy(lpi_at(slab, index), &chunk->free, 4);
     if (chunk->free == LPI_NONE) lpi_slab_room(slab, c);
@@ -1451,7 +1455,7 @@ static void lpi_slab_give(lpi_slab *slab, uint32_t index)
         return;
     }
     lpi_slab_unroom(slab, c);
-    lpi_free(slab->memory, chunk->records, lpi_slab_chunk_size(slab));
+    lpi_free(slab->memory, chunk->records, lpi_slab_chunk_bytes(slab));
     chunk->records = NULL;
     chunk->next = slab->vacant;
     slab->vacant = c;
@@ -1967,7 +1971,7 @@ static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t seen)
 
 /* What the fields say together: who is asked, and where the body ends
    (RFC 9112 3.2, 6.3). */
-static int lpi_http_settle(lpi_http *h, const char *bytes)
+static int lpi_http_validate(lpi_http *h, const char *bytes)
 {
     lp_slice value = lpi_http_field(h, bytes, LPI_F_HOST);
     size_t i;
@@ -2043,7 +2047,7 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
     }
     if (line < 0) return line;
     if (line == 2) {
-        int bad = lpi_http_settle(h, bytes);
+        int bad = lpi_http_validate(h, bytes);
         return bad ? bad : (int)h->scanned;
     }
     h->scanned = (uint32_t)seen;
@@ -2294,7 +2298,7 @@ static int lpi_query_name(char *text, lp_slice *name)
 }
 
 /* Whether a name in a query is this one. */
-static int lpi_decodes_to(lp_slice raw, lp_slice name)
+static int lpi_query_name_is(lp_slice raw, lp_slice name)
 {
     char text[LPI_QUERY_NAME];
     return !lpi_query_name(text, &raw) && lpi_equal(raw, name);
@@ -2334,7 +2338,7 @@ static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
 
 /* Seconds with an optional fraction. Digits beyond the microsecond are an
    error if `exact`, else rounded up. 0, or -1. Saturates. */
-static int lpi_parse_seconds(lp_slice s, int exact, uint64_t *out_us)
+static int lpi_query_seconds(lp_slice s, int exact, uint64_t *out_us)
 {
     uint64_t whole = 0, part = 0, unit = 100000;
     size_t i = 0;
@@ -2359,44 +2363,45 @@ static int lpi_parse_seconds(lp_slice s, int exact, uint64_t *out_us)
 }
 
 /* What a poll claims to have had of a channel. */
-typedef enum lpi_claim_kind {
+typedef enum lpi_requested_kind {
     LPI_FROM_START, LPI_FROM_NOW, LPI_FROM_CURSOR, LPI_FROM_TIME
-} lpi_claim_kind;
+} lpi_requested_kind;
 
-typedef struct lpi_claim {
-    lpi_claim_kind kind;
+typedef struct lpi_requested {
+    lpi_requested_kind kind;
     uint64_t epoch;
     uint64_t seq; /* or microseconds */
-} lpi_claim;
+} lpi_requested;
 
-static int lpi_parse_cursor(lp_slice s, lpi_claim *out)
+static int lpi_query_cursor(lp_slice s, lpi_requested *out)
 {
-    lpi_claim claim;
-    claim.kind = LPI_FROM_START;
-    claim.epoch = claim.seq = 0;
+    lpi_requested requested;
+    requested.kind = LPI_FROM_START;
+    requested.epoch = requested.seq = 0;
     if (lpi_equal(s, LPI_S("now"))) {
-        claim.kind = LPI_FROM_NOW;
+        requested.kind = LPI_FROM_NOW;
     } else if (s.length && !lpi_equal(s, LPI_S("0"))) {
-        claim.kind = LPI_FROM_CURSOR;
+        requested.kind = LPI_FROM_CURSOR;
         if (s.length < 18 || s.bytes[16] != '-' ||
-            lpi_parse_epoch(s.bytes, &claim.epoch))
+            lpi_parse_epoch(s.bytes, &requested.epoch))
             return -1;
-        if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17), &claim.seq))
+        if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17),
+                           &requested.seq))
             return -1;
     }
-    *out = claim;
+    *out = requested;
     return 0;
 }
 
 /* A list of `count` cursors, or one of "", "0", "now" for all. */
-static int lpi_parse_cursors(lp_slice s, lpi_claim *out, uint32_t count)
+static int lpi_query_cursors(lp_slice s, lpi_requested *out, uint32_t count)
 {
     lp_slice part;
     uint32_t n = 0;
-    if (count == 1) return lpi_parse_cursor(s, out);
+    if (count == 1) return lpi_query_cursor(s, out);
     if (!s.bytes) s = LPI_S("");
     while (lpi_split(&s, ',', &part))
-        if (n == count || lpi_parse_cursor(part, &out[n++])) return -1;
+        if (n == count || lpi_query_cursor(part, &out[n++])) return -1;
     if (n == 1 && out[0].kind != LPI_FROM_CURSOR)
         while (n < count) out[n++] = out[0];
     return n == count ? 0 : -1;
@@ -2420,7 +2425,7 @@ static int lpi_address_is_v4(const uint8_t bytes[16])
     return !memcmp(bytes, lpi_mapped, 12);
 }
 
-static int lpi_parse_address(lp_slice s, uint8_t out[16])
+static int lpi_address_parse(lp_slice s, uint8_t out[16])
 {
     char text[INET6_ADDRSTRLEN];
     if (!s.length || s.length >= sizeof text) return -1;
@@ -2435,7 +2440,7 @@ static int lpi_parse_address(lp_slice s, uint8_t out[16])
 }
 
 /* `to` has room for INET6_ADDRSTRLEN bytes. */
-static lp_slice lpi_put_address(char *to, const uint8_t bytes[16])
+static lp_slice lpi_address_put(char *to, const uint8_t bytes[16])
 {
     if (lpi_address_is_v4(bytes))
         inet_ntop(AF_INET, bytes + 12, to, INET6_ADDRSTRLEN);
@@ -2445,13 +2450,13 @@ static lp_slice lpi_put_address(char *to, const uint8_t bytes[16])
 }
 
 /* "10.0.0.0/8", "fd00::/8", or one address. */
-static int lpi_parse_network(lp_slice s, lpi_network *out)
+static int lpi_address_parse_network(lp_slice s, lpi_network *out)
 {
     lp_slice text;
     lpi_network net;
     uint64_t bits;
     int v4;
-    if (!lpi_split(&s, '/', &text) || lpi_parse_address(text, net.bytes))
+    if (!lpi_split(&s, '/', &text) || lpi_address_parse(text, net.bytes))
         return -1;
     v4 = lpi_address_is_v4(net.bytes) && !memchr(text.bytes, ':', text.length);
     bits = v4 ? 32 : 128;
@@ -2462,24 +2467,25 @@ static int lpi_parse_network(lp_slice s, lpi_network *out)
     return 0;
 }
 
-static int lpi_network_holds(const lpi_network *net, const uint8_t bytes[16])
+static int lpi_address_in_network(const lpi_network *net,
+                                  const uint8_t bytes[16])
 {
     uint32_t whole = net->bits / 8u, rest = net->bits % 8u;
     if (memcmp(net->bytes, bytes, whole)) return 0;
     return !rest || !((net->bytes[whole] ^ bytes[whole]) >> (8 - rest));
 }
 
-static int lpi_networks_hold(const lpi_network *nets, uint32_t count,
-                             const uint8_t bytes[16])
+static int lpi_address_in_networks(const lpi_network *nets, uint32_t count,
+                                   const uint8_t bytes[16])
 {
     uint32_t i;
     for (i = 0; i < count; i++)
-        if (lpi_network_holds(&nets[i], bytes)) return 1;
+        if (lpi_address_in_network(&nets[i], bytes)) return 1;
     return 0;
 }
 
 /* One element of X-Forwarded-For: an address, perhaps with a port. */
-static int lpi_parse_hop(lp_slice s, uint8_t out[16])
+static int lpi_address_parse_hop(lp_slice s, uint8_t out[16])
 {
     lp_slice port = LPI_S("");
     const char *end;
@@ -2496,21 +2502,21 @@ static int lpi_parse_hop(lp_slice s, uint8_t out[16])
             s.length = (size_t)(end - s.bytes);
         }
     }
-    return lpi_http_port_good(port) ? lpi_parse_address(s, out) : -1;
+    return lpi_http_port_good(port) ? lpi_address_parse(s, out) : -1;
 }
 
 /* Walk one X-Forwarded-For from the right through the trusted networks to the
    first that is not one of them. `at` holds the hop known so far and receives
    each. 1 while the walk may go on to the field before, else 0. */
-static int lpi_walk_forwarded(lp_slice value, const lpi_network *nets,
-                              uint32_t count, uint8_t at[16])
+static int lpi_address_walk_forwarded(lp_slice value, const lpi_network *nets,
+                                      uint32_t count, uint8_t at[16])
 {
     uint8_t hop[16];
-    while (lpi_networks_hold(nets, count, at)) {
+    while (lpi_address_in_networks(nets, count, at)) {
         size_t cut = value.length;
         while (cut && value.bytes[cut - 1] != ',') cut--;
-        if (lpi_parse_hop(lpi_slice(value.bytes + cut, value.length - cut),
-                          hop))
+        if (lpi_address_parse_hop(
+                lpi_slice(value.bytes + cut, value.length - cut), hop))
             return 0;
         memcpy(at, hop, 16);
         if (!cut) return 1;
@@ -2520,7 +2526,7 @@ static int lpi_walk_forwarded(lp_slice value, const lpi_network *nets,
 }
 
 /* The host without its port. */
-static lp_slice lpi_host_name(lp_slice host)
+static lp_slice lpi_address_host_name(lp_slice host)
 {
     size_t n = host.length;
     while (n && host.bytes[n - 1] >= '0' && host.bytes[n - 1] <= '9') n--;
@@ -2529,14 +2535,14 @@ static lp_slice lpi_host_name(lp_slice host)
 }
 
 /* Is it a Host that needs no trust in DNS: an IP literal, or localhost? */
-static int lpi_host_is_literal(lp_slice name)
+static int lpi_address_host_is_literal(lp_slice name)
 {
     uint8_t bytes[16];
     if (name.length > 2 && *name.bytes == '[')
         name = lpi_slice(name.bytes + 1, name.length - 2);
     else if (name.length && memchr(name.bytes, ':', name.length))
         return 0;
-    return !lpi_parse_address(name, bytes) ||
+    return !lpi_address_parse(name, bytes) ||
            lpi_alike(name, LPI_S("localhost"));
 }
 
@@ -2552,17 +2558,17 @@ static int lpi_host_is_literal(lp_slice name)
 
 enum { LPI_JSON_DEPTH = 64 };
 
-typedef struct lpi_scan {
+typedef struct lpi_json_scan {
     const char *at, *end; /* after a failure, `at` is the bad byte           */
     uint64_t objects;     /* a bit per open level: it is an object           */
     uint32_t depth;
     int gives_way;        /* the member that is being read is one of three   */
     const char *member;   /* where it began                                  */
     char *rest;           /* receives the members that stay; may be NULL     */
-    size_t rest_length;
-} lpi_scan;
+    size_t members_length;
+} lpi_json_scan;
 
-static void lpi_scan_space(lpi_scan *s)
+static void lpi_json_scan_space(lpi_json_scan *s)
 {
     while (s->at < s->end && (uint8_t)*s->at <= ' ' &&
            (*s->at == ' ' || *s->at == '\n' || *s->at == '\r' ||
@@ -2570,7 +2576,7 @@ static void lpi_scan_space(lpi_scan *s)
         s->at++;
 }
 
-static int lpi_scan_escape(lpi_scan *s) /* past the backslash */
+static int lpi_json_scan_escape(lpi_json_scan *s) /* past the backslash */
 {
     int i;
     if (s->at == s->end) return -1;
@@ -2585,7 +2591,7 @@ static int lpi_scan_escape(lpi_scan *s) /* past the backslash */
     return 0;
 }
 
-static int lpi_scan_string(lpi_scan *s) /* at the opening quote */
+static int lpi_json_scan_string(lpi_json_scan *s) /* at the opening quote */
 {
     s->at++;
     for (;;) {
@@ -2597,7 +2603,7 @@ static int lpi_scan_string(lpi_scan *s) /* at the opening quote */
         }
         if (*s->at == '\\') {
             s->at++;
-            if (lpi_scan_escape(s)) return -1;
+            if (lpi_json_scan_escape(s)) return -1;
         } else {
             size_t n = lpi_utf8(s->at, (size_t)(s->end - s->at));
             if (!n || (uint8_t)*s->at < 0x20) return -1;
@@ -2606,31 +2612,31 @@ static int lpi_scan_string(lpi_scan *s) /* at the opening quote */
     }
 }
 
-static int lpi_scan_digits(lpi_scan *s)
+static int lpi_json_scan_digits(lpi_json_scan *s)
 {
     const char *begin = s->at;
     while (s->at < s->end && *s->at >= '0' && *s->at <= '9') s->at++;
     return s->at == begin ? -1 : 0;
 }
 
-static int lpi_scan_number(lpi_scan *s)
+static int lpi_json_scan_number(lpi_json_scan *s)
 {
     if (*s->at == '-') s->at++;
     if (s->at < s->end && *s->at == '0') s->at++;
-    else if (lpi_scan_digits(s)) return -1;
+    else if (lpi_json_scan_digits(s)) return -1;
     if (s->at < s->end && *s->at == '.') {
         s->at++;
-        if (lpi_scan_digits(s)) return -1;
+        if (lpi_json_scan_digits(s)) return -1;
     }
     if (s->at < s->end && (*s->at == 'e' || *s->at == 'E')) {
         s->at++;
         if (s->at < s->end && (*s->at == '+' || *s->at == '-')) s->at++;
-        return lpi_scan_digits(s);
+        return lpi_json_scan_digits(s);
     }
     return 0;
 }
 
-static int lpi_scan_literal(lpi_scan *s, const char *word)
+static int lpi_json_scan_literal(lpi_json_scan *s, const char *word)
 {
     for (; *word; word++, s->at++)
         if (s->at == s->end || *s->at != *word) return -1;
@@ -2638,7 +2644,7 @@ static int lpi_scan_literal(lpi_scan *s, const char *word)
 }
 
 /* Whether the raw text of a key, decoded, is `name` (of ASCII letters). */
-static int lpi_scan_key_is(lp_slice raw, const char *name)
+static int lpi_json_scan_key_is(lp_slice raw, const char *name)
 {
     size_t i;
     for (i = 0; i < raw.length && *name; i++, name++) {
@@ -2657,91 +2663,92 @@ static int lpi_scan_key_is(lp_slice raw, const char *name)
 }
 
 /* Whether it is one of those that the server sets itself. */
-static int lpi_scan_gives_way(lp_slice raw)
+static int lpi_json_scan_gives_way(lp_slice raw)
 {
     char first = raw.length ? *raw.bytes : 0;
     if (first != 'i' && first != 'c' && first != 't' && first != '\\') return 0;
-    return lpi_scan_key_is(raw, "id") || lpi_scan_key_is(raw, "channel") ||
-           lpi_scan_key_is(raw, "timestamp");
+    return lpi_json_scan_key_is(raw, "id") ||
+           lpi_json_scan_key_is(raw, "channel") ||
+           lpi_json_scan_key_is(raw, "timestamp");
 }
 
-static int lpi_scan_key(lpi_scan *s)
+static int lpi_json_scan_key(lpi_json_scan *s)
 {
     const char *begin;
     lp_slice raw;
-    lpi_scan_space(s);
+    lpi_json_scan_space(s);
     if (s->at == s->end || *s->at != '"') return -1;
     begin = s->at + 1;
-    if (lpi_scan_string(s)) return -1;
+    if (lpi_json_scan_string(s)) return -1;
     raw = lpi_slice(begin, (size_t)(s->at - 1 - begin));
-    if (s->depth == 1) s->gives_way = lpi_scan_gives_way(raw);
-    lpi_scan_space(s);
+    if (s->depth == 1) s->gives_way = lpi_json_scan_gives_way(raw);
+    lpi_json_scan_space(s);
     if (s->at == s->end || *s->at != ':') return -1;
     s->at++;
-    lpi_scan_space(s);
+    lpi_json_scan_space(s);
     return 0;
 }
 
 /* A top-level member ends at s->at. */
-static void lpi_scan_member(lpi_scan *s)
+static void lpi_json_scan_member(lpi_json_scan *s)
 {
     size_t length = (size_t)(s->at - s->member);
     if (s->rest && !s->gives_way) {
-        if (s->rest_length) s->rest[s->rest_length++] = ',';
-        memcpy(s->rest + s->rest_length, s->member, length);
-        s->rest_length += length;
+        if (s->members_length) s->rest[s->members_length++] = ',';
+        memcpy(s->rest + s->members_length, s->member, length);
+        s->members_length += length;
     }
     s->member = s->at + 1;
 }
 
 /* 1: a container is open and a value stands next in it; 0: it was empty. */
-static int lpi_scan_open(lpi_scan *s)
+static int lpi_json_scan_open(lpi_json_scan *s)
 {
     int object = *s->at == '{';
     if (s->depth == LPI_JSON_DEPTH) return -1;
     s->at++;
     s->objects = s->objects << 1 | (uint64_t)object;
     if (++s->depth == 1) s->member = s->at;
-    lpi_scan_space(s);
+    lpi_json_scan_space(s);
     if (s->at < s->end && *s->at == (object ? '}' : ']')) {
         s->at++;
         s->depth--;
         s->objects >>= 1;
         return 0;
     }
-    return object && lpi_scan_key(s) ? -1 : 1;
+    return object && lpi_json_scan_key(s) ? -1 : 1;
 }
 
-static int lpi_scan_value(lpi_scan *s)
+static int lpi_json_scan_value(lpi_json_scan *s)
 {
     if (s->at == s->end) return -1;
     switch (*s->at) {
     case '{':
-    case '[': return lpi_scan_open(s);
-    case '"': return lpi_scan_string(s);
-    case 't': return lpi_scan_literal(s, "true");
-    case 'f': return lpi_scan_literal(s, "false");
-    case 'n': return lpi_scan_literal(s, "null");
-    default: return lpi_scan_number(s);
+    case '[': return lpi_json_scan_open(s);
+    case '"': return lpi_json_scan_string(s);
+    case 't': return lpi_json_scan_literal(s, "true");
+    case 'f': return lpi_json_scan_literal(s, "false");
+    case 'n': return lpi_json_scan_literal(s, "null");
+    default: return lpi_json_scan_number(s);
     }
 }
 
 /* After a value: 1 if another one stands next, 0 if all are closed. */
-static int lpi_scan_next(lpi_scan *s)
+static int lpi_json_scan_next(lpi_json_scan *s)
 {
     while (s->depth) {
         int object = (int)(s->objects & 1);
-        lpi_scan_space(s);
+        lpi_json_scan_space(s);
         if (s->at == s->end) return -1;
         if (*s->at == ',') {
-            if (object && s->depth == 1) lpi_scan_member(s);
+            if (object && s->depth == 1) lpi_json_scan_member(s);
             s->at++;
-            if (object) return lpi_scan_key(s) ? -1 : 1;
-            lpi_scan_space(s);
+            if (object) return lpi_json_scan_key(s) ? -1 : 1;
+            lpi_json_scan_space(s);
             return 1;
         }
         if (*s->at != (object ? '}' : ']')) return -1;
-        if (object && s->depth == 1) lpi_scan_member(s);
+        if (object && s->depth == 1) lpi_json_scan_member(s);
         s->at++;
         s->depth--;
         s->objects >>= 1;
@@ -2750,7 +2757,7 @@ static int lpi_scan_next(lpi_scan *s)
 }
 
 /* Exactly one value. 0, or -1 with s->at at the bad byte. */
-static int lpi_scan_text(lpi_scan *s, lp_slice text, char *rest)
+static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
 {
     int more = 1;
     memset(s, 0, sizeof *s);
@@ -2758,20 +2765,20 @@ static int lpi_scan_text(lpi_scan *s, lp_slice text, char *rest)
     s->end = text.bytes + text.length;
     s->rest = rest;
     if (!text.bytes) return -1;
-    lpi_scan_space(s);
+    lpi_json_scan_space(s);
     while (more > 0) {
-        more = lpi_scan_value(s);
-        if (!more) more = lpi_scan_next(s);
+        more = lpi_json_scan_value(s);
+        if (!more) more = lpi_json_scan_next(s);
     }
     if (more < 0) return -1;
-    lpi_scan_space(s);
+    lpi_json_scan_space(s);
     return s->at == s->end ? 0 : -1;
 }
 
 LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
 {
-    lpi_scan scan;
-    if (!lpi_scan_text(&scan, text, NULL)) return LP_OK;
+    lpi_json_scan scan;
+    if (!lpi_json_scan_text(&scan, text, NULL)) return LP_OK;
     if (out_offset)
         *out_offset = text.bytes ? (size_t)(scan.at - text.bytes) : 0;
     return LP_ERR_JSON;
@@ -3282,12 +3289,13 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
                   the first loop's
        lpi_hub    under its mutex: channels, history, limits, who waits where
        lpi_loop   its own thread's: connections, timers, scratch space; but
-                  its list of ready views belongs to the hub, and its inbox to
-                  whoever has something for it
+                  its list of ready waiter lists belongs to the hub, and its
+                  inbox to whoever has something for it
 
-   A channel has a view per loop that has waiters on it, so that a publisher
-   touches as many records as there are loops, and no waiter. A parked poll is
-   a connection (64 bytes) and a seat for each of its channels (32 bytes).
+   A channel has a waiter list per loop that has waiters on it, so that a
+   publisher touches as many records as there are loops, and no waiter. A parked
+   poll is a connection (64 bytes) and a waiter for each of its channels (32
+   bytes).
    ========================================================================== */
 
 /* A published object: immutable, one allocation, counted. */
@@ -3295,11 +3303,11 @@ typedef struct lpi_message {
     uint32_t refs;    /* atomic                                              */
     uint32_t channel; /* an index; meaningful while it is held               */
     uint64_t seq, timestamp_us;
-    uint64_t born_us; /* on the monotonic clock                              */
+    uint64_t appended_us; /* on the monotonic clock                          */
     struct lpi_message *older, *newer; /* of all channels' messages          */
-    size_t size;      /* of the allocation                                   */
+    size_t size;         /* of the allocation                                */
     uint32_t at, length; /* its text, from the start of this record          */
-    uint32_t rest_at;    /* where the members as published begin             */
+    uint32_t members_at; /* where the members as published begin             */
     uint32_t id_length;
 } lpi_message;
 
@@ -3312,10 +3320,10 @@ typedef struct lpi_channel {
     uint32_t name_length;
     uint8_t fetching;      /* its state is elsewhere and on its way          */
     uint8_t idle;          /* it is in the hub's list of those               */
-    uint8_t watched;       /* LP_CHANNEL_WAITED_ON is told, or in the news   */
+    uint8_t watched;       /* LP_CHANNEL_OCCUPIED is told, or in the news    */
     uint8_t news;          /* it is in the hub's list of what is to be told  */
-    uint8_t announced;     /* LP_CHANNEL_WAITED_ON is told                   */
-    uint8_t deserted;      /* it is in the hub's list of those               */
+    uint8_t announced;     /* LP_CHANNEL_OCCUPIED is told                    */
+    uint8_t vacated;       /* it is in the hub's list of those               */
     uint8_t pinned;        /* by the poll that is being judged               */
     uint8_t forgotten;     /* all but the news of it                         */
     uint64_t epoch;
@@ -3326,40 +3334,40 @@ typedef struct lpi_channel {
     lpi_message **ring;
     uint32_t ring_size, ring_at, held; /* the oldest held is ring[ring_at]   */
     uint32_t waiters;
-    uint32_t fresh;        /* of them parked since the last append (or, with
-                              another epoch, none)                           */
-    lpi_list views;
+    uint32_t waiters_since_publish; /* of them parked since the last append
+                              (or, with another epoch, none)                 */
+    lpi_list lists;
     lpi_link idle_link;
     lpi_link watch_link;   /* among the hub's news, or those deserted        */
-    uint64_t idle_ms, deserted_ms; /* since when                             */
+    uint64_t idle_ms, vacated_ms; /* since when                              */
 } lpi_channel;
 
 /* The waiters of one loop on one channel. */
-typedef struct lpi_view {
-    lpi_link link;      /* among the channel's views                         */
+typedef struct lpi_waiter_list {
+    lpi_link link;      /* among the channel's waiter lists                  */
     uint32_t channel, loop;
-    lpi_list parked;    /* seats, the lowest SEQ first                       */
-    lpi_list fetching;  /* seats that cannot be judged yet                   */
-    uint32_t seats;
+    lpi_list parked;    /* waiters, the lowest SEQ first                     */
+    lpi_list fetching;  /* waiters that cannot be judged yet                 */
+    uint32_t waiters;
     uint32_t next_ready;
     uint8_t ready;      /* it is in its loop's ready list, or being served   */
     uint8_t news;       /* a message has come that the loop has told none of */
-} lpi_view;
+} lpi_waiter_list;
 
 /* One channel of one poll. */
-typedef struct lpi_seat {
+typedef struct lpi_waiter {
     lpi_link link;
-    uint32_t connection, view;
-    uint32_t sibling;      /* the poll's next seat                           */
+    uint32_t connection, list;
+    uint32_t sibling;      /* the poll's next waiter                         */
     uint32_t epoch_number; /* of the channel, when it was parked             */
     uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
-} lpi_seat;
+} lpi_waiter;
 
 /* How many polls of one client are parked: node.own is one more, since 0 tells
    a record that is none. The hash is all that is known of the name. */
-typedef struct lpi_tally {
+typedef struct lpi_counter {
     lpi_node node;
-} lpi_tally;
+} lpi_counter;
 
 /* What one address (of IPv6 a /64) takes of what all share. node.own is how
    many of its polls are parked. */
@@ -3394,81 +3402,84 @@ typedef struct lpi_hub {
     uint32_t loop_count;
     uint64_t hash_key[2];
     int has_mutex, stopped;
-    int remote; /* new channels are fetching until lpi_hub_arrived, since
+    int remote; /* new channels are fetching until lpi_hub_loaded, since
                    their store is elsewhere; set by none yet but tests       */
 
-    lpi_slab channels, views, seats, claims, tallies, accounts;
-    lpi_table names, tallied, addresses;
-    lpi_list idle, deserted;       /* channels, the longest so first         */
+    lpi_slab channels, lists, waiters, requested, counters, accounts;
+    lpi_table names, counter_table, addresses;
+    lpi_list idle, vacated;        /* channels, the longest so first         */
     lpi_list news;                 /* channels that are to be told of        */
     lpi_message *oldest, *newest;
     uint64_t forgotten_us;         /* above every timestamp of a forgotten
                                       channel                                */
     uint64_t sweep_ms;             /* when something is past its time        */
     int sweep_moved;               /* the first loop has not seen sweep_ms   */
-    uint64_t partial_bytes;        /* that the lpi_io in use take            */
+    uint64_t partial_bytes;        /* that the request buffers in use take   */
     uint32_t connections;          /* atomic: accepting needs no lock        */
     lpi_refusals refusals[LPI_REFUSALS];
     lp_stats stats;
 } lpi_hub;
 
 typedef enum lpi_phase {
-    LPI_CLOSED,  /* until the step's end; and a record that is not in use    */
-    LPI_FRESH,   /* accepted, nothing received                               */
-    LPI_IDLE,    /* between requests                                         */
-    LPI_HEADING, /* a head is incomplete                                     */
-    LPI_BODYING, /* a body is incomplete                                     */
-    LPI_SERVING, /* within one call: a request is complete, not yet answered */
-    LPI_QUEUED,  /* more requests are here, and wait for their turn          */
+    LPI_CLOSED,       /* until the step's end; and a record not in use       */
+    LPI_ACCEPTED,     /* nothing received                                    */
+    LPI_IDLE,         /* between requests                                    */
+    LPI_READING_HEAD, /* a head is incomplete                                */
+    LPI_READING_BODY, /* a body is incomplete                                */
+    LPI_SERVING,      /* within one call: a request is complete, not yet
+                         answered                                            */
+    LPI_QUEUED,       /* more requests are here, and wait for their turn     */
     LPI_PARKED,
     LPI_FETCHING,
-    LPI_WRITING, /* the rest of a reply waits for the socket                 */
-    LPI_LINGER,  /* all is said; what still comes is not read as a request   */
+    LPI_WRITING,      /* the rest of a reply waits for the socket            */
+    LPI_LINGERING,    /* all is said; what still comes is not read as a
+                         request                                             */
     LPI_PHASES
 } lpi_phase;
 
 enum { /* flags of a connection */
-    LPI_CLOSE = 1,   /* after this reply                                     */
-    LPI_OLD = 2,     /* HTTP/1.0 that asked to be kept alive                 */
-    LPI_BASIC = 4,   /* the parked poll speaks the dialect of since=         */
-    LPI_TRUSTED = 8, /* the peer is a proxy of ours                          */
-    LPI_ENDED = 16,  /* the peer has ended its stream                        */
-    LPI_BODILESS = 32 /* the request was HEAD                                */
+    LPI_CLOSE = 1,             /* after this reply                           */
+    LPI_HTTP10_KEEP_ALIVE = 2, /* HTTP/1.0 that asked to be kept alive       */
+    LPI_BASIC = 4,             /* the parked poll speaks the dialect of
+                                  since=                                     */
+    LPI_TRUSTED = 8,           /* the peer is a proxy of ours                */
+    LPI_PEER_DONE = 16,        /* the peer has ended its stream              */
+    LPI_HEAD_REQUEST = 32      /* the request was HEAD                       */
 };
 
 /* Bytes that wait to be written, shared by all that send the same. */
-typedef struct lpi_blob {
+typedef struct lpi_send_buffer {
     uint32_t refs;   /* its loop's thread alone counts */
     uint32_t length;
-    struct lpi_io *holders;
+    struct lpi_request_buffer *holders;
     /* then the bytes */
-} lpi_blob;
+} lpi_send_buffer;
 
 /* What a connection has only while something is incomplete. */
-typedef struct lpi_io {
-    struct lpi_io *next; /* of the spare ones                                */
+typedef struct lpi_request_buffer {
+    struct lpi_request_buffer *next; /* of the spare ones                    */
     char *in;            /* from the first byte of the request that comes    */
     size_t in_length, in_capacity;
     lpi_http http;
     lpi_chunked chunked;
     uint32_t head_length;
     const struct lpi_route *route;
-    lpi_blob *out;
-    struct lpi_io *next_holder; /* of `out`                                  */
+    lpi_send_buffer *out;
+    struct lpi_request_buffer *next_holder; /* of `out`                      */
     uint32_t account;    /* the connection's, while there is `out`           */
     uint32_t out_at;
     uint32_t moved;      /* since the write deadline was set                 */
-    uint64_t out_born_us; /* of the message that `out` tells to a poll that
+    uint64_t out_appended_us; /* of the message that `out` tells to a poll that
                             was parked, or 0                                 */
-} lpi_io;
+} lpi_request_buffer;
 
 typedef struct lpi_connection {
     lpi_timer timer;
     uint8_t address[16];
-    lpi_io *io;
+    lpi_request_buffer *buffer;
     int fd;
-    uint32_t seat;      /* the first; when closed: the next closed one       */
-    uint32_t client;    /* tally that the parked poll counts in; else that of
+    uint32_t waiter;    /* the first; when closed: the next closed one       */
+    uint32_t client;    /* counter that the parked poll counts in; else that of
                            the last one, if it is still there                */
     uint32_t account;   /* of its address                                    */
     uint16_t limit;     /* of the parked poll                                */
@@ -3481,7 +3492,7 @@ typedef struct lpi_connection {
 } lpi_connection;
 
 /* What a poll asks for. */
-typedef struct lpi_asked {
+typedef struct lpi_poll_request {
     uint32_t count;     /* of channels                                       */
     uint32_t wait_ms;
     uint16_t limit;
@@ -3490,48 +3501,48 @@ typedef struct lpi_asked {
     int trusted;        /* a proxy of ours asks for itself                   */
     lp_slice names[LPI_POLL_CHANNELS];
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
-    lpi_claim claims[LPI_POLL_CHANNELS];
-} lpi_asked;
+    lpi_requested requested[LPI_POLL_CHANNELS];
+} lpi_poll_request;
 
 /* Where a poll stands in a channel. */
-typedef struct lpi_position {
+typedef struct lpi_cursor {
     uint32_t channel;
     uint8_t reason;
     uint64_t seq;
-} lpi_position;
+} lpi_cursor;
 
 /* One reply to be rendered: all that it needs of the hub. */
-typedef struct lpi_plan {
+typedef struct lpi_reply {
     uint32_t channel;        /* these six are the key by which polls share   */
     uint64_t from;
     uint16_t limit;
     uint8_t basic, reason;
-    uint8_t positions;       /* number of channels                           */
+    uint8_t channel_count;
     uint8_t more;
     uint8_t resets;          /* some position has a reason                   */
     uint8_t failed;          /* no memory for the name of a channel          */
     uint32_t first, count;   /* in the batch's messages                      */
-    uint32_t entry_first, entry_last; /* those who are sent it               */
+    uint32_t recipient_first, recipient_last; /* those who are sent it       */
     uint64_t timestamp_us;
     struct {
         uint64_t epoch, seq;
         uint8_t reason;
         uint32_t name_at, name_length; /* in the batch's names, if reset     */
     } at[LPI_POLL_CHANNELS];
-} lpi_plan;
+} lpi_reply;
 
 enum { LPI_BATCH = 32 };
 
 /* Polls that were released together and are answered outside the mutex. */
 typedef struct lpi_batch {
-    lpi_plan plans[LPI_BATCH];
+    lpi_reply replies[LPI_BATCH];
     struct {
-        uint32_t connection, plan, next; /* `next` of the same plan          */
+        uint32_t connection, reply, next; /* `next` of the same reply        */
         uint8_t parked, first;   /* it was parked; and was the first to have
                                     its channel's newest message             */
-    } entries[LPI_BATCH];
-    uint32_t plan_count, entry_count;
-    uint32_t plan_old;       /* plans before it are of other views           */
+    } recipients[LPI_BATCH];
+    uint32_t reply_count, recipient_count;
+    uint32_t reply_old;      /* replies before it are of other lists         */
     lpi_message **messages;
     uint32_t message_count, message_capacity;
     lpi_buffer names;
@@ -3546,27 +3557,27 @@ typedef struct lpi_outcome { /* for lp_publish_async */
 } lpi_outcome;
 
 /* A connection that the first loop has accepted for another. */
-typedef struct lpi_arrival {
+typedef struct lpi_handover {
     int fd;
     uint32_t account;
     lp_address peer;
-} lpi_arrival;
+} lpi_handover;
 
 /* What other threads leave for a loop. */
 typedef struct lpi_inbox {
     lpi_mutex mutex;
     int has_mutex;
     lpi_outcome *first, *last;
-    char *arrivals;             /* lpi_arrival                               */
-    size_t arrivals_capacity;   /* in bytes                                  */
-    uint32_t arrival_at, arrival_count;
+    char *handovers;             /* lpi_handover                             */
+    size_t handovers_capacity;   /* in bytes                                 */
+    uint32_t handover_at, handover_count;
 } lpi_inbox;
 
 /* Delays that the hub's stats do not count yet. */
-typedef struct lpi_delays {
+typedef struct lpi_latencies {
     struct { uint8_t at, first; uint16_t times; } notes[64];
     uint32_t count;
-} lpi_delays;
+} lpi_latencies;
 
 typedef struct lpi_loop {
     lp_server *server;
@@ -3579,7 +3590,7 @@ typedef struct lpi_loop {
     uint64_t alarm_ms;   /* when it rings, or has rung; UINT64_MAX: never    */
     lpi_inbox inbox;
 
-    uint32_t ready_first, ready_last; /* views: under the hub's mutex        */
+    uint32_t ready_first, ready_last; /* waiter lists: under the hub's mutex */
     uint8_t sleeping, woken;          /* likewise                            */
 
     uint64_t now_us, now_ms; /* when it last looked at the clock             */
@@ -3588,12 +3599,12 @@ typedef struct lpi_loop {
     lpi_wheel wheel;
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
     uint32_t requests;           /* that the hub's stats do not count yet    */
-    lpi_delays delays;
+    lpi_latencies latencies;
     uint32_t closed;             /* the list of those to be given back       */
     uint8_t generation;          /* of the last connection that came         */
     lpi_list queue;              /* of the LPI_QUEUED ones, by timer.link:
                                     they have no deadline                    */
-    lpi_io *spare;
+    lpi_request_buffer *spare;
     uint32_t spare_count;
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
@@ -3631,16 +3642,16 @@ struct lp_server {
     lp_os os;
     lpi_arena strings;
     lpi_hub hub;
-    int listener, reserve;   /* these are the first loop's, and rest_ms too  */
+    int listener, reserve;   /* the first loop's, and accept_resume_ms too   */
     lp_address bound;
     int on_loopback;
-    uint64_t rest_ms;        /* the listener rests until then; 0: it does not */
+    uint64_t accept_resume_ms; /* no accepting until then; 0: it goes on     */
     uint32_t next_loop;      /* whose turn it is to have a connection        */
     uint32_t stopping;       /* atomic: lp_stop was called                   */
     uint32_t draining;       /* atomic: the first loop has shut the door     */
     uint32_t serving;        /* atomic: loops that have not ended            */
     uint32_t broken;         /* atomic: a loop has failed                    */
-    uint32_t hinted;         /* atomic: see lpi_hint_proxy                   */
+    uint32_t hinted;         /* atomic: see lpi_route_hint_proxy             */
     int started;             /* by lp_run                                    */
     lpi_route *routes, *last_route; /* in `strings`: they do not move        */
     lpi_network *proxies;
@@ -3710,14 +3721,14 @@ static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
     return (lpi_channel *)lpi_at(&hub->channels, index);
 }
 
-static lpi_view *lpi_view_at(lpi_hub *hub, uint32_t index)
+static lpi_waiter_list *lpi_waiter_list_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_view *)lpi_at(&hub->views, index);
+    return (lpi_waiter_list *)lpi_at(&hub->lists, index);
 }
 
-static lpi_seat *lpi_seat_at(lpi_hub *hub, uint32_t index)
+static lpi_waiter *lpi_waiter_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_seat *)lpi_at(&hub->seats, index);
+    return (lpi_waiter *)lpi_at(&hub->waiters, index);
 }
 
 static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
@@ -3733,7 +3744,8 @@ static lpi_loop *lpi_first_loop(const lp_server *server)
 
 static int lpi_is_proxy(const lp_server *server, const uint8_t address[16])
 {
-    return lpi_networks_hold(server->proxies, server->proxy_count, address);
+    return lpi_address_in_networks(server->proxies, server->proxy_count,
+                                   address);
 }
 
 static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
@@ -3807,18 +3819,18 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     size_t before = lpi_message_prefix_max(channel);
     size_t size = sizeof(lpi_message) + before + json.length + 1;
     lpi_message *m = (lpi_message *)lpi_alloc(memory, size);
-    lpi_scan scan;
+    lpi_json_scan scan;
     char *rest;
     *result = LP_ERR_NOMEM;
     if (!m) return NULL;
     memset(m, 0, sizeof *m);
     m->refs = 1;
     m->size = size;
-    m->rest_at = (uint32_t)(sizeof *m + before);
+    m->members_at = (uint32_t)(sizeof *m + before);
     rest = lpi_message_room(m) + before;
     *result = LP_ERR_JSON;
     *offset = 0;
-    if (lpi_scan_text(&scan, json, rest)) {
+    if (lpi_json_scan_text(&scan, json, rest)) {
         *offset = json.bytes ? (size_t)(scan.at - json.bytes) : 0;
     } else {
         const char *at = json.bytes;
@@ -3830,8 +3842,8 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
         lpi_free(memory, m, size);
         return NULL;
     }
-    rest[scan.rest_length] = '}';
-    m->length = (uint32_t)scan.rest_length;
+    rest[scan.members_length] = '}';
+    m->length = (uint32_t)scan.members_length;
     return m;
 }
 
@@ -3844,8 +3856,9 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
     m->id_length = (uint32_t)lpi_put_id(prefix + n, epoch, seq);
     n += m->id_length;
     n += lpi_put(prefix + n, LPI_S("\",\"channel\":\""));
-    i = m->rest_at - sizeof *m - LPI_PREFIX_MAX == channel.length
-            ? channel.length : 0; /* then nothing in it is to be escaped */
+    i = m->members_at - sizeof *m - LPI_PREFIX_MAX == channel.length
+            ? channel.length
+            : 0; /* then nothing in it is to be escaped */
     n += lpi_put(prefix + n, lpi_slice(channel.bytes, i));
     for (; i < channel.length; i++) { /* no control is in a good name */
         char c = channel.bytes[i];
@@ -3855,8 +3868,8 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
     n += lpi_put(prefix + n, LPI_S("\",\"timestamp\":"));
     n += lpi_put_seconds(prefix + n, timestamp_us);
     if (m->length) prefix[n++] = ',';
-    LP_ASSERT(n <= m->rest_at - sizeof *m);
-    m->at = m->rest_at - (uint32_t)n;
+    LP_ASSERT(n <= m->members_at - sizeof *m);
+    m->at = m->members_at - (uint32_t)n;
     memcpy((char *)m + m->at, prefix, n);
     m->length += (uint32_t)n + 1;
     m->seq = seq;
@@ -3917,15 +3930,15 @@ static uint64_t lpi_channel_time_at(const lpi_channel *ch, uint64_t seq)
     return seq && ch->evicted_us ? ch->evicted_us : ch->start_us;
 }
 
-static lpi_reason lpi_judge_time(const lpi_channel *ch, uint64_t us)
+static lpi_reason lpi_channel_judge_time(const lpi_channel *ch, uint64_t us)
 {
     if (us < ch->start_us) return LPI_EPOCH;
     if (us < ch->evicted_us) return LPI_EVICTED;
     return us > ch->last_us ? LPI_AHEAD : LPI_NO_RESET;
 }
 
-static lpi_reason lpi_judge_cursor(const lpi_channel *ch, uint64_t epoch,
-                                   uint64_t seq)
+static lpi_reason lpi_channel_judge_cursor(const lpi_channel *ch,
+                                           uint64_t epoch, uint64_t seq)
 {
     if (epoch != ch->epoch) return LPI_EPOCH;
     if (seq > ch->last) return LPI_AHEAD;
@@ -3934,22 +3947,23 @@ static lpi_reason lpi_judge_cursor(const lpi_channel *ch, uint64_t epoch,
 
 /* Whether continuity from the claim can be proven, and in *seq from where to
    go on: after a reset, from all that is held. */
-static lpi_reason lpi_judge(const lpi_channel *ch, const lpi_claim *claim,
-                            uint64_t *seq)
+static lpi_reason lpi_channel_judge(const lpi_channel *ch,
+                                    const lpi_requested *requested,
+                                    uint64_t *seq)
 {
     lpi_reason reason = LPI_NO_RESET;
     *seq = lpi_channel_floor(ch);
-    switch (claim->kind) {
+    switch (requested->kind) {
     case LPI_FROM_START: break;
     case LPI_FROM_NOW: *seq = ch->last; break;
     case LPI_FROM_CURSOR:
-        reason = lpi_judge_cursor(ch, claim->epoch, claim->seq);
-        if (!reason) *seq = claim->seq;
+        reason = lpi_channel_judge_cursor(ch, requested->epoch, requested->seq);
+        if (!reason) *seq = requested->seq;
         break;
     case LPI_FROM_TIME:
-        if (!claim->seq) break;
-        reason = lpi_judge_time(ch, claim->seq);
-        if (!reason) *seq = lpi_channel_seq_at(ch, claim->seq);
+        if (!requested->seq) break;
+        reason = lpi_channel_judge_time(ch, requested->seq);
+        if (!reason) *seq = lpi_channel_seq_at(ch, requested->seq);
         break;
     }
     return reason;
@@ -4017,22 +4031,22 @@ static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
 }
 
 /* Keep the channel's place in the hub's two lists in step with its state. */
-static void lpi_channel_settle(lpi_hub *hub, lpi_channel *ch, uint32_t index,
-                               uint64_t now_ms)
+static void lpi_channel_update_lists(lpi_hub *hub, lpi_channel *ch,
+                                     uint32_t index, uint64_t now_ms)
 {
-    int idle, deserted = ch->watched && !ch->news && !ch->waiters;
-    if (deserted != ch->deserted) {
-        ch->deserted = (uint8_t)deserted;
-        ch->deserted_ms = now_ms;
+    int idle, vacated = ch->watched && !ch->news && !ch->waiters;
+    if (vacated != ch->vacated) {
+        ch->vacated = (uint8_t)vacated;
+        ch->vacated_ms = now_ms;
         lpi_hub_want_sweep(hub, now_ms, hub->config->channel_linger_ms);
-        if (deserted)
-            lpi_list_append(&hub->deserted, &hub->channels,
+        if (vacated)
+            lpi_list_append(&hub->vacated, &hub->channels,
                             offsetof(lpi_channel, watch_link), index);
         else
-            lpi_list_remove(&hub->deserted, &hub->channels,
+            lpi_list_remove(&hub->vacated, &hub->channels,
                             offsetof(lpi_channel, watch_link), index);
     }
-    idle = !ch->held && !ch->waiters && ch->views.head == LPI_NONE;
+    idle = !ch->held && !ch->waiters && ch->lists.head == LPI_NONE;
     if (idle == ch->idle) return;
     ch->idle = (uint8_t)idle;
     ch->idle_ms = now_ms;
@@ -4049,7 +4063,7 @@ static void lpi_channel_settle(lpi_hub *hub, lpi_channel *ch, uint32_t index,
    so what is told of one name comes in the order in which it came about. */
 static void lpi_channel_news(lpi_hub *hub, lpi_channel *ch, uint32_t index)
 {
-    LP_ASSERT(!ch->news && !ch->deserted);
+    LP_ASSERT(!ch->news && !ch->vacated);
     ch->news = 1;
     lpi_list_append(&hub->news, &hub->channels,
                     offsetof(lpi_channel, watch_link), index);
@@ -4073,7 +4087,7 @@ static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     hub->stats.messages--;
     hub->stats.evicted++;
     lpi_channel_trim(hub, ch);
-    if (!ch->held) lpi_channel_settle(hub, ch, m->channel, now_ms);
+    if (!ch->held) lpi_channel_update_lists(hub, ch, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
 }
 
@@ -4083,7 +4097,7 @@ static int lpi_message_old(const lpi_hub *hub, const lpi_message *m,
                            uint64_t now_ms)
 {
     return hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms >= m->born_us / 1000 + hub->config->history_age_ms;
+           now_ms >= m->appended_us / 1000 + hub->config->history_age_ms;
 }
 
 static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
@@ -4107,7 +4121,7 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
 static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
-    LP_ASSERT(ch->idle && ch->views.head == LPI_NONE);
+    LP_ASSERT(ch->idle && ch->lists.head == LPI_NONE);
     hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
     lpi_list_remove(&hub->idle, &hub->channels,
                     offsetof(lpi_channel, idle_link), index);
@@ -4119,9 +4133,9 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
         return;
     }
     ch->forgotten = 1;
-    if (!ch->deserted) return; /* it is in the news already */
-    ch->deserted = 0;
-    lpi_list_remove(&hub->deserted, &hub->channels,
+    if (!ch->vacated) return; /* it is in the news already */
+    ch->vacated = 0;
+    lpi_list_remove(&hub->vacated, &hub->channels,
                     offsetof(lpi_channel, watch_link), index);
     lpi_channel_news(hub, ch, index);
 }
@@ -4154,40 +4168,41 @@ static uint32_t lpi_channel_find(lpi_hub *hub, lp_slice name, uint64_t hash,
     return LPI_NONE;
 }
 
-static void lpi_view_make_ready(lpi_hub *hub, uint32_t index)
+static void lpi_waiter_list_make_ready(lpi_hub *hub, uint32_t index)
 {
-    lpi_view *view = lpi_view_at(hub, index);
-    lpi_loop *loop = &hub->loops[view->loop];
-    if (view->ready) return;
-    view->ready = 1;
-    view->next_ready = LPI_NONE;
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    lpi_loop *loop = &hub->loops[list->loop];
+    if (list->ready) return;
+    list->ready = 1;
+    list->next_ready = LPI_NONE;
     if (loop->ready_last == LPI_NONE) loop->ready_first = index;
-    else lpi_view_at(hub, loop->ready_last)->next_ready = index;
+    else lpi_waiter_list_at(hub, loop->ready_last)->next_ready = index;
     loop->ready_last = index;
 }
 
-/* The loop's next ready view; there is one. */
-static uint32_t lpi_view_pop_ready(lpi_hub *hub, lpi_loop *loop)
+/* The loop's next ready waiter list; there is one. */
+static uint32_t lpi_waiter_list_pop_ready(lpi_hub *hub, lpi_loop *loop)
 {
     uint32_t index = loop->ready_first;
-    lpi_view *view = lpi_view_at(hub, index);
-    view->ready = 0;
-    loop->ready_first = view->next_ready;
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    list->ready = 0;
+    loop->ready_first = list->next_ready;
     if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
     return index;
 }
 
 static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
 {
-    uint32_t index = ch->views.head;
-    for (; index != LPI_NONE; index = lpi_view_at(hub, index)->link.next) {
-        lpi_view_at(hub, index)->news = 1;
-        lpi_view_make_ready(hub, index);
+    uint32_t index = ch->lists.head;
+    for (; index != LPI_NONE;
+         index = lpi_waiter_list_at(hub, index)->link.next) {
+        lpi_waiter_list_at(hub, index)->news = 1;
+        lpi_waiter_list_make_ready(hub, index);
     }
 }
 
 /* The state of a fetching channel is here: its polls can be judged. */
-static void lpi_hub_arrived(lpi_hub *hub, uint32_t index)
+static void lpi_hub_loaded(lpi_hub *hub, uint32_t index)
 {
     lpi_channel *ch = lpi_channel_at(hub, index);
     ch->fetching = 0;
@@ -4248,11 +4263,11 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
                              hub->forgotten_us + 1);
     ch->last_us = ch->start_us;
     ch->fetching = 1;
-    lpi_list_init(&ch->views);
+    lpi_list_init(&ch->lists);
     lpi_table_add(&hub->names, *out);
     hub->stats.channels++;
-    if (!hub->remote) lpi_hub_arrived(hub, *out);
-    lpi_channel_settle(hub, ch, *out, now_ms);
+    if (!hub->remote) lpi_hub_loaded(hub, *out);
+    lpi_channel_update_lists(hub, ch, *out, now_ms);
     return LP_OK;
 }
 
@@ -4311,7 +4326,8 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
                      ch->last_us);
     m->channel = index;
     /* Publishers may come here in another order than they read the clock. */
-    m->born_us = hub->newest ? lpi_max64(now_us, hub->newest->born_us) : now_us;
+    m->appended_us =
+        hub->newest ? lpi_max64(now_us, hub->newest->appended_us) : now_us;
     end = ch->ring_at + ch->held++;
     ch->ring[end < ch->ring_size ? end : end - ch->ring_size] = m;
     m->older = hub->newest;
@@ -4325,7 +4341,7 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     while (budget != LP_UNLIMITED && hub->oldest != m &&
            hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
         lpi_hub_evict(hub, hub->oldest, now_ms);
-    lpi_channel_settle(hub, ch, index, now_ms);
+    lpi_channel_update_lists(hub, ch, index, now_ms);
     return LP_OK;
 }
 
@@ -4345,8 +4361,8 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
         lpi_channel *ch = lpi_channel_at(hub, index);
         out->id[lpi_put(out->id, lpi_message_id(m))] = 0;
         out->timestamp_us = ch->last_us;
-        out->waiters = ch->fresh;
-        ch->fresh = 0;
+        out->waiters = ch->waiters_since_publish;
+        ch->waiters_since_publish = 0;
         lpi_channel_wake(hub, ch);
     }
     sleepers = lpi_hub_sleepers(hub);
@@ -4423,7 +4439,7 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     uint64_t refusals = lpi_refusals_due(hub);
     if (age != LP_UNLIMITED) {
-        if (hub->oldest) next = hub->oldest->born_us / 1000 + age;
+        if (hub->oldest) next = hub->oldest->appended_us / 1000 + age;
         if (hub->idle.head != LPI_NONE) {
             uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
             if (idle < next) next = idle;
@@ -4431,8 +4447,8 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
         if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
     }
     if (hub->news.head != LPI_NONE) return now_ms;
-    if (hub->deserted.head != LPI_NONE) {
-        uint64_t told = lpi_channel_at(hub, hub->deserted.head)->deserted_ms +
+    if (hub->vacated.head != LPI_NONE) {
+        uint64_t told = lpi_channel_at(hub, hub->vacated.head)->vacated_ms +
                         hub->config->channel_linger_ms;
         if (told < next) next = told;
     }
@@ -4446,15 +4462,14 @@ static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *what,
 {
     uint32_t index = hub->news.head;
     lpi_channel *ch;
-    if (index == LPI_NONE) index = hub->deserted.head;
+    if (index == LPI_NONE) index = hub->vacated.head;
     if (index == LPI_NONE) return 0;
     ch = lpi_channel_at(hub, index);
-    if (ch->deserted &&
-        ch->deserted_ms + hub->config->channel_linger_ms > now_ms)
+    if (ch->vacated && ch->vacated_ms + hub->config->channel_linger_ms > now_ms)
         return 0;
     memcpy(out_name, ch->name, ch->name_length);
     *out_length = ch->name_length;
-    *what = ch->announced ? LP_CHANNEL_DESERTED : LP_CHANNEL_WAITED_ON;
+    *what = ch->announced ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED;
     ch->announced = !ch->announced;
     ch->watched = ch->announced;
     if (ch->forgotten && ch->announced) return 1; /* the rest is told next */
@@ -4463,7 +4478,7 @@ static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *what,
                         offsetof(lpi_channel, watch_link), index);
     ch->news = 0;
     if (ch->forgotten) lpi_channel_free(hub, index);
-    else lpi_channel_settle(hub, ch, index, now_ms);
+    else lpi_channel_update_lists(hub, ch, index, now_ms);
     return 1;
 }
 
@@ -4481,17 +4496,18 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
     hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
 }
 
-/* A view that is ready stays until it has been served. */
-static void lpi_view_drop_if_empty(lpi_hub *hub, lpi_view *view, uint32_t index,
-                                   uint64_t now_ms)
+/* A waiter list that is ready stays until it has been served. */
+static void lpi_waiter_list_drop_if_empty(lpi_hub *hub, lpi_waiter_list *list,
+                                          uint32_t index, uint64_t now_ms)
 {
-    uint32_t channel = view->channel;
+    uint32_t channel = list->channel;
     lpi_channel *ch;
-    if (view->seats || view->ready) return;
+    if (list->waiters || list->ready) return;
     ch = lpi_channel_at(hub, channel);
-    lpi_list_remove(&ch->views, &hub->views, offsetof(lpi_view, link), index);
-    lpi_slab_give(&hub->views, index);
-    lpi_channel_settle(hub, ch, channel, now_ms);
+    lpi_list_remove(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link),
+                    index);
+    lpi_slab_give(&hub->lists, index);
+    lpi_channel_update_lists(hub, ch, channel, now_ms);
 }
 
 static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
@@ -4501,17 +4517,17 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     hub->config = config;
     hub->os = os;
     lpi_slab_init(&hub->channels, memory, sizeof(lpi_channel), 6);
-    lpi_slab_init(&hub->views, memory, sizeof(lpi_view), 6);
-    lpi_slab_init(&hub->seats, memory, sizeof(lpi_seat), 8);
-    lpi_slab_init(&hub->claims, memory, sizeof(lpi_claim), 6);
-    lpi_slab_init(&hub->tallies, memory, sizeof(lpi_tally), 8);
+    lpi_slab_init(&hub->lists, memory, sizeof(lpi_waiter_list), 6);
+    lpi_slab_init(&hub->waiters, memory, sizeof(lpi_waiter), 8);
+    lpi_slab_init(&hub->requested, memory, sizeof(lpi_requested), 6);
+    lpi_slab_init(&hub->counters, memory, sizeof(lpi_counter), 8);
     lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account), 6);
     lpi_list_init(&hub->idle);
-    lpi_list_init(&hub->deserted);
+    lpi_list_init(&hub->vacated);
     lpi_list_init(&hub->news);
     hub->sweep_ms = UINT64_MAX;
     if (lpi_table_init(&hub->names, &hub->channels) ||
-        lpi_table_init(&hub->tallied, &hub->tallies) ||
+        lpi_table_init(&hub->counter_table, &hub->counters) ||
         lpi_table_init(&hub->addresses, &hub->accounts) ||
         lpi_mutex_init(&hub->mutex))
         return -ENOMEM;
@@ -4529,20 +4545,21 @@ static void lpi_hub_free(lpi_hub *hub)
     if (!hub->memory) return;
     for (i = 0; i < hub->loop_count; i++)
         while (hub->loops[i].ready_first != LPI_NONE) {
-            uint32_t view = lpi_view_pop_ready(hub, &hub->loops[i]);
-            lpi_view_drop_if_empty(hub, lpi_view_at(hub, view), view, now_ms);
+            uint32_t list = lpi_waiter_list_pop_ready(hub, &hub->loops[i]);
+            lpi_waiter_list_drop_if_empty(hub, lpi_waiter_list_at(hub, list),
+                                          list, now_ms);
         }
     while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
     while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
     while (lpi_hub_news(hub, UINT64_MAX, &what, name, &length)) {}
     lpi_table_free(&hub->names);
-    lpi_table_free(&hub->tallied);
+    lpi_table_free(&hub->counter_table);
     lpi_table_free(&hub->addresses);
     lpi_slab_free(&hub->channels);
-    lpi_slab_free(&hub->views);
-    lpi_slab_free(&hub->seats);
-    lpi_slab_free(&hub->claims);
-    lpi_slab_free(&hub->tallies);
+    lpi_slab_free(&hub->lists);
+    lpi_slab_free(&hub->waiters);
+    lpi_slab_free(&hub->requested);
+    lpi_slab_free(&hub->counters);
     lpi_slab_free(&hub->accounts);
     if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
 }
@@ -4553,7 +4570,7 @@ static void lpi_hub_free(lpi_hub *hub)
    Exact counts of parked polls by client and by address, under keyed hashes of
    their names, and of what an address takes of what all share. A client's name
    counts together with its address, so that nobody elsewhere can use up what it
-   may have. Most who are answered ask again at once, so a client's tally that
+   may have. Most who are answered ask again at once, so a client's counter that
    falls to zero stays until a connection that counted in it closes, or counts
    elsewhere; an address's account stays while it has a connection.
    ========================================================================== */
@@ -4628,7 +4645,7 @@ static lpi_why lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
 {
     lpi_account *from = lpi_account_at(hub, c->account), *to;
     uint64_t limit = hub->config->partial_bytes_max;
-    size_t bytes = c->io ? sizeof *c->io + c->io->in_capacity : 0;
+    size_t bytes = c->buffer ? sizeof *c->buffer + c->buffer->in_capacity : 0;
     uint32_t index;
     if (from->node.hash == key) return LPI_WHY_NONE;
     index = lpi_account_take(hub, key, trusted);
@@ -4646,63 +4663,63 @@ static lpi_why lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
     return LPI_WHY_NONE;
 }
 
-static lpi_tally *lpi_tally_at(lpi_hub *hub, uint32_t index)
+static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_tally *)lpi_at(&hub->tallies, index);
+    return (lpi_counter *)lpi_at(&hub->counters, index);
 }
 
-static uint32_t lpi_tally_count(lpi_hub *hub, uint32_t index)
+static uint32_t lpi_counter_value(lpi_hub *hub, uint32_t index)
 {
-    return lpi_tally_at(hub, index)->node.own - 1;
+    return lpi_counter_at(hub, index)->node.own - 1;
 }
 
-/* Whether the key's tally is still where it was, at an index that may be of
+/* Whether the key's counter is still where it was, at an index that may be of
    another by now, or of none. */
-static int lpi_tally_is(lpi_hub *hub, uint32_t index, uint64_t key)
+static int lpi_counter_is(lpi_hub *hub, uint32_t index, uint64_t key)
 {
     const lpi_node *node;
-    if (!lpi_slab_has(&hub->tallies, index)) return 0;
-    node = &lpi_tally_at(hub, index)->node;
+    if (!lpi_slab_has(&hub->counters, index)) return 0;
+    node = &lpi_counter_at(hub, index)->node;
     return node->own && node->hash == key;
 }
 
 /* A connection lets go of where it counted, which may be any number. */
-static void lpi_tally_drop(lpi_hub *hub, uint32_t index)
+static void lpi_counter_drop(lpi_hub *hub, uint32_t index)
 {
-    lpi_tally *tally;
-    if (!lpi_slab_has(&hub->tallies, index)) return;
-    tally = lpi_tally_at(hub, index);
-    if (tally->node.own != 1) return;
-    tally->node.own = 0;
-    lpi_table_remove(&hub->tallied, index);
-    lpi_slab_give(&hub->tallies, index);
+    lpi_counter *counter;
+    if (!lpi_slab_has(&hub->counters, index)) return;
+    counter = lpi_counter_at(hub, index);
+    if (counter->node.own != 1) return;
+    counter->node.own = 0;
+    lpi_table_remove(&hub->counter_table, index);
+    lpi_slab_give(&hub->counters, index);
 }
 
-/* Count one more. The tally's index, or LPI_NONE without memory: instead of
+/* Count one more. The counter's index, or LPI_NONE without memory: instead of
    `last`, where the connection counted before, and where it is looked for
    first. */
-static uint32_t lpi_tally_take(lpi_hub *hub, uint32_t last, uint64_t key)
+static uint32_t lpi_counter_take(lpi_hub *hub, uint32_t last, uint64_t key)
 {
     uint32_t index = last;
-    if (!lpi_tally_is(hub, last, key)) {
-        index = lpi_table_first(&hub->tallied, key);
-        lpi_tally_drop(hub, last);
+    if (!lpi_counter_is(hub, last, key)) {
+        index = lpi_table_first(&hub->counter_table, key);
+        lpi_counter_drop(hub, last);
     }
     if (index == LPI_NONE) {
-        index = lpi_slab_take(&hub->tallies);
+        index = lpi_slab_take(&hub->counters);
         if (index == LPI_NONE) return index;
-        lpi_tally_at(hub, index)->node.hash = key;
-        lpi_tally_at(hub, index)->node.own = 1;
-        lpi_table_add(&hub->tallied, index);
+        lpi_counter_at(hub, index)->node.hash = key;
+        lpi_counter_at(hub, index)->node.own = 1;
+        lpi_table_add(&hub->counter_table, index);
     }
-    lpi_tally_at(hub, index)->node.own++;
+    lpi_counter_at(hub, index)->node.own++;
     return index;
 }
 
-static void lpi_tally_give(lpi_hub *hub, uint32_t index)
+static void lpi_counter_give(lpi_hub *hub, uint32_t index)
 {
-    LP_ASSERT(lpi_tally_count(hub, index));
-    lpi_tally_at(hub, index)->node.own--;
+    LP_ASSERT(lpi_counter_value(hub, index));
+    lpi_counter_at(hub, index)->node.own--;
 }
 
 /* ==========================================================================
@@ -4713,121 +4730,127 @@ static void lpi_tally_give(lpi_hub *hub, uint32_t index)
    against appending and waking.
    ========================================================================== */
 
-static uint32_t lpi_view_get(lpi_hub *hub, uint32_t channel, uint32_t loop)
+static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
+                                    uint32_t loop)
 {
     lpi_channel *ch = lpi_channel_at(hub, channel);
-    uint32_t index = ch->views.head;
-    lpi_view *view;
-    for (; index != LPI_NONE; index = view->link.next) {
-        view = lpi_view_at(hub, index);
-        if (view->loop == loop) return index;
+    uint32_t index = ch->lists.head;
+    lpi_waiter_list *list;
+    for (; index != LPI_NONE; index = list->link.next) {
+        list = lpi_waiter_list_at(hub, index);
+        if (list->loop == loop) return index;
     }
-    index = lpi_slab_take(&hub->views);
+    index = lpi_slab_take(&hub->lists);
     if (index == LPI_NONE) return index;
-    view = lpi_view_at(hub, index);
-    view->channel = channel;
-    view->loop = loop;
-    lpi_list_init(&view->parked);
-    lpi_list_init(&view->fetching);
-    lpi_list_append(&ch->views, &hub->views, offsetof(lpi_view, link), index);
+    list = lpi_waiter_list_at(hub, index);
+    list->channel = channel;
+    list->loop = loop;
+    lpi_list_init(&list->parked);
+    lpi_list_init(&list->fetching);
+    lpi_list_append(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link),
+                    index);
     return index;
 }
 
-/* Take the poll's seats away. Its channels may fall idle. */
-static void lpi_seats_give(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+/* Take the poll's waiters away. Its channels may fall idle. */
+static void lpi_waiters_remove(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
 {
     int fetching = c->phase == LPI_FETCHING;
-    while (c->seat != LPI_NONE) {
-        uint32_t index = c->seat;
-        lpi_seat *seat = lpi_seat_at(hub, index);
-        lpi_view *view = lpi_view_at(hub, seat->view);
-        lpi_channel *ch = lpi_channel_at(hub, view->channel);
-        lpi_list_remove(fetching ? &view->fetching : &view->parked,
-                        &hub->seats, offsetof(lpi_seat, link), index);
-        if (fetching) lpi_slab_give(&hub->claims, (uint32_t)seat->seq);
-        else if (seat->epoch_number == ch->epoch_number &&
-                 seat->seq == ch->last)
-            ch->fresh--;
-        view->seats--;
+    while (c->waiter != LPI_NONE) {
+        uint32_t index = c->waiter;
+        lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        lpi_waiter_list *list = lpi_waiter_list_at(hub, waiter->list);
+        lpi_channel *ch = lpi_channel_at(hub, list->channel);
+        lpi_list_remove(fetching ? &list->fetching : &list->parked,
+                        &hub->waiters, offsetof(lpi_waiter, link), index);
+        if (fetching) lpi_slab_give(&hub->requested, (uint32_t)waiter->seq);
+        else if (waiter->epoch_number == ch->epoch_number &&
+                 waiter->seq == ch->last)
+            ch->waiters_since_publish--;
+        list->waiters--;
         if (!--ch->waiters)
-            lpi_channel_settle(hub, ch, view->channel, now_ms);
-        lpi_view_drop_if_empty(hub, view, seat->view, now_ms);
-        c->seat = seat->sibling;
-        lpi_slab_give(&hub->seats, index);
+            lpi_channel_update_lists(hub, ch, list->channel, now_ms);
+        lpi_waiter_list_drop_if_empty(hub, list, waiter->list, now_ms);
+        c->waiter = waiter->sibling;
+        lpi_slab_give(&hub->waiters, index);
     }
 }
 
 /* The end of every wait, whatever ends it. The phase is the caller's. */
-static void lpi_waiter_leave(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+static void lpi_hub_unpark(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
 {
     LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
-    lpi_seats_give(hub, c, now_ms);
-    lpi_tally_give(hub, c->client);
+    lpi_waiters_remove(hub, c, now_ms);
+    lpi_counter_give(hub, c->client);
     lpi_account_at(hub, c->account)->node.own--;
     hub->stats.waiters--;
 }
 
 /* The connection closes, and nothing is kept for its next poll. */
-static void lpi_waiter_gone(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
+static void lpi_hub_gone(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
 {
     if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING)
-        lpi_waiter_leave(hub, c, now_ms);
-    lpi_tally_drop(hub, c->client);
+        lpi_hub_unpark(hub, c, now_ms);
+    lpi_counter_drop(hub, c->client);
     c->client = LPI_NONE;
 }
 
-/* Add a seat for one channel. 0 or -1. */
-static int lpi_seat_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                         lpi_connection *c, const lpi_position *at,
-                         const lpi_claim *claim)
+/* Add a waiter for one channel. 0 or -1. */
+static int lpi_waiter_add(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                          lpi_connection *c, const lpi_cursor *at,
+                          const lpi_requested *requested)
 {
     lpi_channel *ch = lpi_channel_at(hub, at->channel);
     int fetching = c->phase == LPI_FETCHING;
-    uint32_t view_index, index, claimed = LPI_NONE;
-    lpi_seat *seat;
-    lpi_view *view;
-    if (fetching && (claimed = lpi_slab_take(&hub->claims)) == LPI_NONE)
+    uint32_t list_index, index, requested_index = LPI_NONE;
+    lpi_waiter *waiter;
+    lpi_waiter_list *list;
+    if (fetching &&
+        (requested_index = lpi_slab_take(&hub->requested)) == LPI_NONE)
         return -1;
-    index = lpi_slab_take(&hub->seats);
-    view_index = index == LPI_NONE
-                     ? LPI_NONE : lpi_view_get(hub, at->channel, loop->index);
-    if (view_index == LPI_NONE) {
-        if (index != LPI_NONE) lpi_slab_give(&hub->seats, index);
-        if (fetching) lpi_slab_give(&hub->claims, claimed);
+    index = lpi_slab_take(&hub->waiters);
+    list_index = index == LPI_NONE
+                     ? LPI_NONE
+                     : lpi_waiter_list_get(hub, at->channel, loop->index);
+    if (list_index == LPI_NONE) {
+        if (index != LPI_NONE) lpi_slab_give(&hub->waiters, index);
+        if (fetching) lpi_slab_give(&hub->requested, requested_index);
         return -1;
     }
-    seat = lpi_seat_at(hub, index);
-    seat->connection = connection;
-    seat->view = view_index;
-    seat->epoch_number = ch->epoch_number;
-    seat->seq = fetching ? claimed : at->seq;
-    if (fetching) memcpy(lpi_at(&hub->claims, claimed), claim, sizeof *claim);
-    else ch->fresh++;
-    seat->sibling = c->seat;
-    c->seat = index;
-    view = lpi_view_at(hub, view_index);
-    lpi_list_append(fetching ? &view->fetching : &view->parked, &hub->seats,
-                    offsetof(lpi_seat, link), index);
-    view->seats++;
+    waiter = lpi_waiter_at(hub, index);
+    waiter->connection = connection;
+    waiter->list = list_index;
+    waiter->epoch_number = ch->epoch_number;
+    waiter->seq = fetching ? requested_index : at->seq;
+    if (fetching)
+        memcpy(lpi_at(&hub->requested, requested_index), requested,
+               sizeof *requested);
+    else ch->waiters_since_publish++;
+    waiter->sibling = c->waiter;
+    c->waiter = index;
+    list = lpi_waiter_list_at(hub, list_index);
+    lpi_list_append(fetching ? &list->fetching : &list->parked, &hub->waiters,
+                    offsetof(lpi_waiter, link), index);
+    list->waiters++;
     if (!ch->waiters++)
-        lpi_channel_settle(hub, ch, at->channel, loop->now_ms);
+        lpi_channel_update_lists(hub, ch, at->channel, loop->now_ms);
     return 0;
 }
 
 /* Seats for all channels of a poll, in the order of the poll. `as` is
    LPI_PARKED or LPI_FETCHING. 0, or -1 with nothing changed but the phase. */
-static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                          const lpi_position *at, const lpi_claim *claims,
-                          uint32_t count, lpi_phase as)
+static int lpi_waiters_add(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                           const lpi_cursor *at, const lpi_requested *requested,
+                           uint32_t count, lpi_phase as)
 {
     lpi_connection *c = lpi_connection_at(loop, connection);
     uint32_t i = count;
     lpi_set_phase(loop, c, as);
-    c->seat = LPI_NONE;
+    c->waiter = LPI_NONE;
     while (i--) {
-        if (!lpi_seat_take(hub, loop, connection, c, &at[i], &claims[i]))
+        if (!lpi_waiter_add(hub, loop, connection, c, &at[i], &requested[i]))
             continue;
-        lpi_seats_give(hub, c, loop->now_ms);
+        lpi_waiters_remove(hub, c, loop->now_ms);
         return -1;
     }
     if (!hub->config->watch.channel) return 0;
@@ -4841,12 +4864,12 @@ static int lpi_seats_take(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
 }
 
 /* Why the poll, which is counted already, may not be parked. */
-static lpi_why lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
-                                  const lpi_position *at, uint32_t count)
+static lpi_why lpi_hub_park_refusal(lpi_hub *hub, const lpi_connection *c,
+                                    const lpi_cursor *at, uint32_t count)
 {
     const lp_config *cfg = hub->config;
     uint32_t i;
-    if (lpi_tally_count(hub, c->client) > cfg->waiters_per_client)
+    if (lpi_counter_value(hub, c->client) > cfg->waiters_per_client)
         return LPI_WHY_WAITERS_PER_CLIENT;
     for (i = 0; i < count; i++)
         if (lpi_channel_at(hub, at[i].channel)->waiters >=
@@ -4858,28 +4881,28 @@ static lpi_why lpi_waiter_refusal(lpi_hub *hub, const lpi_connection *c,
 }
 
 /* Park the poll. If it is refused, nothing has changed. */
-static lpi_why lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
-                                uint32_t connection, const lpi_asked *ask,
-                                const lpi_position *at, lpi_phase as)
+static lpi_why lpi_hub_park(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
+                            const lpi_poll_request *ask, const lpi_cursor *at,
+                            lpi_phase as)
 {
     lpi_connection *c = lpi_connection_at(loop, connection);
     lpi_phase was = (lpi_phase)c->phase;
     lpi_why why;
     if (hub->stats.waiters >= hub->config->waiters_max)
         return LPI_WHY_WAITERS_MAX;
-    c->client = lpi_tally_take(hub, c->client, ask->client_key);
+    c->client = lpi_counter_take(hub, c->client, ask->client_key);
     if (c->client == LPI_NONE) return LPI_WHY_MEMORY;
     lpi_account_at(hub, c->account)->node.own++;
-    why = lpi_waiter_refusal(hub, c, at, ask->count);
-    if (!why && lpi_seats_take(hub, loop, connection, at, ask->claims,
-                               ask->count, as))
+    why = lpi_hub_park_refusal(hub, c, at, ask->count);
+    if (!why && lpi_waiters_add(hub, loop, connection, at, ask->requested,
+                                ask->count, as))
         why = LPI_WHY_MEMORY;
     if (!why) {
         hub->stats.waiters++;
         return LPI_WHY_NONE;
     }
     lpi_account_at(hub, c->account)->node.own--;
-    lpi_tally_give(hub, c->client);
+    lpi_counter_give(hub, c->client);
     lpi_set_phase(loop, c, was);
     return why;
 }
@@ -4887,29 +4910,29 @@ static lpi_why lpi_waiter_enter(lpi_hub *hub, lpi_loop *loop,
 /* Where the parked poll stands, in the order of its channels, judged again:
    another epoch by now, or a next message that is no longer held, is a reset.
    Returns the number of channels. */
-static uint32_t lpi_waiter_positions(lpi_hub *hub, const lpi_connection *c,
-                                     lpi_position *at)
+static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_connection *c,
+                                    lpi_cursor *at)
 {
-    uint32_t index = c->seat, n = 0;
-    for (; index != LPI_NONE; index = lpi_seat_at(hub, index)->sibling, n++) {
-        lpi_seat *seat = lpi_seat_at(hub, index);
+    uint32_t index = c->waiter, n = 0;
+    for (; index != LPI_NONE; index = lpi_waiter_at(hub, index)->sibling, n++) {
+        lpi_waiter *waiter = lpi_waiter_at(hub, index);
         lpi_channel *ch;
-        at[n].channel = lpi_view_at(hub, seat->view)->channel;
-        at[n].seq = seat->seq;
+        at[n].channel = lpi_waiter_list_at(hub, waiter->list)->channel;
+        at[n].seq = waiter->seq;
         at[n].reason = c->reset;
         ch = lpi_channel_at(hub, at[n].channel);
-        if (seat->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
-        else if (seat->seq >= lpi_channel_floor(ch)) continue;
+        if (waiter->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
+        else if (waiter->seq >= lpi_channel_floor(ch)) continue;
         else if (!at[n].reason) at[n].reason = LPI_EVICTED;
         at[n].seq = lpi_channel_floor(ch);
     }
     return n;
 }
 
-/* Whether the seat, of that channel, has something to be told. */
-static int lpi_seat_behind(const lpi_seat *seat, const lpi_channel *ch)
+/* Whether the waiter, of that channel, has something to be told. */
+static int lpi_waiter_behind(const lpi_waiter *waiter, const lpi_channel *ch)
 {
-    return seat->epoch_number != ch->epoch_number || seat->seq < ch->last;
+    return waiter->epoch_number != ch->epoch_number || waiter->seq < ch->last;
 }
 
 /* ==========================================================================
@@ -5349,28 +5372,28 @@ static void lpi_inbox_tell(lpi_inbox *inbox, const lp_memory *memory)
 
 /* Leave a connection. 1 if its loop has to be signalled, since there was none;
    -1 without memory. */
-static int lpi_inbox_arrive(lpi_inbox *inbox, const lp_memory *memory,
-                            const lpi_arrival *arrival)
+static int lpi_inbox_hand_over(lpi_inbox *inbox, const lp_memory *memory,
+                               const lpi_handover *handover)
 {
     uint32_t count;
     int result;
     lpi_lock(&inbox->mutex);
-    if (inbox->arrival_at > inbox->arrival_count / 2) {
+    if (inbox->handover_at > inbox->handover_count / 2) {
         /* Its loop may never catch up: room that is free again is used. */
-        inbox->arrival_count -= inbox->arrival_at;
-        memmove(inbox->arrivals,
-                inbox->arrivals + inbox->arrival_at * sizeof *arrival,
-                inbox->arrival_count * sizeof *arrival);
-        inbox->arrival_at = 0;
+        inbox->handover_count -= inbox->handover_at;
+        memmove(inbox->handovers,
+                inbox->handovers + inbox->handover_at * sizeof *handover,
+                inbox->handover_count * sizeof *handover);
+        inbox->handover_at = 0;
     }
-    count = inbox->arrival_count;
-    result = lpi_reserve(memory, &inbox->arrivals, &inbox->arrivals_capacity,
-                         (count + 1) * sizeof *arrival);
+    count = inbox->handover_count;
+    result = lpi_reserve(memory, &inbox->handovers, &inbox->handovers_capacity,
+                         (count + 1) * sizeof *handover);
     if (!result) {
-        memcpy(inbox->arrivals + count * sizeof *arrival, arrival,
-               sizeof *arrival);
-        inbox->arrival_count = count + 1;
-        result = count == inbox->arrival_at;
+        memcpy(inbox->handovers + count * sizeof *handover, handover,
+               sizeof *handover);
+        inbox->handover_count = count + 1;
+        result = count == inbox->handover_at;
     }
     lpi_unlock(&inbox->mutex);
     return result;
@@ -5378,20 +5401,20 @@ static int lpi_inbox_arrive(lpi_inbox *inbox, const lp_memory *memory,
 
 /* Take the connection that came first: 1, or 0 if there is none. What a storm
    needed is given back. */
-static int lpi_inbox_arrived(lpi_inbox *inbox, const lp_memory *memory,
-                             lpi_arrival *out)
+static int lpi_inbox_handed_over(lpi_inbox *inbox, const lp_memory *memory,
+                                 lpi_handover *out)
 {
     int some;
     lpi_lock(&inbox->mutex);
-    some = inbox->arrival_at < inbox->arrival_count;
+    some = inbox->handover_at < inbox->handover_count;
     if (some)
-        memcpy(out, inbox->arrivals + inbox->arrival_at++ * sizeof *out,
+        memcpy(out, inbox->handovers + inbox->handover_at++ * sizeof *out,
                sizeof *out);
-    else inbox->arrival_at = inbox->arrival_count = 0;
-    if (!some && inbox->arrivals_capacity > LPI_INBOX_BYTES) {
-        lpi_free(memory, inbox->arrivals, inbox->arrivals_capacity);
-        inbox->arrivals = NULL;
-        inbox->arrivals_capacity = 0;
+    else inbox->handover_at = inbox->handover_count = 0;
+    if (!some && inbox->handovers_capacity > LPI_INBOX_BYTES) {
+        lpi_free(memory, inbox->handovers, inbox->handovers_capacity);
+        inbox->handovers = NULL;
+        inbox->handovers_capacity = 0;
     }
     lpi_unlock(&inbox->mutex);
     return some;
@@ -5405,16 +5428,17 @@ static int lpi_inbox_arrived(lpi_inbox *inbox, const lp_memory *memory,
    ========================================================================== */
 
 static void lpi_close(lpi_loop *loop, uint32_t index); /* anything may fail  */
-static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
-                       int status);            /* a request that is not one  */
-static void lpi_error(lp_request *r, int status, const char *text);
+static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, int status); /* a request
+                                                  that is not one            */
+static void lpi_write_error(lp_request *r, int status, const char *text);
                                                /* one that may not be served */
-static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
+static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
                       size_t length);          /* a reply's end serves what
                                                   was pipelined behind it    */
 static void lpi_poll(lp_request *r);           /* routing knows both         */
 static void lpi_publish(lp_request *r);
-static void lpi_flush(lpi_loop *loop);         /* a poll may be answered at
+static void lpi_deliver_batch(lpi_loop *loop); /* a poll may be answered at
                                                   once                       */
 
 /* What the poller gives back with an event: a connection's index, and above it
@@ -5460,7 +5484,7 @@ static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
 
 /* Have the poller watch `want`. A failure closes the connection, so this comes
    after all else that is done to it. */
-static void lpi_watch(lpi_loop *loop, uint32_t index, uint32_t want)
+static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
 {
     if (lpi_connection_at(loop, index)->phase == LPI_CLOSED) return;
     if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
@@ -5566,7 +5590,7 @@ static void lpi_tell_refusals(lpi_loop *loop)
         some = lpi_refusals_take(hub, loop->now_ms, &r);
         lpi_unlock(&hub->mutex);
         if (!some) return;
-        lpi_put_address(address, r.address);
+        lpi_address_put(address, r.address);
         *status = 0;
         if (r.status) snprintf(status, sizeof status, "%d ", (int)r.status);
         snprintf(line, sizeof line, "%s%s%s%s: %lu time%s, the last from %s",
@@ -5618,7 +5642,7 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
     head->length = length;
     head->date = lpi_date(loop);
     head->close = (c->flags & LPI_CLOSE) != 0;
-    head->keep_alive = (c->flags & LPI_OLD) != 0;
+    head->keep_alive = (c->flags & LPI_HTTP10_KEEP_ALIVE) != 0;
     head->may_cache = 0;
     head->extra = lpi_slice(NULL, 0);
 }
@@ -5632,13 +5656,13 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
    and turn away; if even that fails the listener rests.
    ========================================================================== */
 
-enum { LPI_ACCEPTS = 64, LPI_REST_MS = 250 };
+enum { LPI_ACCEPTS = 64, LPI_ACCEPT_PAUSE_MS = 250 };
 
 
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
-static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
-                          lpi_why why)
+static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
+                              lpi_why why)
 {
     const lp_os *os = loop->os;
     lpi_hub *hub = &loop->server->hub;
@@ -5666,8 +5690,8 @@ static void lpi_turn_away(lpi_loop *loop, int fd, const lp_address *peer,
 
 /* Count the connection in the account of its address, which goes to *account,
    if it may come in. */
-static lpi_why lpi_admit(lp_server *server, const lp_address *peer,
-                         uint32_t *account)
+static lpi_why lpi_accept_admit(lp_server *server, const lp_address *peer,
+                                uint32_t *account)
 {
     lpi_hub *hub = &server->hub;
     uint64_t key = lpi_address_key(hub, peer->bytes);
@@ -5691,118 +5715,120 @@ static lpi_why lpi_admit(lp_server *server, const lp_address *peer,
 }
 
 /* A connection is over, and counts in its account no more. Under the mutex. */
-static void lpi_discharge(lpi_hub *hub, uint32_t account, int trusted)
+static void lpi_hub_discharge(lpi_hub *hub, uint32_t account, int trusted)
 {
     if (!trusted) lpi_account_at(hub, account)->connections--;
     lpi_account_give(hub, account);
 }
 
 /* A connection that was admitted is not kept. */
-static void lpi_unadmit(lp_server *server, const lpi_arrival *arrival)
+static void lpi_accept_unadmit(lp_server *server, const lpi_handover *handover)
 {
     lpi_hub *hub = &server->hub;
     lpi_lock(&hub->mutex);
-    lpi_discharge(hub, arrival->account,
-                  lpi_is_proxy(server, arrival->peer.bytes));
+    lpi_hub_discharge(hub, handover->account,
+                      lpi_is_proxy(server, handover->peer.bytes));
     lpi_unlock(&hub->mutex);
     lpi_atomic_sub(&hub->connections, 1);
 }
 
 /* A connection that is admitted gets a record. */
-static void lpi_welcome(lpi_loop *loop, const lpi_arrival *arrival)
+static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
 {
     lp_server *server = loop->server;
     uint32_t index = lpi_slab_take(&loop->connections);
     lpi_connection *c;
     if (index != LPI_NONE) {
         c = lpi_connection_at(loop, index);
-        c->fd = arrival->fd;
+        c->fd = handover->fd;
         c->generation = ++loop->generation;
-        c->seat = c->client = LPI_NONE;
-        c->account = arrival->account;
+        c->waiter = c->client = LPI_NONE;
+        c->account = handover->account;
     }
     if (index >= LPI_TAG_ALARM ||
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
         if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
-        lpi_unadmit(server, arrival);
-        lpi_turn_away(loop, arrival->fd, &arrival->peer,
-                      LPI_WHY_CONNECTIONS_MAX);
+        lpi_accept_unadmit(server, handover);
+        lpi_accept_reject(loop, handover->fd, &handover->peer,
+                          LPI_WHY_CONNECTIONS_MAX);
         return;
     }
-    memcpy(c->address, arrival->peer.bytes, 16);
+    memcpy(c->address, handover->peer.bytes, 16);
     if (lpi_is_proxy(server, c->address)) c->flags = LPI_TRUSTED;
     lpi_timer_init(&loop->wheel, index);
-    lpi_set_phase(loop, c, LPI_FRESH);
+    lpi_set_phase(loop, c, LPI_ACCEPTED);
     lpi_arm(loop, index, server->config.head_ms);
 }
 
 /* Give the connection to the loop whose turn it is, if it may come in. */
-static void lpi_hand_over(lpi_loop *first, int fd, const lp_address *peer)
+static void lpi_accept_hand_over(lpi_loop *first, int fd,
+                                 const lp_address *peer)
 {
     lp_server *server = first->server;
     lpi_hub *hub = &server->hub;
     lpi_loop *loop = &hub->loops[server->next_loop];
-    lpi_arrival arrival;
-    lpi_why why = lpi_admit(server, peer, &arrival.account);
+    lpi_handover handover;
+    lpi_why why = lpi_accept_admit(server, peer, &handover.account);
     int result;
     if (why) {
-        lpi_turn_away(first, fd, peer, why);
+        lpi_accept_reject(first, fd, peer, why);
         return;
     }
-    arrival.fd = fd;
-    arrival.peer = *peer;
+    handover.fd = fd;
+    handover.peer = *peer;
     if (++server->next_loop == hub->loop_count) server->next_loop = 0;
     if (loop == first) {
-        lpi_welcome(first, &arrival);
+        lpi_accept_open(first, &handover);
         return;
     }
-    result = lpi_inbox_arrive(&loop->inbox, &server->memory, &arrival);
+    result = lpi_inbox_hand_over(&loop->inbox, &server->memory, &handover);
     if (result > 0) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-    if (result < 0) lpi_welcome(first, &arrival); /* rather than not at all */
+    if (result < 0)
+        lpi_accept_open(first, &handover); /* rather than not at all */
 }
 
 /* Take in what the first loop has handed over, up to `left` of them. */
-static void lpi_arrivals(lpi_loop *loop, uint32_t left)
+static void lpi_accept_handovers(lpi_loop *loop, uint32_t left)
 {
-    lpi_arrival arrival;
-    while (left-- && lpi_inbox_arrived(&loop->inbox, &loop->server->memory,
-                                       &arrival))
-        lpi_welcome(loop, &arrival);
+    lpi_handover handover;
+    while (left-- && lpi_inbox_handed_over(&loop->inbox, &loop->server->memory,
+                                           &handover))
+        lpi_accept_open(loop, &handover);
     if (left == UINT32_MAX) /* the rest in the next step */
         loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
-static void lpi_listener_rest(lpi_loop *loop)
+static void lpi_accept_pause(lpi_loop *loop)
 {
     lp_server *server = loop->server;
     loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
                          LPI_TAG_LISTENER, LP_READ, 0);
-    server->rest_ms = loop->now_ms + LPI_REST_MS;
+    server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
     lpi_log(server, LP_LOG_WARN, "the listener rests", "");
 }
 
 /* What waits in its queue is lost. A child that has a copy must neither wake
    the loop nor keep the port open. */
-static void lpi_listener_close(lp_server *server)
+static void lpi_accept_close_listener(lp_server *server)
 {
     const lp_os *os = &server->os;
     if (server->listener < 0) return;
-    if (!server->rest_ms)
+    if (!server->accept_resume_ms)
         os->poller_set(os->ctx, lpi_first_loop(server)->poller,
                        server->listener, LPI_TAG_LISTENER, LP_READ, 0);
     os->shutdown(os->ctx, server->listener, LP_READ | LP_WRITE);
     os->close(os->ctx, server->listener);
     server->listener = -1;
-    server->rest_ms = 0;
+    server->accept_resume_ms = 0;
 }
 
-static void lpi_listener_resume(lpi_loop *loop)
+static void lpi_accept_resume(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    server->rest_ms = 0;
+    server->accept_resume_ms = 0;
     if (loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
                              LPI_TAG_LISTENER, 0, LP_READ))
-        server->rest_ms = loop->now_ms + LPI_REST_MS;
+        server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
 }
 
 /* With no descriptor left: turn somebody away. Returns what accept did, or
@@ -5817,7 +5843,7 @@ static int lpi_accept_by_reserve(lpi_loop *loop)
     if (server->reserve < 0) return -EMFILE;
     os->close(os->ctx, server->reserve);
     fd = os->accept(os->ctx, server->listener, &peer);
-    if (fd >= 0) lpi_turn_away(loop, fd, &peer, LPI_WHY_CONNECTIONS_MAX);
+    if (fd >= 0) lpi_accept_reject(loop, fd, &peer, LPI_WHY_CONNECTIONS_MAX);
     server->reserve = os->reserve(os->ctx);
     return fd;
 }
@@ -5830,13 +5856,13 @@ static int lpi_accept(lpi_loop *loop)
     while (left-- && server->listener >= 0) {
         lp_address peer;
         int fd = loop->os->accept(loop->os->ctx, server->listener, &peer);
-        if (fd >= 0) lpi_hand_over(loop, fd, &peer);
+        if (fd >= 0) lpi_accept_hand_over(loop, fd, &peer);
         if (fd == -EMFILE || fd == -ENFILE) fd = lpi_accept_by_reserve(loop);
         if (fd >= 0) continue;
         if (fd == -EAGAIN || fd == -EWOULDBLOCK) return 0;
         if (fd == -EINTR || fd == -ECONNABORTED || fd == -EPROTO)
             continue; /* that connection's own trouble */
-        lpi_listener_rest(loop);
+        lpi_accept_pause(loop);
         return 0;
     }
     return 1;
@@ -5847,14 +5873,14 @@ static int lpi_accept(lpi_loop *loop)
 
    One recv per readable event, into the loop's own buffer; requests are parsed
    where they lie. Only what is incomplete is copied, into a connection's
-   lpi_io, and then read on from there. Behind a poll or a slow reply at most
-   head_bytes_max is kept, and then reading pauses.
+   request buffer, and then read on from there. Behind a poll or a slow reply at
+   most head_bytes_max is kept, and then reading pauses.
    ========================================================================== */
 
 /* Count what incomplete requests take, of all and of the connection's address.
    0, or -1 if that is over a limit. */
-static int lpi_partial(lpi_loop *loop, const lpi_connection *c, size_t more,
-                       size_t less)
+static int lpi_read_count_partial(lpi_loop *loop, const lpi_connection *c,
+                                  size_t more, size_t less)
 {
     lpi_hub *hub = &loop->server->hub;
     uint32_t limit = loop->server->config.partial_bytes_max;
@@ -5873,115 +5899,119 @@ static int lpi_partial(lpi_loop *loop, const lpi_connection *c, size_t more,
     return -over;
 }
 
-/* The connection's lpi_io, NULL if memory or its limit is spent. */
-static lpi_io *lpi_io_get(lpi_loop *loop, lpi_connection *c)
+/* The connection's lpi_request_buffer, NULL if memory or its limit is spent. */
+static lpi_request_buffer *lpi_request_buffer_get(lpi_loop *loop,
+                                                  lpi_connection *c)
 {
-    lpi_io *io = loop->spare;
-    size_t size = sizeof *io + (io ? io->in_capacity : 0);
-    if (c->io) return c->io;
-    if (lpi_partial(loop, c, size, 0)) {
-        lpi_partial(loop, c, 0, size);
+    lpi_request_buffer *buffer = loop->spare;
+    size_t size = sizeof *buffer + (buffer ? buffer->in_capacity : 0);
+    if (c->buffer) return c->buffer;
+    if (lpi_read_count_partial(loop, c, size, 0)) {
+        lpi_read_count_partial(loop, c, 0, size);
         return NULL;
     }
-    if (io) {
-        loop->spare = io->next;
+    if (buffer) {
+        loop->spare = buffer->next;
         loop->spare_count--;
     } else {
-        io = (lpi_io *)lpi_alloc_zero(&loop->server->memory, sizeof *io);
-        if (!io) lpi_partial(loop, c, 0, size);
+        buffer = (lpi_request_buffer *)lpi_alloc_zero(&loop->server->memory,
+                                                      sizeof *buffer);
+        if (!buffer) lpi_read_count_partial(loop, c, 0, size);
     }
-    c->io = io;
-    return io;
+    c->buffer = buffer;
+    return buffer;
 }
 
 /* Room for `length` bytes at io->in. 0, or -1 if memory or its limit is
    spent. */
-static int lpi_io_reserve(lpi_loop *loop, const lpi_connection *c,
-                          size_t length)
+static int lpi_request_buffer_reserve(lpi_loop *loop, const lpi_connection *c,
+                                      size_t length)
 {
-    lpi_io *io = c->io;
-    size_t had = io->in_capacity, size = lpi_grown(had, length);
+    lpi_request_buffer *buffer = c->buffer;
+    size_t had = buffer->in_capacity, size = lpi_grown(had, length);
     int failed;
     if (length <= had) return 0;
-    failed = lpi_partial(loop, c, size, 0) ||
-             lpi_reserve(&loop->server->memory, &io->in, &io->in_capacity,
-                         length);
-    lpi_partial(loop, c, 0, failed ? size : had);
+    failed = lpi_read_count_partial(loop, c, size, 0) ||
+             lpi_reserve(&loop->server->memory, &buffer->in,
+                         &buffer->in_capacity, length);
+    lpi_read_count_partial(loop, c, 0, failed ? size : had);
     return -failed;
 }
 
 enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
 
 /* Give it back, keeping a few with small buffers for the next. */
-static void lpi_io_drop(lpi_loop *loop, lpi_connection *c)
+static void lpi_request_buffer_drop(lpi_loop *loop, lpi_connection *c)
 {
     const lp_memory *memory = &loop->server->memory;
-    lpi_io *io = c->io;
-    if (!io) return;
-    LP_ASSERT(!io->out);
-    c->io = NULL;
-    io->in_length = 0;
-    lpi_partial(loop, c, 0, sizeof *io + io->in_capacity);
+    lpi_request_buffer *buffer = c->buffer;
+    if (!buffer) return;
+    LP_ASSERT(!buffer->out);
+    c->buffer = NULL;
+    buffer->in_length = 0;
+    lpi_read_count_partial(loop, c, 0, sizeof *buffer + buffer->in_capacity);
     if (loop->spare_count < LPI_SPARE_MAX &&
-        io->in_capacity <= LPI_SPARE_BYTES) {
-        io->next = loop->spare;
-        loop->spare = io;
+        buffer->in_capacity <= LPI_SPARE_BYTES) {
+        buffer->next = loop->spare;
+        loop->spare = buffer;
         loop->spare_count++;
         return;
     }
-    lpi_free(memory, io->in, io->in_capacity);
-    lpi_free(memory, io, sizeof *io);
+    lpi_free(memory, buffer->in, buffer->in_capacity);
+    lpi_free(memory, buffer, sizeof *buffer);
 }
 
 /* Make `bytes`, which may lie within the kept ones, all that is kept. */
-static int lpi_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
-                    size_t length)
+static int lpi_read_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
+                         size_t length)
 {
-    lpi_io *io = c->io;
+    lpi_request_buffer *buffer = c->buffer;
     if (!length) {
-        if (io) io->in_length = 0;
-        if (io && !io->out) lpi_io_drop(loop, c);
+        if (buffer) buffer->in_length = 0;
+        if (buffer && !buffer->out) lpi_request_buffer_drop(loop, c);
         return 0;
     }
-    io = lpi_io_get(loop, c);
-    if (!io || lpi_io_reserve(loop, c, length)) return -1;
-    if (bytes != io->in) memmove(io->in, bytes, length);
-    io->in_length = length;
+    buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer || lpi_request_buffer_reserve(loop, c, length)) return -1;
+    if (bytes != buffer->in) memmove(buffer->in, bytes, length);
+    buffer->in_length = length;
     return 0;
 }
 
-static int lpi_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
+static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
 {
-    lpi_io *io = lpi_io_get(loop, c);
-    if (!io || lpi_io_reserve(loop, c, io->in_length + length)) return -1;
-    memcpy(io->in + io->in_length, loop->in, length);
-    io->in_length += length;
+    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer ||
+        lpi_request_buffer_reserve(loop, c, buffer->in_length + length))
+        return -1;
+    memcpy(buffer->in + buffer->in_length, loop->in, length);
+    buffer->in_length += length;
     return 0;
 }
 
 /* A request may begin or go on: what comes is parsed as it comes. */
-static int lpi_receiving(const lpi_connection *c)
+static int lpi_is_receiving(const lpi_connection *c)
 {
-    return c->phase >= LPI_FRESH && c->phase <= LPI_BODYING;
+    return c->phase >= LPI_ACCEPTED && c->phase <= LPI_READING_BODY;
 }
 
 /* What came before the end of the stream is still being answered. */
-static int lpi_still_serving(const lpi_connection *c)
+static int lpi_is_serving(const lpi_connection *c)
 {
     return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
 }
 
 /* Read on, unless enough waits behind a poll or a slow reply. */
-static void lpi_watch_reading(lpi_loop *loop, uint32_t index)
+static void lpi_read_set_interest(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     uint32_t want = c->interest & LP_WRITE;
-    if (c->flags & LPI_ENDED) want &= ~LP_HANGUP;
-    else if (lpi_receiving(c) || !c->io ||
-             c->io->in_length < loop->server->config.head_bytes_max)
+    if (c->flags & LPI_PEER_DONE) want &= ~LP_HANGUP;
+    else if (lpi_is_receiving(c) || !c->buffer ||
+             c->buffer->in_length < loop->server->config.head_bytes_max)
         want |= LP_READ | LP_HANGUP;
     else want |= LP_HANGUP;
-    if (want != c->interest) lpi_watch(loop, index, want);
+    if (want != c->interest) lpi_set_interest(loop, index, want);
 }
 
 static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
@@ -6004,16 +6034,16 @@ static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     loop->requests++;
     lpi_request_init(r, loop, index, http, bytes);
-    c->flags &= LPI_TRUSTED | LPI_ENDED;
+    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
     if (http->close || (!http->minor && !http->keep_alive))
         c->flags |= LPI_CLOSE;
-    else if (!http->minor) c->flags |= LPI_OLD;
-    if (http->method == LPI_HEAD) c->flags |= LPI_BODILESS;
+    else if (!http->minor) c->flags |= LPI_HTTP10_KEEP_ALIVE;
+    if (http->method == LPI_HEAD) c->flags |= LPI_HEAD_REQUEST;
     c->cors = c->reset = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
 }
 
-static void lpi_dispatch(lp_request *r)
+static void lpi_route_dispatch(lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     lpi_set_phase(r->loop, c, LPI_SERVING);
@@ -6024,30 +6054,30 @@ static void lpi_dispatch(lp_request *r)
         r->route->handler(r, r->route->ctx);
         if (r->answered) break;
         lpi_log(r->server, LP_LOG_ERROR, "a handler gave no answer", "");
-        lpi_error(r, 500, "No answer");
+        lpi_write_error(r, 500, "No answer");
         break;
     }
 }
 
 /* The body is not whole yet: keep what there is to know of the request. */
-static size_t lpi_await_body(lpi_loop *loop, uint32_t index,
-                             const size_t *length, const lpi_http *http,
-                             const lpi_chunked *chunked, uint32_t head_length,
-                             const lpi_route *route)
+static size_t lpi_read_await_body(lpi_loop *loop, uint32_t index,
+                                  const size_t *length, const lpi_http *http,
+                                  const lpi_chunked *chunked,
+                                  uint32_t head_length, const lpi_route *route)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_io *io;
-    if (c->phase == LPI_BODYING) return 0;
-    io = lpi_io_get(loop, c);
-    if (!io) {
-        lpi_refuse(loop, index, http, 503);
+    lpi_request_buffer *buffer;
+    if (c->phase == LPI_READING_BODY) return 0;
+    buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer) {
+        lpi_write_refusal(loop, index, http, 503);
         return *length;
     }
-    if (http != &io->http) io->http = *http;
-    io->chunked = *chunked;
-    io->head_length = head_length;
-    io->route = route;
-    lpi_set_phase(loop, c, LPI_BODYING);
+    if (http != &buffer->http) buffer->http = *http;
+    buffer->chunked = *chunked;
+    buffer->head_length = head_length;
+    buffer->route = route;
+    lpi_set_phase(loop, c, LPI_READING_BODY);
     lpi_arm(loop, index, loop->server->config.body_ms);
     return 0;
 }
@@ -6060,10 +6090,10 @@ static int lpi_drops_body(const lpi_route *route)
 
 /* The body follows the head at bytes[0]. Returns how many bytes the request
    takes, or 0 for more, with *length cut to what is to be kept. */
-static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
-                             size_t *length, const lpi_http *http,
-                             lpi_chunked *chunked, uint32_t head_length,
-                             const lpi_route *route)
+static size_t lpi_read_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
+                                  size_t *length, const lpi_http *http,
+                                  lpi_chunked *chunked, uint32_t head_length,
+                                  const lpi_route *route)
 {
     size_t at = head_length, size = (size_t)http->content_length, taken = size;
     int drops = lpi_drops_body(route), done = 1;
@@ -6073,7 +6103,7 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
         done = lpi_chunked_decode(chunked, bytes + at, bytes + at,
                                   *length - at, &taken);
         if (done < 0) {
-            lpi_refuse(loop, index, http, -done);
+            lpi_write_refusal(loop, index, http, -done);
             return *length;
         }
         size = (size_t)chunked->decoded;
@@ -6089,21 +6119,21 @@ static size_t lpi_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
         taken = *length + 1;
     }
     if (*length < at + taken)
-        return lpi_await_body(loop, index, length, http, chunked, head_length,
-                              route);
+        return lpi_read_await_body(loop, index, length, http, chunked,
+                                   head_length, route);
     lpi_request_init(&r, loop, index, http, bytes);
     r.body = lpi_slice(bytes + head_length, size);
     r.route = route;
-    lpi_dispatch(&r);
+    lpi_route_dispatch(&r);
     return at + taken;
 }
 
 static int lpi_route_head(lp_request *r);
-static void lpi_client_address(const lp_request *r, uint8_t out[16]);
+static void lpi_route_client_address(const lp_request *r, uint8_t out[16]);
 
 /* A socket that does not take it does without: the client has to send its body
    in the end all the same (RFC 9110 10.1.1). */
-static void lpi_continue(lpi_loop *loop, uint32_t index)
+static void lpi_read_continue(lpi_loop *loop, uint32_t index)
 {
     lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
     lpi_connection *c = lpi_connection_at(loop, index);
@@ -6122,7 +6152,7 @@ static lpi_why lpi_request_account(lp_request *r)
     int trusted;
     if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS)
         return LPI_WHY_NONE;
-    lpi_client_address(r, address);
+    lpi_route_client_address(r, address);
     trusted = lpi_is_proxy(r->server, address);
     lpi_lock(&hub->mutex);
     why = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
@@ -6130,10 +6160,11 @@ static lpi_why lpi_request_account(lp_request *r)
     return why;
 }
 
-/* A head of `head_length` bytes is complete. Returns like lpi_serve_body. */
-static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
-                             size_t *length, const lpi_http *http,
-                             uint32_t head_length)
+/* A head of `head_length` bytes is complete. Returns like
+   lpi_read_serve_body. */
+static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
+                                  size_t *length, const lpi_http *http,
+                                  uint32_t head_length)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     int has_body = http->chunked || http->content_length;
@@ -6141,59 +6172,62 @@ static size_t lpi_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     lpi_request_begin(&r, loop, index, http, bytes);
     if (lpi_route_head(&r)) return has_body ? *length : head_length;
     if (lpi_request_account(&r)) {
-        lpi_refuse(loop, index, http, 503);
+        lpi_write_refusal(loop, index, http, 503);
         return *length;
     }
     if (!has_body) {
         r.body = LPI_S("");
-        lpi_dispatch(&r);
+        lpi_route_dispatch(&r);
         return head_length;
     }
-    if (http->expects) lpi_continue(loop, index);
+    if (http->expects) lpi_read_continue(loop, index);
     if (c->phase == LPI_CLOSED) return *length;
     lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
     loop->chunked.left = http->chunked ? 0 : http->content_length;
-    return lpi_serve_body(loop, index, bytes, length, http, &loop->chunked,
-                          head_length, r.route);
+    return lpi_read_serve_body(loop, index, bytes, length, http, &loop->chunked,
+                               head_length, r.route);
 }
 
-/* The request that begins at bytes[0]. Returns like lpi_serve_body. */
-static size_t lpi_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
-                            size_t *length)
+/* The request that begins at bytes[0]. Returns like lpi_read_serve_body. */
+static size_t lpi_read_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
+                                 size_t *length)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_io *io = c->io;
-    lpi_http *http = c->phase == LPI_HEADING ? &io->http : &loop->http;
+    lpi_request_buffer *buffer = c->buffer;
+    lpi_http *http = c->phase == LPI_READING_HEAD ? &buffer->http : &loop->http;
     int n;
-    if (c->phase == LPI_BODYING)
-        return lpi_serve_body(loop, index, bytes, length, &io->http,
-                              &io->chunked, io->head_length, io->route);
-    if (c->phase != LPI_HEADING)
+    if (c->phase == LPI_READING_BODY)
+        return lpi_read_serve_body(loop, index, bytes, length, &buffer->http,
+                                   &buffer->chunked, buffer->head_length,
+                                   buffer->route);
+    if (c->phase != LPI_READING_HEAD)
         lpi_http_init(http, loop->server->config.head_bytes_max);
     n = lpi_http_head(http, bytes, *length);
     if (n > 0)
-        return lpi_serve_head(loop, index, bytes, length, http, (uint32_t)n);
+        return lpi_read_serve_head(loop, index, bytes, length, http,
+                                   (uint32_t)n);
     if (n < 0) {
-        lpi_refuse(loop, index, http, -n);
+        lpi_write_refusal(loop, index, http, -n);
         return *length;
     }
     if (http->line == *length && !http->in_fields) {
         /* An empty line and nothing else: no request has begun. One that came
            out of the queue has no deadline yet. */
-        if (c->phase != LPI_HEADING && lpi_timer_armed(&loop->wheel, index))
+        if (c->phase != LPI_READING_HEAD &&
+            lpi_timer_armed(&loop->wheel, index))
             return 0;
         lpi_set_phase(loop, c, LPI_IDLE);
         lpi_arm(loop, index, loop->server->config.idle_ms);
         return 0;
     }
-    if (c->phase == LPI_HEADING) return 0;
-    io = lpi_io_get(loop, c);
-    if (!io) {
-        lpi_refuse(loop, index, http, 503);
+    if (c->phase == LPI_READING_HEAD) return 0;
+    buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer) {
+        lpi_write_refusal(loop, index, http, 503);
         return *length;
     }
-    io->http = *http;
-    lpi_set_phase(loop, c, LPI_HEADING);
+    buffer->http = *http;
+    lpi_set_phase(loop, c, LPI_READING_HEAD);
     lpi_arm(loop, index, loop->server->config.head_ms);
     return 0;
 }
@@ -6216,12 +6250,13 @@ static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
 
 /* There is no room to keep what came. Who waits for an answer can't be given
    another one. */
-static void lpi_keep_failed(lpi_loop *loop, uint32_t index)
+static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (lpi_receiving(c)) {
-        int began = c->phase == LPI_HEADING || c->phase == LPI_BODYING;
-        lpi_refuse(loop, index, began ? &c->io->http : NULL, 503);
+    if (lpi_is_receiving(c)) {
+        int began =
+            c->phase == LPI_READING_HEAD || c->phase == LPI_READING_BODY;
+        lpi_write_refusal(loop, index, began ? &c->buffer->http : NULL, 503);
         return;
     }
     lpi_note_refusal(loop, 0, "Cut off, since it sends too much at once",
@@ -6231,39 +6266,39 @@ static void lpi_keep_failed(lpi_loop *loop, uint32_t index)
 
 /* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
    keep the rest. After a few it is the turn of others. */
-static void lpi_serve(lpi_loop *loop, uint32_t index, char *bytes,
-                      size_t length)
+static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
+                           size_t length)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     int turns = LPI_TURNS, partial = 0;
     size_t at = 0;
-    while (at < length && turns-- && lpi_receiving(c) && !partial) {
+    while (at < length && turns-- && lpi_is_receiving(c) && !partial) {
         size_t left = length - at;
-        size_t n = lpi_serve_one(loop, index, bytes + at, &left);
+        size_t n = lpi_read_serve_one(loop, index, bytes + at, &left);
         partial = !n;
         if (partial) length = at + left;
         at += n;
     }
-    if (c->phase == LPI_LINGER || c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_LINGERING || c->phase == LPI_CLOSED) return;
     if (c->phase == LPI_IDLE && at < length && !partial)
         lpi_queue_add(loop, index);
-    if (lpi_keep(loop, c, bytes + at, length - at))
-        lpi_keep_failed(loop, index);
-    else if (c->flags & LPI_ENDED && !lpi_still_serving(c))
+    if (lpi_read_keep(loop, c, bytes + at, length - at))
+        lpi_read_keep_failed(loop, index);
+    else if (c->flags & LPI_PEER_DONE && !lpi_is_serving(c))
         lpi_close(loop, index);
-    else lpi_watch_reading(loop, index);
+    else lpi_read_set_interest(loop, index);
 }
 
-/* A reply has gone out that did not come from lpi_serve: go on with what was
-   pipelined behind it. */
-static void lpi_resume(lpi_loop *loop, uint32_t index)
+/* A reply has gone out that did not come from lpi_read_serve: go on with what
+   was pipelined behind it. */
+static void lpi_read_resume(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (!lpi_receiving(c)) return;
-    if (c->io && c->io->in_length)
-        lpi_serve(loop, index, c->io->in, c->io->in_length);
-    else if (c->flags & LPI_ENDED) lpi_close(loop, index);
-    else lpi_watch_reading(loop, index);
+    if (!lpi_is_receiving(c)) return;
+    if (c->buffer && c->buffer->in_length)
+        lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
+    else if (c->flags & LPI_PEER_DONE) lpi_close(loop, index);
+    else lpi_read_set_interest(loop, index);
 }
 
 /* Some of those who wait for their turn: each once. */
@@ -6274,60 +6309,62 @@ static void lpi_queue_serve(lpi_loop *loop)
     while (left-- && index != last && loop->queue.head != LPI_NONE) {
         index = loop->queue.head;
         lpi_queue_remove(loop, index);
-        lpi_resume(loop, index);
+        lpi_read_resume(loop, index);
     }
 }
 
-static void lpi_stream_ended(lpi_loop *loop, uint32_t index)
+static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (!lpi_still_serving(c)) {
+    if (!lpi_is_serving(c)) {
         lpi_close(loop, index);
         return;
     }
-    c->flags |= LPI_ENDED;
-    lpi_watch(loop, index, c->interest & LP_WRITE);
+    c->flags |= LPI_PEER_DONE;
+    lpi_set_interest(loop, index, c->interest & LP_WRITE);
 }
 
-static void lpi_readable(lpi_loop *loop, uint32_t index)
+static void lpi_read_ready(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    size_t room = LPI_READ_SIZE, kept = c->io ? c->io->in_length : 0, head = 0;
+    size_t room = LPI_READ_SIZE, kept = c->buffer ? c->buffer->in_length : 0,
+           head = 0;
     size_t limit = loop->server->config.head_bytes_max;
-    int receiving = lpi_receiving(c);
+    int receiving = lpi_is_receiving(c);
     long n;
     if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
-    if (!receiving && c->phase != LPI_LINGER)
+    if (!receiving && c->phase != LPI_LINGERING)
         room = limit - kept < room ? limit - kept : room;
-    if (c->phase == LPI_BODYING && lpi_drops_body(c->io->route)) {
+    if (c->phase == LPI_READING_BODY && lpi_drops_body(c->buffer->route)) {
         /* What comes must not make the buffer of the head grow. */
-        memcpy(loop->in, c->io->in, kept);
+        memcpy(loop->in, c->buffer->in, kept);
         head = kept;
     }
     n = loop->os->recv(loop->os->ctx, c->fd, loop->in + head, room - head);
     if (n < 0) {
         if (!lpi_try_again(n)) lpi_close(loop, index);
     } else if (!n) {
-        lpi_stream_ended(loop, index);
-    } else if (c->phase == LPI_LINGER) {
+        lpi_read_stream_ended(loop, index);
+    } else if (c->phase == LPI_LINGERING) {
         return; /* not read as a request */
     } else if (receiving && head == kept) {
-        lpi_serve(loop, index, loop->in, head + (size_t)n);
-    } else if (lpi_keep_more(loop, c, (size_t)n)) {
-        lpi_keep_failed(loop, index);
+        lpi_read_serve(loop, index, loop->in, head + (size_t)n);
+    } else if (lpi_read_keep_more(loop, c, (size_t)n)) {
+        lpi_read_keep_failed(loop, index);
     } else if (receiving) {
-        lpi_serve(loop, index, c->io->in, c->io->in_length);
+        lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
     } else {
-        lpi_watch_reading(loop, index);
+        lpi_read_set_interest(loop, index);
     }
 }
 
 /* The peer has ended its stream, or it broke, and we are not reading. */
-static void lpi_hangup(lpi_loop *loop, uint32_t index)
+static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (c->phase == LPI_CLOSED || c->interest & LP_READ) return;
-    if (lpi_still_serving(c)) lpi_watch(loop, index, c->interest & LP_WRITE);
+    if (lpi_is_serving(c))
+        lpi_set_interest(loop, index, c->interest & LP_WRITE);
     else lpi_close(loop, index);
 }
 
@@ -6345,7 +6382,7 @@ static lp_slice lpi_request_path(const lp_request *r)
     return path.length ? path : LPI_S("/");
 }
 
-static int lpi_is_parameter(lp_slice part)
+static int lpi_route_is_parameter(lp_slice part)
 {
     return part.length > 2 && *part.bytes == '{' &&
            part.bytes[part.length - 1] == '}';
@@ -6360,7 +6397,8 @@ static int lpi_route_matches(const lpi_route *route, lp_slice path)
                !memchr(path.bytes + n, '/', path.length - n);
     while (lpi_split(&pattern, '/', &want)) {
         if (!lpi_split(&path, '/', &part)) return 0;
-        if (lpi_is_parameter(want) ? !part.length : !lpi_equal(want, part))
+        if (lpi_route_is_parameter(want) ? !part.length
+                                         : !lpi_equal(want, part))
             return 0;
     }
     return !path.bytes;
@@ -6386,7 +6424,7 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
                                        pattern.length - n - 2)))
         return lpi_slice(path.bytes + n, path.length - n);
     while (lpi_split(&pattern, '/', &want) && lpi_split(&path, '/', &part))
-        if (lpi_is_parameter(want) &&
+        if (lpi_route_is_parameter(want) &&
             lpi_equal(lpi_slice(want.bytes + 1, want.length - 2), name))
             return part;
     return lpi_slice(NULL, 0);
@@ -6408,7 +6446,7 @@ static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
     return NULL;
 }
 
-static void lpi_allow(lp_request *r, const char *name, uint32_t methods)
+static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods)
 {
     lpi_buffer *extra = &r->loop->extra;
     int i;
@@ -6425,43 +6463,44 @@ static void lpi_allow(lp_request *r, const char *name, uint32_t methods)
     lpi_buffer_add(extra, LPI_S("\r\n"));
 }
 
-static void lpi_respond(lp_request *r, int status, lp_slice type,
+static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                         lp_slice body);
 
 /* OPTIONS, and with it the CORS preflight (Fetch standard, 4.8). */
-static void lpi_options(lp_request *r, uint32_t allowed)
+static void lpi_route_options(lp_request *r, uint32_t allowed)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     char text[20];
-    lpi_allow(r, "Allow", allowed);
+    lpi_route_allow(r, "Allow", allowed);
     if (r->http->known[LPI_F_PREFLIGHT] && (r->server->any_origin || c->cors)) {
-        lpi_allow(r, "Access-Control-Allow-Methods", allowed);
+        lpi_route_allow(r, "Access-Control-Allow-Methods", allowed);
         lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
                  LPI_S("Authorization, Content-Type, X-Client-ID"));
         lpi_line(&r->loop->extra, "Access-Control-Max-Age",
                  lpi_slice(text, lpi_put_uint(
                                      text, r->server->config.cors_max_age_s)));
     }
-    lpi_respond(r, 204, lpi_slice(NULL, 0), LPI_S(""));
+    lpi_write_reply(r, 204, lpi_slice(NULL, 0), LPI_S(""));
 }
 
 /* Whether Host is one that this server answers to; a page that found its way
    here by DNS rebinding brings another. */
-static int lpi_host_good(const lp_request *r)
+static int lpi_route_host_good(const lp_request *r)
 {
     const lp_server *server = r->server;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lp_slice name = lpi_host_name(lpi_text_of(r->bytes, r->http->authority));
+    lp_slice name =
+        lpi_address_host_name(lpi_text_of(r->bytes, r->http->authority));
     uint32_t i;
     if (!server->on_loopback && !server->host_count) return 1;
     if (c->flags & LPI_TRUSTED || !name.length) return 1;
     for (i = 0; i < server->host_count; i++)
         if (lpi_alike(server->hosts[i], name)) return 1;
-    return lpi_host_is_literal(name);
+    return lpi_address_host_is_literal(name);
 }
 
 /* The origin's place in the list, from 1; 0 if it is not there. */
-static uint8_t lpi_origin_index(const lp_server *server, lp_slice origin)
+static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
 {
     uint32_t i;
     for (i = 0; i < server->origin_count; i++)
@@ -6469,7 +6508,7 @@ static uint8_t lpi_origin_index(const lp_server *server, lp_slice origin)
     return 0;
 }
 
-static lp_slice lpi_without_port(lp_slice host, lp_slice port)
+static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
 {
     if (host.length > port.length &&
         lpi_equal(lpi_slice(host.bytes + host.length - port.length,
@@ -6479,7 +6518,7 @@ static lp_slice lpi_without_port(lp_slice host, lp_slice port)
 }
 
 /* Whether a page of that origin may publish here: its own, or a listed one. */
-static int lpi_origin_good(const lp_request *r)
+static int lpi_route_origin_good(const lp_request *r)
 {
     lp_slice origin = lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN);
     lp_slice host, port;
@@ -6497,11 +6536,12 @@ static int lpi_origin_good(const lp_request *r)
     } else {
         return 0;
     }
-    return lpi_alike(lpi_without_port(origin, port),
-                     lpi_without_port(host, port));
+    return lpi_alike(lpi_route_without_port(origin, port),
+                     lpi_route_without_port(host, port));
 }
 
-static int lpi_authorized(lp_request *r, lp_action action, lp_slice channel)
+static int lpi_route_authorized(lp_request *r, lp_action action,
+                                lp_slice channel)
 {
     const lp_authorize *hook = &r->server->config.authorize;
     int status;
@@ -6511,13 +6551,13 @@ static int lpi_authorized(lp_request *r, lp_action action, lp_slice channel)
     if (!status) return 1;
     if (status == 401)
         lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-    lpi_error(r, status == 401 ? 401 : 403,
-              status == 401 ? "Unauthorized" : "Forbidden");
+    lpi_write_error(r, status == 401 ? 401 : 403,
+                    status == 401 ? "Unauthorized" : "Forbidden");
     return 0;
 }
 
 /* RFC 6750 2.1: the scheme's name in any case, then the token. */
-static int lpi_token_good(const lp_request *r)
+static int lpi_route_token_good(const lp_request *r)
 {
     const char *token = r->server->config.publish_token;
     lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
@@ -6526,10 +6566,10 @@ static int lpi_token_good(const lp_request *r)
         !lpi_alike(lpi_slice(given.bytes, 7), LPI_S("bearer ")))
         return 0;
     given = lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
-    return lpi_equal_slowly(given, lp_s(token));
+    return lpi_equal_constant_time(given, lp_s(token));
 }
 
-static int lpi_media_type_is_json(lp_slice type)
+static int lpi_route_type_is_json(lp_slice type)
 {
     lp_slice json = LPI_S("application/json"), media;
     return lpi_equal(type, json) ||
@@ -6538,7 +6578,8 @@ static int lpi_media_type_is_json(lp_slice type)
 
 /* The channel to publish on, decoded into `text` (room for LPI_CHANNEL_RAW
    bytes) if need be. 0 or -1. */
-static int lpi_publish_channel(const lp_request *r, char *text, lp_slice *out)
+static int lpi_route_publish_channel(const lp_request *r, char *text,
+                                     lp_slice *out)
 {
     lp_slice raw = lpi_route_last(r);
     if (r->http->escaped) return lpi_channel_decode(text, raw, out);
@@ -6547,32 +6588,32 @@ static int lpi_publish_channel(const lp_request *r, char *text, lp_slice *out)
 }
 
 /* Who publishes, where and what, before it is read. 1 if it was refused. */
-static int lpi_publish_refused(lp_request *r)
+static int lpi_route_publish_refused(lp_request *r)
 {
     lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
     char text[LPI_CHANNEL_RAW];
     lp_slice name;
-    if (!lpi_origin_good(r)) {
-        lpi_error(r, 403, "Origin not allowed");
-    } else if (!lpi_token_good(r)) {
+    if (!lpi_route_origin_good(r)) {
+        lpi_write_error(r, 403, "Origin not allowed");
+    } else if (!lpi_route_token_good(r)) {
         lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-        lpi_error(r, 401, "Unauthorized");
-    } else if (!lpi_media_type_is_json(
+        lpi_write_error(r, 401, "Unauthorized");
+    } else if (!lpi_route_type_is_json(
                    lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
-        lpi_error(r, 415, "Content-Type must be application/json");
+        lpi_write_error(r, 415, "Content-Type must be application/json");
     } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
-        lpi_error(r, 415, "Content-Encoding not supported");
+        lpi_write_error(r, 415, "Content-Encoding not supported");
     } else {
-        if (!lpi_publish_channel(r, text, &name))
-            return !lpi_authorized(r, LP_PUBLISH, name);
-        lpi_error(r, 400, "Bad channel name");
+        if (!lpi_route_publish_channel(r, text, &name))
+            return !lpi_route_authorized(r, LP_PUBLISH, name);
+        lpi_write_error(r, 400, "Bad channel name");
     }
     return 1;
 }
 
 /* An address that was passed on counts for nothing if who did is not trusted:
    then all behind that proxy count as one. */
-static void lpi_hint_proxy(const lp_request *r)
+static void lpi_route_hint_proxy(const lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     char line[128], address[INET6_ADDRSTRLEN];
@@ -6580,7 +6621,7 @@ static void lpi_hint_proxy(const lp_request *r)
         return;
     if (c->flags & LPI_TRUSTED || lpi_atomic_get(&r->server->hinted)) return;
     lpi_atomic_set(&r->server->hinted, 1);
-    lpi_put_address(address, c->address);
+    lpi_address_put(address, c->address);
     snprintf(line, sizeof line, "%s passes on addresses (X-Forwarded-For) and "
              "is not in trusted_proxies", address);
     lpi_log(r->server, LP_LOG_WARN, line, "");
@@ -6592,33 +6633,34 @@ static int lpi_route_head(lp_request *r)
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     lp_slice path = lpi_request_path(r);
     uint32_t allowed;
-    c->cors = lpi_origin_index(
+    c->cors = lpi_route_origin_index(
         r->server, lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN));
     if (r->http->chunked || r->http->content_length)
         c->flags |= LPI_CLOSE; /* taken back below, if it is to be read */
-    lpi_hint_proxy(r);
-    if (!lpi_host_good(r)) {
-        lpi_error(r, 421, "Host not served here");
+    lpi_route_hint_proxy(r);
+    if (!lpi_route_host_good(r)) {
+        lpi_write_error(r, 421, "Host not served here");
         return 1;
     }
     if (lpi_equal(path, LPI_S("*"))) {
-        lpi_options(r, 1u << LPI_GET | 1u << LPI_POST);
+        lpi_route_options(r, 1u << LPI_GET | 1u << LPI_POST);
         return 1;
     }
     r->route = lpi_route_find(r, &allowed);
     if (!r->route) {
         if (r->http->method == LPI_OPTIONS && allowed) {
-            lpi_options(r, allowed);
+            lpi_route_options(r, allowed);
             return 1;
         }
-        if (allowed) lpi_allow(r, "Allow", allowed);
-        lpi_error(r, allowed ? 405 : 404,
-                  allowed ? "Method not allowed" : "Not found");
+        if (allowed) lpi_route_allow(r, "Allow", allowed);
+        lpi_write_error(r, allowed ? 405 : 404,
+                        allowed ? "Method not allowed" : "Not found");
         return 1;
     }
-    if (r->route->kind == LPI_PUBLISHES && lpi_publish_refused(r)) return 1;
+    if (r->route->kind == LPI_PUBLISHES && lpi_route_publish_refused(r))
+        return 1;
     if (r->http->content_length > r->server->config.message_bytes_max) {
-        lpi_error(r, 413, "Body too large");
+        lpi_write_error(r, 413, "Body too large");
         return 1;
     }
     if (!r->http->close && (r->http->minor || r->http->keep_alive))
@@ -6630,7 +6672,7 @@ static int lpi_route_head(lp_request *r)
 
 /* Percent-decode a part of the target, if there is anything to decode in it.
    0, -EINVAL or -ENOMEM. */
-static int lpi_decode(lp_request *r, lp_slice *part, int plus)
+static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
 {
     char *to;
     long n;
@@ -6643,7 +6685,7 @@ static int lpi_decode(lp_request *r, lp_slice *part, int plus)
     return 0;
 }
 
-static void lpi_client_address(const lp_request *r, uint8_t out[16])
+static void lpi_route_client_address(const lp_request *r, uint8_t out[16])
 {
     const lp_server *server = r->server;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
@@ -6652,8 +6694,8 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
     if (!(c->flags & LPI_TRUSTED)) return;
     if (!r->http->known[LPI_F_FORWARDED]) {
         uint8_t real[16];
-        if (!lpi_parse_hop(lpi_http_field(r->http, r->bytes, LPI_F_REAL_IP),
-                           real))
+        if (!lpi_address_parse_hop(
+                lpi_http_field(r->http, r->bytes, LPI_F_REAL_IP), real))
             memcpy(out, real, 16);
         return;
     }
@@ -6662,8 +6704,9 @@ static void lpi_client_address(const lp_request *r, uint8_t out[16])
                 lpi_field_names[LPI_F_FORWARDED].length &&
             lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
                       lpi_field_names[LPI_F_FORWARDED]) &&
-            !lpi_walk_forwarded(lpi_text_of(r->bytes, r->http->values[i]),
-                                server->proxies, server->proxy_count, out))
+            !lpi_address_walk_forwarded(
+                lpi_text_of(r->bytes, r->http->values[i]), server->proxies,
+                server->proxy_count, out))
             return;
 }
 
@@ -6680,14 +6723,14 @@ static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
     LPI_NAMED("last_id"), LPI_NAMED("since"), LPI_NAMED("timeout"),
     LPI_NAMED("limit")};
 
-static lpi_why lpi_ask_names(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask)
 {
     lp_slice list = lpi_route_last(r), raw;
     uint32_t i;
     while (lpi_split(&list, ',', &raw)) {
         int bad;
         if (ask->count == LPI_POLL_CHANNELS) return LPI_WHY_MANY_CHANNELS;
-        bad = lpi_decode(r, &raw, 0);
+        bad = lpi_route_decode(r, &raw, 0);
         if (bad == -ENOMEM) return LPI_WHY_MEMORY;
         if (bad || !lpi_channel_name_good(raw)) return LPI_WHY_CHANNEL_NAME;
         for (i = 0; i < ask->count; i++)
@@ -6698,7 +6741,7 @@ static lpi_why lpi_ask_names(lp_request *r, lpi_asked *ask)
     return LPI_WHY_NONE;
 }
 
-static lpi_why lpi_ask_values(lp_request *r, lp_slice *values)
+static lpi_why lpi_poll_read_values(lp_request *r, lp_slice *values)
 {
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
     char text[LPI_QUERY_NAME];
@@ -6711,38 +6754,41 @@ static lpi_why lpi_ask_values(lp_request *r, lp_slice *values)
             if (lpi_equal(name, lpi_query_names[i])) break;
         if (i == LPI_Q_KNOWN) continue;
         if (values[i].bytes) return LPI_WHY_QUERY_TWICE;
-        bad = lpi_decode(r, &part, 1);
+        bad = lpi_route_decode(r, &part, 1);
         if (bad) return bad == -ENOMEM ? LPI_WHY_MEMORY : LPI_WHY_QUERY;
         values[i] = part;
     }
     return LPI_WHY_NONE;
 }
 
-static lpi_why lpi_ask_where(lpi_asked *ask, const lp_slice *values)
+static lpi_why lpi_poll_read_cursors(lpi_poll_request *ask,
+                                     const lp_slice *values)
 {
     uint64_t us = 0;
     if (!values[LPI_Q_SINCE].bytes)
-        return lpi_parse_cursors(values[LPI_Q_LAST_ID], ask->claims,
+        return lpi_query_cursors(values[LPI_Q_LAST_ID], ask->requested,
                                  ask->count)
-                   ? LPI_WHY_LAST_ID : LPI_WHY_NONE;
+                   ? LPI_WHY_LAST_ID
+                   : LPI_WHY_NONE;
     if (values[LPI_Q_LAST_ID].bytes)
         return LPI_WHY_SINCE_AND_LAST_ID;
     if (ask->count != 1) return LPI_WHY_SINCE_CHANNELS;
-    if (lpi_parse_seconds(values[LPI_Q_SINCE], 1, &us)) return LPI_WHY_SINCE;
+    if (lpi_query_seconds(values[LPI_Q_SINCE], 1, &us)) return LPI_WHY_SINCE;
     ask->basic = 1;
-    ask->claims[0].kind = LPI_FROM_TIME;
-    ask->claims[0].epoch = 0;
-    ask->claims[0].seq = us;
+    ask->requested[0].kind = LPI_FROM_TIME;
+    ask->requested[0].epoch = 0;
+    ask->requested[0].seq = us;
     return LPI_WHY_NONE;
 }
 
-static lpi_why lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
-                                   const lp_slice *values)
+static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
+                                     lpi_poll_request *ask,
+                                     const lp_slice *values)
 {
     uint64_t us, limit = cfg->reply_messages;
     uint64_t wait_ms = cfg->timeout_ms;
     if (values[LPI_Q_TIMEOUT].bytes) {
-        if (lpi_parse_seconds(values[LPI_Q_TIMEOUT], 0, &us))
+        if (lpi_query_seconds(values[LPI_Q_TIMEOUT], 0, &us))
             return LPI_WHY_TIMEOUT;
         wait_ms = us / 1000 + (us % 1000 != 0);
     }
@@ -6757,7 +6803,8 @@ static lpi_why lpi_ask_numbers(const lp_config *cfg, lpi_asked *ask,
 }
 
 /* Under which keys the poll counts. */
-static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
+static void lpi_poll_read_keys(lp_request *r, lpi_poll_request *ask,
+                               lp_slice id)
 {
     lpi_loop *loop = r->loop;
     const lpi_hub *hub = &r->server->hub;
@@ -6766,7 +6813,7 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
     uint8_t forwarded[16];
     ask->trusted = 0;
     if (c->flags & LPI_TRUSTED) {
-        lpi_client_address(r, forwarded);
+        lpi_route_client_address(r, forwarded);
         address = forwarded;
         ask->trusted = lpi_is_proxy(r->server, forwarded);
     }
@@ -6774,32 +6821,32 @@ static void lpi_ask_keys(lp_request *r, lpi_asked *ask, lp_slice id)
     ask->client_key = lpi_client_key(hub, id, address, ask->address_key);
 }
 
-static lpi_why lpi_ask_who(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_poll_read_client(lp_request *r, lpi_poll_request *ask)
 {
     lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
     if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES ||
                      lpi_visible(id.bytes, id.length) < id.length))
         return LPI_WHY_CLIENT_ID;
-    lpi_ask_keys(r, ask, id);
+    lpi_poll_read_keys(r, ask, id);
     return LPI_WHY_NONE;
 }
 
-static lpi_why lpi_ask(lp_request *r, lpi_asked *ask)
+static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
 {
     lp_slice values[LPI_Q_KNOWN];
     lpi_why why;
     ask->count = ask->basic = 0;
-    why = lpi_ask_names(r, ask);
-    if (!why) why = lpi_ask_values(r, values);
-    if (!why) why = lpi_ask_where(ask, values);
-    if (!why) why = lpi_ask_numbers(&r->server->config, ask, values);
-    if (!why) why = lpi_ask_who(r, ask);
+    why = lpi_poll_read_names(r, ask);
+    if (!why) why = lpi_poll_read_values(r, values);
+    if (!why) why = lpi_poll_read_cursors(ask, values);
+    if (!why) why = lpi_poll_read_numbers(&r->server->config, ask, values);
+    if (!why) why = lpi_poll_read_client(r, ask);
     return why;
 }
 
 /* Find or make the channels, and pin them: making one may forget another. */
-static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
-                                   uint64_t now_ms, lpi_position *at)
+static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_poll_request *ask,
+                                   uint64_t now_ms, lpi_cursor *at)
 {
     lp_result result = LP_OK;
     uint32_t i, n;
@@ -6816,21 +6863,21 @@ static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_asked *ask,
 
 /* Judge all claims. 1 if that must be answered at once. In the basic dialect
    a reset with nothing held does not, since its client would spin. */
-static int lpi_poll_judge(lpi_hub *hub, const lpi_claim *claims,
-                          lpi_position *at, uint32_t count, int basic)
+static int lpi_poll_judge(lpi_hub *hub, const lpi_requested *requested,
+                          lpi_cursor *at, uint32_t count, int basic)
 {
     int answer = 0;
     uint32_t i;
     for (i = 0; i < count; i++) {
         lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        at[i].reason = (uint8_t)lpi_judge(ch, &claims[i], &at[i].seq);
+        at[i].reason =
+            (uint8_t)lpi_channel_judge(ch, &requested[i], &at[i].seq);
         if (at[i].seq < ch->last || (at[i].reason && !basic)) answer = 1;
     }
     return answer;
 }
 
-static int lpi_poll_fetching(lpi_hub *hub, const lpi_position *at,
-                             uint32_t count)
+static int lpi_poll_fetching(lpi_hub *hub, const lpi_cursor *at, uint32_t count)
 {
     uint32_t i;
     for (i = 0; i < count; i++)
@@ -6839,16 +6886,18 @@ static int lpi_poll_fetching(lpi_hub *hub, const lpi_position *at,
 }
 
 static void lpi_batch_add(lpi_loop *loop, uint32_t index,
-                          const lpi_position *at, uint32_t count);
+                          const lpi_cursor *at, uint32_t count);
 
 /* Answer (into the batch) or park, under the mutex, if it is not refused. */
-static lpi_why lpi_poll_settle(lpi_loop *loop, uint32_t index,
-                               const lpi_asked *ask, lpi_position *at)
+static lpi_why lpi_poll_park_or_reply(lpi_loop *loop, uint32_t index,
+                                      const lpi_poll_request *ask,
+                                      lpi_cursor *at)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t wait_ms = c->flags & LPI_BODILESS || loop->drain_ms
-                           ? 0 : ask->wait_ms; /* HEAD never parks */
+    uint32_t wait_ms = c->flags & LPI_HEAD_REQUEST || loop->drain_ms
+                           ? 0
+                           : ask->wait_ms; /* HEAD never parks */
     lpi_phase as = LPI_PARKED;
     lpi_why why = LPI_WHY_NONE;
     if (c->flags & LPI_TRUSTED)
@@ -6859,12 +6908,13 @@ static lpi_why lpi_poll_settle(lpi_loop *loop, uint32_t index,
     if (lpi_poll_fetching(hub, at, ask->count)) {
         as = LPI_FETCHING;
         if (!wait_ms) return LPI_WHY_FETCHING;
-    } else if (lpi_poll_judge(hub, ask->claims, at, ask->count, ask->basic) ||
+    } else if (lpi_poll_judge(hub, ask->requested, at, ask->count,
+                              ask->basic) ||
                !wait_ms) {
         lpi_batch_add(loop, index, at, ask->count);
         return LPI_WHY_NONE;
     }
-    why = lpi_waiter_enter(hub, loop, index, ask, at, as);
+    why = lpi_hub_park(hub, loop, index, ask, at, as);
     if (lpi_whys[why].status == 429) hub->stats.refused++;
     if (!why) c->reset = at[0].reason; /* of the basic dialect only */
     return why;
@@ -6883,38 +6933,38 @@ static void lpi_poll_refuse(lp_request *r, lpi_why why)
 {
     if (lpi_whys[why].status != 400)
         lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
-    lpi_error(r, lpi_whys[why].status, lpi_whys[why].text);
+    lpi_write_error(r, lpi_whys[why].status, lpi_whys[why].text);
 }
 
 /* What is asked is understood: answer it, park it or refuse it. */
-static void lpi_poll_asked(lp_request *r, const lpi_asked *ask)
+static void lpi_poll_asked(lp_request *r, const lpi_poll_request *ask)
 {
     lpi_loop *loop = r->loop;
     lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(loop, r->connection);
-    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_cursor at[LPI_POLL_CHANNELS];
     lpi_why why;
     uint32_t i;
     for (i = 0; i < ask->count; i++)
-        if (!lpi_authorized(r, LP_POLL, ask->names[i])) return;
+        if (!lpi_route_authorized(r, LP_POLL, ask->names[i])) return;
     lpi_lock(&hub->mutex);
     why = lpi_why_of(lpi_poll_channels(hub, ask, loop->now_ms, at));
-    if (!why) why = lpi_poll_settle(loop, r->connection, ask, at);
+    if (!why) why = lpi_poll_park_or_reply(loop, r->connection, ask, at);
     lpi_unlock(&hub->mutex);
     if (why) {
         lpi_poll_refuse(r, why);
         return;
     }
     r->answered = 1;
-    if (loop->batch.entry_count) lpi_flush(loop);
+    if (loop->batch.recipient_count) lpi_deliver_batch(loop);
     if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) return;
     lpi_arm(loop, r->connection, ask->wait_ms);
 }
 
 static void lpi_poll(lp_request *r)
 {
-    lpi_asked ask;
-    lpi_why why = lpi_ask(r, &ask);
+    lpi_poll_request ask;
+    lpi_why why = lpi_poll_read(r, &ask);
     if (why) {
         lpi_poll_refuse(r, why);
         return;
@@ -6949,11 +6999,11 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
     size_t n = strlen(text);
     if (result == LP_ERR_JSON) {
         text[n + lpi_put_uint(text + n, offset)] = 0;
-        lpi_error(r, 400, text);
+        lpi_write_error(r, 400, text);
         return;
     }
     lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
-    lpi_error(r, 503, lp_strerror(result));
+    lpi_write_error(r, 503, lp_strerror(result));
 }
 
 static void lpi_publish(lp_request *r)
@@ -6964,7 +7014,7 @@ static void lpi_publish(lp_request *r)
     size_t offset = 0, n;
     lp_result result = LP_ERR_ARG;
     /* It was good before, but the body may have come in a later call. */
-    if (!lpi_publish_channel(r, text, &channel)) {
+    if (!lpi_route_publish_channel(r, text, &channel)) {
         lpi_loop_now(r->loop); /* for the delay till it is delivered */
         result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
                                   &published, &offset);
@@ -6981,79 +7031,79 @@ static void lpi_publish(lp_request *r)
     n += lpi_put_uint(text + n, published.waiters);
     text[n++] = '}';
     lpi_json_put(lpi_body_begin(r->loop), text, n);
-    lpi_respond(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
+    lpi_write_reply(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
 }
 
 /* ==========================================================================
    E6  DELIVER                                                      >>deliver
 
    Under the mutex, polls are released and what their replies need is noted in
-   the batch: a plan for each place that polls stand at, shared by all who
-   stand there. Outside it each plan is rendered once and the same bytes go to
+   the batch: a reply for each place that polls stand at, shared by all who
+   stand there. Outside it each reply is rendered once and the same bytes go to
    all of them, by one send each. A fan-out is served in batches, and channels
    take turns, so that a large one does not hold up the rest.
    ========================================================================== */
 
-enum { LPI_BATCHES = 8, LPI_RINGS = 256 };
+enum { LPI_BATCHES = 8, LPI_EXPIRIES = 256 };
 
 /* The place of a delay in a histogram: exact below 4 us, then four places for
    each doubling. */
-static uint32_t lpi_delay_at(uint64_t us)
+static uint32_t lpi_latency_index(uint64_t us)
 {
     uint32_t doublings, at;
     if (us < 4) return (uint32_t)us;
     doublings = 63 - (uint32_t)__builtin_clzll(us);
     at = 4 * (doublings - 1) + ((uint32_t)(us >> (doublings - 2)) & 3);
-    return at < LP_DELAYS ? at : LP_DELAYS - 1;
+    return at < LP_LATENCIES ? at : LP_LATENCIES - 1;
 }
 
 /* The least delay that has that place. */
-static uint64_t lpi_delay_least(uint32_t at)
+static uint64_t lpi_latency_min(uint32_t at)
 {
     if (at < 4) return at;
     return (uint64_t)(4 + at % 4) << (at / 4 - 1);
 }
 
 /* Under the mutex, when there is another reason to hold it. */
-static void lpi_delays_count(lpi_hub *hub, lpi_delays *delays)
+static void lpi_latencies_count(lpi_hub *hub, lpi_latencies *latencies)
 {
     uint32_t i;
-    for (i = 0; i < delays->count; i++) {
-        uint64_t *to = delays->notes[i].first ? hub->stats.first_delays
-                                              : hub->stats.delays;
-        to[delays->notes[i].at] += delays->notes[i].times;
+    for (i = 0; i < latencies->count; i++) {
+        uint64_t *to = latencies->notes[i].first ? hub->stats.first_latencies
+                                                 : hub->stats.latencies;
+        to[latencies->notes[i].at] += latencies->notes[i].times;
     }
-    delays->count = 0;
+    latencies->count = 0;
 }
 
-static void lpi_delay_note(lpi_loop *loop, int first, uint64_t us,
-                           uint32_t times)
+static void lpi_latency_note(lpi_loop *loop, int first, uint64_t us,
+                             uint32_t times)
 {
     lpi_hub *hub = &loop->server->hub;
-    lpi_delays *delays = &loop->delays;
-    if (delays->count == LPI_COUNT(delays->notes)) {
+    lpi_latencies *latencies = &loop->latencies;
+    if (latencies->count == LPI_COUNT(latencies->notes)) {
         lpi_lock(&hub->mutex);
-        lpi_delays_count(hub, delays);
+        lpi_latencies_count(hub, latencies);
         lpi_unlock(&hub->mutex);
     }
-    delays->notes[delays->count].at = (uint8_t)lpi_delay_at(us);
-    delays->notes[delays->count].first = (uint8_t)first;
-    delays->notes[delays->count++].times = (uint16_t)times;
+    latencies->notes[latencies->count].at = (uint8_t)lpi_latency_index(us);
+    latencies->notes[latencies->count].first = (uint8_t)first;
+    latencies->notes[latencies->count++].times = (uint16_t)times;
 }
 
-static int lpi_plan_has(const lpi_plan *plan, const lpi_connection *c,
-                        const lpi_position *at, uint32_t count)
+static int lpi_reply_fits(const lpi_reply *reply, const lpi_connection *c,
+                          const lpi_cursor *at, uint32_t count)
 {
-    return count == 1 && plan->positions == 1 &&
-           plan->channel == at->channel && plan->from == at->seq &&
-           plan->limit == c->limit && plan->reason == at->reason &&
-           plan->basic == !!(c->flags & LPI_BASIC);
+    return count == 1 && reply->channel_count == 1 &&
+           reply->channel == at->channel && reply->from == at->seq &&
+           reply->limit == c->limit && reply->reason == at->reason &&
+           reply->basic == !!(c->flags & LPI_BASIC);
 }
 
 /* Of the channels that have more, the one whose next message is the oldest;
    the first of several. `count` if there is none. */
-static uint32_t lpi_plan_next(lpi_hub *hub, const lpi_position *at,
-                              uint32_t count)
+static uint32_t lpi_reply_next_channel(lpi_hub *hub, const lpi_cursor *at,
+                                       uint32_t count)
 {
     uint32_t i, best = count;
     uint64_t best_us = UINT64_MAX;
@@ -7070,145 +7120,146 @@ static uint32_t lpi_plan_next(lpi_hub *hub, const lpi_position *at,
 }
 
 /* Take the messages, in the order of their timestamps, and move `at` on. */
-static void lpi_plan_gather(lpi_hub *hub, lpi_batch *batch, lpi_plan *plan,
-                            lpi_position *at, uint32_t count)
+static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
+                             lpi_cursor *at, uint32_t count)
 {
     size_t bytes = 0;
     uint32_t i;
-    plan->first = batch->message_count;
-    while ((i = lpi_plan_next(hub, at, count)) < count) {
+    reply->first = batch->message_count;
+    while ((i = lpi_reply_next_channel(hub, at, count)) < count) {
         lpi_message *m = lpi_channel_message(
             lpi_channel_at(hub, at[i].channel), at[i].seq + 1);
         bytes += m->length;
-        if (plan->count == plan->limit ||
-            (plan->count && bytes > hub->config->reply_bytes_max)) {
-            plan->more = 1;
+        if (reply->count == reply->limit ||
+            (reply->count && bytes > hub->config->reply_bytes_max)) {
+            reply->more = 1;
             return;
         }
         lpi_atomic_add(&m->refs, 1);
         batch->messages[batch->message_count++] = m;
-        plan->count++;
-        plan->timestamp_us = m->timestamp_us;
+        reply->count++;
+        reply->timestamp_us = m->timestamp_us;
         at[i].seq++;
     }
 }
 
 /* Note the cursor in each channel, and why it is not continuous. */
-static void lpi_plan_note(lpi_hub *hub, lpi_batch *batch, lpi_plan *plan,
-                          const lpi_position *at, uint32_t count)
+static void lpi_reply_note(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
+                           const lpi_cursor *at, uint32_t count)
 {
     uint32_t i;
     for (i = 0; i < count; i++) {
         lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        plan->at[i].epoch = ch->epoch;
-        plan->at[i].seq = at[i].seq;
-        plan->at[i].reason = at[i].reason;
-        if (!plan->count)
-            plan->timestamp_us = lpi_max64(plan->timestamp_us,
-                                           lpi_channel_time_at(ch, at[i].seq));
+        reply->at[i].epoch = ch->epoch;
+        reply->at[i].seq = at[i].seq;
+        reply->at[i].reason = at[i].reason;
+        if (!reply->count)
+            reply->timestamp_us = lpi_max64(reply->timestamp_us,
+                                            lpi_channel_time_at(ch, at[i].seq));
         if (!at[i].reason) continue;
-        plan->resets = 1;
-        plan->at[i].name_at = (uint32_t)batch->names.length;
-        plan->at[i].name_length = ch->name_length;
+        reply->resets = 1;
+        reply->at[i].name_at = (uint32_t)batch->names.length;
+        reply->at[i].name_length = ch->name_length;
         lpi_buffer_add(&batch->names, lpi_channel_name(ch));
         if (!batch->names.failed) continue;
-        plan->failed = 1; /* the batch's other replies are good */
+        reply->failed = 1; /* the batch's other replies are good */
         batch->names.failed = 0;
     }
 }
 
-static uint32_t lpi_plan_make(lpi_hub *hub, lpi_batch *batch,
-                              const lpi_connection *c, const lpi_position *from,
-                              uint32_t count)
+static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
+                               const lpi_connection *c, const lpi_cursor *from,
+                               uint32_t count)
 {
-    lpi_plan *plan = &batch->plans[batch->plan_count];
-    lpi_position at[LPI_POLL_CHANNELS];
-    memset(plan, 0, offsetof(lpi_plan, at));
+    lpi_reply *reply = &batch->replies[batch->reply_count];
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    memset(reply, 0, offsetof(lpi_reply, at));
     memcpy(at, from, count * sizeof *at);
-    plan->channel = from->channel;
-    plan->from = from->seq;
-    plan->reason = from->reason;
-    plan->limit = c->limit;
-    plan->basic = (c->flags & LPI_BASIC) != 0;
-    plan->positions = (uint8_t)count;
-    lpi_plan_gather(hub, batch, plan, at, count);
-    lpi_plan_note(hub, batch, plan, at, count);
-    return batch->plan_count++;
+    reply->channel = from->channel;
+    reply->from = from->seq;
+    reply->reason = from->reason;
+    reply->limit = c->limit;
+    reply->basic = (c->flags & LPI_BASIC) != 0;
+    reply->channel_count = (uint8_t)count;
+    lpi_reply_gather(hub, batch, reply, at, count);
+    lpi_reply_note(hub, batch, reply, at, count);
+    return batch->reply_count++;
 }
 
 /* Note a reply to a poll that is not parked (any more). The caller has seen
    that there is room. */
-static void lpi_batch_add(lpi_loop *loop, uint32_t index,
-                          const lpi_position *at, uint32_t count)
+static void lpi_batch_add(lpi_loop *loop, uint32_t index, const lpi_cursor *at,
+                          uint32_t count)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_batch *batch = &loop->batch;
     lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t i = batch->plan_count, entry = batch->entry_count++;
-    while (i > batch->plan_old &&
-           !lpi_plan_has(&batch->plans[i - 1], c, at, count))
+    uint32_t i = batch->reply_count, recipient = batch->recipient_count++;
+    while (i > batch->reply_old &&
+           !lpi_reply_fits(&batch->replies[i - 1], c, at, count))
         i--;
-    if (i > batch->plan_old) {
+    if (i > batch->reply_old) {
         i--;
-        batch->entries[batch->plans[i].entry_last].next = entry;
+        batch->recipients[batch->replies[i].recipient_last].next = recipient;
     } else {
-        i = lpi_plan_make(hub, batch, c, at, count);
-        batch->plans[i].entry_first = entry;
+        i = lpi_reply_make(hub, batch, c, at, count);
+        batch->replies[i].recipient_first = recipient;
     }
-    batch->plans[i].entry_last = entry;
-    batch->entries[entry].connection = index;
-    batch->entries[entry].plan = i;
-    batch->entries[entry].next = LPI_NONE;
-    batch->entries[entry].parked = batch->entries[entry].first = 0;
-    hub->stats.delivered += batch->plans[i].count;
-    hub->stats.resets += batch->plans[i].resets;
+    batch->replies[i].recipient_last = recipient;
+    batch->recipients[recipient].connection = index;
+    batch->recipients[recipient].reply = i;
+    batch->recipients[recipient].next = LPI_NONE;
+    batch->recipients[recipient].parked = batch->recipients[recipient].first =
+        0;
+    hub->stats.delivered += batch->replies[i].count;
+    hub->stats.resets += batch->replies[i].resets;
 }
 
 static int lpi_batch_full(const lpi_batch *batch, const lpi_connection *c)
 {
-    return batch->entry_count == LPI_BATCH ||
+    return batch->recipient_count == LPI_BATCH ||
            batch->message_capacity - batch->message_count < c->limit;
 }
 
-static const char *lpi_render_status(const lpi_plan *plan)
+static const char *lpi_deliver_render_status(const lpi_reply *reply)
 {
-    if (!plan->count && (!plan->resets || plan->basic)) return "timeout";
-    return plan->basic && plan->count ? "message" : "messages";
+    if (!reply->count && (!reply->resets || reply->basic)) return "timeout";
+    return reply->basic && reply->count ? "message" : "messages";
 }
 
 /* All that stands before the messages. */
-static void lpi_render_front(lp_json *j, const lpi_plan *plan)
+static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
 {
     char text[LPI_POLL_CHANNELS * 38 + 160];
     size_t n = lpi_put(text, LPI_S("{\"status\":\""));
-    lp_slice data = plan->basic && plan->count ? LPI_S(",\"data\":")
-                                               : LPI_S(",\"messages\":[");
+    lp_slice data = reply->basic && reply->count ? LPI_S(",\"data\":")
+                                                 : LPI_S(",\"messages\":[");
     uint32_t i;
-    n += lpi_put(text + n, lp_s(lpi_render_status(plan)));
+    n += lpi_put(text + n, lp_s(lpi_deliver_render_status(reply)));
     n += lpi_put(text + n, LPI_S("\",\"last_id\":\""));
-    for (i = 0; i < plan->positions; i++) {
+    for (i = 0; i < reply->channel_count; i++) {
         if (i) text[n++] = ',';
-        n += lpi_put_id(text + n, plan->at[i].epoch, plan->at[i].seq);
+        n += lpi_put_id(text + n, reply->at[i].epoch, reply->at[i].seq);
     }
     n += lpi_put(text + n, LPI_S("\",\"timestamp\":"));
-    n += lpi_put_seconds(text + n, plan->timestamp_us);
+    n += lpi_put_seconds(text + n, reply->timestamp_us);
     n += lpi_put(text + n, LPI_S(",\"count\":"));
-    n += lpi_put_uint(text + n, plan->count);
+    n += lpi_put_uint(text + n, reply->count);
     n += lpi_put(text + n, data);
     lpi_json_put(j, text, n);
 }
 
-static void lpi_render_resets(lp_json *j, const lpi_plan *plan,
-                              const lpi_batch *batch)
+static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
+                                      const lpi_batch *batch)
 {
     lp_slice before = LPI_S(",\"reset\":{");
     uint32_t i;
-    for (i = 0; i < plan->positions; i++) {
-        lp_slice reason = lp_s(lpi_reason_names[plan->at[i].reason]);
+    for (i = 0; i < reply->channel_count; i++) {
+        lp_slice reason = lp_s(lpi_reason_names[reply->at[i].reason]);
         if (!reason.length) continue;
         lpi_json_put(j, before.bytes, before.length);
-        lpi_json_quote(j, lpi_slice(batch->names.bytes + plan->at[i].name_at,
-                                    plan->at[i].name_length));
+        lpi_json_quote(j, lpi_slice(batch->names.bytes + reply->at[i].name_at,
+                                    reply->at[i].name_length));
         lpi_json_put(j, ":", 1);
         lpi_json_quote(j, reason);
         before = LPI_S(",");
@@ -7218,42 +7269,43 @@ static void lpi_render_resets(lp_json *j, const lpi_plan *plan,
 
 /* The body of the reply; without bytes if memory ran out. Written piece by
    piece, since this is the most frequent text of all. */
-static lp_slice lpi_render(lpi_loop *loop, const lpi_plan *plan)
+static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
 {
     const lpi_batch *batch = &loop->batch;
     lp_json *j = lpi_body_begin(loop);
     uint32_t i;
-    if (plan->failed) return lpi_slice(NULL, 0);
-    lpi_render_front(j, plan);
-    for (i = 0; i < plan->count; i++) {
-        lp_slice text = lpi_message_text(batch->messages[plan->first + i]);
+    if (reply->failed) return lpi_slice(NULL, 0);
+    lpi_deliver_render_front(j, reply);
+    for (i = 0; i < reply->count; i++) {
+        lp_slice text = lpi_message_text(batch->messages[reply->first + i]);
         if (i) lpi_json_put(j, ",", 1);
         lpi_json_put(j, text.bytes, text.length);
     }
-    if (!plan->basic || !plan->count) lpi_json_put(j, "]", 1);
-    if (plan->more && !plan->basic) lpi_json_put(j, ",\"more\":true", 12);
-    if (plan->resets) lpi_render_resets(j, plan, batch);
+    if (!reply->basic || !reply->count) lpi_json_put(j, "]", 1);
+    if (reply->more && !reply->basic) lpi_json_put(j, ",\"more\":true", 12);
+    if (reply->resets) lpi_deliver_render_resets(j, reply, batch);
     lpi_json_put(j, "}", 1);
     return lpi_body_end(loop);
 }
 
-static void lpi_send(lpi_loop *loop, uint32_t index, lp_slice head,
-                     lp_slice body, lpi_blob **shared);
-static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob);
+static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
+                     lp_slice body, lpi_send_buffer **shared);
+static void lpi_send_buffer_unref(lpi_loop *loop, lpi_send_buffer *send_buffer);
 
-/* Send one plan's reply to all who wait for it. The head is written anew only
+/* Send one reply's reply to all who wait for it. The head is written anew only
    where it differs from the one before. */
-static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
+static void lpi_deliver_reply(lpi_loop *loop, uint32_t p)
 {
     lpi_batch *batch = &loop->batch;
-    lp_slice body = lpi_render(loop, &batch->plans[p]), head = body;
-    lpi_blob *shared = NULL;
-    uint32_t i = batch->plans[p].entry_first, variant = LPI_NONE;
-    for (; i != LPI_NONE; i = batch->entries[i].next) {
-        uint32_t index = batch->entries[i].connection, mine;
+    lp_slice body = lpi_deliver_render(loop, &batch->replies[p]), head = body;
+    lpi_send_buffer *shared = NULL;
+    uint32_t i = batch->replies[p].recipient_first, variant = LPI_NONE;
+    for (; i != LPI_NONE; i = batch->recipients[i].next) {
+        uint32_t index = batch->recipients[i].connection, mine;
         lpi_connection *c = lpi_connection_at(loop, index);
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
-        mine = (c->flags & (LPI_CLOSE | LPI_OLD)) | (uint32_t)c->cors << 16;
+        mine = (c->flags & (LPI_CLOSE | LPI_HTTP10_KEEP_ALIVE)) |
+               (uint32_t)c->cors << 16;
         if (body.bytes && mine != variant) {
             lpi_head h;
             lpi_head_init(&h, loop, c, 200, LPI_S("application/json"),
@@ -7266,79 +7318,82 @@ static void lpi_flush_plan(lpi_loop *loop, uint32_t p)
             variant = mine;
         }
         if (!body.bytes || !head.bytes) lpi_close(loop, index);
-        else if (c->flags & LPI_BODILESS)
-            lpi_send(loop, index, head, LPI_S(""), NULL);
-        else lpi_send(loop, index, head, body, &shared);
+        else if (c->flags & LPI_HEAD_REQUEST)
+            lpi_write_send(loop, index, head, LPI_S(""), NULL);
+        else lpi_write_send(loop, index, head, body, &shared);
     }
-    if (shared) lpi_blob_unref(loop, shared);
+    if (shared) lpi_send_buffer_unref(loop, shared);
 }
 
-/* Note how long the replies of a plan have taken. One that the socket has not
+/* Note how long the replies of a reply have taken. One that the socket has not
    taken yet is noted when it has. */
-static void lpi_plan_delays(lpi_loop *loop, const lpi_plan *plan,
-                            uint64_t now_us)
+static void lpi_deliver_reply_delays(lpi_loop *loop, const lpi_reply *reply,
+                                     uint64_t now_us)
 {
     lpi_batch *batch = &loop->batch;
-    lpi_message **messages = batch->messages + plan->first;
-    uint32_t i = plan->entry_first, times = 0;
-    for (; i != LPI_NONE; i = batch->entries[i].next) {
-        lpi_connection *c = lpi_connection_at(loop,
-                                              batch->entries[i].connection);
-        if (!batch->entries[i].parked) continue;
-        if (batch->entries[i].first)
-            lpi_delay_note(loop, 1, now_us - messages[plan->count - 1]->born_us,
-                           1);
-        if (c->phase == LPI_WRITING) c->io->out_born_us = messages[0]->born_us;
+    lpi_message **messages = batch->messages + reply->first;
+    uint32_t i = reply->recipient_first, times = 0;
+    for (; i != LPI_NONE; i = batch->recipients[i].next) {
+        lpi_connection *c =
+            lpi_connection_at(loop, batch->recipients[i].connection);
+        if (!batch->recipients[i].parked) continue;
+        if (batch->recipients[i].first)
+            lpi_latency_note(
+                loop, 1, now_us - messages[reply->count - 1]->appended_us, 1);
+        if (c->phase == LPI_WRITING)
+            c->buffer->out_appended_us = messages[0]->appended_us;
         else if (c->phase != LPI_CLOSED) times++;
     }
-    if (times) lpi_delay_note(loop, 0, now_us - messages[0]->born_us, times);
+    if (times)
+        lpi_latency_note(loop, 0, now_us - messages[0]->appended_us, times);
 }
 
 /* All of a batch count as the last of them, so that the clock is looked at
    once. */
-static void lpi_flush_delays(lpi_loop *loop)
+static void lpi_deliver_delays(lpi_loop *loop)
 {
     uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
     uint32_t i;
-    for (i = 0; i < loop->batch.plan_count; i++)
-        if (loop->batch.plans[i].count)
-            lpi_plan_delays(loop, &loop->batch.plans[i], now_us);
+    for (i = 0; i < loop->batch.reply_count; i++)
+        if (loop->batch.replies[i].count)
+            lpi_deliver_reply_delays(loop, &loop->batch.replies[i], now_us);
 }
 
 /* Answer everybody in the batch, and empty it. */
-static void lpi_flush(lpi_loop *loop)
+static void lpi_deliver_batch(lpi_loop *loop)
 {
     lpi_batch *batch = &loop->batch;
     uint32_t i;
-    for (i = 0; i < batch->plan_count; i++) lpi_flush_plan(loop, i);
-    if (batch->message_count) lpi_flush_delays(loop);
+    for (i = 0; i < batch->reply_count; i++) lpi_deliver_reply(loop, i);
+    if (batch->message_count) lpi_deliver_delays(loop);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
-    batch->plan_count = batch->entry_count = batch->message_count = 0;
-    batch->plan_old = 0;
+    batch->reply_count = batch->recipient_count = batch->message_count = 0;
+    batch->reply_old = 0;
     lpi_buffer_clear(&batch->names);
 }
 
-/* lpi_flush outside lpi_serve: then serve what is pipelined behind. */
-static void lpi_flush_and_resume(lpi_loop *loop)
+/* lpi_deliver_batch outside lpi_read_serve: then serve what is pipelined
+   behind. */
+static void lpi_deliver_batch_and_resume(lpi_loop *loop)
 {
-    uint32_t indices[LPI_BATCH], n = loop->batch.entry_count, i;
-    for (i = 0; i < n; i++) indices[i] = loop->batch.entries[i].connection;
-    lpi_flush(loop);
-    for (i = 0; i < n; i++) lpi_resume(loop, indices[i]);
+    uint32_t indices[LPI_BATCH], n = loop->batch.recipient_count, i;
+    for (i = 0; i < n; i++) indices[i] = loop->batch.recipients[i].connection;
+    lpi_deliver_batch(loop);
+    for (i = 0; i < n; i++) lpi_read_resume(loop, indices[i]);
 }
 
 /* End a wait and note its reply, under the mutex. */
-static void lpi_release(lpi_loop *loop, uint32_t index)
+static void lpi_deliver_release(lpi_loop *loop, uint32_t index)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_position at[LPI_POLL_CHANNELS];
-    uint32_t count = lpi_waiter_positions(hub, c, at);
-    lpi_waiter_leave(hub, c, loop->now_ms);
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    uint32_t count = lpi_waiters_cursors(hub, c, at);
+    lpi_hub_unpark(hub, c, loop->now_ms);
     lpi_set_phase(loop, c, LPI_SERVING);
     lpi_batch_add(loop, index, at, count);
-    loop->batch.entries[loop->batch.entry_count - 1].parked = 1;
+    loop->batch.recipients[loop->batch.recipient_count - 1].parked = 1;
 }
 
 /* A fetching poll, one of whose channels has arrived: if all have, judge it,
@@ -7347,62 +7402,64 @@ static void lpi_poll_fetched(lpi_loop *loop, uint32_t index)
 {
     lpi_hub *hub = &loop->server->hub;
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_position at[LPI_POLL_CHANNELS];
-    lpi_claim claims[LPI_POLL_CHANNELS];
-    uint32_t seat = c->seat, count = 0;
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    lpi_requested requested[LPI_POLL_CHANNELS];
+    uint32_t waiter = c->waiter, count = 0;
     int basic = (c->flags & LPI_BASIC) != 0, answer;
-    for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling, count++) {
-        lpi_seat *s = lpi_seat_at(hub, seat);
-        at[count].channel = lpi_view_at(hub, s->view)->channel;
-        claims[count] =
-            *(lpi_claim *)lpi_at(&hub->claims, (uint32_t)s->seq);
+    for (; waiter != LPI_NONE;
+         waiter = lpi_waiter_at(hub, waiter)->sibling, count++) {
+        lpi_waiter *s = lpi_waiter_at(hub, waiter);
+        at[count].channel = lpi_waiter_list_at(hub, s->list)->channel;
+        requested[count] =
+            *(lpi_requested *)lpi_at(&hub->requested, (uint32_t)s->seq);
     }
     if (lpi_poll_fetching(hub, at, count)) return;
-    answer = lpi_poll_judge(hub, claims, at, count, basic);
+    answer = lpi_poll_judge(hub, requested, at, count, basic);
     c->reset = basic ? at[0].reason : 0;
-    lpi_seats_give(hub, c, loop->now_ms);
+    lpi_waiters_remove(hub, c, loop->now_ms);
     if (!answer &&
-        !lpi_seats_take(hub, loop, index, at, claims, count, LPI_PARKED))
+        !lpi_waiters_add(hub, loop, index, at, requested, count, LPI_PARKED))
         return;
-    lpi_waiter_leave(hub, c, loop->now_ms);
+    lpi_hub_unpark(hub, c, loop->now_ms);
     lpi_set_phase(loop, c, LPI_SERVING);
     lpi_batch_add(loop, index, at, count);
 }
 
-/* Serve the next ready view for as long as the batch has room. 0 if no view
+/* Serve the next ready waiter list for as long as the batch has room. 0 if none
    was ready. */
-static int lpi_deliver_view(lpi_loop *loop)
+static int lpi_deliver_waiter_list(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
-    uint32_t index, seat, next;
+    uint32_t index, waiter, next;
     lpi_channel *ch;
-    lpi_view *view;
+    lpi_waiter_list *list;
     if (loop->ready_first == LPI_NONE) return 0;
-    index = lpi_view_pop_ready(hub, loop);
-    view = lpi_view_at(hub, index);
-    ch = lpi_channel_at(hub, view->channel);
-    view->ready = 1; /* so that it stays while it is served */
-    loop->batch.plan_old = loop->batch.plan_count;
-    for (seat = view->fetching.head; seat != LPI_NONE; seat = next) {
-        uint32_t c = lpi_seat_at(hub, seat)->connection;
-        next = lpi_seat_at(hub, seat)->link.next;
+    index = lpi_waiter_list_pop_ready(hub, loop);
+    list = lpi_waiter_list_at(hub, index);
+    ch = lpi_channel_at(hub, list->channel);
+    list->ready = 1; /* so that it stays while it is served */
+    loop->batch.reply_old = loop->batch.reply_count;
+    for (waiter = list->fetching.head; waiter != LPI_NONE; waiter = next) {
+        uint32_t c = lpi_waiter_at(hub, waiter)->connection;
+        next = lpi_waiter_at(hub, waiter)->link.next;
         if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
         lpi_poll_fetched(loop, c);
     }
-    next = seat;
-    while ((seat = view->parked.head) != LPI_NONE &&
-           lpi_seat_behind(lpi_seat_at(hub, seat), ch)) {
-        uint32_t c = lpi_seat_at(hub, seat)->connection;
+    next = waiter;
+    while ((waiter = list->parked.head) != LPI_NONE &&
+           lpi_waiter_behind(lpi_waiter_at(hub, waiter), ch)) {
+        uint32_t c = lpi_waiter_at(hub, waiter)->connection;
         if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
-        lpi_release(loop, c);
-        loop->batch.entries[loop->batch.entry_count - 1].first = view->news;
-        view->news = 0;
+        lpi_deliver_release(loop, c);
+        loop->batch.recipients[loop->batch.recipient_count - 1].first =
+            list->news;
+        list->news = 0;
     }
-    view->ready = 0;
-    if (next != LPI_NONE ||
-        (seat != LPI_NONE && lpi_seat_behind(lpi_seat_at(hub, seat), ch)))
-        lpi_view_make_ready(hub, index);
-    else lpi_view_drop_if_empty(hub, view, index, loop->now_ms);
+    list->ready = 0;
+    if (next != LPI_NONE || (waiter != LPI_NONE &&
+                             lpi_waiter_behind(lpi_waiter_at(hub, waiter), ch)))
+        lpi_waiter_list_make_ready(hub, index);
+    else lpi_waiter_list_drop_if_empty(hub, list, index, loop->now_ms);
     return 1;
 }
 
@@ -7411,14 +7468,15 @@ static void lpi_deliver(lpi_loop *loop)
     lpi_hub *hub = &loop->server->hub;
     int turns, some = 1;
     for (turns = 0; turns < LPI_BATCHES && some; turns++) {
-        uint32_t views = 0;
+        uint32_t lists = 0;
         lpi_lock(&hub->mutex);
-        while (views++ < LPI_BATCH && loop->batch.entry_count < LPI_BATCH / 2 &&
-               lpi_deliver_view(loop)) {}
+        while (lists++ < LPI_BATCH &&
+               loop->batch.recipient_count < LPI_BATCH / 2 &&
+               lpi_deliver_waiter_list(loop)) {}
         some = loop->ready_first != LPI_NONE;
-        lpi_delays_count(hub, &loop->delays);
+        lpi_latencies_count(hub, &loop->latencies);
         lpi_unlock(&hub->mutex);
-        lpi_flush_and_resume(loop);
+        lpi_deliver_batch_and_resume(loop);
     }
 }
 
@@ -7426,75 +7484,79 @@ static void lpi_deliver(lpi_loop *loop)
 static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
 {
     lpi_lock(&loop->server->hub.mutex);
-    lpi_release(loop, index);
+    lpi_deliver_release(loop, index);
     lpi_unlock(&loop->server->hub.mutex);
-    lpi_flush_and_resume(loop);
+    lpi_deliver_batch_and_resume(loop);
 }
 
 /* ==========================================================================
    E7  WRITE                                                          >>write
 
-   One send per reply. What the socket does not take at once is kept in a blob
-   that all who are sent the same share, and counts against history_bytes; once
-   half of that is spent so, slow readers are cut off, and their cursors ask
-   again.
+   One send per reply. What the socket does not take at once is kept in a send
+   buffer that all who are sent the same share, and counts against
+   history_bytes; once half of that is spent so, or a quarter of the half by one
+   address, slow readers are cut off, and their cursors ask again.
    ========================================================================== */
 
 enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
 
 /* What is left to write; NULL without memory, or if all together hold up too
    much already. */
-static lpi_blob *lpi_blob_new(lpi_loop *loop, lp_slice first, lp_slice second)
+static lpi_send_buffer *lpi_send_buffer_new(lpi_loop *loop, lp_slice first,
+                                            lp_slice second)
 {
     lpi_hub *hub = &loop->server->hub;
     size_t length = first.length + second.length;
-    size_t size = sizeof(lpi_blob) + length;
+    size_t size = sizeof(lpi_send_buffer) + length;
     uint64_t budget = loop->server->config.history_bytes;
-    lpi_blob *blob = NULL;
+    lpi_send_buffer *send_buffer = NULL;
     lpi_lock(&hub->mutex);
     if (budget == LP_UNLIMITED ||
         hub->stats.pinned_bytes + size <= budget / 2)
-        blob = (lpi_blob *)lpi_alloc(&loop->server->memory, size);
-    if (blob) hub->stats.pinned_bytes += size;
+        send_buffer = (lpi_send_buffer *)lpi_alloc(&loop->server->memory, size);
+    if (send_buffer) hub->stats.pinned_bytes += size;
     lpi_unlock(&hub->mutex);
-    if (!blob) return NULL;
-    blob->refs = 1;
-    blob->length = (uint32_t)length;
-    blob->holders = NULL;
-    if (first.length) memcpy(blob + 1, first.bytes, first.length);
+    if (!send_buffer) return NULL;
+    send_buffer->refs = 1;
+    send_buffer->length = (uint32_t)length;
+    send_buffer->holders = NULL;
+    if (first.length) memcpy(send_buffer + 1, first.bytes, first.length);
     if (second.length)
-        memcpy((char *)(blob + 1) + first.length, second.bytes, second.length);
-    return blob;
+        memcpy((char *)(send_buffer + 1) + first.length, second.bytes,
+               second.length);
+    return send_buffer;
 }
 
-static void lpi_blob_unref(lpi_loop *loop, lpi_blob *blob)
+static void lpi_send_buffer_unref(lpi_loop *loop, lpi_send_buffer *send_buffer)
 {
     lpi_hub *hub = &loop->server->hub;
-    size_t size = sizeof *blob + blob->length;
-    if (--blob->refs) return;
+    size_t size = sizeof *send_buffer + send_buffer->length;
+    if (--send_buffer->refs) return;
     lpi_lock(&hub->mutex);
     hub->stats.pinned_bytes -= size;
     lpi_unlock(&hub->mutex);
-    lpi_free(&loop->server->memory, blob, size);
+    lpi_free(&loop->server->memory, send_buffer, size);
 }
 
-static int lpi_blob_is_held(const lpi_blob *blob, uint32_t account)
+static int lpi_blob_is_held(const lpi_send_buffer *send_buffer,
+                            uint32_t account)
 {
-    const lpi_io *io = blob->holders;
-    while (io && io->account != account) io = io->next_holder;
-    return io != NULL;
+    const lpi_request_buffer *buffer = send_buffer->holders;
+    while (buffer && buffer->account != account) buffer = buffer->next_holder;
+    return buffer != NULL;
 }
 
-/* The connection is to be sent the blob, of which it takes over a reference.
-   Its address is charged for it, once for all its connections. 0, or -1 with
-   nothing changed if that is more than its share. */
-static int lpi_blob_hold(lpi_loop *loop, lpi_connection *c, lpi_blob *blob)
+/* The connection is to be sent what the buffer holds, and takes over a
+   reference of it. Its address is charged for it, once for all its
+   connections. 0, or -1 with nothing changed if that is more than its share. */
+static int lpi_send_buffer_hold(lpi_loop *loop, lpi_connection *c,
+                                lpi_send_buffer *send_buffer)
 {
     lpi_hub *hub = &loop->server->hub;
     uint64_t budget = loop->server->config.history_bytes;
-    size_t size = sizeof *blob + blob->length;
+    size_t size = sizeof *send_buffer + send_buffer->length;
     int may = 1;
-    if (!lpi_blob_is_held(blob, c->account)) {
+    if (!lpi_blob_is_held(send_buffer, c->account)) {
         lpi_account *account;
         lpi_lock(&hub->mutex);
         account = lpi_account_at(hub, c->account);
@@ -7505,53 +7567,53 @@ static int lpi_blob_hold(lpi_loop *loop, lpi_connection *c, lpi_blob *blob)
         lpi_unlock(&hub->mutex);
     }
     if (!may) return -1;
-    c->io->out = blob;
-    c->io->account = c->account;
-    c->io->next_holder = blob->holders;
-    blob->holders = c->io;
+    c->buffer->out = send_buffer;
+    c->buffer->account = c->account;
+    c->buffer->next_holder = send_buffer->holders;
+    send_buffer->holders = c->buffer;
     return 0;
 }
 
-/* It has been sent the blob, or will not be. */
-static void lpi_blob_release(lpi_loop *loop, lpi_io *io)
+/* It has been sent the send buffer, or will not be. */
+static void lpi_send_buffer_release(lpi_loop *loop, lpi_request_buffer *buffer)
 {
     lpi_hub *hub = &loop->server->hub;
-    lpi_blob *blob = io->out;
-    lpi_io **link = &blob->holders;
-    while (*link != io) link = &(*link)->next_holder;
-    *link = io->next_holder;
-    io->out = NULL;
-    if (!lpi_blob_is_held(blob, io->account)) {
+    lpi_send_buffer *send_buffer = buffer->out;
+    lpi_request_buffer **link = &send_buffer->holders;
+    while (*link != buffer) link = &(*link)->next_holder;
+    *link = buffer->next_holder;
+    buffer->out = NULL;
+    if (!lpi_blob_is_held(send_buffer, buffer->account)) {
         lpi_lock(&hub->mutex);
-        lpi_account_at(hub, io->account)->pinned_bytes -=
-            sizeof *blob + blob->length;
+        lpi_account_at(hub, buffer->account)->pinned_bytes -=
+            sizeof *send_buffer + send_buffer->length;
         lpi_unlock(&hub->mutex);
     }
-    lpi_blob_unref(loop, blob);
+    lpi_send_buffer_unref(loop, send_buffer);
 }
 
 /* All that is to be said is said: wait for the client to have read it, so that
    what it still sends does not make the kernel take it back (RFC 9112 9.6). */
-static void lpi_linger(lpi_loop *loop, uint32_t index)
+static void lpi_write_linger(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     uint32_t linger_ms = loop->server->config.linger_ms;
-    if (c->flags & LPI_ENDED || !linger_ms ||
+    if (c->flags & LPI_PEER_DONE || !linger_ms ||
         loop->os->shutdown(loop->os->ctx, c->fd, LP_WRITE)) {
         lpi_close(loop, index);
         return;
     }
-    lpi_set_phase(loop, c, LPI_LINGER);
+    lpi_set_phase(loop, c, LPI_LINGERING);
     lpi_arm(loop, index, linger_ms);
-    lpi_watch(loop, index, LP_READ | LP_HANGUP);
+    lpi_set_interest(loop, index, LP_READ | LP_HANGUP);
 }
 
 /* The reply is out. */
-static void lpi_finish(lpi_loop *loop, uint32_t index)
+static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (c->flags & LPI_CLOSE) {
-        lpi_linger(loop, index);
+        lpi_write_linger(loop, index);
         return;
     }
     lpi_set_phase(loop, c, LPI_IDLE);
@@ -7559,46 +7621,48 @@ static void lpi_finish(lpi_loop *loop, uint32_t index)
 }
 
 /* Keep what the socket did not take. */
-static void lpi_pend(lpi_loop *loop, uint32_t index, lp_slice head,
-                     lp_slice body, size_t sent, lpi_blob **shared)
+static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
+                                   lp_slice head, lp_slice body, size_t sent,
+                                   lpi_send_buffer **shared)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_io *io = lpi_io_get(loop, c);
-    lpi_blob *blob = NULL;
+    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
+    lpi_send_buffer *send_buffer = NULL;
     size_t at = 0;
     if (shared && sent >= head.length) {
         if (!*shared)
-            *shared = lpi_blob_new(loop, lpi_slice(NULL, 0), body);
-        blob = *shared;
-        if (blob) blob->refs++;
+            *shared = lpi_send_buffer_new(loop, lpi_slice(NULL, 0), body);
+        send_buffer = *shared;
+        if (send_buffer) send_buffer->refs++;
         at = sent - head.length;
     } else if (sent >= head.length) {
         sent -= head.length;
-        blob = lpi_blob_new(loop, lpi_slice(NULL, 0),
-                            lpi_slice(body.bytes + sent, body.length - sent));
+        send_buffer = lpi_send_buffer_new(
+            loop, lpi_slice(NULL, 0),
+            lpi_slice(body.bytes + sent, body.length - sent));
     } else {
-        blob = lpi_blob_new(loop, lpi_slice(head.bytes + sent,
-                                            head.length - sent), body);
+        send_buffer = lpi_send_buffer_new(
+            loop, lpi_slice(head.bytes + sent, head.length - sent), body);
     }
-    if (!io || !blob || lpi_blob_hold(loop, c, blob)) {
-        if (blob) lpi_blob_unref(loop, blob);
+    if (!buffer || !send_buffer || lpi_send_buffer_hold(loop, c, send_buffer)) {
+        if (send_buffer) lpi_send_buffer_unref(loop, send_buffer);
         lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
                          LPI_S(""), c->address);
         lpi_close(loop, index);
         return;
     }
-    io->out_at = (uint32_t)at;
-    io->moved = 0;
-    io->out_born_us = 0;
+    buffer->out_at = (uint32_t)at;
+    buffer->moved = 0;
+    buffer->out_appended_us = 0;
     lpi_set_phase(loop, c, LPI_WRITING);
     lpi_arm(loop, index, loop->server->config.write_ms);
-    lpi_watch(loop, index, c->interest | LP_WRITE);
+    lpi_set_interest(loop, index, c->interest | LP_WRITE);
 }
 
 /* Send a reply; `shared` is where others who are sent the same body find what
    is kept of it, or NULL. */
-static void lpi_send(lpi_loop *loop, uint32_t index, lp_slice head,
-                     lp_slice body, lpi_blob **shared)
+static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
+                           lp_slice body, lpi_send_buffer **shared)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_slice parts[2];
@@ -7617,45 +7681,46 @@ static void lpi_send(lpi_loop *loop, uint32_t index, lp_slice head,
         return;
     }
     if (n < 0) n = 0;
-    if ((size_t)n == total) lpi_finish(loop, index);
-    else lpi_pend(loop, index, head, body, (size_t)n, shared);
+    if ((size_t)n == total) lpi_write_finish(loop, index);
+    else lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
 }
 
-static void lpi_writable(lpi_loop *loop, uint32_t index)
+static void lpi_write_ready(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_io *io = c->io;
+    lpi_request_buffer *buffer = c->buffer;
     lp_slice rest;
     long n;
     if (c->phase != LPI_WRITING) return;
-    rest = lpi_slice((const char *)(io->out + 1) + io->out_at,
-                     io->out->length - io->out_at);
+    rest = lpi_slice((const char *)(buffer->out + 1) + buffer->out_at,
+                     buffer->out->length - buffer->out_at);
     n = loop->os->send(loop->os->ctx, c->fd, &rest, 1);
     if (n < 0) {
         if (!lpi_try_again(n)) lpi_close(loop, index);
         return;
     }
-    io->out_at += (uint32_t)n;
-    io->moved += (uint32_t)n;
-    if (io->moved >= LPI_MOVED) {
-        io->moved = 0;
+    buffer->out_at += (uint32_t)n;
+    buffer->moved += (uint32_t)n;
+    if (buffer->moved >= LPI_MOVED) {
+        buffer->moved = 0;
         lpi_arm(loop, index, loop->server->config.write_ms);
     }
     if ((size_t)n < rest.length) return;
-    if (io->out_born_us)
-        lpi_delay_note(loop, 0, loop->os->monotonic_us(loop->os->ctx) -
-                                    io->out_born_us, 1);
-    lpi_blob_release(loop, io);
-    if (!io->in_length) lpi_io_drop(loop, c);
-    lpi_watch(loop, index, c->interest & ~LP_WRITE);
+    if (buffer->out_appended_us)
+        lpi_latency_note(
+            loop, 0,
+            loop->os->monotonic_us(loop->os->ctx) - buffer->out_appended_us, 1);
+    lpi_send_buffer_release(loop, buffer);
+    if (!buffer->in_length) lpi_request_buffer_drop(loop, c);
+    lpi_set_interest(loop, index, c->interest & ~LP_WRITE);
     if (c->phase == LPI_CLOSED) return;
-    lpi_finish(loop, index);
-    lpi_resume(loop, index);
+    lpi_write_finish(loop, index);
+    lpi_read_resume(loop, index);
 }
 
 /* Answer the request that is being served; loop->extra has its own lines. */
-static void lpi_respond(lp_request *r, int status, lp_slice type,
-                        lp_slice body)
+static void lpi_write_reply(lp_request *r, int status, lp_slice type,
+                            lp_slice body)
 {
     lpi_loop *loop = r->loop;
     lpi_connection *c = lpi_connection_at(loop, r->connection);
@@ -7669,22 +7734,22 @@ static void lpi_respond(lp_request *r, int status, lp_slice type,
     head.may_cache = r->may_cache;
     if (!loop->extra.failed && body.bytes)
         text = lpi_head_compose(loop, &head, body);
-    if (c->flags & LPI_BODILESS || status == 204 || status == 304)
+    if (c->flags & LPI_HEAD_REQUEST || status == 204 || status == 304)
         body = LPI_S("");
-    if (text.bytes) lpi_send(loop, r->connection, text, body, NULL);
+    if (text.bytes) lpi_write_send(loop, r->connection, text, body, NULL);
     else lpi_close(loop, r->connection);
 }
 
 /* Tell the log of an answer of ours that refuses. A path that is not there is
    no refusal. */
-static void lpi_error_note(lp_request *r, int status, const char *text)
+static void lpi_write_error_note(lp_request *r, int status, const char *text)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     uint8_t address[16];
     char detail[64] = "";
     if (status == 404 || status == 405 || status == 500) return;
     memcpy(address, c->address, 16);
-    if (r->http && c->flags & LPI_TRUSTED) lpi_client_address(r, address);
+    if (r->http && c->flags & LPI_TRUSTED) lpi_route_client_address(r, address);
     if (status == 421) {
         lp_slice name = lpi_text_of(r->bytes, r->http->authority);
         snprintf(detail, sizeof detail, "%.*s is not in hosts",
@@ -7693,14 +7758,14 @@ static void lpi_error_note(lp_request *r, int status, const char *text)
     lpi_note_refusal(r->loop, status, text, lp_s(detail), address);
 }
 
-static void lpi_error(lp_request *r, int status, const char *text)
+static void lpi_write_error(lp_request *r, int status, const char *text)
 {
-    lpi_error_note(r, status, text);
-    lpi_respond(r, status, LPI_S("application/json"),
-                lpi_body_error(r->loop, text));
+    lpi_write_error_note(r, status, text);
+    lpi_write_reply(r, status, LPI_S("application/json"),
+                    lpi_body_error(r->loop, text));
 }
 
-static const char *lpi_refusal(int status)
+static const char *lpi_refusal_text(int status)
 {
     switch (status) {
     case 408: return "Request timeout";
@@ -7715,29 +7780,30 @@ static const char *lpi_refusal(int status)
     }
 }
 
-static void lpi_refuse_as(lpi_loop *loop, uint32_t index,
-                          const lpi_http *http, int status, const char *text)
+static void lpi_write_refusal_as(lpi_loop *loop, uint32_t index,
+                                 const lpi_http *http, int status,
+                                 const char *text)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
-    c->flags &= LPI_TRUSTED | LPI_ENDED;
+    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
     c->flags |= LPI_CLOSE;
     if (http && http->in_fields && http->method == LPI_HEAD)
-        c->flags |= LPI_BODILESS;
+        c->flags |= LPI_HEAD_REQUEST;
     c->cors = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
     if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
-    lpi_error(&r, status, text);
-    if (c->phase == LPI_LINGER) lpi_io_drop(loop, c);
+    lpi_write_error(&r, status, text);
+    if (c->phase == LPI_LINGERING) lpi_request_buffer_drop(loop, c);
 }
 
 /* Answer a request that is none, or came too late, and close: nothing behind
    it can be read as a request. `http` is what was read of it, or NULL. */
-static void lpi_refuse(lpi_loop *loop, uint32_t index, const lpi_http *http,
-                       int status)
+static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, int status)
 {
-    lpi_refuse_as(loop, index, http, status, lpi_refusal(status));
+    lpi_write_refusal_as(loop, index, http, status, lpi_refusal_text(status));
 }
 
 /* ==========================================================================
@@ -7757,18 +7823,18 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     if (c->phase == LPI_CLOSED) return;
     if (c->client != LPI_NONE) {
         lpi_lock(&hub->mutex);
-        lpi_waiter_gone(hub, c, loop->now_ms);
+        lpi_hub_gone(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
     }
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     (void)lpi_poller_change(loop, index, 0);
-    if (c->phase != LPI_LINGER) /* else it has been told already */
+    if (c->phase != LPI_LINGERING) /* else it has been told already */
         os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
     os->close(os->ctx, c->fd);
     lpi_set_phase(loop, c, LPI_CLOSED);
     lpi_atomic_sub(&hub->connections, 1);
-    c->seat = loop->closed;
+    c->waiter = loop->closed;
     loop->closed = index;
 }
 
@@ -7776,24 +7842,25 @@ enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 
 /* At the end of a step: give back the records of connections that were closed
    in it, and what they held. */
-static void lpi_reap(lpi_loop *loop)
+static void lpi_close_reap(lpi_loop *loop)
 {
     lpi_hub *hub = &loop->server->hub;
     uint32_t index = loop->closed;
     lpi_connection *c;
     if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
     if (index == LPI_NONE) return;
-    for (; index != LPI_NONE; index = c->seat) {
+    for (; index != LPI_NONE; index = c->waiter) {
         c = lpi_connection_at(loop, index);
         LP_ASSERT(!lpi_timer_armed(&loop->wheel, index));
-        if (c->io && c->io->out) lpi_blob_release(loop, c->io);
-        lpi_io_drop(loop, c);
+        if (c->buffer && c->buffer->out)
+            lpi_send_buffer_release(loop, c->buffer);
+        lpi_request_buffer_drop(loop, c);
     }
     lpi_lock(&hub->mutex);
     while ((index = loop->closed) != LPI_NONE) {
         c = lpi_connection_at(loop, index);
-        loop->closed = c->seat;
-        lpi_discharge(hub, c->account, c->flags & LPI_TRUSTED);
+        loop->closed = c->waiter;
+        lpi_hub_discharge(hub, c->account, c->flags & LPI_TRUSTED);
         lpi_slab_give(&loop->connections, index);
     }
     lpi_unlock(&hub->mutex);
@@ -7803,14 +7870,14 @@ static void lpi_reap(lpi_loop *loop)
    so only once much of the socket's buffer is free. */
 static void lpi_write_overdue(lpi_loop *loop, uint32_t index)
 {
-    lpi_writable(loop, index);
+    lpi_write_ready(loop, index);
     if (lpi_connection_at(loop, index)->phase == LPI_WRITING &&
         !lpi_timer_armed(&loop->wheel, index))
         lpi_close(loop, index);
 }
 
 /* A deadline has passed. */
-static void lpi_ring(lpi_loop *loop, uint32_t index)
+static void lpi_close_expired(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_hub *hub = &loop->server->hub;
@@ -7818,13 +7885,16 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
     case LPI_PARKED: lpi_poll_expired(loop, index); break;
     case LPI_FETCHING:
         lpi_lock(&hub->mutex);
-        lpi_waiter_leave(hub, c, loop->now_ms);
+        lpi_hub_unpark(hub, c, loop->now_ms);
         lpi_unlock(&hub->mutex);
-        lpi_refuse_as(loop, index, NULL, 503, "Channel not available yet");
+        lpi_write_refusal_as(loop, index, NULL, 503,
+                             "Channel not available yet");
         break;
     case LPI_WRITING: lpi_write_overdue(loop, index); break;
-    case LPI_HEADING:
-    case LPI_BODYING: lpi_refuse(loop, index, &c->io->http, 408); break;
+    case LPI_READING_HEAD:
+    case LPI_READING_BODY:
+        lpi_write_refusal(loop, index, &c->buffer->http, 408);
+        break;
     default: lpi_close(loop, index); break;
     }
 }
@@ -7842,7 +7912,7 @@ static void lpi_ring(lpi_loop *loop, uint32_t index)
 
 enum { LPI_WAIT_MAX = 1 << 30 };
 
-static void lpi_earlier(uint64_t *wait, uint64_t when, uint64_t now)
+static void lpi_loop_earlier(uint64_t *wait, uint64_t when, uint64_t now)
 {
     uint64_t in = when > now ? when - now : 0;
     if (in < *wait) *wait = in;
@@ -7852,7 +7922,7 @@ enum { LPI_DRAIN_WRITE_MS = 30000 };
 
 /* When a drain ends: at first those who wait get their time, then those who
    read, even if elsewhere they may take for ever. */
-static uint64_t lpi_drain_end(const lpi_loop *loop)
+static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
 {
     uint32_t write_ms = loop->server->config.write_ms;
     if (loop->now_ms < loop->drain_ms) return loop->drain_ms;
@@ -7861,7 +7931,7 @@ static uint64_t lpi_drain_end(const lpi_loop *loop)
                                           : (uint32_t)LPI_DRAIN_WRITE_MS);
 }
 
-static int lpi_drained(const lpi_loop *loop);
+static int lpi_loop_drained(const lpi_loop *loop);
 
 /* Milliseconds until something is due. Never so many that the wheel, which
    turns when the loop does, would lose count. */
@@ -7871,12 +7941,14 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
     uint64_t wait = LPI_WAIT_MAX, now = loop->now_ms;
     uint32_t turn = lpi_wheel_wait(&loop->wheel);
     if (turn != UINT32_MAX)
-        lpi_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
-    if (loop->sweep_ms != UINT64_MAX) lpi_earlier(&wait, loop->sweep_ms, now);
-    if (!loop->index && server->rest_ms)
-        lpi_earlier(&wait, server->rest_ms, now);
+        lpi_loop_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
+    if (loop->sweep_ms != UINT64_MAX)
+        lpi_loop_earlier(&wait, loop->sweep_ms, now);
+    if (!loop->index && server->accept_resume_ms)
+        lpi_loop_earlier(&wait, server->accept_resume_ms, now);
     if (loop->drain_ms)
-        lpi_earlier(&wait, lpi_drained(loop) ? 0 : lpi_drain_end(loop), now);
+        lpi_loop_earlier(
+            &wait, lpi_loop_drained(loop) ? 0 : lpi_loop_drain_end(loop), now);
     if (loop->queue.head != LPI_NONE) return 0;
     return wait;
 }
@@ -7892,7 +7964,7 @@ static void lpi_unwatch_and_close(lpi_loop *loop, int fd, uint32_t tag)
 }
 
 /* Go on without an alarm. */
-static void lpi_alarm_close(lpi_loop *loop)
+static void lpi_loop_alarm_close(lpi_loop *loop)
 {
     lpi_unwatch_and_close(loop, loop->alarm, LPI_TAG_ALARM);
     loop->alarm = -1;
@@ -7900,13 +7972,13 @@ static void lpi_alarm_close(lpi_loop *loop)
 }
 
 /* Have it ring at that time; UINT64_MAX: never. 0, or -1 if there is none. */
-static int lpi_alarm_set(lpi_loop *loop, uint64_t when_ms)
+static int lpi_loop_alarm_set(lpi_loop *loop, uint64_t when_ms)
 {
     const lp_os *os = loop->os;
     uint64_t at_us = when_ms == UINT64_MAX ? 0 : when_ms * 1000;
     if (loop->alarm < 0) return -1;
     if (os->alarm_set(os->ctx, loop->alarm, at_us)) {
-        lpi_alarm_close(loop);
+        lpi_loop_alarm_close(loop);
         return -1;
     }
     loop->alarm_ms = when_ms;
@@ -7916,16 +7988,16 @@ static int lpi_alarm_set(lpi_loop *loop, uint64_t when_ms)
 /* How long to wait, if something is due in `due` ms: with an alarm, until it
    rings or something happens. It is set only if it would ring too late, or has
    rung; one that rings sooner than it need be is no harm. */
-static int lpi_loop_rest(lpi_loop *loop, int due, int wait_ms)
+static int lpi_loop_set_alarm(lpi_loop *loop, int due, int wait_ms)
 {
     uint64_t when = loop->now_ms + (uint64_t)due;
     int rung = loop->alarm_ms <= loop->now_ms;
     int longer = wait_ms < 0 || due < wait_ms;
     if (due && longer) {
         if (!rung && loop->alarm_ms <= when) return -1;
-        if (!lpi_alarm_set(loop, when)) return -1;
+        if (!lpi_loop_alarm_set(loop, when)) return -1;
     } else if (rung) {
-        lpi_alarm_set(loop, UINT64_MAX);
+        lpi_loop_alarm_set(loop, UINT64_MAX);
     }
     return longer ? due : wait_ms;
 }
@@ -7956,7 +8028,7 @@ static void lpi_loop_wake(lpi_loop *loop)
     lpi_lock(&hub->mutex);
     loop->sleeping = loop->woken = 0;
     hub->stats.requests += loop->requests;
-    lpi_delays_count(hub, &loop->delays);
+    lpi_latencies_count(hub, &loop->latencies);
     lpi_unlock(&hub->mutex);
     loop->requests = 0;
 }
@@ -7966,25 +8038,25 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     if (event->tag == LPI_TAG_WAKE) {
         loop->os->wake_clear(loop->os->ctx, loop->wake[0]);
         lpi_inbox_tell(&loop->inbox, &loop->server->memory);
-        lpi_arrivals(loop, LPI_ACCEPTS);
+        lpi_accept_handovers(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else if (event->tag != LPI_TAG_ALARM) { /* what is due is seen to below */
         uint32_t index = lpi_tag_connection(loop, event->tag);
         if (index == LPI_NONE) return;
-        if (event->what & LP_WRITE) lpi_writable(loop, index);
-        if (event->what & LP_READ) lpi_readable(loop, index);
-        if (event->what & LP_HANGUP) lpi_hangup(loop, index);
+        if (event->what & LP_WRITE) lpi_write_ready(loop, index);
+        if (event->what & LP_READ) lpi_read_ready(loop, index);
+        if (event->what & LP_HANGUP) lpi_read_hangup(loop, index);
     }
 }
 
-static void lpi_loop_ring(lpi_loop *loop)
+static void lpi_loop_expire(lpi_loop *loop)
 {
-    int left = LPI_RINGS;
+    int left = LPI_EXPIRIES;
     while (left--) {
         uint32_t index = lpi_wheel_pop(&loop->wheel, (uint32_t)loop->now_ms);
         if (index == LPI_NONE) return;
-        lpi_ring(loop, index);
+        lpi_close_expired(loop, index);
     }
 }
 
@@ -8034,13 +8106,13 @@ static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
 }
 
 /* lp_stop was called: take in who is waiting outside, and shut the door. */
-static void lpi_shut_door(lpi_loop *loop)
+static void lpi_accept_stop(lpi_loop *loop)
 {
     lp_server *server = loop->server;
     uint32_t i;
     int left = 1024;
-    while (!server->rest_ms && left-- && lpi_accept(loop)) {}
-    lpi_listener_close(server);
+    while (!server->accept_resume_ms && left-- && lpi_accept(loop)) {}
+    lpi_accept_close_listener(server);
     lpi_log(server, LP_LOG_INFO, "draining", "");
     lpi_atomic_set(&server->draining, 1);
     for (i = 1; i < server->hub.loop_count; i++)
@@ -8048,12 +8120,12 @@ static void lpi_shut_door(lpi_loop *loop)
 }
 
 /* Give every parked poll a place in the drain. */
-static void lpi_drain_begin(lpi_loop *loop)
+static void lpi_loop_drain_begin(lpi_loop *loop)
 {
     uint32_t drain_ms = loop->server->config.drain_ms, index = 0;
     lpi_connection *c;
-    if (!loop->index) lpi_shut_door(loop);
-    lpi_arrivals(loop, UINT32_MAX);
+    if (!loop->index) lpi_accept_stop(loop);
+    lpi_accept_handovers(loop, UINT32_MAX);
     loop->drain_ms = loop->now_ms + drain_ms;
     for (; (c = lpi_loop_each(loop, &index)); index++) {
         uint32_t place = index * 2654435761u; /* anywhere in the drain */
@@ -8069,20 +8141,20 @@ static void lpi_close_all(lpi_loop *loop)
 {
     uint32_t index = 0;
     for (; lpi_loop_each(loop, &index); index++) lpi_close(loop, index);
-    lpi_reap(loop);
+    lpi_close_reap(loop);
 }
 
 /* Whether nobody is left but idle connections, or time is up. */
-static int lpi_drained(const lpi_loop *loop)
+static int lpi_loop_drained(const lpi_loop *loop)
 {
     const uint32_t *n = loop->phases;
-    uint32_t waiting = n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] +
-                       n[LPI_LINGER];
-    uint32_t coming = n[LPI_FRESH] + n[LPI_HEADING] + n[LPI_BODYING] +
-                      n[LPI_QUEUED];
+    uint32_t waiting =
+        n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] + n[LPI_LINGERING];
+    uint32_t coming = n[LPI_ACCEPTED] + n[LPI_READING_HEAD] +
+                      n[LPI_READING_BODY] + n[LPI_QUEUED];
     if (!waiting && !coming) return 1;
     if (loop->now_ms < loop->drain_ms) return 0;
-    return !waiting || loop->now_ms >= lpi_drain_end(loop);
+    return !waiting || loop->now_ms >= lpi_loop_drain_end(loop);
 }
 
 static void lpi_loop_end(lpi_loop *loop)
@@ -8109,11 +8181,11 @@ static void lpi_loop_drain(lpi_loop *loop, int quiet)
     lp_server *server = loop->server;
     if (!loop->drain_ms) {
         if (lpi_atomic_get(loop->index ? &server->draining : &server->stopping))
-            lpi_drain_begin(loop);
+            lpi_loop_drain_begin(loop);
         return;
     }
-    if (!lpi_drained(loop)) return;
-    if (!quiet && loop->now_ms < lpi_drain_end(loop)) return;
+    if (!lpi_loop_drained(loop)) return;
+    if (!quiet && loop->now_ms < lpi_loop_drain_end(loop)) return;
     lpi_loop_end(loop);
 }
 
@@ -8126,7 +8198,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     if (loop->ended) return LP_ERR_STOPPED;
     lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
-    wait_ms = lpi_loop_rest(loop, (int)due, wait_ms);
+    wait_ms = lpi_loop_set_alarm(loop, (int)due, wait_ms);
     n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
@@ -8136,14 +8208,14 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
     lpi_queue_serve(loop);
     lpi_loop_now(loop);
-    lpi_loop_ring(loop);
+    lpi_loop_expire(loop);
     lpi_deliver(loop);
     lpi_loop_sweep(loop);
-    if (!loop->index && loop->server->rest_ms &&
-        loop->now_ms >= loop->server->rest_ms)
-        lpi_listener_resume(loop);
+    if (!loop->index && loop->server->accept_resume_ms &&
+        loop->now_ms >= loop->server->accept_resume_ms)
+        lpi_accept_resume(loop);
     lpi_loop_drain(loop, !n);
-    lpi_reap(loop);
+    lpi_close_reap(loop);
     return loop->ended ? LP_ERR_STOPPED : LP_OK;
 }
 
@@ -8238,25 +8310,25 @@ static void lpi_loop_free(lpi_loop *loop)
     const lp_os *os = loop->os;
     lpi_close_all(loop);
     if (loop->inbox.has_mutex) {
-        lpi_arrival arrival;
+        lpi_handover handover;
         lpi_inbox_tell(&loop->inbox, memory);
-        while (lpi_inbox_arrived(&loop->inbox, memory, &arrival)) {
-            os->shutdown(os->ctx, arrival.fd, LP_READ | LP_WRITE);
-            os->close(os->ctx, arrival.fd);
-            lpi_unadmit(loop->server, &arrival);
+        while (lpi_inbox_handed_over(&loop->inbox, memory, &handover)) {
+            os->shutdown(os->ctx, handover.fd, LP_READ | LP_WRITE);
+            os->close(os->ctx, handover.fd);
+            lpi_accept_unadmit(loop->server, &handover);
         }
-        lpi_free(memory, loop->inbox.arrivals, loop->inbox.arrivals_capacity);
+        lpi_free(memory, loop->inbox.handovers, loop->inbox.handovers_capacity);
         lpi_mutex_free(&loop->inbox.mutex);
     }
     lpi_unwatch_and_close(loop, loop->wake[0], LPI_TAG_WAKE);
     if (loop->wake[1] >= 0) os->close(os->ctx, loop->wake[1]);
-    lpi_alarm_close(loop);
+    lpi_loop_alarm_close(loop);
     if (loop->poller >= 0) os->close(os->ctx, loop->poller);
     while (loop->spare) {
-        lpi_io *io = loop->spare;
-        loop->spare = io->next;
-        lpi_free(memory, io->in, io->in_capacity);
-        lpi_free(memory, io, sizeof *io);
+        lpi_request_buffer *buffer = loop->spare;
+        loop->spare = buffer->next;
+        lpi_free(memory, buffer->in, buffer->in_capacity);
+        lpi_free(memory, buffer, sizeof *buffer);
     }
     lpi_free(memory, loop->in, LPI_READ_SIZE);
     lpi_free(memory, loop->batch.messages,
@@ -8458,13 +8530,13 @@ LPDEF lp_result lp_config_set(lp_config *config, const char *name,
 
 /* --- life cycle */
 
-static lp_result lpi_bad_config(lp_server *server, const char *field)
+static lp_result lpi_config_bad(lp_server *server, const char *field)
 {
     lpi_log(server, LP_LOG_ERROR, "bad configuration", field);
     return LP_ERR_CONFIG;
 }
 
-static lp_result lpi_resolve_text(lp_server *server, const lpi_option *o)
+static lp_result lpi_config_resolve_text(lp_server *server, const lpi_option *o)
 {
     char *at = (char *)&server->config + o->offset, *copy;
     const char *text;
@@ -8483,22 +8555,23 @@ static lp_result lpi_resolve_text(lp_server *server, const lpi_option *o)
 }
 
 /* Put the defaults where there is nothing, and copy the strings. */
-static lp_result lpi_resolve(lp_server *server)
+static lp_result lpi_config_resolve(lp_server *server)
 {
     lp_config *cfg = &server->config;
     int own_reply_messages = cfg->reply_messages != 0;
     size_t i;
     if (cfg->publish_token && !*cfg->publish_token)
-        return lpi_bad_config(server, "publish_token"); /* not "none" */
+        return lpi_config_bad(server, "publish_token"); /* not "none" */
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
         if (o->kind == LPI_O_TEXT) {
-            if (lpi_resolve_text(server, o) != LP_OK) return LP_ERR_NOMEM;
+            if (lpi_config_resolve_text(server, o) != LP_OK)
+                return LP_ERR_NOMEM;
             continue;
         }
         value = lpi_option_get(cfg, o);
-        if (!lpi_option_good(o, value)) return lpi_bad_config(server, o->name);
+        if (!lpi_option_good(o, value)) return lpi_config_bad(server, o->name);
         if (!value) lpi_option_put(cfg, o, o->initial);
         if (value == LP_OFF && o->flags & LPI_O_NEVER)
             lpi_option_put(cfg, o, LPI_NEVER);
@@ -8506,12 +8579,12 @@ static lp_result lpi_resolve(lp_server *server)
             lpi_option_put(cfg, o, 0);
     }
     if (cfg->reply_messages <= cfg->reply_messages_max) return LP_OK;
-    if (own_reply_messages) return lpi_bad_config(server, "reply_messages");
+    if (own_reply_messages) return lpi_config_bad(server, "reply_messages");
     cfg->reply_messages = cfg->reply_messages_max;
     return LP_OK;
 }
 
-static uint32_t lpi_list_length(const char *list)
+static uint32_t lpi_config_list_length(const char *list)
 {
     uint32_t n = 1;
     if (!list) return 0;
@@ -8520,12 +8593,12 @@ static uint32_t lpi_list_length(const char *list)
 }
 
 /* The list in that field, as slices that are allocated with the strings. */
-static lp_result lpi_resolve_list(lp_server *server, const char *field,
-                                  const char *list, lp_slice **out,
-                                  uint32_t *count)
+static lp_result lpi_config_resolve_list(lp_server *server, const char *field,
+                                         const char *list, lp_slice **out,
+                                         uint32_t *count)
 {
     lp_slice rest = lp_s(list), part;
-    uint32_t n = lpi_list_length(list);
+    uint32_t n = lpi_config_list_length(list);
     if (!n) return LP_OK;
     *out = (lp_slice *)(void *)lpi_arena_take(&server->strings,
                                               (n + 1) * sizeof **out);
@@ -8534,44 +8607,45 @@ static lp_result lpi_resolve_list(lp_server *server, const char *field,
         part = lpi_trim(part);
         if (part.length) (*out)[(*count)++] = part;
     }
-    return *count ? LP_OK : lpi_bad_config(server, field);
+    return *count ? LP_OK : lpi_config_bad(server, field);
 }
 
-static lp_result lpi_resolve_proxies(lp_server *server)
+static lp_result lpi_config_resolve_proxies(lp_server *server)
 {
     lp_slice rest = lp_s(server->config.trusted_proxies), part;
-    uint32_t n = lpi_list_length(server->config.trusted_proxies);
+    uint32_t n = lpi_config_list_length(server->config.trusted_proxies);
     if (!n) return LP_OK;
     server->proxies = (lpi_network *)(void *)lpi_arena_take(
         &server->strings, n * sizeof *server->proxies);
     if (!server->proxies) return LP_ERR_NOMEM;
     while (lpi_split(&rest, ',', &part)) {
         part = lpi_trim(part);
-        if (lpi_parse_network(part, &server->proxies[server->proxy_count++]))
-            return lpi_bad_config(server, "trusted_proxies");
+        if (lpi_address_parse_network(part,
+                                      &server->proxies[server->proxy_count++]))
+            return lpi_config_bad(server, "trusted_proxies");
     }
     return LP_OK;
 }
 
-static lp_result lpi_resolve_lists(lp_server *server)
+static lp_result lpi_config_resolve_lists(lp_server *server)
 {
     const lp_config *cfg = &server->config;
-    lp_result result = lpi_resolve_proxies(server);
+    lp_result result = lpi_config_resolve_proxies(server);
     uint32_t i;
     if (result == LP_OK)
-        result = lpi_resolve_list(server, "hosts", cfg->hosts, &server->hosts,
-                                  &server->host_count);
+        result = lpi_config_resolve_list(server, "hosts", cfg->hosts,
+                                         &server->hosts, &server->host_count);
     if (result == LP_OK)
-        result = lpi_resolve_list(server, "cors", cfg->cors, &server->origins,
-                                  &server->origin_count);
+        result = lpi_config_resolve_list(
+            server, "cors", cfg->cors, &server->origins, &server->origin_count);
     if (result != LP_OK) return result;
-    if (server->origin_count > 255) return lpi_bad_config(server, "cors");
+    if (server->origin_count > 255) return lpi_config_bad(server, "cors");
     for (i = 0; i < server->origin_count; i++) {
         lp_slice origin = server->origins[i];
         size_t k;
         for (k = 0; k < origin.length; k++)
             if (origin.bytes[k] <= 0x20 || origin.bytes[k] > 0x7e)
-                return lpi_bad_config(server, "cors");
+                return lpi_config_bad(server, "cors");
         if (lpi_equal(origin, LPI_S("*"))) server->any_origin = 1;
     }
     return LP_OK;
@@ -8583,13 +8657,13 @@ static size_t lpi_route_literal(lp_slice pattern)
     lp_slice rest = pattern, part = pattern;
     size_t parameters = 0;
     while (lpi_split(&rest, '/', &part))
-        parameters += (size_t)lpi_is_parameter(part);
-    if (parameters != 1 || !lpi_is_parameter(part)) return 0;
+        parameters += (size_t)lpi_route_is_parameter(part);
+    if (parameters != 1 || !lpi_route_is_parameter(part)) return 0;
     return pattern.length - part.length;
 }
 
 /* Whether a path may match it: what can stand in one, and whole parameters. */
-static int lpi_pattern_good(lp_slice pattern)
+static int lpi_route_pattern_good(lp_slice pattern)
 {
     lp_slice part;
     size_t i;
@@ -8599,7 +8673,7 @@ static int lpi_pattern_good(lp_slice pattern)
         memchr(pattern.bytes, '*', pattern.length))
         return 0;
     while (lpi_split(&pattern, '/', &part)) {
-        if (lpi_is_parameter(part))
+        if (lpi_route_is_parameter(part))
             part = lpi_slice(part.bytes + 1, part.length - 2);
         for (i = 0; i < part.length; i++)
             if (part.bytes[i] == '{' || part.bytes[i] == '}') return 0;
@@ -8608,8 +8682,8 @@ static int lpi_pattern_good(lp_slice pattern)
 }
 
 /* Whether all that the pattern matches goes to an earlier route. */
-static int lpi_pattern_hidden(const lp_server *server, lpi_method method,
-                              lp_slice pattern)
+static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
+                                    lp_slice pattern)
 {
     const lpi_route *route = server->routes;
     for (; route; route = route->next)
@@ -8618,7 +8692,7 @@ static int lpi_pattern_hidden(const lp_server *server, lpi_method method,
     return 0;
 }
 
-static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
+static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
                                lpi_method method, lp_slice pattern,
                                lp_handler handler, void *ctx)
 {
@@ -8640,12 +8714,13 @@ static lp_result lpi_add_route(lp_server *server, lpi_route_kind kind,
 }
 
 /* The two routes of the API, below the prefix. */
-static lp_result lpi_add_api(lp_server *server)
+static lp_result lpi_route_add_api(lp_server *server)
 {
     lp_slice prefix = lp_s(server->config.prefix);
     lpi_buffer path;
     lp_result result = LP_ERR_NOMEM;
-    if (!lpi_pattern_good(prefix)) return lpi_bad_config(server, "prefix");
+    if (!lpi_route_pattern_good(prefix))
+        return lpi_config_bad(server, "prefix");
     while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
         prefix.length--;
     memset(&path, 0, sizeof path);
@@ -8653,19 +8728,19 @@ static lp_result lpi_add_api(lp_server *server)
     lpi_buffer_add(&path, prefix);
     lpi_buffer_add(&path, LPI_S("/poll/{channels}"));
     if (!path.failed)
-        result = lpi_add_route(server, LPI_POLLS, LPI_GET,
+        result = lpi_route_add(server, LPI_POLLS, LPI_GET,
                                lpi_buffer_text(&path), NULL, NULL);
     path.length = prefix.length;
     lpi_buffer_add(&path, LPI_S("/publish/{channel}"));
     if (path.failed) result = LP_ERR_NOMEM;
     if (result == LP_OK)
-        result = lpi_add_route(server, LPI_PUBLISHES, LPI_POST,
+        result = lpi_route_add(server, LPI_PUBLISHES, LPI_POST,
                                lpi_buffer_text(&path), NULL, NULL);
     lpi_buffer_free(&path);
     return result;
 }
 
-static lp_result lpi_from_errno(int error)
+static lp_result lpi_server_result(int error)
 {
     switch (error) {
     case EADDRINUSE: return LP_ERR_IN_USE;
@@ -8676,7 +8751,7 @@ static lp_result lpi_from_errno(int error)
     }
 }
 
-static lp_result lpi_listen(lp_server *server)
+static lp_result lpi_server_listen(lp_server *server)
 {
     const lp_config *cfg = &server->config;
     const lp_os *os = &server->os;
@@ -8687,13 +8762,13 @@ static lp_result lpi_listen(lp_server *server)
     if (lpi_equal(host, LPI_S("*"))) host = LPI_S("0.0.0.0");
     if (host.length > 2 && *host.bytes == '[')
         host = lpi_slice(host.bytes + 1, host.length - 2);
-    if (lpi_parse_address(host, at.bytes))
-        return lpi_bad_config(server, "host");
+    if (lpi_address_parse(host, at.bytes))
+        return lpi_config_bad(server, "host");
     at.port = cfg->port;
     fd = os->listen(os->ctx, &at, (int)cfg->backlog, &server->bound);
     if (fd < 0) {
         lpi_log(server, LP_LOG_ERROR, "cannot listen", strerror(-fd));
-        return lpi_from_errno(-fd);
+        return lpi_server_result(-fd);
     }
     server->on_loopback =
         (lpi_address_is_v4(at.bytes) && at.bytes[12] == 127) ||
@@ -8710,7 +8785,7 @@ static lp_result lpi_listen(lp_server *server)
     }
     os->shutdown(os->ctx, fd, LP_READ | LP_WRITE);
     os->close(os->ctx, fd);
-    return lpi_from_errno(-error);
+    return lpi_server_result(-error);
 }
 
 /* What cannot fail: after this lp_destroy may be called. */
@@ -8742,17 +8817,17 @@ static int lpi_server_loops(lp_server *server)
 
 static lp_result lpi_server_init(lp_server *server)
 {
-    lp_result result = lpi_resolve(server);
+    lp_result result = lpi_config_resolve(server);
     int error;
-    if (result == LP_OK) result = lpi_resolve_lists(server);
-    if (result == LP_OK) result = lpi_add_api(server);
+    if (result == LP_OK) result = lpi_config_resolve_lists(server);
+    if (result == LP_OK) result = lpi_route_add_api(server);
     if (result != LP_OK) return result;
     error = lpi_hub_init(&server->hub, &server->memory, &server->config,
                          &server->os);
     if (!error) error = lpi_server_loops(server);
-    if (error) return lpi_from_errno(-error);
+    if (error) return lpi_server_result(-error);
     server->reserve = server->os.reserve(server->os.ctx);
-    return lpi_listen(server);
+    return lpi_server_listen(server);
 }
 
 LPDEF lp_result lp_create(lp_server **out, const lp_config *config)
@@ -8785,7 +8860,7 @@ LPDEF void lp_destroy(lp_server *server)
     memory = server->memory;
     hub = &server->hub;
     hub->stopped = 1;
-    lpi_listener_close(server);
+    lpi_accept_close_listener(server);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
     for (i = 0; i < hub->loop_count; i++) lpi_loop_free(&hub->loops[i]);
@@ -8890,17 +8965,18 @@ LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
     out->connections = lpi_atomic_get(&server->hub.connections);
 }
 
-LPDEF uint64_t lp_delay_us(const uint64_t delays[LP_DELAYS], double part)
+LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
+                                        double percentile)
 {
     uint64_t all = 0, below = 0;
     uint32_t i;
-    for (i = 0; i < LP_DELAYS; i++) all += delays[i];
+    for (i = 0; i < LP_LATENCIES; i++) all += latencies[i];
     if (!all) return 0;
-    for (i = 0; i < LP_DELAYS - 1; i++) {
-        below += delays[i];
-        if ((double)below >= part * (double)all) break;
+    for (i = 0; i < LP_LATENCIES - 1; i++) {
+        below += latencies[i];
+        if ((double)below >= percentile * (double)all) break;
     }
-    return lpi_delay_least(i + 1) - 1;
+    return lpi_latency_min(i + 1) - 1;
 }
 
 /* --- routes */
@@ -8909,14 +8985,15 @@ LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx)
 {
     int m;
-    if (!server || !method || !handler || !lpi_pattern_good(lp_s(pattern)))
+    if (!server || !method || !handler ||
+        !lpi_route_pattern_good(lp_s(pattern)))
         return LP_ERR_ARG;
     if (server->started && server->hub.loop_count > 1) return LP_ERR_ARG;
     for (m = 0; m <= LPI_DELETE; m++)
         if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD &&
-            !lpi_pattern_hidden(server, (lpi_method)m, lp_s(pattern)))
-            return lpi_add_route(server, LPI_USER, (lpi_method)m,
-                                 lp_s(pattern), handler, ctx);
+            !lpi_route_pattern_hidden(server, (lpi_method)m, lp_s(pattern)))
+            return lpi_route_add(server, LPI_USER, (lpi_method)m, lp_s(pattern),
+                                 handler, ctx);
     return LP_ERR_ARG;
 }
 
@@ -8930,7 +9007,7 @@ LPDEF lp_slice lp_path(const lp_request *r) { return lpi_request_path(r); }
 LPDEF lp_slice lp_param(lp_request *r, const char *name)
 {
     lp_slice part = lpi_route_part(r, lp_s(name));
-    return lpi_decode(r, &part, 0) ? lpi_slice(NULL, 0) : part;
+    return lpi_route_decode(r, &part, 0) ? lpi_slice(NULL, 0) : part;
 }
 
 LPDEF lp_slice lp_query(lp_request *r, const char *name)
@@ -8938,8 +9015,8 @@ LPDEF lp_slice lp_query(lp_request *r, const char *name)
     lp_slice query = lpi_text_of(r->bytes, r->http->query), part, key;
     while (query.length && lpi_split(&query, '&', &part)) {
         key = lpi_query_pair(&part);
-        if (!lpi_decodes_to(key, lp_s(name))) continue;
-        return lpi_decode(r, &part, 1) ? lpi_slice(NULL, 0) : part;
+        if (!lpi_query_name_is(key, lp_s(name))) continue;
+        return lpi_route_decode(r, &part, 1) ? lpi_slice(NULL, 0) : part;
     }
     return lpi_slice(NULL, 0);
 }
@@ -8960,8 +9037,8 @@ LPDEF lp_slice lp_client(lp_request *r)
     char *to = lpi_arena_take(&r->loop->arena, INET6_ADDRSTRLEN);
     uint8_t address[16];
     if (!to) return lpi_slice(NULL, 0);
-    lpi_client_address(r, address);
-    return lpi_put_address(to, address);
+    lpi_route_client_address(r, address);
+    return lpi_address_put(to, address);
 }
 
 static int lpi_is_value(lp_slice s)
@@ -9001,7 +9078,7 @@ LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
         return LP_ERR_ARG;
     if (body.length > INT32_MAX) return LP_ERR_ARG;
     if (!body.bytes) body = LPI_S("");
-    lpi_respond(r, status, lp_s(type), body);
+    lpi_write_reply(r, status, lp_s(type), body);
     return LP_OK;
 }
 
@@ -9010,8 +9087,8 @@ LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
     if (r->answered || !r->route || r->route->kind != LPI_USER ||
         status < 200 || status > 599)
         return LP_ERR_ARG;
-    lpi_respond(r, status, LPI_S("application/json"),
-                lpi_body_error(r->loop, text));
+    lpi_write_reply(r, status, LPI_S("application/json"),
+                    lpi_body_error(r->loop, text));
     return LP_OK;
 }
 

@@ -31,25 +31,25 @@ static void put(lp_json *j, const char *name, uint64_t value)
 
 /* A histogram as it is, so that the driver can take differences, with the
    upper bounds of its places. */
-static void put_delays(lp_json *j, const char *name, const uint64_t *delays)
+static void put_delays(lp_json *j, const char *name, const uint64_t *latencies)
 {
     int i;
     lp_json_key(j, lp_s(name));
     lp_json_array(j);
-    for (i = 0; i < LP_DELAYS; i++) lp_json_uint(j, delays[i]);
+    for (i = 0; i < LP_LATENCIES; i++) lp_json_uint(j, latencies[i]);
     lp_json_end(j);
 }
 
 static void put_bounds(lp_json *j)
 {
-    uint64_t one[LP_DELAYS];
+    uint64_t one[LP_LATENCIES];
     int i;
     lp_json_key(j, lp_s("bounds_us"));
     lp_json_array(j);
-    for (i = 0; i < LP_DELAYS; i++) {
+    for (i = 0; i < LP_LATENCIES; i++) {
         memset(one, 0, sizeof one);
         one[i] = 1;
-        lp_json_uint(j, lp_delay_us(one, 1));
+        lp_json_uint(j, lp_latency_percentile_us(one, 1));
     }
     lp_json_end(j);
 }
@@ -71,8 +71,8 @@ static void serve_stats(lp_request *request, void *ctx)
     put(&j, "waiters", stats.waiters);
     put(&j, "channels", stats.channels);
     put(&j, "messages", stats.messages);
-    put_delays(&j, "delays", stats.delays);
-    put_delays(&j, "first_delays", stats.first_delays);
+    put_delays(&j, "delays", stats.latencies);
+    put_delays(&j, "first_delays", stats.first_latencies);
     put_bounds(&j);
     lp_json_end(&j);
     lp_reply(request, 200, "application/json", lp_json_text(&j));

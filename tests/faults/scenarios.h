@@ -1038,9 +1038,9 @@ static int watched;
 static void watch(void *ctx, lp_channel_event event, lp_slice channel) {
     CHECK(ctx == &w);
     CHECK(channel.length >= 1 && channel.length < 8);
-    watched += event == LP_CHANNEL_WAITED_ON ? 1 : -1;
+    watched += event == LP_CHANNEL_OCCUPIED ? 1 : -1;
     CHECK(watched >= 0 && watched <= 3);
-    if (event == LP_CHANNEL_WAITED_ON && channel.bytes[0] == 'a') tells("a");
+    if (event == LP_CHANNEL_OCCUPIED && channel.bytes[0] == 'a') tells("a");
 }
 
 static void watched_channels(void) {

@@ -491,18 +491,18 @@ static lpi_connection *connection_of(const peer *p) {
 }
 
 static int is_behind(uint32_t index) {
-    const lpi_seat *seat = lpi_seat_at(&w.s->hub, index);
-    uint32_t channel = lpi_view_at(&w.s->hub, seat->view)->channel;
-    return lpi_seat_behind(seat, lpi_channel_at(&w.s->hub, channel));
+    const lpi_waiter *waiter = lpi_waiter_at(&w.s->hub, index);
+    uint32_t channel = lpi_waiter_list_at(&w.s->hub, waiter->list)->channel;
+    return lpi_waiter_behind(waiter, lpi_channel_at(&w.s->hub, channel));
 }
 
 /* Whether a poll of it is parked where nothing more has come. */
 static int waits_rightly(const client *c) {
     lpi_connection *at = c->p->fd >= 0 ? connection_of(c->p) : NULL;
-    uint32_t seat;
+    uint32_t waiter;
     if (!at || at->phase != LPI_PARKED) return 0;
-    for (seat = at->seat; seat != LPI_NONE; seat = lpi_seat_at(&w.s->hub, seat)->sibling)
-        if (is_behind(seat)) COMPLAIN("a wake-up was lost");
+    for (waiter = at->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(&w.s->hub, waiter)->sibling)
+        if (is_behind(waiter)) COMPLAIN("a wake-up was lost");
     return 1;
 }
 
@@ -631,8 +631,8 @@ static void everybody_leaves(void) {
     CHECK_INT(stats_of(&w).waiters, 0);
     CHECK_INT(stats_of(&w).pinned_bytes, 0);
     CHECK_INT(w.s->hub.partial_bytes, 0);
-    CHECK_INT(w.s->hub.seats.used, 0);
-    CHECK_INT(w.s->hub.tallies.used, 0);
+    CHECK_INT(w.s->hub.waiters.used, 0);
+    CHECK_INT(w.s->hub.counters.used, 0);
 }
 
 #endif /* WITNESS_H */

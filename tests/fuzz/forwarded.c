@@ -165,7 +165,7 @@ static void take_networks(lp_slice line)
         simple_net simple;
         int got, want;
         one = fuzz_guarded(&pages, one.bytes, one.length);
-        got = !lpi_parse_network(one, &net);
+        got = !lpi_address_parse_network(one, &net);
         want = simple_network(one, &simple);
         MUST(got == want, "network \"%.*s\": %d", (int)one.length, one.bytes, got);
         if (!got) continue;
@@ -182,12 +182,12 @@ static int take_peer(lp_slice line)
     uint8_t want[16], again[16];
     int got;
     line = fuzz_guarded(&pages, line.bytes, line.length);
-    got = !lpi_parse_address(line, q.peer);
+    got = !lpi_address_parse(line, q.peer);
     MUST(got == simple_address(line, want), "address \"%.*s\": %d", (int)line.length, line.bytes,
          got);
     if (!got) return 0;
     MUST(!memcmp(q.peer, want, 16), "address \"%.*s\"", (int)line.length, line.bytes);
-    MUST(!lpi_parse_address(lpi_put_address(text, want), again) && !memcmp(want, again, 16),
+    MUST(!lpi_address_parse(lpi_address_put(text, want), again) && !memcmp(want, again, 16),
          "an address that is written and read again");
     return 1;
 }
@@ -280,14 +280,14 @@ static void library_answer(const lpi_http *http, const char *bytes, uint8_t at[1
     server.proxies = q.nets;
     server.proxy_count = q.net_count;
     memcpy(c->address, q.peer, 16);
-    if (lpi_networks_hold(q.nets, q.net_count, q.peer)) c->flags = LPI_TRUSTED;
+    if (lpi_address_in_networks(q.nets, q.net_count, q.peer)) c->flags = LPI_TRUSTED;
     MUST(!c->flags == !simple_trusts(q.simple, q.net_count, q.peer), "whether the peer is trusted");
     r.server = &server;
     r.loop = &loop;
     r.connection = index;
     r.http = http;
     r.bytes = bytes;
-    lpi_client_address(&r, at);
+    lpi_route_client_address(&r, at);
 }
 
 /* A Host that stands for this machine whatever DNS says. */
@@ -299,7 +299,7 @@ static void check_host(lp_slice host)
     lp_slice name;
     if (!strict_authority(host)) return;
     host = fuzz_guarded(&pages, host.bytes, host.length);
-    got = lpi_host_is_literal(lpi_host_name(host));
+    got = lpi_address_host_is_literal(lpi_address_host_name(host));
     if (host.bytes[0] == '[') {
         end = strict_find(host, ']');
         want = simple_address(strict_cut(host, 1, end), bytes);
@@ -327,7 +327,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!bytes) return 0;
     library_answer(&http, bytes, got);
     simple_answer(want);
-    MUST(!memcmp(got, want, 16), "it is %.*s, not %.*s", (int)lpi_put_address(a, got).length, a,
-         (int)lpi_put_address(b, want).length, b);
+    MUST(!memcmp(got, want, 16), "it is %.*s, not %.*s", (int)lpi_address_put(a, got).length, a,
+         (int)lpi_address_put(b, want).length, b);
     return 0;
 }

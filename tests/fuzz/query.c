@@ -162,7 +162,7 @@ static void check_seconds(lp_slice text, int exact)
     char again[27];
     lp_slice whole, part;
     uint64_t us = 0, twice = 0, want;
-    int got = !lpi_parse_seconds(text, exact, &us), more;
+    int got = !lpi_query_seconds(text, exact, &us), more;
     int good = simple_seconds(text, &whole, &part);
     if (exact && part.length > 6) good = 0;
     MUST(got == good, "seconds: %d", got);
@@ -171,7 +171,7 @@ static void check_seconds(lp_slice text, int exact)
     MUST(us == want + (uint64_t)more, "%" PRIu64 " us, not %" PRIu64, us, want + (uint64_t)more);
     if (us >= UINT64_C(1000000000000000000)) return; /* cut, and perhaps rounded up */
     whole = lpi_slice(again, lpi_put_seconds(again, us));
-    MUST(!lpi_parse_seconds(whole, 1, &twice) && twice == us, "seconds, written and read again");
+    MUST(!lpi_query_seconds(whole, 1, &twice) && twice == us, "seconds, written and read again");
 }
 
 /* 0: none; else 1 + its kind. */
@@ -186,44 +186,44 @@ BLIND static int simple_cursor(lp_slice s)
     return simple_uint(strict_cut(s, 17, s.length)) ? 1 + LPI_FROM_CURSOR : 0;
 }
 
-static void check_claim(lp_slice text, const lpi_claim *claim)
+static void check_claim(lp_slice text, const lpi_requested *requested)
 {
     char again[40];
-    MUST(1 + (int)claim->kind == simple_cursor(text), "a cursor of another kind");
-    if (claim->kind != LPI_FROM_CURSOR) {
-        MUST(!claim->epoch && !claim->seq, "a cursor with leftovers");
+    MUST(1 + (int)requested->kind == simple_cursor(text), "a cursor of another kind");
+    if (requested->kind != LPI_FROM_CURSOR) {
+        MUST(!requested->epoch && !requested->seq, "a cursor with leftovers");
         return;
     }
-    MUST(fuzz_same(lpi_slice(again, lpi_put_id(again, claim->epoch, claim->seq)), text),
+    MUST(fuzz_same(lpi_slice(again, lpi_put_id(again, requested->epoch, requested->seq)), text),
          "a cursor, written again, is another");
 }
 
 static void check_cursors(lp_slice text, uint32_t count)
 {
-    lpi_claim claims[LPI_POLL_CHANNELS];
+    lpi_requested requested[LPI_POLL_CHANNELS];
     lp_slice rest = text;
-    int bad = lpi_parse_cursors(text, claims, count), good = 1, first = simple_cursor(text);
+    int bad = lpi_query_cursors(text, requested, count), good = 1, first = simple_cursor(text);
     uint32_t i, commas = 0;
     for (i = 0; i < text.length; i++) commas += text.bytes[i] == ',';
     for (i = 0; i <= commas && good; i++) {
         lp_slice one = strict_cut(rest, 0, strict_find(rest, ','));
         good = simple_cursor(one) != 0;
-        if (!bad) check_claim(one, &claims[i]);
+        if (!bad) check_claim(one, &requested[i]);
         rest = strict_cut(rest, one.length + (one.length < rest.length), rest.length);
     }
     if (!commas && first && first != 1 + LPI_FROM_CURSOR) commas = count - 1; /* one for all */
     good = good && commas + 1 == count;
     MUST((bad == 0) == good, "cursors: %d", bad);
     for (i = 1; !bad && i < count && first; i++)
-        MUST(claims[i].kind == claims[0].kind, "one cursor for all");
+        MUST(requested[i].kind == requested[0].kind, "one cursor for all");
 }
 
 static void check_cursor(lp_slice text)
 {
-    lpi_claim claim;
-    int got = !lpi_parse_cursor(text, &claim);
+    lpi_requested requested;
+    int got = !lpi_query_cursor(text, &requested);
     MUST(got == (simple_cursor(text) != 0), "cursor: %d", got);
-    if (got) check_claim(text, &claim);
+    if (got) check_claim(text, &requested);
 }
 
 /* ---- a whole question ---- */
@@ -283,22 +283,22 @@ static lpi_loop loop;
 static void check_where(const answer *a)
 {
     lp_slice since = a->value[LPI_Q_SINCE], cursor = a->value[LPI_Q_LAST_ID], whole, part;
-    lpi_asked ask;
+    lpi_poll_request ask;
     int good, more;
     memset(&ask, 0, sizeof ask);
     ask.count = a->count;
-    good = !lpi_ask_where(&ask, a->value);
+    good = !lpi_poll_read_cursors(&ask, a->value);
     if (!since.bytes) {
         MUST(!ask.basic, "the basic dialect, unasked");
         if (cursor.bytes) check_cursors(cursor, a->count);
-        else MUST(good && ask.claims[a->count - 1].kind == LPI_FROM_START, "no cursor");
+        else MUST(good && ask.requested[a->count - 1].kind == LPI_FROM_START, "no cursor");
         return;
     }
     MUST(good == (!cursor.bytes && a->count == 1 && simple_seconds(since, &whole, &part) &&
                   part.length <= 6), "since: %d", good);
     if (!good) return;
-    MUST(ask.basic && ask.claims[0].kind == LPI_FROM_TIME && !ask.claims[0].epoch &&
-             ask.claims[0].seq == simple_whole(whole, UINT64_C(1000000000000)) * 1000000 +
+    MUST(ask.basic && ask.requested[0].kind == LPI_FROM_TIME && !ask.requested[0].epoch &&
+             ask.requested[0].seq == simple_whole(whole, UINT64_C(1000000000000)) * 1000000 +
                                       simple_part(part, 6, &more), "since");
 }
 
@@ -306,11 +306,11 @@ static void check_numbers(const answer *a, int basic)
 {
     lp_slice timeout = a->value[LPI_Q_TIMEOUT], limit = a->value[LPI_Q_LIMIT], whole, part;
     uint64_t wait = server.config.timeout_ms, count = server.config.reply_messages;
-    lpi_asked ask;
+    lpi_poll_request ask;
     int got, good = 1, more;
     memset(&ask, 0, sizeof ask);
     ask.basic = basic;
-    got = !lpi_ask_numbers(&server.config, &ask, a->value);
+    got = !lpi_poll_read_numbers(&server.config, &ask, a->value);
     if (timeout.bytes) {
         good = simple_seconds(timeout, &whole, &part);
         if (good) wait = simple_whole(whole, 1000000) * 1000 + simple_part(part, 3, &more);
@@ -359,7 +359,7 @@ static void check_ask(lp_slice text)
     static char target[MOST + sizeof prefix];
     static answer a;
     lp_slice all, path, query, values[LPI_Q_KNOWN];
-    lpi_asked ask;
+    lpi_poll_request ask;
     lp_request r;
     lpi_http http;
     lpi_route route;
@@ -379,14 +379,14 @@ static void check_ask(lp_slice text)
     memset(a.value, 0, sizeof a.value);
     memset(&ask, 0, sizeof ask);
     request_init(&r, &http, &route, path, query, all.bytes);
-    got = !lpi_ask_names(&r, &ask);
+    got = !lpi_poll_read_names(&r, &ask);
     good = simple_names(text, &a);
     MUST(got == good, "names: %d", got);
     for (i = 0; good && i < a.count; i++)
         MUST(i < ask.count && fuzz_same(ask.names[i], a.name[i]), "name %u", i);
     if (!good) a.count = 1;
     else MUST(ask.count == a.count, "%u names", ask.count);
-    got = !lpi_ask_values(&r, values);
+    got = !lpi_poll_read_values(&r, values);
     good = simple_values(query, &a);
     MUST(got == good, "values: %d", got);
     if (!good) return;

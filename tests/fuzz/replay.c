@@ -33,7 +33,7 @@ static void replay_stream(FILE *file)
 static void replay(const char *path)
 {
     DIR *directory = opendir(path);
-    struct dirent *entry;
+    struct dirent *recipient;
     FILE *file;
     if (!directory) {
         file = fopen(path, "rb");
@@ -46,10 +46,10 @@ static void replay(const char *path)
         fclose(file);
         return;
     }
-    while ((entry = readdir(directory))) {
+    while ((recipient = readdir(directory))) {
         char name[4096];
-        if (entry->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        if (recipient->d_name[0] == '.') continue;
+        snprintf(name, sizeof name, "%s/%s", path, recipient->d_name);
         replay(name);
     }
     closedir(directory);

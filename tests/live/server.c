@@ -104,7 +104,7 @@ static void watch(void *ctx, lp_channel_event event, lp_slice channel)
 
     (void)ctx;
     lp_json_array(json);
-    lp_json_string(json, lp_s(event == LP_CHANNEL_WAITED_ON ? "waited on"
+    lp_json_string(json, lp_s(event == LP_CHANNEL_OCCUPIED ? "waited on"
                                                             : "deserted"));
     lp_json_string(json, channel);
     lp_json_end(json);
@@ -297,8 +297,8 @@ static void stats(lp_request *request, void *ctx)
     member(&json, "messages", now.messages);
     member(&json, "history_bytes", now.history_bytes);
     member(&json, "pinned_bytes", now.pinned_bytes);
-    member(&json, "delay_us", lp_delay_us(now.delays, 0.99));
-    member(&json, "first_delay_us", lp_delay_us(now.first_delays, 0.99));
+    member(&json, "delay_us", lp_latency_percentile_us(now.latencies, 0.99));
+    member(&json, "first_delay_us", lp_latency_percentile_us(now.first_latencies, 0.99));
     lp_json_end(&json);
     lp_reply(request, 200, "application/json", lp_json_text(&json));
     lp_json_free(&json);

@@ -85,7 +85,7 @@
 
 mtype = { IDLE, SENT, PARKED, GONE };           /* a connection: lpi_phase   */
 mtype = { NO_RESET, EPOCH, EVICTED };           /* lpi_reason                */
-mtype = { FROM_START, FROM_NOW, FROM_CURSOR };  /* lpi_claim.kind            */
+mtype = { FROM_START, FROM_NOW, FROM_CURSOR };  /* lpi_requested.kind            */
 
 typedef Channel {       /* lpi_channel                                       */
     bit made;           /* it is in hub->names                               */
@@ -94,12 +94,12 @@ typedef Channel {       /* lpi_channel                                       */
     byte base           /* ghost: the number of the message before SEQ 1     */
 };
 
-typedef Seat {          /* lpi_seat, or an lpi_position before it is one     */
+typedef Seat {          /* lpi_waiter, or an lpi_cursor before it is one     */
     byte epoch;         /* epoch_number                                      */
     byte seq
 };
 
-typedef Cursor {        /* what a client was last given: lpi_claim           */
+typedef Cursor {        /* what a client was last given: lpi_requested           */
     mtype kind;
     byte epoch, seq;
     byte had            /* ghost: the message that it stands for             */
@@ -111,8 +111,8 @@ typedef Cursor {        /* what a client was last given: lpi_claim           */
 
 /* Under the hub's mutex. */
 Channel channel[CHANNELS];
-chan parked[CHANNELS * LOOPS] = [CLIENTS] of { byte };  /* lpi_view.parked   */
-bit is_ready[CHANNELS * LOOPS];                         /* lpi_view.ready    */
+chan parked[CHANNELS * LOOPS] = [CLIENTS] of { byte };  /* lpi_waiter_list.parked   */
+bit is_ready[CHANNELS * LOOPS];                         /* lpi_waiter_list.ready    */
 chan ready[LOOPS] = [CHANNELS] of { byte };     /* lpi_loop.ready_first ...  */
 bit sleeping[LOOPS], woken[LOOPS];
 Seat seat[CLIENTS * CHANNELS];
@@ -154,7 +154,7 @@ inline any_fate() {
 
 #define FLOOR(ch) (channel[ch].last - channel[ch].held)  /* lpi_channel_floor */
 
-/* lpi_judge: `reason`, and in the seat where to go on. What `0` and `now` stand
+/* lpi_channel_judge: `reason`, and in the seat where to go on. What `0` and `now` stand
    for is decided here, so this is where the client's promise starts. */
 inline judge(c, ch) {
     reason = NO_RESET;
@@ -170,7 +170,7 @@ inline judge(c, ch) {
     fi
 }
 
-/* lpi_judge_cursor. No client here lies, so none may be told `ahead`. */
+/* lpi_channel_judge_cursor. No client here lies, so none may be told `ahead`. */
 inline judge_cursor(claim, c, ch) {
     if
     :: claim.epoch != channel[ch].epoch -> reason = EPOCH
@@ -188,7 +188,7 @@ inline judge_cursor(claim, c, ch) {
 #define EMPTY(ch, loop) (len(parked[VIEW(ch, loop)]) == 0)
 #define HAS_VIEW(ch, loop) (!EMPTY(ch, loop) || is_ready[VIEW(ch, loop)])
 
-/* lpi_channel_settle: what makes a channel idle. */
+/* lpi_channel_update_lists: what makes a channel idle. */
 #define IS_IDLE(ch) (channel[ch].made && !channel[ch].held && \
                      !HAS_VIEW(ch, 0) && !HAS_VIEW(ch, 1))
 
@@ -218,7 +218,7 @@ inline get(ch) {
     fi
 }
 
-/* lpi_view_make_ready */
+/* lpi_waiter_list_make_ready */
 inline make_ready(ch, loop) {
     if
     :: !is_ready[VIEW(ch, loop)] ->
@@ -276,11 +276,11 @@ inline append(ch) {
 
 /* ---- C6 >>waiter */
 
-/* lpi_seat_behind */
+/* lpi_waiter_behind */
 #define BEHIND(c, ch) (seat[SEAT(c, ch)].epoch != channel[ch].epoch || \
                        seat[SEAT(c, ch)].seq < channel[ch].last)
 
-/* lpi_waiter_enter. Where each seat stands has been judged. */
+/* lpi_hub_park. Where each seat stands has been judged. */
 inline enter(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
@@ -293,7 +293,7 @@ inline enter(c, loop) {
     phase[c] = PARKED
 }
 
-/* lpi_waiter_leave. Views without seats are gone then: HAS_VIEW. */
+/* lpi_hub_unpark. Views without seats are gone then: HAS_VIEW. */
 inline leave(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
@@ -304,7 +304,7 @@ inline leave(c, loop) {
     due[c] = 0
 }
 
-/* lpi_waiter_positions, for one of them. */
+/* lpi_waiters_cursors, for one of them. */
 inline judge_again(c, ch) {
     reason = NO_RESET;
 #ifndef BROKEN_JUDGE
@@ -357,7 +357,7 @@ inline clear_seat(c, ch) {
 
 /* ---- E6 >>deliver */
 
-/* lpi_plan_gather, lpi_plan_note: of one channel, from where the seat stands,
+/* lpi_reply_gather, lpi_reply_note: of one channel, from where the seat stands,
    up to `room` messages of those that are held; and what becomes of them. */
 inline answer_part(c, ch) {
     n = seat[SEAT(c, ch)].seq;
@@ -380,7 +380,7 @@ inline answer_part(c, ch) {
 
 #define NTH(i) ((first + (i)) % CHANNELS)
 
-/* lpi_release: end a wait and answer. Messages of several channels are merged
+/* lpi_deliver_release: end a wait and answer. Messages of several channels are merged
    by time, so that the limit may cut either one: `first` is any. */
 inline release(c, loop) {
     leave(c, loop);
@@ -396,7 +396,7 @@ inline release(c, loop) {
     phase[c] = IDLE
 }
 
-/* lpi_deliver_view. The slice may end before the view does. */
+/* lpi_deliver_waiter_list. The slice may end before the view does. */
 inline deliver_view(loop, v, c) {
     ready[loop]?v;
     slice = SLICE;
@@ -436,7 +436,7 @@ inline compare(c, at_once) {
     }
 }
 
-/* lpi_batch_add by lpi_poll_settle: an answer without a wait. */
+/* lpi_batch_add by lpi_poll_park_or_reply: an answer without a wait. */
 inline answer(c) {
     room = LIMIT;
     for (ch : 0 .. CHANNELS - 1) {
@@ -450,7 +450,7 @@ inline answer(c) {
     phase[c] = IDLE
 }
 
-/* lpi_poll_settle: the answer, or the park. */
+/* lpi_poll_park_or_reply: the answer, or the park. */
 inline settle(c, loop, at_once) {
     if
     :: at_once -> answer(c)
@@ -458,7 +458,7 @@ inline settle(c, loop, at_once) {
     fi
 }
 
-/* lpi_hangup, lpi_close of a poll that is parked. */
+/* lpi_read_hangup, lpi_close of a poll that is parked. */
 inline hangup(c, loop) {
     leave(c, loop);
     for (ch : 0 .. CHANNELS - 1) {
@@ -506,7 +506,7 @@ end_wait:
         d_step { sleeping[me] = 0; woken[me] = 0; turns = TURNS }
         do
         /* lpi_loop_event, one by one in any order: wake_clear, lpi_poll (with
-           timeout=0 it is answered at once), lpi_hangup. */
+           timeout=0 it is answered at once), lpi_read_hangup. */
         :: d_step { heard -> pipe[me] = 0; heard = 0 }
         :: atomic {
             seen ->
@@ -529,7 +529,7 @@ end_wait:
             d_step { settle(c, me, at_once); first = 0; lost = 0; at_once = 0 };
 served:     c = 0
            }
-        /* lpi_loop_ring: lpi_poll_expired, one after the other */
+        /* lpi_loop_expire: lpi_poll_expired, one after the other */
         :: atomic {
             !heard && !seen && turns == TURNS && RING(me) ->
             any_fate();

@@ -2,7 +2,7 @@
 
    check_step() follows each step and is cheap: no phase in between, no spinning. Every 64th
    time, if all other threads are at rest, it is lpi_check(), which recounts the whole server
-   over all loops: connections, waiters, seats, tallies, what each address takes, channels,
+   over all loops: connections, waiters, waiters, counters, what each address takes, channels,
    messages, slabs, lists, tables, wheels, inboxes, delays, and all memory to the byte.
    check_sleep() is for the moments when all wait: nobody may be waiting for a loop that
    sleeps, nor for the news of a channel. */
@@ -15,12 +15,12 @@ static uint64_t full_checks, hub_checks, steps;
 static uint64_t check_slab(const lpi_slab *slab, const char *name)
 {
     uint32_t c, used = 0, roomy = 0, empty = 0, vacant = 0, n = 1u << slab->shift;
-    uint64_t bytes = slab->chunk_capacity * sizeof(lpi_chunk);
+    uint64_t bytes = slab->chunk_capacity * sizeof(lpi_slab_chunk);
     for (c = 0; c < slab->chunk_count; c++) {
-        const lpi_chunk *chunk = &slab->chunks[c];
+        const lpi_slab_chunk *chunk = &slab->chunks[c];
         uint32_t i, next;
         if (!chunk->records) continue;
-        bytes += lpi_slab_chunk_size(slab);
+        bytes += lpi_slab_chunk_bytes(slab);
         used += chunk->used;
         empty += !chunk->used;
         for (i = 0, next = chunk->free; next != LPI_NONE; i++) {
@@ -111,7 +111,7 @@ static void check_wheel(lpi_loop *loop)
 }
 
 static struct {
-    lpi_blob *blob;
+    lpi_send_buffer *send_buffer;
     uint32_t count;
     uint64_t accounts; /* those that hold it, a bit each */
 } blobs[CONNS];
@@ -122,7 +122,7 @@ static struct {
     uint64_t partial, pinned;
 } accounts[64];
 
-/* Polls by tally: 1 + how many, or 0 for a tally that nothing refers to. */
+/* Polls by counter: 1 + how many, or 0 for a counter that nothing refers to. */
 static uint32_t tally_counts[2 * CONNS + 512];
 static uint32_t tally_used;
 
@@ -139,9 +139,9 @@ static void tally_count(uint32_t index, uint32_t polls)
 static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
 {
     switch ((lpi_phase)c->phase) {
-    case LPI_FRESH:
-    case LPI_HEADING: return cfg->head_ms == LPI_NEVER;
-    case LPI_BODYING: return cfg->body_ms == LPI_NEVER;
+    case LPI_ACCEPTED:
+    case LPI_READING_HEAD: return cfg->head_ms == LPI_NEVER;
+    case LPI_READING_BODY: return cfg->body_ms == LPI_NEVER;
     case LPI_IDLE: return cfg->idle_ms == LPI_NEVER;
     case LPI_WRITING: return cfg->write_ms == LPI_NEVER;
     default: return 0;
@@ -149,13 +149,13 @@ static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
 }
 
 static struct {
-    uint64_t phases[LPI_PHASES], connections, seats, claims, pinned, partial;
+    uint64_t phases[LPI_PHASES], connections, waiters, requested, pinned, partial;
 } all; /* over all loops */
 
-/* A tally that counts nobody stays only where a connection counted last. */
+/* A counter that counts nobody stays only where a connection counted last. */
 static void count_last(lpi_hub *hub, uint32_t index)
 {
-    if (lpi_slab_has(&hub->tallies, index) && lpi_tally_at(hub, index)->node.own)
+    if (lpi_slab_has(&hub->counters, index) && lpi_counter_at(hub, index)->node.own)
         tally_count(index, 0);
 }
 
@@ -163,33 +163,33 @@ static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
     tally_count(c->client, 1);
     accounts[c->account].polls++;
-    MUST(lpi_tally_count(hub, c->client) <= hub->config->waiters_per_client,
+    MUST(lpi_counter_value(hub, c->client) <= hub->config->waiters_per_client,
          "too many polls of one client");
     MUST(lpi_account_at(hub, c->account)->node.own <= hub->config->waiters_per_address,
          "too many polls from one address");
 }
 
-/* What is kept of a connection. `n` blobs are known; returns how many are now. */
+/* What is kept of a connection. `n` send buffers are known; returns how many are now. */
 static uint32_t count_io(const lpi_connection *c, uint32_t n)
 {
-    const lpi_io *io = c->io;
+    const lpi_request_buffer *buffer = c->buffer;
     uint32_t i;
-    all.partial += sizeof *io + io->in_capacity;
-    accounts[c->account].partial += sizeof *io + io->in_capacity;
-    MUST(io->in_length <= io->in_capacity, "kept bytes");
-    MUST(c->phase != LPI_BODYING || io->route->kind != LPI_POLLS ||
-         io->in_length == io->head_length, "a poll's body is kept");
-    if (!io->out) return n;
-    for (i = 0; i < n && blobs[i].blob != io->out;) i++;
+    all.partial += sizeof *buffer + buffer->in_capacity;
+    accounts[c->account].partial += sizeof *buffer + buffer->in_capacity;
+    MUST(buffer->in_length <= buffer->in_capacity, "kept bytes");
+    MUST(c->phase != LPI_READING_BODY || buffer->route->kind != LPI_POLLS ||
+         buffer->in_length == buffer->head_length, "a poll's body is kept");
+    if (!buffer->out) return n;
+    for (i = 0; i < n && blobs[i].send_buffer != buffer->out;) i++;
     if (i == n) {
-        blobs[n].blob = io->out;
+        blobs[n].send_buffer = buffer->out;
         blobs[n].accounts = 0;
         blobs[n++].count = 0;
-        all.pinned += sizeof(lpi_blob) + io->out->length;
+        all.pinned += sizeof(lpi_send_buffer) + buffer->out->length;
     }
     blobs[i].count++;
     if (!(blobs[i].accounts >> c->account & 1))
-        accounts[c->account].pinned += sizeof(lpi_blob) + io->out->length;
+        accounts[c->account].pinned += sizeof(lpi_send_buffer) + buffer->out->length;
     blobs[i].accounts |= UINT64_C(1) << c->account;
     return n;
 }
@@ -244,27 +244,27 @@ static void check_accounts(lpi_hub *hub)
 static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connection *c)
 {
     lpi_hub *hub = &S->hub;
-    uint32_t seat;
+    uint32_t waiter;
     const descriptor *d = fd_at(c->fd, D_SOCKET);
     int waits = c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
     SAME(d->watched, c->interest, "what is watched");
     SAME(d->slot, loop->index, "whose poller watches");
     MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
-    MUST((c->phase == LPI_WRITING) == (c->io && c->io->out), "a reply that is written");
-    MUST(waits == (c->seat != LPI_NONE), "seats without a wait, or the other way");
-    MUST((c->phase != LPI_HEADING && c->phase != LPI_BODYING) || c->io, "what has come is lost");
-    MUST(!lpi_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
+    MUST((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out), "a reply that is written");
+    MUST(waits == (c->waiter != LPI_NONE), "seats without a wait, or the other way");
+    MUST((c->phase != LPI_READING_HEAD && c->phase != LPI_READING_BODY) || c->buffer, "what has come is lost");
+    MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
     count_account(&K.conns[d->conn], c->account, c->flags & LPI_TRUSTED ? 1 : 0);
     if (waits) count_waiter(hub, c);
     count_last(hub, c->client);
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
-    for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
-        all.seats++;
-        SAME(lpi_seat_at(hub, seat)->connection, index, "a seat's connection");
-        SAME(lpi_view_at(hub, lpi_seat_at(hub, seat)->view)->loop, loop->index,
+    for (waiter = c->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
+        all.waiters++;
+        SAME(lpi_waiter_at(hub, waiter)->connection, index, "a seat's connection");
+        SAME(lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->loop, loop->index,
              "the loop of a seat's view");
-        all.claims += c->phase == LPI_FETCHING;
+        all.requested += c->phase == LPI_FETCHING;
     }
 }
 
@@ -274,14 +274,14 @@ static uint64_t check_loop(lpi_loop *loop)
 {
     uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
     uint64_t bytes = 0;
-    const lpi_io *io;
+    const lpi_request_buffer *buffer;
     lpi_connection *c;
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
         phases[c->phase]++;
         check_connection(loop, index, c);
-        if (c->io) n = count_io(c, n);
+        if (c->buffer) n = count_io(c, n);
     }
-    for (i = 0; i < n; i++) SAME(blobs[i].blob->refs, blobs[i].count, "a blob's references");
+    for (i = 0; i < n; i++) SAME(blobs[i].send_buffer->refs, blobs[i].count, "a blob's references");
     for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) {
         SAME(loop->phases[i], phases[i], "phases");
         all.phases[i] += phases[i];
@@ -294,7 +294,7 @@ static uint64_t check_loop(lpi_loop *loop)
     SAME(queued, phases[LPI_QUEUED], "queued");
     for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
         SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
-    for (i = 0, io = loop->spare; io; io = io->next, i++) bytes += sizeof *io + io->in_capacity;
+    for (i = 0, buffer = loop->spare; buffer; buffer = buffer->next, i++) bytes += sizeof *buffer + buffer->in_capacity;
     SAME(i, loop->spare_count, "spare");
     MUST(i <= LPI_SPARE_MAX, "too much is spared");
     return bytes;
@@ -304,19 +304,19 @@ static uint64_t check_loop(lpi_loop *loop)
 static uint32_t check_arrivals(const lpi_inbox *inbox)
 {
     uint32_t i;
-    MUST(inbox->arrival_at <= inbox->arrival_count, "arrivals");
-    for (i = inbox->arrival_at; i < inbox->arrival_count; i++) {
-        lpi_arrival arrival;
+    MUST(inbox->handover_at <= inbox->handover_count, "arrivals");
+    for (i = inbox->handover_at; i < inbox->handover_count; i++) {
+        lpi_handover handover;
         const conn *c;
-        memcpy(&arrival, inbox->arrivals + i * sizeof arrival, sizeof arrival);
-        c = &K.conns[fd_at(arrival.fd, D_SOCKET)->conn];
+        memcpy(&handover, inbox->handovers + i * sizeof handover, sizeof handover);
+        c = &K.conns[fd_at(handover.fd, D_SOCKET)->conn];
         MUST(!c->known, "an arrival that is known");
-        count_account(c, arrival.account, proxies && c->address.bytes[15] == A_PROXY);
+        count_account(c, handover.account, proxies && c->address.bytes[15] == A_PROXY);
     }
-    return inbox->arrival_count - inbox->arrival_at;
+    return inbox->handover_count - inbox->handover_at;
 }
 
-/* The connections of all loops, waiters, tallies. Returns the memory. */
+/* The connections of all loops, waiters, counters. Returns the memory. */
 static uint64_t check_connections(lpi_hub *hub)
 {
     uint64_t bytes = 0, arriving = 0;
@@ -333,84 +333,84 @@ static uint64_t check_connections(lpi_hub *hub)
     SAME(hub->connections, all.connections + arriving, "connections");
     SAME(K.sockets, all.connections + arriving, "connections");
     SAME(hub->stats.waiters, all.phases[LPI_PARKED] + all.phases[LPI_FETCHING], "waiters");
-    SAME(hub->seats.used, all.seats, "seats");
-    SAME(hub->claims.used, all.claims, "claims");
+    SAME(hub->waiters.used, all.waiters, "seats");
+    SAME(hub->requested.used, all.requested, "claims");
     SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
     check_accounts(hub);
     for (i = 0; i < sizeof tally_counts / sizeof *tally_counts; i++)
-        if (tally_counts[i]) SAME(lpi_tally_count(hub, i) + 1, tally_counts[i], "a tally");
-    SAME(tally_used, hub->tallied.count, "tallies");
-    SAME(tally_used, hub->tallies.used, "tallies");
+        if (tally_counts[i]) SAME(lpi_counter_value(hub, i) + 1, tally_counts[i], "a tally");
+    SAME(tally_used, hub->counter_table.count, "tallies");
+    SAME(tally_used, hub->counters.used, "tallies");
     return bytes + all.pinned + all.partial;
 }
 
 /* The delays that are counted, and those that their loops have noted. */
 static void check_delays(const lpi_hub *hub)
 {
-    static uint64_t counts[LP_DELAYS];
+    static uint64_t counts[LP_LATENCIES];
     uint64_t firsts = 0;
     uint32_t i, k;
-    for (i = 0; i < LP_DELAYS; i++) {
-        counts[i] = hub->stats.delays[i];
-        firsts += hub->stats.first_delays[i];
+    for (i = 0; i < LP_LATENCIES; i++) {
+        counts[i] = hub->stats.latencies[i];
+        firsts += hub->stats.first_latencies[i];
     }
     for (i = 0; i < hub->loop_count; i++) {
-        const lpi_delays *delays = &hub->loops[i].delays;
-        for (k = 0; k < delays->count; k++) {
-            if (delays->notes[k].first) firsts += delays->notes[k].times;
-            else counts[delays->notes[k].at] += delays->notes[k].times;
+        const lpi_latencies *latencies = &hub->loops[i].latencies;
+        for (k = 0; k < latencies->count; k++) {
+            if (latencies->notes[k].first) firsts += latencies->notes[k].times;
+            else counts[latencies->notes[k].at] += latencies->notes[k].times;
         }
     }
-    for (i = 0; i < LP_DELAYS; i++) SAME(counts[i], M.delays[i], "delays");
+    for (i = 0; i < LP_LATENCIES; i++) SAME(counts[i], M.latencies[i], "delays");
     SAME(firsts, M.firsts, "delays of those who were first");
 }
 
-static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *fresh,
+static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *waiters_since_publish,
                             uint32_t *ready)
 {
-    uint32_t v, seats = 0, loops = 0;
-    check_list(&ch->views, &hub->views, offsetof(lpi_view, link), "views");
-    for (v = ch->views.head; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
-        lpi_view *view = lpi_view_at(hub, v);
-        uint32_t seat, n, r;
+    uint32_t v, waiter_records = 0, loops = 0;
+    check_list(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link), "views");
+    for (v = ch->lists.head; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
+        lpi_waiter_list *waiter_list = lpi_waiter_list_at(hub, v);
+        uint32_t waiter, n, r;
         uint64_t before = 0;
-        SAME(view->channel, index, "a view's channel");
-        MUST(view->loop < hub->loop_count && !(loops & 1u << view->loop),
+        SAME(waiter_list->channel, index, "a view's channel");
+        MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
              "a channel has two views of one loop");
-        loops |= 1u << view->loop;
-        n = check_list(&view->parked, &hub->seats, offsetof(lpi_seat, link), "parked") +
-            check_list(&view->fetching, &hub->seats, offsetof(lpi_seat, link), "fetching");
-        SAME(view->seats, n, "a view's seats");
-        MUST(n || view->ready, "a view of nobody");
-        seats += n;
-        for (seat = view->parked.head; seat != LPI_NONE;) {
-            const lpi_seat *s = lpi_seat_at(hub, seat);
-            SAME(s->view, v, "a seat's view");
+        loops |= 1u << waiter_list->loop;
+        n = check_list(&waiter_list->parked, &hub->waiters, offsetof(lpi_waiter, link), "parked") +
+            check_list(&waiter_list->fetching, &hub->waiters, offsetof(lpi_waiter, link), "fetching");
+        SAME(waiter_list->waiters, n, "a view's seats");
+        MUST(n || waiter_list->ready, "a view of nobody");
+        waiter_records += n;
+        for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
+            const lpi_waiter *s = lpi_waiter_at(hub, waiter);
+            SAME(s->list, v, "a seat's view");
             MUST(s->seq >= before, "seats out of order");
             MUST(s->seq <= ch->last, "a seat ahead of its channel");
-            MUST(s->seq == ch->last || view->ready, "a poll is forgotten");
+            MUST(s->seq == ch->last || waiter_list->ready, "a poll is forgotten");
             before = s->seq;
-            *fresh += s->seq == ch->last && s->epoch_number == ch->epoch_number;
-            seat = s->link.next;
+            *waiters_since_publish += s->seq == ch->last && s->epoch_number == ch->epoch_number;
+            waiter = s->link.next;
         }
-        for (r = hub->loops[view->loop].ready_first; r != LPI_NONE && r != v;)
-            r = lpi_view_at(hub, r)->next_ready;
-        MUST((r == v) == !!view->ready, "ready");
-        *ready += view->ready;
+        for (r = hub->loops[waiter_list->loop].ready_first; r != LPI_NONE && r != v;)
+            r = lpi_waiter_list_at(hub, r)->next_ready;
+        MUST((r == v) == !!waiter_list->ready, "ready");
+        *ready += waiter_list->ready;
     }
-    return seats;
+    return waiter_records;
 }
 
-/* Each ready list holds views of its own loop; together they hold all that are ready. */
+/* Each ready list holds waiter lists of its own loop; together they hold all that are ready. */
 static void check_ready(lpi_hub *hub, uint32_t ready)
 {
     uint32_t i, v, last, n = 0;
     for (i = 0; i < hub->loop_count; i++) {
         last = LPI_NONE;
-        for (v = hub->loops[i].ready_first; v != LPI_NONE; v = lpi_view_at(hub, v)->next_ready) {
+        for (v = hub->loops[i].ready_first; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->next_ready) {
             MUST(n++ < ready, "more views are in ready lists than are ready");
-            SAME(lpi_view_at(hub, v)->loop, i, "the loop of a ready view");
+            SAME(lpi_waiter_list_at(hub, v)->loop, i, "the loop of a ready view");
             last = v;
         }
         SAME(hub->loops[i].ready_last, last, "the end of a ready list");
@@ -431,11 +431,11 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     const lp_config *cfg = hub->config;
     lpi_message *m, *before = NULL;
     uint64_t bytes = 0, other = 0;
-    uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, deserted = 0, news = 0, b, i, views = 0;
+    uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, vacated = 0, news = 0, b, i, waiter_lists = 0;
     uint32_t ready = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
         MUST(m->older == before, "the list of messages");
-        MUST(!before || before->born_us <= m->born_us + 100000 + late_ns() / 1000,
+        MUST(!before || before->appended_us <= m->appended_us + 100000 + late_ns() / 1000,
              "messages out of order");
         MUST(at_rest ? m->refs == 1 : m->refs >= 1, "%u references of a message", m->refs);
         bytes += m->size;
@@ -448,9 +448,9 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         uint32_t index = *lpi_table_bucket(&hub->names, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next, channels++) {
             lpi_channel *ch = lpi_channel_at(hub, index);
-            uint32_t fresh = 0, k, seats = check_views(hub, ch, index, &fresh, &ready);
-            SAME(ch->waiters, seats, "a channel's waiters");
-            SAME(ch->fresh, fresh, "fresh");
+            uint32_t waiters_since_publish = 0, k, waiter_records = check_views(hub, ch, index, &waiters_since_publish, &ready);
+            SAME(ch->waiters, waiter_records, "a channel's waiters");
+            SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
             MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
             MUST(!ch->pinned && !ch->forgotten && (!ch->fetching || hub->remote),
                  "a channel's marks");
@@ -462,22 +462,22 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
                 SAME(m->channel, index, "a message's channel");
             }
             messages -= ch->held;
-            waiters += seats;
-            SAME(ch->idle, !ch->held && !ch->waiters && ch->views.head == LPI_NONE, "idle");
-            SAME(ch->deserted, ch->watched && !ch->news && !ch->waiters, "deserted");
+            waiters += waiter_records;
+            SAME(ch->idle, !ch->held && !ch->waiters && ch->lists.head == LPI_NONE, "idle");
+            SAME(ch->vacated, ch->watched && !ch->news && !ch->waiters, "deserted");
             MUST(!ch->news || ch->watched, "news of a channel that is not watched");
             idle += ch->idle;
-            deserted += ch->deserted;
+            vacated += ch->vacated;
             news += ch->news;
-            for (i = ch->views.head; i != LPI_NONE; i = lpi_view_at(hub, i)->link.next) views++;
+            for (i = ch->lists.head; i != LPI_NONE; i = lpi_waiter_list_at(hub, i)->link.next) waiter_lists++;
             other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
         }
     }
     SAME(messages, 0, "messages in rings");
-    SAME(waiters, hub->seats.used, "waiters on channels");
+    SAME(waiters, hub->waiters.used, "waiters on channels");
     SAME(channels, hub->stats.channels, "channels");
     SAME(channels, hub->names.count, "channels");
-    SAME(views, hub->views.used, "views");
+    SAME(waiter_lists, hub->lists.used, "views");
     check_ready(hub, ready);
     SAME(idle, check_list(&hub->idle, &hub->channels, offsetof(lpi_channel, idle_link), "idle"),
          "idle channels");
@@ -490,7 +490,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         }
         i = ch->watch_link.next;
     }
-    SAME(deserted, check_list(&hub->deserted, &hub->channels,
+    SAME(vacated, check_list(&hub->vacated, &hub->channels,
                               offsetof(lpi_channel, watch_link), "deserted"), "deserted");
     SAME(news, check_list(&hub->news, &hub->channels,
                           offsetof(lpi_channel, watch_link), "news"), "news");
@@ -513,14 +513,14 @@ static void check_limits(void)
     if (cfg->partial_bytes_max != LP_UNLIMITED)
         MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536, "too much of what is incomplete");
     if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->stopping)
-        MUST(now_ms() <= hub->oldest->born_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
+        MUST(now_ms() <= hub->oldest->appended_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
              2 * late_ns() / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,
              "a message is kept beyond its age");
 }
 
 static uint64_t loop_bytes(const lpi_loop *loop)
 {
-    return sizeof *loop + loop->inbox.arrivals_capacity + arena_bytes(&loop->arena) +
+    return sizeof *loop + loop->inbox.handovers_capacity + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
            loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.capacity;
@@ -538,10 +538,10 @@ static void check_memory(uint64_t bytes)
         bytes += loop_bytes(&hub->loops[i]);
         bound += (1 << 20) + hub->loops[i].json.capacity;
     }
-    bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->views, "views") +
-             check_slab(&hub->seats, "seats") + check_slab(&hub->claims, "claims") +
-             check_slab(&hub->tallies, "tallies") + check_slab(&hub->accounts, "accounts");
-    bytes += check_table(&hub->names, "names") + check_table(&hub->tallied, "tallied") +
+    bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "views") +
+             check_slab(&hub->waiters, "seats") + check_slab(&hub->requested, "claims") +
+             check_slab(&hub->counters, "tallies") + check_slab(&hub->accounts, "accounts");
+    bytes += check_table(&hub->names, "names") + check_table(&hub->counter_table, "tallied") +
              check_table(&hub->addresses, "addresses");
     SAME(bytes, K.memory_bytes, "memory");
     if (cfg->history_bytes == LP_UNLIMITED || cfg->partial_bytes_max == LP_UNLIMITED) return;
@@ -619,7 +619,7 @@ static void check_step(void)
     SAME(n, K.known[cur->slot], "phases and connections");
     SAME(loop->phases[LPI_SERVING], 0, "being served between steps");
     SAME(loop->closed, LPI_NONE, "closed and not given back");
-    SAME(loop->batch.entry_count + loop->batch.message_count + loop->batch.plan_count, 0,
+    SAME(loop->batch.recipient_count + loop->batch.message_count + loop->batch.reply_count, 0,
          "a batch that was not sent");
     SAME(cur->delayed_count, 0, "delays that are not measured");
     if (cur->progress != cur->idle_progress) cur->idle_steps = cur->nap_steps = 0;
@@ -634,16 +634,16 @@ static void check_step(void)
     else check_wheel(&S->hub.loops[cur->slot]);
 }
 
-/* Whether each fetching poll of the view waits for some channel. */
+/* Whether each fetching poll of the waiter list waits for some channel. */
 static int polls_fetch(lpi_hub *hub, uint32_t v)
 {
-    uint32_t s = lpi_view_at(hub, v)->fetching.head;
-    for (; s != LPI_NONE; s = lpi_seat_at(hub, s)->link.next) {
-        uint32_t c = lpi_seat_at(hub, s)->connection, fetching = 0;
-        uint32_t seat = lpi_connection_at(&hub->loops[lpi_view_at(hub, v)->loop], c)->seat;
-        for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling)
+    uint32_t s = lpi_waiter_list_at(hub, v)->fetching.head;
+    for (; s != LPI_NONE; s = lpi_waiter_at(hub, s)->link.next) {
+        uint32_t c = lpi_waiter_at(hub, s)->connection, fetching = 0;
+        uint32_t waiter = lpi_connection_at(&hub->loops[lpi_waiter_list_at(hub, v)->loop], c)->waiter;
+        for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling)
             fetching |= lpi_channel_at(
-                hub, lpi_view_at(hub, lpi_seat_at(hub, seat)->view)->channel)->fetching;
+                hub, lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->channel)->fetching;
         if (!fetching) return 0;
     }
     return 1;
@@ -673,14 +673,14 @@ static void check_sleeper(const thread *t, const lpi_loop *loop)
     const lpi_inbox *inbox = &loop->inbox;
     SAME(loop->queue.head, LPI_NONE, "it sleeps on its queue");
     SAME(loop->ready_first, LPI_NONE, "it sleeps on ready views");
-    SAME(inbox->arrival_count - inbox->arrival_at, 0, "it sleeps, and has arrivals");
+    SAME(inbox->handover_count - inbox->handover_at, 0, "it sleeps, and has arrivals");
     MUST(!inbox->first, "it sleeps, and has somebody to tell");
     MUST(loop->drain_ms || !(loop->index ? S->draining : S->stopping),
          "it sleeps, and should drain");
     MUST(!S->broken, "it sleeps, and another loop has failed");
     if (loop->index) return;
-    if (S->rest_ms)
-        MUST(t->deadline_ns <= S->rest_ms * 1000000 + oversleep_ns(),
+    if (S->accept_resume_ms)
+        MUST(t->deadline_ns <= S->accept_resume_ms * 1000000 + oversleep_ns(),
              "it sleeps, and the listener rests on");
     if (hub->sweep_ms != UINT64_MAX && hub->sweep_ms >= now_ms())
         MUST(t->deadline_ns <= hub->sweep_ms * 1000000 + oversleep_ns(),
@@ -691,13 +691,13 @@ static void check_sleeping_views(int i, const thread *const *asleep)
 {
     const channel *ch = &M.channel[i];
     lpi_hub *hub = &S->hub;
-    uint32_t v = ch->exists ? lpi_channel_at(hub, ch->index)->views.head : LPI_NONE;
-    for (; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
-        uint32_t head = lpi_view_at(hub, v)->parked.head;
-        if (!asleep[lpi_view_at(hub, v)->loop]) continue;
-        MUST(lpi_view_at(hub, v)->fetching.head == LPI_NONE || polls_fetch(hub, v),
+    uint32_t v = ch->exists ? lpi_channel_at(hub, ch->index)->lists.head : LPI_NONE;
+    for (; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
+        uint32_t head = lpi_waiter_list_at(hub, v)->parked.head;
+        if (!asleep[lpi_waiter_list_at(hub, v)->loop]) continue;
+        MUST(lpi_waiter_list_at(hub, v)->fetching.head == LPI_NONE || polls_fetch(hub, v),
              "it sleeps, and a poll on \"%s\" could be judged", names[i].name);
-        MUST(head == LPI_NONE || lpi_seat_at(hub, head)->seq >= ch->last,
+        MUST(head == LPI_NONE || lpi_waiter_at(hub, head)->seq >= ch->last,
              "it sleeps, and a poll on \"%s\" has something to hear", names[i].name);
     }
 }

@@ -18,10 +18,10 @@ static uint64_t status_counts[600], reason_counts[4];
 
 enum { CLIENTS = 900 };
 
-typedef enum plan { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } plan;
+typedef enum reply { PLAN_NONE, PLAN_RESET, PLAN_FINISH, PLAN_READ } reply;
 
 typedef struct client {
-    uint8_t temper, count, plan, named, reads;
+    uint8_t temper, count, reply, named, reads;
     uint8_t shared; /* its connection is a proxy's, and carries other clients' requests too */
     uint16_t channels[PLACES];
     struct { uint8_t kind; uint64_t epoch, seq; } cursor[PLACES];
@@ -34,13 +34,13 @@ static client clients[CLIENTS];
 static uint32_t client_count, think_us, wait_most_ms, publish_us, burst;
 static uint64_t tides; /* of all worlds */
 static uint32_t tide_us; /* all come, and after that time all go for as long; 0: each when it likes */
-static uint64_t arrivals;
+static uint64_t handovers;
 static int same_temper; /* all of one: its number, or T_KINDS */
 static uint32_t addresses; /* that clients have, at most A_LAST */
 
-static void client_at(client *k, uint32_t us, plan what)
+static void client_at(client *k, uint32_t us, reply what)
 {
-    k->plan = (uint8_t)what;
+    k->reply = (uint8_t)what;
     k->generation++;
     happen(K.now_ns + (uint64_t)us * 1000, H_CLIENT, (uint32_t)(k - clients), k->generation, 0);
 }
@@ -548,7 +548,7 @@ static void client_reads(conn *c, uint32_t upto)
         if (r->closes) closes = 1;
     }
     if (closes) client_leaves(k, 0);
-    else if (c->done == c->asked && !c->fin && !c->wild && k->plan != PLAN_RESET) client_thinks(k);
+    else if (c->done == c->asked && !c->fin && !c->wild && k->reply != PLAN_RESET) client_thinks(k);
 }
 
 static void client_hears(conn *c)
@@ -574,9 +574,9 @@ static void client_lost(conn *c, int reset)
 static void client_happens(int index, uint32_t generation)
 {
     client *k = &clients[index];
-    plan what = (plan)k->plan;
+    reply what = (reply)k->reply;
     if (generation != k->generation) return;
-    k->plan = PLAN_NONE;
+    k->reply = PLAN_NONE;
     if (tide_is_low()) { /* who has been answered may stay, and ask again when it rises */
         if (k->conn && (what != PLAN_NONE || k->conn->done != k->conn->asked || one_in(4)))
             client_leaves(k, one_in(2));
@@ -659,8 +659,8 @@ static void arrive_happens(void)
         uint32_t i = *lpi_table_bucket(&hub->names, b);
         for (; i != LPI_NONE; i = lpi_node_at(&hub->names, i)->next)
             if (lpi_channel_at(hub, i)->fetching && one_in(2)) {
-                lpi_hub_arrived(hub, i);
-                arrivals++;
+                lpi_hub_loaded(hub, i);
+                handovers++;
             }
     }
     b = lpi_hub_sleepers(hub);

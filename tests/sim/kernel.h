@@ -140,7 +140,7 @@ typedef enum request_kind {
    the request, and what was answered. */
 typedef struct place {
     uint16_t channel;
-    uint8_t kind, reason;          /* an lpi_claim_kind, an lpi_reason */
+    uint8_t kind, reason;          /* an lpi_requested_kind, an lpi_reason */
     uint64_t epoch, seq;           /* claimed; or microseconds         */
     uint64_t was_epoch, was_last, was_floor;
     uint64_t got_epoch, got_seq;
@@ -158,7 +158,7 @@ typedef struct request {
     uint32_t payload;     /* of what is published or echoed                    */
     uint64_t got_ns;      /* when the step began in which it was read whole    */
     uint64_t timestamp_us, bytes;
-    uint64_t born_us;     /* of the first message in its reply; 0: none        */
+    uint64_t appended_us;     /* of the first message in its reply; 0: none        */
     place at[PLACES];
 } request;
 

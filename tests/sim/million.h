@@ -193,20 +193,20 @@ static uint64_t resident_bytes(void)
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Answered, a connection keeps its tallies for its next poll: they count nobody. */
+/* Answered, a connection keeps its counters for its next poll: they count nobody. */
 static void check_tallies(lpi_hub *hub, uint32_t waiters)
 {
     uint64_t named = 0;
     uint32_t i;
-    check_table(&hub->tallied, "tallied");
-    check_slab(&hub->tallies, "tallies");
+    check_table(&hub->counter_table, "tallied");
+    check_slab(&hub->counters, "tallies");
     check_table(&hub->addresses, "addresses");
     check_slab(&hub->accounts, "accounts");
-    SAME(hub->tallies.used, L.count, "tallies");
+    SAME(hub->counters.used, L.count, "tallies");
     SAME(hub->accounts.used, L.named ? 1 : L.count, "accounts");
     for (i = 0; i < L.count; i++) {
         const lpi_connection *c = lpi_connection_at(&hub->loops[0], i);
-        named += lpi_tally_count(hub, c->client);
+        named += lpi_counter_value(hub, c->client);
         SAME(lpi_account_at(hub, c->account)->node.own, L.named ? waiters : waiters != 0,
              "an address");
     }
@@ -218,11 +218,11 @@ static void check_million(lp_server *server, uint32_t waiters)
     lpi_hub *hub = &server->hub;
     check_tallies(hub, waiters);
     check_table(&hub->names, "names");
-    check_slab(&hub->seats, "seats");
+    check_slab(&hub->waiters, "seats");
     check_slab(&server->hub.loops[0].connections, "connections");
     SAME(hub->stats.waiters, waiters, "waiters");
     SAME(server->hub.loops[0].phases[LPI_PARKED], waiters, "parked");
-    SAME(hub->seats.used, waiters, "seats");
+    SAME(hub->waiters.used, waiters, "seats");
     SAME(hub->stats.pinned_bytes, 0, "pinned_bytes");
     SAME(server->hub.partial_bytes, 0, "partial_bytes");
 }
@@ -272,9 +272,9 @@ static void run_crowd(uint32_t count, int named)
            "  of which: connection %zu, seat %zu, %s %zu and their buckets\n",
            count, named ? "by X-Client-ID" : "each its own address", bytes,
            (double)bytes / count, lean_blocks - blocks, resident, (double)resident / count,
-           sizeof(lpi_connection), sizeof(lpi_seat),
+           sizeof(lpi_connection), sizeof(lpi_waiter),
            named ? "tally" : "tally and account",
-           sizeof(lpi_tally) + (named ? 0 : sizeof(lpi_account)));
+           sizeof(lpi_counter) + (named ? 0 : sizeof(lpi_account)));
     MUST(lp_publish(server, lp_s("news"), lp_s("{\"n\":1}"), &L.published) == LP_OK, "lp_publish");
     SAME(L.published.waiters, count, "waiters");
     strcpy(id, L.published.id);

@@ -42,7 +42,7 @@ typedef struct payload {
 } payload;
 
 typedef struct message {
-    uint64_t epoch, seq, timestamp_us, born_ms, born_us;
+    uint64_t epoch, seq, timestamp_us, born_ms, appended_us;
     uint32_t payload, size, text, length;
     uint32_t waiters; /* that it woke                  */
     uint32_t position; /* in its channel's list, all epochs */
@@ -76,7 +76,7 @@ static struct model {
     uint32_t count, payloads, text_used;
     uint64_t asyncs;
     uint64_t replies, delivered, resets, timeouts;
-    uint64_t delays[LP_DELAYS], firsts; /* that lp_stats should count */
+    uint64_t latencies[LP_LATENCIES], firsts; /* that lp_stats should count */
     uint64_t keys[ADDRESSES];           /* by which the server knows an address */
     uint64_t spendings;                 /* changes of what all share            */
     uint64_t refusal_told_ms[600];      /* by status; 0: not yet                */
@@ -236,11 +236,11 @@ static uint64_t eat_epoch(void)
 static uint32_t recount_seats(const channel *ch, uint64_t seq)
 {
     lpi_hub *hub = &S->hub;
-    uint32_t v = lpi_channel_at(hub, ch->index)->views.head, n = 0;
-    for (; v != LPI_NONE; v = lpi_view_at(hub, v)->link.next) {
-        uint32_t seat = lpi_view_at(hub, v)->parked.tail;
-        for (; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->link.prev) {
-            if (lpi_seat_at(hub, seat)->seq != seq) break;
+    uint32_t v = lpi_channel_at(hub, ch->index)->lists.head, n = 0;
+    for (; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
+        uint32_t waiter = lpi_waiter_list_at(hub, v)->parked.tail;
+        for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->link.prev) {
+            if (lpi_waiter_at(hub, waiter)->seq != seq) break;
             n++;
         }
     }
@@ -258,7 +258,7 @@ static void learn_message(int i)
     SAME(m->seq, ch->last + 1, "a SEQ is left out or given twice");
     MUST(m->timestamp_us == lpi_max64(cur->last_wall_us[0], ch->latest_us + 1) ||
          m->timestamp_us == lpi_max64(cur->last_wall_us[1], ch->latest_us + 1), "the timestamp");
-    MUST(m->born_us * 1000 <= K.now_ns, "born in the future");
+    MUST(m->appended_us * 1000 <= K.now_ns, "born in the future");
     SAME(m->refs, 1, "the new message's references");
     MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == m ||
          S->hub.stats.history_bytes + S->hub.stats.pinned_bytes <= S->config.history_bytes,
@@ -288,8 +288,8 @@ static void learn_message(int i)
     to->epoch = ch->epoch;
     to->seq = m->seq;
     to->timestamp_us = m->timestamp_us;
-    to->born_ms = m->born_us / 1000;
-    to->born_us = m->born_us;
+    to->born_ms = m->appended_us / 1000;
+    to->appended_us = m->appended_us;
     to->payload = (uint32_t)n;
     to->size = (uint32_t)m->size;
     to->text = M.text_used;
@@ -303,8 +303,8 @@ static void learn_message(int i)
     ch->list[ch->count++] = M.count++;
     ch->last = m->seq;
     ch->latest_us = m->timestamp_us;
-    ch->busy_ms = m->born_us / 1000;
-    SAME(lpi_channel_at(&S->hub, ch->index)->fresh, 0, "fresh after an append");
+    ch->busy_ms = m->appended_us / 1000;
+    SAME(lpi_channel_at(&S->hub, ch->index)->waiters_since_publish, 0, "fresh after an append");
 }
 
 static uint32_t gone[MESSAGES];
@@ -403,7 +403,7 @@ static void learn_channel(uint32_t index, int fresh_message)
 }
 
 /* Look at all channels. */
-static void learn_channels(int fresh)
+static void learn_channels(int waiters_since_publish)
 {
     lpi_hub *hub = &S->hub;
     uint32_t b, i;
@@ -411,7 +411,7 @@ static void learn_channels(int fresh)
     for (b = 0; b < hub->names.buckets; b++) {
         uint32_t index = *lpi_table_bucket(&hub->names, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next)
-            learn_channel(index, fresh);
+            learn_channel(index, waiters_since_publish);
     }
     for (i = 0; i < world_channels; i++) {
         channel *ch = &M.channel[i];
@@ -427,16 +427,16 @@ static void model_sync(void)
 {
     lpi_hub *hub = &S->hub;
     uint64_t evicted = hub->stats.evicted - M.evicted;
-    int fresh = hub->stats.published != M.published;
+    int waiters_since_publish = hub->stats.published != M.published;
     int same = hub->stats.channels == M.channels && K.epochs_drawn == M.drawn;
-    if (!fresh && !evicted && same) return;
-    if (fresh) SAME(hub->stats.published, M.published + 1, "messages appended at once");
-    if (fresh && same) { /* most often that is all, but for evictions in that channel */
+    if (!waiters_since_publish && !evicted && same) return;
+    if (waiters_since_publish) SAME(hub->stats.published, M.published + 1, "messages appended at once");
+    if (waiters_since_publish && same) { /* most often that is all, but for evictions in that channel */
         M.seen++;
         learn_channel(hub->newest->channel, 1);
-        fresh = 0;
+        waiters_since_publish = 0;
     }
-    if (!same || evicted != gone_count) learn_channels(fresh);
+    if (!same || evicted != gone_count) learn_channels(waiters_since_publish);
     SAME(gone_count, evicted, "evicted messages");
     justify_evictions();
     M.published = hub->stats.published;
@@ -499,16 +499,16 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
 {
     const channel *ch = &M.channel[p->channel];
     *low = same ? p->was_floor : 0;
-    *high = cur->plan.at[p->channel].floor;
+    *high = cur->reply.at[p->channel].floor;
     if (p->reason) return;
     if (p->kind == LPI_FROM_CURSOR) {
         WANT(p->got_epoch == p->epoch, "another epoch without a reset");
         *low = *high = p->seq;
     } else if (p->kind == LPI_FROM_NOW) {
         *low = same ? p->was_last : 0;
-        *high = cur->plan.at[p->channel].last;
+        *high = cur->reply.at[p->channel].last;
     } else if (p->kind == LPI_FROM_TIME && p->seq) {
-        *low = *high = seq_at(ch, life_of(ch, p->got_epoch), cur->plan.at[p->channel].last, p->seq);
+        *low = *high = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
     }
 }
 
@@ -517,8 +517,8 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
 static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
 {
     const channel *ch = &M.channel[p->channel];
-    uint64_t epoch = cur->plan.at[p->channel].epoch, last = cur->plan.at[p->channel].last,
-             floor = cur->plan.at[p->channel].floor;
+    uint64_t epoch = cur->reply.at[p->channel].epoch, last = cur->reply.at[p->channel].last,
+             floor = cur->reply.at[p->channel].floor;
     lpi_reason was;
     uint32_t may = 1u << judge(ch, p, epoch, last, floor);
     if (p->kind == LPI_FROM_CURSOR) return may;
@@ -534,8 +534,8 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
 /* Where the reply goes on in one channel, and whether it had to. */
 static void verify_place(const request *r, const place *p)
 {
-    uint64_t epoch = cur->plan.at[p->channel].epoch, last = cur->plan.at[p->channel].last,
-             floor = cur->plan.at[p->channel].floor;
+    uint64_t epoch = cur->reply.at[p->channel].epoch, last = cur->reply.at[p->channel].last,
+             floor = cur->reply.at[p->channel].floor;
     uint64_t was_epoch = p->was_epoch ? p->was_epoch : epoch;
     uint64_t low, high, from = p->got_seq - p->got_count;
     int same = was_epoch == epoch;
@@ -627,7 +627,7 @@ static void verify_cut(request *r, uint64_t count)
         const place *p = &r->at[i];
         const channel *ch = &M.channel[p->channel];
         const message *m;
-        if (p->got_seq >= cur->plan.at[p->channel].last) continue;
+        if (p->got_seq >= cur->reply.at[p->channel].last) continue;
         m = message_at(ch, life_of(ch, p->got_epoch)->base, p->got_seq + 1);
         left = 1;
         too_long |= r->bytes + m->length > S->config.reply_bytes_max;
@@ -802,11 +802,11 @@ static void note_accounts(void)
    for the address that its proxy speaks for. */
 static int partial_full(const conn *c)
 {
-    const lpi_io *io = c->known ? record_of(c)->io : NULL;
+    const lpi_request_buffer *buffer = c->known ? record_of(c)->buffer : NULL;
     uint64_t bytes = cur->partial_most_of[c->speaks];
     if (cur->partial_over & (1 | c->spoken)) return 1;
-    if (!io || c->address.bytes[15] == c->speaks) return 0;
-    return bytes + sizeof *io + io->in_capacity > S->config.partial_bytes_max / 4;
+    if (!buffer || c->address.bytes[15] == c->speaks) return 0;
+    return bytes + sizeof *buffer + buffer->in_capacity > S->config.partial_bytes_max / 4;
 }
 
 /* Whether a slow reader may have been cut off in this step, to whom so much was said. */
@@ -814,7 +814,7 @@ static int pinned_full(const conn *c, uint64_t bytes)
 {
     uint64_t most = S->config.history_bytes;
     uint32_t i;
-    bytes += sizeof(lpi_blob);
+    bytes += sizeof(lpi_send_buffer);
     if (most == LP_UNLIMITED) return 0;
     if (cur->pinned_most + bytes > most / 2) return 1;
     for (i = 1; i < ADDRESSES; i++)
@@ -898,7 +898,7 @@ static uint64_t first_born(const char *text, size_t length)
     seq = eat_uint();
     for (i = 0; i < world_channels; i++) {
         const life *l = life_of(&M.channel[i], epoch);
-        if (l) return message_at(&M.channel[i], l->base, seq)->born_us;
+        if (l) return message_at(&M.channel[i], l->base, seq)->appended_us;
     }
     bad_reply(__LINE__, "a message of no channel");
 }
@@ -978,7 +978,7 @@ static void model_sent(conn *c)
     if (!c->pend_born_us) return;
     MUST(cur->delayed_count++ < LPI_BATCH, "delays that are not measured");
     d->conn = conn_index(c);
-    d->born_us = c->pend_born_us;
+    d->appended_us = c->pend_born_us;
     c->pend_born_us = 0;
 }
 
@@ -995,10 +995,10 @@ static void model_clock(uint64_t now_us)
 {
     uint32_t i;
     for (i = 0; i < cur->delayed_count; i++) {
-        uint64_t us = now_us - cur->delayed[i].born_us;
+        uint64_t us = now_us - cur->delayed[i].appended_us;
         uint32_t e = us < 4 ? 0 : 63u - (uint32_t)__builtin_clzll(us);
         uint32_t at = us < 4 ? (uint32_t)us : 4 * (e - 1) + (uint32_t)(us >> (e - 2) & 3);
-        M.delays[at < LP_DELAYS ? at : LP_DELAYS - 1]++;
+        M.latencies[at < LP_LATENCIES ? at : LP_LATENCIES - 1]++;
     }
     cur->delayed_count = 0;
 }
@@ -1019,13 +1019,13 @@ static void model_closing(conn *c)
     if (is->phase == LPI_SERVING && pinned_full(c, c->reply_size)) return;
     if (partial_full(c)) return;
     switch ((lpi_phase)is->phase) {
-    case LPI_FRESH: since = c->accept_ns, limit = cfg->head_ms; break;
+    case LPI_ACCEPTED: since = c->accept_ns, limit = cfg->head_ms; break;
     case LPI_IDLE: /* empty lines do not count */
         since = c->reply_ns ? c->reply_ns : c->accept_ns;
         limit = cfg->idle_ms;
         break;
     case LPI_WRITING: since = c->pend_ns, limit = cfg->write_ms; break;
-    case LPI_LINGER: since = c->shut_ns, limit = cfg->linger_ms; break;
+    case LPI_LINGERING: since = c->shut_ns, limit = cfg->linger_ms; break;
     default: break;
     }
     if (is->phase == LPI_IDLE && drain_ms && c->got == c->replied) return;
@@ -1036,7 +1036,7 @@ static void model_closing(conn *c)
          is->phase);
     MUST(is->phase != LPI_WRITING, "connection %u: an answer is cut off by the end of its stream",
          conn_index(c));
-    if (c->got == c->replied || c->closing || is->phase == LPI_LINGER) return;
+    if (c->got == c->replied || c->closing || is->phase == LPI_LINGERING) return;
     MUST(c->requests[c->replied % REQUESTS].kind == R_POLL,
          "connection %u: what came before the end of its stream is not answered", conn_index(c));
 }
@@ -1050,24 +1050,24 @@ static void hub_taken(void)
     cur->waiters = hub->stats.waiters;
     cur->partial = hub->partial_bytes;
     cur->pinned = hub->stats.pinned_bytes;
-    cur->entries = cur->slot < 0 ? 0 : hub->loops[cur->slot].batch.entry_count;
+    cur->recipients = cur->slot < 0 ? 0 : hub->loops[cur->slot].batch.recipient_count;
 }
 
 static void plan_taken(lpi_loop *loop)
 {
     const lpi_batch *batch = &loop->batch;
     uint32_t i, ended = 0;
-    cur->plan.count = M.count;
+    cur->reply.count = M.count;
     for (i = 0; i < world_channels; i++) {
-        cur->plan.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
-        cur->plan.at[i].last = M.channel[i].last;
-        cur->plan.at[i].floor = M.channel[i].floor;
+        cur->reply.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
+        cur->reply.at[i].last = M.channel[i].last;
+        cur->reply.at[i].floor = M.channel[i].floor;
     }
-    for (i = cur->entries; i < batch->entry_count; i++) {
-        int fd = lpi_connection_at(loop, batch->entries[i].connection)->fd;
-        K.conns[fd_mine(fd)->conn].parked = batch->entries[i].parked;
-        ended += batch->entries[i].parked;
-        M.firsts += batch->entries[i].first && batch->plans[batch->entries[i].plan].count;
+    for (i = cur->recipients; i < batch->recipient_count; i++) {
+        int fd = lpi_connection_at(loop, batch->recipients[i].connection)->fd;
+        K.conns[fd_mine(fd)->conn].parked = batch->recipients[i].parked;
+        ended += batch->recipients[i].parked;
+        M.firsts += batch->recipients[i].first && batch->replies[batch->recipients[i].reply].count;
     }
     if (!S->hub.remote)
         SAME(cur->waiters - S->hub.stats.waiters, ended, "waits that ended, and replies to them");
@@ -1087,7 +1087,7 @@ static void refusal_taken(void)
         const lpi_connection *is;
         if (!c->used || c->fd < 0 || !c->known) continue;
         is = record_of(c);
-        if ((is->phase != LPI_PARKED && is->phase != LPI_FETCHING) || is->seat == LPI_NONE) continue;
+        if ((is->phase != LPI_PARKED && is->phase != LPI_FETCHING) || is->waiter == LPI_NONE) continue;
         to->parked[to->waiters].name = c->name;
         to->parked[to->waiters++].address = c->speaks;
     }
@@ -1105,7 +1105,7 @@ static void hub_released(void)
         (!cur->slot && S->config.connections_per_address < CONNS))
         M.spendings++;
     if (cur->noted != M.spendings) note_accounts();
-    if (hub->loops[cur->slot].batch.entry_count > cur->entries) plan_taken(&hub->loops[cur->slot]);
+    if (hub->loops[cur->slot].batch.recipient_count > cur->recipients) plan_taken(&hub->loops[cur->slot]);
     if (hub->stats.refused != cur->refused) refusal_taken();
 }
 

@@ -80,7 +80,7 @@ static void watch(void *ctx, lp_channel_event event, lp_slice name)
     cur->progress++;
     watch_counts[event]++;
     ch->waited_ms = now_ms();
-    MUST((event == LP_CHANNEL_WAITED_ON) == !ch->watched, "a channel's event comes twice");
+    MUST((event == LP_CHANNEL_OCCUPIED) == !ch->watched, "a channel's event comes twice");
     ch->watched = !ch->watched;
     if (one_in(4)) publish_somewhere();
 }
@@ -415,7 +415,7 @@ static void drain(void)
     for (i = 0; i < S->hub.loop_count; i++) {
         lpi_loop *loop = &S->hub.loops[i];
         SAME(loop->connections.used, 0, "records after the drain");
-        SAME(loop->inbox.arrival_count - loop->inbox.arrival_at, 0, "arrivals after the drain");
+        SAME(loop->inbox.handover_count - loop->inbox.handover_at, 0, "arrivals after the drain");
         MUST(lpi_loop_step(loop, 0) == LP_ERR_STOPPED, "a step after the end");
     }
     publish_somewhere();
@@ -426,7 +426,7 @@ static int arriving(void)
 {
     uint32_t i;
     for (i = 1; i < S->hub.loop_count; i++)
-        if (S->hub.loops[i].inbox.arrival_at < S->hub.loops[i].inbox.arrival_count) return (int)i;
+        if (S->hub.loops[i].inbox.handover_at < S->hub.loops[i].inbox.handover_count) return (int)i;
     return -1;
 }
 
@@ -439,7 +439,7 @@ static void end_world(void)
         for (i = 0; i < 100 && arriving() < 0; i++) world_turn();
         K.leaving = 1 + (arriving() < 0 ? (int)below(K.loops) : arriving());
         serve_ends(60000);
-        if (one_in(2)) publish_happens(); /* with views that are ready */
+        if (one_in(2)) publish_happens(); /* with waiter lists that are ready */
     }
     if (one_in(4)) child_forks(0); /* just now */
     lp_destroy(S);
@@ -535,7 +535,7 @@ static void report(void)
         sprintf(name, "%d", i);
         line("status", name, status_counts[i]);
     }
-    line("fetched", "channels", arrivals);
+    line("fetched", "channels", handovers);
     line("watch", "waited on", watch_counts[0]);
     line("watch", "deserted", watch_counts[1]);
     line("log", "lines", log_lines);

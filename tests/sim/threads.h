@@ -75,7 +75,7 @@ typedef struct refusal {
 /* A reply to a poll that was parked, whose delay is not measured yet. */
 typedef struct delayed {
     uint32_t conn;
-    uint64_t born_us; /* of its first message */
+    uint64_t appended_us; /* of its first message */
 } delayed;
 
 typedef struct thread {
@@ -115,9 +115,9 @@ typedef struct thread {
     /* what it has seen under the hub's mutex */
     uint64_t last_wall_us[2];
     uint64_t refused;     /* these when it took the mutex                      */
-    uint32_t entries;
+    uint32_t recipients;
     uint64_t waiters, partial, pinned;
-    store plan;
+    store reply;
     refusal refusal;
     delayed delayed[32];
     uint32_t delayed_count;

@@ -77,7 +77,7 @@ TEST(a_connections_own_trouble_is_not_the_listeners) {
         fault(&w, K_ACCEPT, errors[i], 0, 3);
         settle(&w);
         CHECK(c->accepted);
-        CHECK_INT(w.s->rest_ms, 0);
+        CHECK_INT(w.s->accept_resume_ms, 0);
     }
     CHECK_INT(w.log_lines[LP_LOG_WARN], 0);
     close_world(&w);
@@ -91,12 +91,12 @@ TEST(what_is_forbidden_is_not_tried_without_end) {
     c = dial(&w);
     fault(&w, K_ACCEPT, EPERM, 0, UINT32_MAX);
     settle(&w);
-    CHECK(w.s->rest_ms > 0);
+    CHECK(w.s->accept_resume_ms > 0);
     calls = w.k.calls[K_ACCEPT];
-    pass(&w, 10 * LPI_REST_MS);
+    pass(&w, 10 * LPI_ACCEPT_PAUSE_MS);
     CHECK(w.k.calls[K_ACCEPT] <= calls + 12);
     fault(&w, K_ACCEPT, 0, 0, 0);
-    pass(&w, 2 * LPI_REST_MS);
+    pass(&w, 2 * LPI_ACCEPT_PAUSE_MS);
     CHECK(c->accepted);
     close_world(&w);
 }
@@ -188,7 +188,7 @@ TEST(the_reserve_makes_no_rest_necessary) {
     check_turned_away(a);
     b = dial(&w);
     settle(&w);
-    CHECK_INT(w.s->rest_ms, 0);
+    CHECK_INT(w.s->accept_resume_ms, 0);
     check_turned_away(b);
     close_world(&w);
 }
@@ -204,7 +204,7 @@ TEST(without_even_a_reserve_the_listener_rests) {
     w.k.fd_limit = kernel_open_count(&w.k, K_FREE);
     c = dial(&w);
     settle(&w);
-    CHECK(w.s->rest_ms);
+    CHECK(w.s->accept_resume_ms);
     CHECK_STR(lp_s(w.log), "the listener rests");
     calls = w.k.calls[K_ACCEPT];
     steps = pass(&w, 10 * REST_MS);
@@ -233,7 +233,7 @@ static void check_rest(int error) {
     while (!c->accepted) CHECK_INT(turn(&w, 1), LP_OK);
     CHECK(now_ms(&w) - began >= REST_MS);
     CHECK(now_ms(&w) - began <= REST_MS + 2);
-    CHECK_INT(w.s->rest_ms, 0);
+    CHECK_INT(w.s->accept_resume_ms, 0);
     close_world(&w);
 }
 

@@ -12,7 +12,7 @@ static int parse(const char *text, uint8_t out[16]) {
     char *copy = (char *)malloc(length + !length);
     int result;
     memcpy(copy, text, length);
-    result = lpi_parse_address(lpi_slice(copy, length), out);
+    result = lpi_address_parse(lpi_slice(copy, length), out);
     free(copy);
     return result;
 }
@@ -22,7 +22,7 @@ static const char *canonical(const char *text) {
     static char to[INET6_ADDRSTRLEN + 1];
     uint8_t bytes[16];
     if (parse(text, bytes)) return "-";
-    return lpi_put_address(to, bytes).bytes;
+    return lpi_address_put(to, bytes).bytes;
 }
 
 TEST(address_parsing) {
@@ -46,9 +46,9 @@ TEST(address_parsing) {
             unit_fail(__FILE__, __LINE__, "\"%s\" is %s, not %s", pairs[i][0],
                       canonical(pairs[i][0]), pairs[i][1]);
     }
-    CHECK_INT(lpi_parse_address(LPI_S("1.2.3.4\0"), bytes), -1);
-    CHECK_INT(lpi_parse_address(LPI_S("1.2\0.3.4"), bytes), -1);
-    CHECK_INT(lpi_parse_address(lpi_slice(NULL, 0), bytes), -1);
+    CHECK_INT(lpi_address_parse(LPI_S("1.2.3.4\0"), bytes), -1);
+    CHECK_INT(lpi_address_parse(LPI_S("1.2\0.3.4"), bytes), -1);
+    CHECK_INT(lpi_address_parse(lpi_slice(NULL, 0), bytes), -1);
     CHECK_INT(parse("1.2.3.4", bytes), 0);
     CHECK(lpi_address_is_v4(bytes));
     CHECK_INT(parse("::1.2.3.4", bytes), 0); /* the old, compatible form is IPv6 */
@@ -67,7 +67,7 @@ TEST(address_comes_back) {
         uint8_t want[16], got[16];
         char text[INET6_ADDRSTRLEN];
         some_address(want);
-        CHECK_INT(lpi_parse_address(lpi_put_address(text, want), got), 0);
+        CHECK_INT(lpi_address_parse(lpi_address_put(text, want), got), 0);
         CHECK(memcmp(got, want, 16) == 0);
     }
 }
@@ -86,15 +86,15 @@ TEST(address_networks_of_every_length) {
         some_address(base);
         v4 = (uint32_t)lpi_address_is_v4(base) * 96;
         bits = unit_below(129 - v4);
-        lpi_put_address(address, base);
+        lpi_address_put(address, base);
         sprintf(text, "%s/%u", address, bits);
-        CHECK_INT(lpi_parse_network(lp_s(text), &net), 0);
+        CHECK_INT(lpi_address_parse_network(lp_s(text), &net), 0);
         CHECK_INT(net.bits, bits + v4);
-        CHECK(lpi_network_holds(&net, base)); /* though it has bits beyond the prefix */
+        CHECK(lpi_address_in_network(&net, base)); /* though it has bits beyond the prefix */
         memcpy(other, base, 16);
         flipped = unit_below(128);
         other[flipped / 8] = (uint8_t)(other[flipped / 8] ^ 0x80 >> flipped % 8);
-        CHECK_INT(lpi_network_holds(&net, other), flipped >= bits + v4);
+        CHECK_INT(lpi_address_in_network(&net, other), flipped >= bits + v4);
     }
 }
 
@@ -111,29 +111,29 @@ TEST(address_networks_as_text) {
         lpi_network net;
         int result;
         net.bits = 200;
-        result = lpi_parse_network(lp_s(nets[i].text), &net);
+        result = lpi_address_parse_network(lp_s(nets[i].text), &net);
         if (result != (nets[i].bits < 0 ? -1 : 0))
             unit_fail(__FILE__, __LINE__, "\"%s\" gives %d", nets[i].text, result);
         CHECK_INT(net.bits, result ? 200 : nets[i].bits);
     }
-    CHECK_INT(lpi_parse_network(lpi_slice(NULL, 0), &trusted[0]), -1);
+    CHECK_INT(lpi_address_parse_network(lpi_slice(NULL, 0), &trusted[0]), -1);
 }
 
 /* 0.0.0.0/0 is all of IPv4 and nothing of IPv6. */
 TEST(address_all_of_ipv4) {
     lpi_network net, nets[2];
     uint8_t v4[16], v6[16];
-    CHECK_INT(lpi_parse_network(LPI_S("0.0.0.0/0"), &net), 0);
+    CHECK_INT(lpi_address_parse_network(LPI_S("0.0.0.0/0"), &net), 0);
     CHECK_INT(parse("203.0.113.9", v4), 0);
     CHECK_INT(parse("2001:db8::1", v6), 0);
-    CHECK(lpi_network_holds(&net, v4));
-    CHECK(!lpi_network_holds(&net, v6));
-    CHECK_INT(lpi_parse_network(LPI_S("10.0.0.0/8"), &nets[0]), 0);
-    CHECK_INT(lpi_parse_network(LPI_S("2001:db8::/32"), &nets[1]), 0);
-    CHECK(lpi_networks_hold(nets, 2, v6));
-    CHECK(!lpi_networks_hold(nets, 1, v6));
-    CHECK(!lpi_networks_hold(nets, 2, v4));
-    CHECK(!lpi_networks_hold(nets, 0, v4));
+    CHECK(lpi_address_in_network(&net, v4));
+    CHECK(!lpi_address_in_network(&net, v6));
+    CHECK_INT(lpi_address_parse_network(LPI_S("10.0.0.0/8"), &nets[0]), 0);
+    CHECK_INT(lpi_address_parse_network(LPI_S("2001:db8::/32"), &nets[1]), 0);
+    CHECK(lpi_address_in_networks(nets, 2, v6));
+    CHECK(!lpi_address_in_networks(nets, 1, v6));
+    CHECK(!lpi_address_in_networks(nets, 2, v4));
+    CHECK(!lpi_address_in_networks(nets, 0, v4));
 }
 
 /* ---- X-Forwarded-For ---- */
@@ -144,11 +144,11 @@ static const char *walk(const char *peer, const char *field) {
     static char result[INET6_ADDRSTRLEN + 2];
     uint8_t at[16];
     int more;
-    CHECK_INT(lpi_parse_network(LPI_S("10.0.0.0/8"), &trusted[0]), 0);
-    CHECK_INT(lpi_parse_network(LPI_S("fd00::/8"), &trusted[1]), 0);
+    CHECK_INT(lpi_address_parse_network(LPI_S("10.0.0.0/8"), &trusted[0]), 0);
+    CHECK_INT(lpi_address_parse_network(LPI_S("fd00::/8"), &trusted[1]), 0);
     CHECK_INT(parse(peer, at), 0);
-    more = lpi_walk_forwarded(lp_s(field), trusted, 2, at);
-    lpi_put_address(result, at);
+    more = lpi_address_walk_forwarded(lp_s(field), trusted, 2, at);
+    lpi_address_put(result, at);
     return more ? strcat(result, "+") : result;
 }
 
@@ -210,7 +210,7 @@ TEST(address_nobody_walks_past_a_stranger) {
         }
         CHECK_INT(parse("10.0.0.1", at), 0);
         for (i = 2; i >= 0 && fields[i][0]; i--)
-            if (!lpi_walk_forwarded(lp_s(fields[i]), trusted, 2, at)) break;
+            if (!lpi_address_walk_forwarded(lp_s(fields[i]), trusted, 2, at)) break;
         CHECK(memcmp(at, want, 16) == 0);
     }
 }
@@ -218,15 +218,15 @@ TEST(address_nobody_walks_past_a_stranger) {
 /* ---- hosts: as the head's parser has let them through ---- */
 
 TEST(address_host_names) {
-    CHECK_STR(lpi_host_name(lp_s("example.org:80")), "example.org");
-    CHECK_STR(lpi_host_name(lp_s("example.org")), "example.org");
-    CHECK_STR(lpi_host_name(lp_s("127.0.0.1")), "127.0.0.1");
-    CHECK_STR(lpi_host_name(lp_s("127.0.0.1:1")), "127.0.0.1");
-    CHECK_STR(lpi_host_name(lp_s("[::1]:8080")), "[::1]");
-    CHECK_STR(lpi_host_name(lp_s("[::1]")), "[::1]");
-    CHECK_STR(lpi_host_name(lp_s("h80:80")), "h80");
-    CHECK_STR(lpi_host_name(lp_s("80")), "80");
-    CHECK_STR(lpi_host_name(lp_s("")), "");
+    CHECK_STR(lpi_address_host_name(lp_s("example.org:80")), "example.org");
+    CHECK_STR(lpi_address_host_name(lp_s("example.org")), "example.org");
+    CHECK_STR(lpi_address_host_name(lp_s("127.0.0.1")), "127.0.0.1");
+    CHECK_STR(lpi_address_host_name(lp_s("127.0.0.1:1")), "127.0.0.1");
+    CHECK_STR(lpi_address_host_name(lp_s("[::1]:8080")), "[::1]");
+    CHECK_STR(lpi_address_host_name(lp_s("[::1]")), "[::1]");
+    CHECK_STR(lpi_address_host_name(lp_s("h80:80")), "h80");
+    CHECK_STR(lpi_address_host_name(lp_s("80")), "80");
+    CHECK_STR(lpi_address_host_name(lp_s("")), "");
 }
 
 TEST(address_hosts_that_need_no_dns) {
@@ -238,9 +238,9 @@ TEST(address_hosts_that_need_no_dns) {
         "[g]", "127.0.0.1.", "1.2.3.4.5"};
     size_t i;
     for (i = 0; i < LPI_COUNT(literal); i++)
-        if (!lpi_host_is_literal(lp_s(literal[i])))
+        if (!lpi_address_host_is_literal(lp_s(literal[i])))
             unit_fail(__FILE__, __LINE__, "%s is one", literal[i]);
     for (i = 0; i < LPI_COUNT(others); i++)
-        if (lpi_host_is_literal(lp_s(others[i])))
+        if (lpi_address_host_is_literal(lp_s(others[i])))
             unit_fail(__FILE__, __LINE__, "%s is none", others[i]);
 }

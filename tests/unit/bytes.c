@@ -52,12 +52,12 @@ TEST(bytes_equality) {
 
 TEST(bytes_equal_slowly_is_equal) {
     int round;
-    CHECK(lpi_equal_slowly(lpi_slice(NULL, 0), LPI_S("")));
-    CHECK(!lpi_equal_slowly(LPI_S("a"), lpi_slice(NULL, 0)));
-    CHECK(!lpi_equal_slowly(lpi_slice(NULL, 0), LPI_S("a")));
-    CHECK(!lpi_equal_slowly(LPI_S("aa"), LPI_S("a"))); /* the shorter one repeats */
-    CHECK(!lpi_equal_slowly(LPI_S("a"), LPI_S("aa")));
-    CHECK(!lpi_equal_slowly(LPI_S("\1"), lpi_slice("", 0)));
+    CHECK(lpi_equal_constant_time(lpi_slice(NULL, 0), LPI_S("")));
+    CHECK(!lpi_equal_constant_time(LPI_S("a"), lpi_slice(NULL, 0)));
+    CHECK(!lpi_equal_constant_time(lpi_slice(NULL, 0), LPI_S("a")));
+    CHECK(!lpi_equal_constant_time(LPI_S("aa"), LPI_S("a"))); /* the shorter one repeats */
+    CHECK(!lpi_equal_constant_time(LPI_S("a"), LPI_S("aa")));
+    CHECK(!lpi_equal_constant_time(LPI_S("\1"), lpi_slice("", 0)));
     for (round = 0; round < unit_rounds(20000); round++) {
         char a[6], b[6];
         lp_slice x = lpi_slice(a, unit_below(6)), y = lpi_slice(b, unit_below(6));
@@ -66,7 +66,7 @@ TEST(bytes_equal_slowly_is_equal) {
             a[i] = (char)unit_below(2);
             b[i] = (char)unit_below(2);
         }
-        CHECK_INT(lpi_equal_slowly(x, y),
+        CHECK_INT(lpi_equal_constant_time(x, y),
                   x.length == y.length && memcmp(a, b, x.length) == 0);
     }
 }

@@ -26,31 +26,31 @@ static lpi_channel *channel(uint32_t last, uint32_t held) {
 
 static void check_cursor(const lpi_channel *ch, uint64_t epoch, uint64_t s,
                          lpi_reason reason, uint64_t from) {
-    lpi_claim claim;
+    lpi_requested requested;
     uint64_t seq = 99;
-    claim.kind = LPI_FROM_CURSOR;
-    claim.epoch = epoch;
-    claim.seq = s;
-    CHECK_INT(lpi_judge(ch, &claim, &seq), reason);
+    requested.kind = LPI_FROM_CURSOR;
+    requested.epoch = epoch;
+    requested.seq = s;
+    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), reason);
     CHECK_INT(seq, from);
 }
 
 static void check_since(const lpi_channel *ch, uint64_t us, lpi_reason reason, uint64_t from) {
-    lpi_claim claim;
+    lpi_requested requested;
     uint64_t seq = 99;
-    claim.kind = LPI_FROM_TIME;
-    claim.epoch = 0;
-    claim.seq = us;
-    CHECK_INT(lpi_judge(ch, &claim, &seq), reason);
+    requested.kind = LPI_FROM_TIME;
+    requested.epoch = 0;
+    requested.seq = us;
+    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), reason);
     CHECK_INT(seq, from);
 }
 
-static void check_plain(const lpi_channel *ch, lpi_claim_kind kind, uint64_t from) {
-    lpi_claim claim;
+static void check_plain(const lpi_channel *ch, lpi_requested_kind kind, uint64_t from) {
+    lpi_requested requested;
     uint64_t seq = 99;
-    claim.kind = kind;
-    claim.epoch = claim.seq = 0;
-    CHECK_INT(lpi_judge(ch, &claim, &seq), LPI_NO_RESET);
+    requested.kind = kind;
+    requested.epoch = requested.seq = 0;
+    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), LPI_NO_RESET);
     CHECK_INT(seq, from);
 }
 
@@ -434,5 +434,5 @@ TEST(channel_many_names) {
 
 TEST(channel_records_are_as_small_as_they_are_said_to_be) {
     CHECK_INT(sizeof(lpi_connection), 64);
-    CHECK_INT(sizeof(lpi_seat), 32);
+    CHECK_INT(sizeof(lpi_waiter), 32);
 }

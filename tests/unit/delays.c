@@ -26,27 +26,27 @@ static uint64_t place_end(uint32_t place)
 /* All counts but one are 0: the place in which that one is. */
 static uint64_t us_of(uint32_t place)
 {
-    uint64_t delays[LP_DELAYS] = {0};
-    delays[place] = 1;
-    return lp_delay_us(delays, 0.5);
+    uint64_t latencies[LP_LATENCIES] = {0};
+    latencies[place] = 1;
+    return lp_latency_percentile_us(latencies, 0.5);
 }
 
 TEST(places_are_exact_at_their_edges)
 {
     uint64_t from = 0;
     uint32_t i;
-    for (i = 0; i < LP_DELAYS - 1; i++) {
+    for (i = 0; i < LP_LATENCIES - 1; i++) {
         uint64_t end = place_end(i);
-        CHECK_INT(lpi_delay_at(from), i);
-        CHECK_INT(lpi_delay_at(end), i);
+        CHECK_INT(lpi_latency_index(from), i);
+        CHECK_INT(lpi_latency_index(end), i);
         CHECK_INT(us_of(i), end);
         CHECK(i < 4 || end - from < (from + 3) / 4 + 1); /* at most a quarter too many */
         from = end + 1;
     }
-    CHECK_INT(lpi_delay_at(from), LP_DELAYS - 1);
-    CHECK_INT(lpi_delay_at(UINT32_MAX), LP_DELAYS - 1);
-    CHECK_INT(lpi_delay_at(UINT64_MAX), LP_DELAYS - 1);
-    CHECK_INT(us_of(LP_DELAYS - 1), place_end(LP_DELAYS - 1));
+    CHECK_INT(lpi_latency_index(from), LP_LATENCIES - 1);
+    CHECK_INT(lpi_latency_index(UINT32_MAX), LP_LATENCIES - 1);
+    CHECK_INT(lpi_latency_index(UINT64_MAX), LP_LATENCIES - 1);
+    CHECK_INT(us_of(LP_LATENCIES - 1), place_end(LP_LATENCIES - 1));
     CHECK(from > 14 * 1000000); /* so long may a delay be and have a place of its own */
 }
 
@@ -56,28 +56,28 @@ TEST(every_small_delay_has_its_place)
     uint64_t us, end = place_end(0);
     for (us = 0; us < 100000; us++) {
         if (us > end) end = place_end(++place);
-        CHECK_INT(lpi_delay_at(us), place);
+        CHECK_INT(lpi_latency_index(us), place);
     }
 }
 
 TEST(of_none_it_is_0)
 {
-    uint64_t delays[LP_DELAYS] = {0};
-    CHECK_INT(lp_delay_us(delays, 0), 0);
-    CHECK_INT(lp_delay_us(delays, 0.5), 0);
-    CHECK_INT(lp_delay_us(delays, 1), 0);
+    uint64_t latencies[LP_LATENCIES] = {0};
+    CHECK_INT(lp_latency_percentile_us(latencies, 0), 0);
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.5), 0);
+    CHECK_INT(lp_latency_percentile_us(latencies, 1), 0);
 }
 
 TEST(parts_are_exact_at_their_edges)
 {
-    uint64_t delays[LP_DELAYS] = {0};
-    delays[3] = 50, delays[10] = 49, delays[20] = 1;
-    CHECK_INT(lp_delay_us(delays, 0.01), 3);
-    CHECK_INT(lp_delay_us(delays, 0.5), 3);
-    CHECK_INT(lp_delay_us(delays, 0.51), place_end(10));
-    CHECK_INT(lp_delay_us(delays, 0.99), place_end(10));
-    CHECK_INT(lp_delay_us(delays, 0.991), place_end(20));
-    CHECK_INT(lp_delay_us(delays, 1), place_end(20));
+    uint64_t latencies[LP_LATENCIES] = {0};
+    latencies[3] = 50, latencies[10] = 49, latencies[20] = 1;
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.01), 3);
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.5), 3);
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.51), place_end(10));
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.99), place_end(10));
+    CHECK_INT(lp_latency_percentile_us(latencies, 0.991), place_end(20));
+    CHECK_INT(lp_latency_percentile_us(latencies, 1), place_end(20));
 }
 
 static int by_size(const void *a, const void *b)
@@ -93,14 +93,14 @@ TEST(any_part_of_any_delays)
     static uint64_t all[N];
     int round, rounds = unit_rounds(200), i;
     for (round = 0; round < rounds; round++) {
-        uint64_t delays[LP_DELAYS] = {0};
+        uint64_t latencies[LP_LATENCIES] = {0};
         for (i = 0; i < N; i++) {
             all[i] = unit_random() >> (41 + unit_below(23));
-            delays[lpi_delay_at(all[i])]++;
+            latencies[lpi_latency_index(all[i])]++;
         }
         qsort(all, N, sizeof *all, by_size);
         for (i = 1; i <= N; i++) {
-            uint64_t got = lp_delay_us(delays, ((double)i - 0.5) / N), want = all[i - 1];
+            uint64_t got = lp_latency_percentile_us(latencies, ((double)i - 0.5) / N), want = all[i - 1];
             if (got < want || got > want + want / 4)
                 unit_fail(__FILE__, __LINE__, "%lu us, not %lu", (unsigned long)got,
                           (unsigned long)want);
@@ -110,11 +110,11 @@ TEST(any_part_of_any_delays)
 
 /* ---- what is counted ---- */
 
-static uint64_t sum(const uint64_t *delays)
+static uint64_t sum(const uint64_t *latencies)
 {
     uint64_t n = 0;
     uint32_t i;
-    for (i = 0; i < LP_DELAYS; i++) n += delays[i];
+    for (i = 0; i < LP_LATENCIES; i++) n += latencies[i];
     return n;
 }
 
@@ -125,9 +125,9 @@ static void check_delays(uint64_t us, uint64_t with, uint64_t all, uint64_t firs
     settle(&w);
     turn(&w, 0); /* some are counted in the turn after */
     stats = stats_of(&w);
-    CHECK_INT(stats.delays[lpi_delay_at(us)], with);
-    CHECK_INT(sum(stats.delays), all);
-    CHECK_INT(sum(stats.first_delays), first);
+    CHECK_INT(stats.latencies[lpi_latency_index(us)], with);
+    CHECK_INT(sum(stats.latencies), all);
+    CHECK_INT(sum(stats.first_latencies), first);
 }
 
 static void open_delays(void)
@@ -146,7 +146,7 @@ TEST(each_delivery_is_counted_once)
     publish_n(&w, "a", 1);
     w.k.now_us += 777;
     check_delays(777, 3, 3, 1);
-    CHECK_INT(stats_of(&w).first_delays[lpi_delay_at(777)], 1);
+    CHECK_INT(stats_of(&w).first_latencies[lpi_latency_index(777)], 1);
     for (i = 0; i < 3; i++) take(c[i]), park(&w, c[i], "/api/poll/a?last_id=now");
     publish_n(&w, "a", 2);
     w.k.now_us += 20000;
@@ -188,7 +188,7 @@ TEST(a_reply_of_several_counts_from_its_oldest)
     publish_n(&w, "a", 2);
     w.k.now_us += 100;
     check_delays(4100, 1, 1, 1);
-    CHECK_INT(stats_of(&w).first_delays[lpi_delay_at(100)], 1);
+    CHECK_INT(stats_of(&w).first_latencies[lpi_latency_index(100)], 1);
     CHECK_STR(member(take(c)->body, "count"), "2");
     close_world(&w);
 }
@@ -204,9 +204,9 @@ TEST(each_channel_has_a_first)
     w.k.now_us += 50;
     publish_n(&w, "b", 1);
     check_delays(50, 2, 4, 2);
-    CHECK_INT(stats_of(&w).delays[0], 2);
-    CHECK_INT(stats_of(&w).first_delays[0], 1);
-    CHECK_INT(stats_of(&w).first_delays[lpi_delay_at(50)], 1);
+    CHECK_INT(stats_of(&w).latencies[0], 2);
+    CHECK_INT(stats_of(&w).first_latencies[0], 1);
+    CHECK_INT(stats_of(&w).first_latencies[lpi_latency_index(50)], 1);
     close_world(&w);
 }
 

@@ -148,7 +148,7 @@ TEST(a_thousand_waiters_get_the_same_bytes_once) {
     CHECK_INT(publish(&w, "news", "{\"text\":\"hello\"}").waiters, N);
     settle(&w);
     CHECK_INT(w.k.calls[K_SEND] - sends, N);
-    CHECK(w.m.calls - calls <= 5); /* the message, its ring, the body, the view's */
+    CHECK(w.m.calls - calls <= 5); /* the message, its ring, the body, the waiter list's */
     first = take(c[0]);
     CHECK_STR(member(first->body, "text"), "hello");
     for (i = 1; i < N; i++) {

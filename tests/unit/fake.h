@@ -31,7 +31,7 @@ typedef struct fake_world {
     const char *why;                  /* the last poll was refused            */
     uint64_t swept_ms;                /* the last sweep                       */
     uint64_t lag_ms;                  /* how far a loop's clock may be behind */
-    int arrives_twice;                /* lpi_hub_arrived with parked polls    */
+    int arrives_twice;                /* lpi_hub_loaded with parked polls    */
     int watching;                     /* polls tell of their channels         */
     char told[4096];                  /* the channels that are deserted       */
     size_t told_length;
@@ -78,8 +78,8 @@ static int fake_wake_open(void *ctx, int fds[2]) {
 UNIT_UNUSED static void fake_watch(void *ctx, lp_channel_event event, lp_slice channel) {
     (void)ctx;
     if (channel.length == 1)
-        fake.waited_on[(uint8_t)*channel.bytes] = event == LP_CHANNEL_WAITED_ON;
-    if (event == LP_CHANNEL_WAITED_ON) return;
+        fake.waited_on[(uint8_t)*channel.bytes] = event == LP_CHANNEL_OCCUPIED;
+    if (event == LP_CHANNEL_OCCUPIED) return;
     CHECK(fake.told_length + 1 + channel.length <= sizeof fake.told);
     if (fake.told_length) fake.told[fake.told_length++] = ',';
     memcpy(fake.told + fake.told_length, channel.bytes, channel.length);
@@ -126,7 +126,7 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     fake.hub = &fake.server.hub;
     fake.hub->loops = fake.loops;
     fake.hub->loop_count = loops;
-    CHECK_INT(lpi_resolve(&fake.server), LP_OK);
+    CHECK_INT(lpi_config_resolve(&fake.server), LP_OK);
     CHECK_INT(lpi_hub_init(fake.hub, &fake.server.memory, fake.config,
                            &fake.server.os), 0);
     for (i = 0; i < loops; i++) fake_start_loop(i);
@@ -213,7 +213,7 @@ UNIT_UNUSED static uint32_t fake_connect(uint32_t loop_index) {
     uint32_t index = lpi_slab_take(&loop->connections);
     CHECK(index != LPI_NONE);
     lpi_timer_init(&loop->wheel, index);
-    lpi_connection_at(loop, index)->seat = LPI_NONE;
+    lpi_connection_at(loop, index)->waiter = LPI_NONE;
     lpi_connection_at(loop, index)->client = LPI_NONE;
     /* As of a proxy: each of its polls tells for which address it is. */
     lpi_connection_at(loop, index)->flags = LPI_TRUSTED;
@@ -232,17 +232,17 @@ UNIT_UNUSED static lpi_phase fake_phase(uint32_t loop_index, uint32_t connection
 UNIT_UNUSED static void fake_hang_up(uint32_t loop_index, uint32_t connection) {
     lpi_loop *loop = &fake.loops[loop_index];
     lpi_close(loop, connection);
-    lpi_reap(loop);
+    lpi_close_reap(loop);
 }
 
 /* `channels` with ',' between; `last_id` as in the query. */
-UNIT_UNUSED static lpi_asked fake_ask(const char *channels, const char *last_id) {
-    lpi_asked ask;
+UNIT_UNUSED static lpi_poll_request fake_ask(const char *channels, const char *last_id) {
+    lpi_poll_request ask;
     lp_slice list = lp_s(channels);
     memset(&ask, 0, sizeof ask);
     for (; lpi_split(&list, ',', &ask.names[ask.count]); ask.count++)
         ask.hashes[ask.count] = lpi_channel_hash(fake.hub, ask.names[ask.count]);
-    CHECK_INT(lpi_parse_cursors(lp_s(last_id), ask.claims, ask.count), 0);
+    CHECK_INT(lpi_query_cursors(lp_s(last_id), ask.requested, ask.count), 0);
     ask.wait_ms = 30000;
     ask.limit = 100;
     ask.client_key = unit_random();
@@ -250,24 +250,24 @@ UNIT_UNUSED static lpi_asked fake_ask(const char *channels, const char *last_id)
     return ask;
 }
 
-UNIT_UNUSED static lpi_asked fake_ask_since(const char *channel, uint64_t us) {
-    lpi_asked ask = fake_ask(channel, "");
+UNIT_UNUSED static lpi_poll_request fake_ask_since(const char *channel, uint64_t us) {
+    lpi_poll_request ask = fake_ask(channel, "");
     ask.basic = 1;
     ask.limit = 1;
-    ask.claims[0].kind = LPI_FROM_TIME;
-    ask.claims[0].seq = us;
+    ask.requested[0].kind = LPI_FROM_TIME;
+    ask.requested[0].seq = us;
     return ask;
 }
 
 /* 0: parked, or answered into the batch; else the status, and its text in fake.why. */
 UNIT_UNUSED static int fake_poll(uint32_t loop_index, uint32_t connection,
-                                 const lpi_asked *ask) {
+                                 const lpi_poll_request *ask) {
     lpi_loop *loop = &fake.loops[loop_index];
-    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_cursor at[LPI_POLL_CHANNELS];
     lpi_why why = LPI_WHY_NONE;
     lpi_lock(&fake.hub->mutex);
     fake.result = lpi_poll_channels(fake.hub, ask, loop->now_ms, at);
-    if (fake.result == LP_OK) why = lpi_poll_settle(loop, connection, ask, at);
+    if (fake.result == LP_OK) why = lpi_poll_park_or_reply(loop, connection, ask, at);
     else why = lpi_why_of(fake.result);
     lpi_unlock(&fake.hub->mutex);
     fake.why = lpi_whys[why].text;
@@ -279,37 +279,37 @@ UNIT_UNUSED static int fake_poll(uint32_t loop_index, uint32_t connection,
 UNIT_UNUSED static uint32_t fake_park(uint32_t loop_index, const char *channels,
                                       const char *last_id) {
     uint32_t connection = fake_connect(loop_index);
-    lpi_asked ask = fake_ask(channels, last_id);
+    lpi_poll_request ask = fake_ask(channels, last_id);
     CHECK_INT(fake_poll(loop_index, connection, &ask), 0);
-    CHECK_INT(fake.loops[loop_index].batch.entry_count, 0);
+    CHECK_INT(fake.loops[loop_index].batch.recipient_count, 0);
     return connection;
 }
 
-/* The plan of one entry of the loop's batch. */
-UNIT_UNUSED static const lpi_plan *fake_plan(uint32_t loop_index, uint32_t entry) {
+/* The reply of one entry of the loop's batch. */
+UNIT_UNUSED static const lpi_reply *fake_plan(uint32_t loop_index, uint32_t recipient) {
     const lpi_batch *batch = &fake.loops[loop_index].batch;
-    CHECK(entry < batch->entry_count);
-    return &batch->plans[batch->entries[entry].plan];
+    CHECK(recipient < batch->recipient_count);
+    return &batch->replies[batch->recipients[recipient].reply];
 }
 
-UNIT_UNUSED static const lpi_message *fake_message(uint32_t loop_index, const lpi_plan *plan,
+UNIT_UNUSED static const lpi_message *fake_message(uint32_t loop_index, const lpi_reply *reply,
                                                    uint32_t i) {
-    CHECK(i < plan->count);
-    return fake.loops[loop_index].batch.messages[plan->first + i];
+    CHECK(i < reply->count);
+    return fake.loops[loop_index].batch.messages[reply->first + i];
 }
 
-/* As lpi_flush, but what was answered goes away. */
+/* As lpi_deliver_batch, but what was answered goes away. */
 UNIT_UNUSED static void fake_flush(uint32_t loop_index) {
     lpi_loop *loop = &fake.loops[loop_index];
     lpi_batch *batch = &loop->batch;
     uint32_t i;
-    for (i = 0; i < batch->entry_count; i++) {
-        CHECK_INT(fake_phase(loop_index, batch->entries[i].connection), LPI_SERVING);
-        fake_hang_up(loop_index, batch->entries[i].connection);
+    for (i = 0; i < batch->recipient_count; i++) {
+        CHECK_INT(fake_phase(loop_index, batch->recipients[i].connection), LPI_SERVING);
+        fake_hang_up(loop_index, batch->recipients[i].connection);
     }
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&fake.server.memory, batch->messages[i]);
-    batch->plan_count = batch->entry_count = batch->message_count = batch->plan_old = 0;
+    batch->reply_count = batch->recipient_count = batch->message_count = batch->reply_old = 0;
     lpi_buffer_clear(&batch->names);
 }
 
@@ -325,14 +325,14 @@ UNIT_UNUSED static void fake_end(void) {
     CHECK_INT(fake.memory.bytes, 0);
 }
 
-/* Serve the loop's ready views until none is. How many polls were answered. */
+/* Serve the loop's ready waiter lists until none is. How many polls were answered. */
 UNIT_UNUSED static uint32_t fake_deliver(uint32_t loop_index) {
     lpi_loop *loop = &fake.loops[loop_index];
     uint32_t answered = 0, had;
     do {
-        had = loop->batch.entry_count;
-        while (lpi_deliver_view(loop) && loop->batch.entry_count < LPI_BATCH) {}
-        answered += loop->batch.entry_count - had;
+        had = loop->batch.recipient_count;
+        while (lpi_deliver_waiter_list(loop) && loop->batch.recipient_count < LPI_BATCH) {}
+        answered += loop->batch.recipient_count - had;
         if (loop->ready_first != LPI_NONE) fake_flush(loop_index);
     } while (loop->ready_first != LPI_NONE);
     return answered;
@@ -346,36 +346,36 @@ UNIT_UNUSED static void fake_sleep(uint32_t loop_index) {
 /* ---- everything counted again ---- */
 
 typedef struct check_totals {
-    uint32_t channels, held, views, ready, parked, fetching, idle, deserted;
+    uint32_t channels, held, lists, ready, parked, fetching, idle, vacated;
 } check_totals;
 
-static int check_chain_has(const lpi_connection *c, uint32_t seat) {
-    uint32_t index = c->seat;
-    while (index != LPI_NONE && index != seat) index = lpi_seat_at(fake.hub, index)->sibling;
-    return index == seat;
+static int check_chain_has(const lpi_connection *c, uint32_t waiter) {
+    uint32_t index = c->waiter;
+    while (index != LPI_NONE && index != waiter) index = lpi_waiter_at(fake.hub, index)->sibling;
+    return index == waiter;
 }
 
-static uint32_t check_seats(uint32_t view_index, int fetching, uint32_t *fresh) {
-    const lpi_view *view = lpi_view_at(fake.hub, view_index);
-    const lpi_list *list = fetching ? &view->fetching : &view->parked;
-    lpi_channel *ch = lpi_channel_at(fake.hub, view->channel);
+static uint32_t check_seats(uint32_t list_index, int fetching, uint32_t *waiters_since_publish) {
+    const lpi_waiter_list *waiter_list = lpi_waiter_list_at(fake.hub, list_index);
+    const lpi_list *list = fetching ? &waiter_list->fetching : &waiter_list->parked;
+    lpi_channel *ch = lpi_channel_at(fake.hub, waiter_list->channel);
     uint32_t index = list->head, before = LPI_NONE, n = 0;
-    for (; index != LPI_NONE; before = index, index = lpi_seat_at(fake.hub, index)->link.next) {
-        lpi_seat *seat = lpi_seat_at(fake.hub, index);
-        lpi_connection *c = lpi_connection_at(&fake.loops[view->loop], seat->connection);
-        CHECK_INT(seat->link.prev, before);
-        CHECK_INT(seat->view, view_index);
+    for (; index != LPI_NONE; before = index, index = lpi_waiter_at(fake.hub, index)->link.next) {
+        lpi_waiter *waiter = lpi_waiter_at(fake.hub, index);
+        lpi_connection *c = lpi_connection_at(&fake.loops[waiter_list->loop], waiter->connection);
+        CHECK_INT(waiter->link.prev, before);
+        CHECK_INT(waiter->list, list_index);
         CHECK_INT(c->phase, fetching ? LPI_FETCHING : LPI_PARKED);
         CHECK(check_chain_has(c, index));
         n++;
         if (fetching) continue;
         if (before != LPI_NONE) {
-            const lpi_seat *older = lpi_seat_at(fake.hub, before);
-            CHECK(older->epoch_number <= seat->epoch_number);
-            CHECK(older->epoch_number < seat->epoch_number || older->seq <= seat->seq);
+            const lpi_waiter *older = lpi_waiter_at(fake.hub, before);
+            CHECK(older->epoch_number <= waiter->epoch_number);
+            CHECK(older->epoch_number < waiter->epoch_number || older->seq <= waiter->seq);
         }
-        CHECK(seat->epoch_number != ch->epoch_number || seat->seq <= ch->last);
-        *fresh += seat->epoch_number == ch->epoch_number && seat->seq == ch->last;
+        CHECK(waiter->epoch_number != ch->epoch_number || waiter->seq <= ch->last);
+        *waiters_since_publish += waiter->epoch_number == ch->epoch_number && waiter->seq == ch->last;
     }
     CHECK_INT(list->tail, before);
     return n;
@@ -383,26 +383,26 @@ static uint32_t check_seats(uint32_t view_index, int fetching, uint32_t *fresh) 
 
 static void check_views(uint32_t index, check_totals *t) {
     lpi_channel *ch = lpi_channel_at(fake.hub, index);
-    uint32_t v = ch->views.head, before = LPI_NONE, loops = 0, waiters = 0, fresh = 0;
-    for (; v != LPI_NONE; before = v, v = lpi_view_at(fake.hub, v)->link.next) {
-        lpi_view *view = lpi_view_at(fake.hub, v);
-        uint32_t parked = check_seats(v, 0, &fresh), fetching = check_seats(v, 1, &fresh);
-        CHECK_INT(view->link.prev, before);
-        CHECK_INT(view->channel, index);
-        CHECK(view->loop < fake.loop_count && !(loops & 1u << view->loop));
-        loops |= 1u << view->loop;
-        CHECK_INT(view->seats, parked + fetching);
-        CHECK(view->seats || view->ready);
-        if (parked && !view->ready) CHECK(!lpi_seat_behind(lpi_seat_at(fake.hub, view->parked.head), ch));
-        waiters += view->seats;
+    uint32_t v = ch->lists.head, before = LPI_NONE, loops = 0, waiters = 0, waiters_since_publish = 0;
+    for (; v != LPI_NONE; before = v, v = lpi_waiter_list_at(fake.hub, v)->link.next) {
+        lpi_waiter_list *waiter_list = lpi_waiter_list_at(fake.hub, v);
+        uint32_t parked = check_seats(v, 0, &waiters_since_publish), fetching = check_seats(v, 1, &waiters_since_publish);
+        CHECK_INT(waiter_list->link.prev, before);
+        CHECK_INT(waiter_list->channel, index);
+        CHECK(waiter_list->loop < fake.loop_count && !(loops & 1u << waiter_list->loop));
+        loops |= 1u << waiter_list->loop;
+        CHECK_INT(waiter_list->waiters, parked + fetching);
+        CHECK(waiter_list->waiters || waiter_list->ready);
+        if (parked && !waiter_list->ready) CHECK(!lpi_waiter_behind(lpi_waiter_at(fake.hub, waiter_list->parked.head), ch));
+        waiters += waiter_list->waiters;
         t->parked += parked;
         t->fetching += fetching;
-        t->ready += view->ready;
-        t->views++;
+        t->ready += waiter_list->ready;
+        t->lists++;
     }
-    CHECK_INT(ch->views.tail, before);
+    CHECK_INT(ch->lists.tail, before);
     CHECK_INT(ch->waiters, waiters);
-    if (!fake.arrives_twice) CHECK_INT(ch->fresh, fresh);
+    if (!fake.arrives_twice) CHECK_INT(ch->waiters_since_publish, waiters_since_publish);
 }
 
 static void check_ring(uint32_t index) {
@@ -431,11 +431,11 @@ static void check_channel(uint32_t index, check_totals *t) {
     check_views(index, t);
     CHECK(!ch->pinned); /* but within a poll's one hold of the mutex */
     CHECK(!ch->forgotten);
-    CHECK_INT(ch->deserted, ch->watched && !ch->waiters);
+    CHECK_INT(ch->vacated, ch->watched && !ch->waiters);
     if (ch->held || ch->waiters) CHECK(!ch->idle);
-    else CHECK(ch->idle || ch->views.head != LPI_NONE);
+    else CHECK(ch->idle || ch->lists.head != LPI_NONE);
     t->idle += ch->idle;
-    t->deserted += ch->deserted;
+    t->vacated += ch->vacated;
     t->held += ch->held;
     t->channels++;
 }
@@ -455,20 +455,20 @@ static void check_lists(const check_totals *t) {
     CHECK_INT(n, t->idle);
     before = LPI_NONE;
     ms = n = 0;
-    for (i = hub->deserted.head; i != LPI_NONE; n++) {
+    for (i = hub->vacated.head; i != LPI_NONE; n++) {
         const lpi_channel *ch = lpi_channel_at(fake.hub, i);
-        CHECK(ch->deserted && !ch->news && !ch->forgotten);
-        CHECK(ch->watch_link.prev == before && ch->deserted_ms + fake.lag_ms >= ms);
-        ms = ch->deserted_ms;
+        CHECK(ch->vacated && !ch->news && !ch->forgotten);
+        CHECK(ch->watch_link.prev == before && ch->vacated_ms + fake.lag_ms >= ms);
+        ms = ch->vacated_ms;
         before = i;
         i = ch->watch_link.next;
     }
-    CHECK_INT(hub->deserted.tail, before);
-    CHECK_INT(n, t->deserted);
+    CHECK_INT(hub->vacated.tail, before);
+    CHECK_INT(n, t->vacated);
     before = LPI_NONE;
     for (i = hub->news.head; i != LPI_NONE;) {
         const lpi_channel *ch = lpi_channel_at(fake.hub, i);
-        CHECK(ch->news && ch->watched && !ch->deserted && ch->watch_link.prev == before);
+        CHECK(ch->news && ch->watched && !ch->vacated && ch->watch_link.prev == before);
         forgotten += ch->forgotten;
         before = i;
         i = ch->watch_link.next;
@@ -487,7 +487,7 @@ static void check_messages(const check_totals *t) {
         CHECK(m->older == before);
         CHECK(lpi_channel_message(ch, m->seq) == m);
         CHECK(!before || before->channel != m->channel || before->seq + 1 == m->seq);
-        CHECK(!before || before->born_us <= m->born_us + fake.lag_ms * 1000);
+        CHECK(!before || before->appended_us <= m->appended_us + fake.lag_ms * 1000);
         bytes += m->size;
     }
     CHECK(hub->newest == before);
@@ -499,37 +499,37 @@ static void check_messages(const check_totals *t) {
 
 /* A fetching poll, all of whose channels are here, is about to be looked at. */
 static void check_fetching(const lpi_connection *c) {
-    uint32_t i = c->seat;
+    uint32_t i = c->waiter;
     int here = 1, ready = 0;
-    for (; i != LPI_NONE; i = lpi_seat_at(fake.hub, i)->sibling) {
-        const lpi_view *view = lpi_view_at(fake.hub, lpi_seat_at(fake.hub, i)->view);
-        if (lpi_channel_at(fake.hub, view->channel)->fetching) here = 0;
-        ready |= view->ready;
+    for (; i != LPI_NONE; i = lpi_waiter_at(fake.hub, i)->sibling) {
+        const lpi_waiter_list *waiter_list = lpi_waiter_list_at(fake.hub, lpi_waiter_at(fake.hub, i)->list);
+        if (lpi_channel_at(fake.hub, waiter_list->channel)->fetching) here = 0;
+        ready |= waiter_list->ready;
     }
     CHECK(!here || ready);
 }
 
 /* One that counts nobody stays only where a connection counted last: `last` says so. */
 static void check_tallies(const uint32_t *counts, const uint8_t *last) {
-    const lpi_table *table = &fake.hub->tallied;
+    const lpi_table *table = &fake.hub->counter_table;
     uint32_t bucket, i, n = 0;
     for (bucket = 0; bucket < table->buckets; bucket++)
         for (i = *lpi_table_bucket(table, bucket); i != LPI_NONE; n++) {
-            const lpi_tally *tally = lpi_tally_at(fake.hub, i);
+            const lpi_counter *counter = lpi_counter_at(fake.hub, i);
             CHECK(i < 4096 && (counts[i] || last[i]));
-            CHECK_INT(lpi_tally_count(fake.hub, i), counts[i]);
-            CHECK_INT(lpi_table_first(table, tally->node.hash), i);
-            i = tally->node.next;
+            CHECK_INT(lpi_counter_value(fake.hub, i), counts[i]);
+            CHECK_INT(lpi_table_first(table, counter->node.hash), i);
+            i = counter->node.next;
         }
     CHECK_INT(n, table->count);
-    CHECK_INT(n, fake.hub->tallies.used);
+    CHECK_INT(n, fake.hub->counters.used);
 }
 
 static void check_polls(const check_totals *t) {
-    static uint32_t counts[4096]; /* by tally */
+    static uint32_t counts[4096]; /* by counter */
     static uint32_t polls[4096];  /* by account */
     static uint8_t last[4096];
-    uint32_t loop, index, waiters = 0, seats = 0, parked = 0, fetching = 0, s;
+    uint32_t loop, index, waiters = 0, waiter_records = 0, parked = 0, fetching = 0, s;
     lpi_connection *c;
     memset(counts, 0, sizeof counts);
     memset(polls, 0, sizeof polls);
@@ -538,9 +538,9 @@ static void check_polls(const check_totals *t) {
         for (index = 0; (c = lpi_loop_each(&fake.loops[loop], &index)); index++) {
             if (c->client < 4096) last[c->client] = 1;
             if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) continue;
-            for (s = c->seat; s != LPI_NONE; s = lpi_seat_at(fake.hub, s)->sibling) {
-                CHECK_INT(lpi_seat_at(fake.hub, s)->connection, index);
-                seats++;
+            for (s = c->waiter; s != LPI_NONE; s = lpi_waiter_at(fake.hub, s)->sibling) {
+                CHECK_INT(lpi_waiter_at(fake.hub, s)->connection, index);
+                waiter_records++;
             }
             CHECK(c->client < 4096 && c->account < 4096);
             counts[c->client]++;
@@ -554,9 +554,9 @@ static void check_polls(const check_totals *t) {
         parked = fetching = 0;
     }
     CHECK_INT(fake.hub->stats.waiters, waiters);
-    CHECK_INT(fake.hub->seats.used, seats);
-    CHECK_INT(t->parked + t->fetching, seats);
-    CHECK_INT(fake.hub->claims.used, t->fetching);
+    CHECK_INT(fake.hub->waiters.used, waiter_records);
+    CHECK_INT(t->parked + t->fetching, waiter_records);
+    CHECK_INT(fake.hub->requested.used, t->fetching);
     check_tallies(counts, last);
     for (index = 0; index < 4096; index++)
         if (polls[index])
@@ -568,15 +568,15 @@ static void check_ready(const check_totals *t) {
     for (loop = 0; loop < fake.loop_count; loop++) {
         last = LPI_NONE;
         for (i = fake.loops[loop].ready_first; i != LPI_NONE; n++) {
-            const lpi_view *view = lpi_view_at(fake.hub, i);
-            CHECK(view->ready && view->loop == loop && n < t->ready);
+            const lpi_waiter_list *waiter_list = lpi_waiter_list_at(fake.hub, i);
+            CHECK(waiter_list->ready && waiter_list->loop == loop && n < t->ready);
             last = i;
-            i = view->next_ready;
+            i = waiter_list->next_ready;
         }
         CHECK_INT(fake.loops[loop].ready_last, last);
     }
     CHECK_INT(n, t->ready);
-    CHECK_INT(fake.hub->views.used, t->views);
+    CHECK_INT(fake.hub->lists.used, t->lists);
 }
 
 /* What will be past its time is swept then, or a second after the sweep before. */
@@ -586,14 +586,14 @@ static void check_sweep(void) {
     uint64_t lazy = fake.swept_ms + LPI_SWEEP_MS;
     if (age != LP_UNLIMITED) {
         if (hub->oldest)
-            CHECK(sweep <= lpi_max64(hub->oldest->born_us / 1000 + age, lazy));
+            CHECK(sweep <= lpi_max64(hub->oldest->appended_us / 1000 + age, lazy));
         if (hub->idle.head != LPI_NONE) {
             due = lpi_channel_at(fake.hub, hub->idle.head)->idle_ms + age;
             CHECK(sweep <= lpi_max64(due, lazy));
         }
     }
-    if (hub->deserted.head != LPI_NONE) {
-        due = lpi_channel_at(fake.hub, hub->deserted.head)->deserted_ms;
+    if (hub->vacated.head != LPI_NONE) {
+        due = lpi_channel_at(fake.hub, hub->vacated.head)->vacated_ms;
         CHECK(sweep <= due + fake.config->channel_linger_ms);
     }
 }

@@ -180,7 +180,7 @@ TEST(hub_message_newer_than_the_finder_is_not_old) {
 }
 
 TEST(hub_poll_in_the_step_of_a_publish_sees_it) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     char id[40];
     uint32_t c;
     fake_start(1);
@@ -208,7 +208,7 @@ TEST(hub_sweep_with_an_older_clock_evicts_nothing) {
 
 TEST(hub_channel_idle_since_later_is_not_forgotten) {
     uint64_t epoch;
-    lpi_asked ask;
+    lpi_poll_request ask;
     char id[40];
     uint32_t c;
     fake_start(1);
@@ -276,7 +276,7 @@ TEST(hub_waiter_or_message_keeps_a_channel) {
 /* Its epoch and its timestamps are new, above those of all that were forgotten. */
 TEST(hub_channel_made_again_is_another) {
     uint64_t epoch, last_us, start, other_us;
-    lpi_claim claim;
+    lpi_requested requested;
     uint64_t seq;
     fake_start(1);
     fake.config->history_age_ms = 1000;
@@ -296,15 +296,15 @@ TEST(hub_channel_made_again_is_another) {
     CHECK(start > other_us);
     CHECK(fake_channel("a")->epoch != epoch);
     CHECK(fake_publish("a").timestamp_us > start);
-    claim.kind = LPI_FROM_TIME;
-    claim.seq = last_us;
-    CHECK_INT(lpi_judge(fake_channel("a"), &claim, &seq), LPI_EPOCH);
-    claim.seq = other_us;
-    CHECK_INT(lpi_judge(fake_channel("a"), &claim, &seq), LPI_EPOCH);
-    claim.kind = LPI_FROM_CURSOR;
-    claim.epoch = epoch;
-    claim.seq = 1;
-    CHECK_INT(lpi_judge(fake_channel("a"), &claim, &seq), LPI_EPOCH);
+    requested.kind = LPI_FROM_TIME;
+    requested.seq = last_us;
+    CHECK_INT(lpi_channel_judge(fake_channel("a"), &requested, &seq), LPI_EPOCH);
+    requested.seq = other_us;
+    CHECK_INT(lpi_channel_judge(fake_channel("a"), &requested, &seq), LPI_EPOCH);
+    requested.kind = LPI_FROM_CURSOR;
+    requested.epoch = epoch;
+    requested.seq = 1;
+    CHECK_INT(lpi_channel_judge(fake_channel("a"), &requested, &seq), LPI_EPOCH);
     check_hub();
     fake_end();
 }
@@ -333,7 +333,7 @@ TEST(hub_full_table_forgets_the_longest_idle) {
 TEST(hub_full_table_without_an_idle_channel) {
     lp_published out;
     uint32_t index = 77, c;
-    lpi_asked ask;
+    lpi_poll_request ask;
     fake_start(1);
     fake.config->channels_max = 2;
     fake_publish("a");
@@ -353,7 +353,7 @@ TEST(hub_full_table_without_an_idle_channel) {
 
 /* Making one channel of a poll must not forget another of the same poll. */
 TEST(hub_channels_of_one_poll_are_pinned) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c;
     fake_start(1);
     fake.config->channels_max = 3;
@@ -418,7 +418,7 @@ TEST(hub_forgets_none_for_a_channel_that_is_not_made) {
     fake_end();
 }
 
-/* ---- a view that is ready, though nobody is left in it ---- */
+/* ---- a waiter list that is ready, though nobody is left in it ---- */
 
 /* Publish on `name` for one poll, which goes before it is served. */
 static void leave_a_ready_view(const char *name) {
@@ -432,18 +432,18 @@ static void leave_a_ready_view(const char *name) {
 TEST(hub_full_table_keeps_what_a_loop_is_about_to_serve) {
     uint64_t one;
     uint32_t c;
-    lpi_asked ask;
+    lpi_poll_request ask;
     fake_start(1);
     one = message_bytes();
     fake.config->channels_max = 2;
     fake.config->history_bytes = one;
     leave_a_ready_view("a");
-    fake_publish("b"); /* pushes a's message out: a is idle but for its view */
+    fake_publish("b"); /* pushes a's message out: a is idle but for its waiter list */
     CHECK_INT(fake_channel("a")->held, 0);
     check_hub();
     c = fake_connect(0);
     ask = fake_ask("c", "");
-    (void)fake_poll(0, c, &ask); /* parked, or 503 while the view is there */
+    (void)fake_poll(0, c, &ask); /* parked, or 503 while the waiter list is there */
     check_hub();
     CHECK_INT(fake_deliver(0), 0);
     check_hub();
@@ -470,7 +470,7 @@ TEST(hub_aged_channel_with_a_ready_view) {
     fake_tick(1000);
     fake_sweep();
     CHECK_INT(fake.hub->stats.channels, 0);
-    CHECK_INT(fake.hub->views.used, 0);
+    CHECK_INT(fake.hub->lists.used, 0);
     check_hub();
     fake_end();
 }
@@ -688,8 +688,8 @@ static void watch_many(void *ctx, lp_channel_event event, lp_slice channel) {
     i = atoi(text);
     (void)ctx;
     CHECK(i >= 0 && i < MANY);
-    CHECK_INT(event, many[i].waited_on ? LP_CHANNEL_DESERTED : LP_CHANNEL_WAITED_ON);
-    many[i].waited_on = event == LP_CHANNEL_WAITED_ON;
+    CHECK_INT(event, many[i].waited_on ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED);
+    many[i].waited_on = event == LP_CHANNEL_OCCUPIED;
     many[i].events++;
 }
 
@@ -882,10 +882,10 @@ TEST(hub_sleepers_is_a_mask) {
     fake_end();
 }
 
-/* A loop has a view of a channel at most once in its list, in the order of waking. */
+/* A loop has a waiter list of a channel at most once in its list, in the order of waking. */
 TEST(hub_ready_list_is_in_the_order_of_waking) {
     static const char *const names[] = {"a", "b", "c"};
-    uint32_t i, view;
+    uint32_t i, waiter_list;
     fake_start(1);
     for (i = 0; i < 3; i++) fake_park(0, names[i], "");
     fake_publish("b");
@@ -893,13 +893,13 @@ TEST(hub_ready_list_is_in_the_order_of_waking) {
     fake_publish("b");
     fake_publish("c");
     check_hub();
-    view = fake.loops[0].ready_first;
-    CHECK_INT(lpi_view_at(fake.hub, view)->channel, fake_find("b"));
-    view = lpi_view_at(fake.hub, view)->next_ready;
-    CHECK_INT(lpi_view_at(fake.hub, view)->channel, fake_find("a"));
-    view = lpi_view_at(fake.hub, view)->next_ready;
-    CHECK_INT(lpi_view_at(fake.hub, view)->channel, fake_find("c"));
-    CHECK_INT(lpi_view_at(fake.hub, view)->next_ready, LPI_NONE);
+    waiter_list = fake.loops[0].ready_first;
+    CHECK_INT(lpi_waiter_list_at(fake.hub, waiter_list)->channel, fake_find("b"));
+    waiter_list = lpi_waiter_list_at(fake.hub, waiter_list)->next_ready;
+    CHECK_INT(lpi_waiter_list_at(fake.hub, waiter_list)->channel, fake_find("a"));
+    waiter_list = lpi_waiter_list_at(fake.hub, waiter_list)->next_ready;
+    CHECK_INT(lpi_waiter_list_at(fake.hub, waiter_list)->channel, fake_find("c"));
+    CHECK_INT(lpi_waiter_list_at(fake.hub, waiter_list)->next_ready, LPI_NONE);
     fake_end();
 }
 
@@ -974,7 +974,7 @@ TEST(hub_publish_without_memory) {
     CHECK_INT(publish_failing("waited", 0), 2);
 }
 
-/* What a burst took is given back: channels, views, seats and their table. */
+/* What a burst took is given back: channels, waiter lists, waiters and their table. */
 TEST(hub_burst_leaves_nothing_behind) {
     char name[16];
     uint32_t i, count = (uint32_t)unit_rounds(10000);

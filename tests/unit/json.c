@@ -41,7 +41,7 @@ typedef struct model {
     const char *at, *end;
     char string[2000]; /* what the last one said, as far as that is ASCII; '?' for all else */
     char rest[2000];   /* the members of the outermost object that stay */
-    size_t string_length, rest_length;
+    size_t string_length, members_length;
 } model;
 
 static int m_value(model *m, int depth);
@@ -141,9 +141,9 @@ static int m_members(model *m, int depth) {
         m_skip(m, " \t\r\n");
         if (!m_take(m, ':') || !m_value(m, depth)) return 0;
         if (depth > 1 || gives_way) continue;
-        if (m->rest_length) m->rest[m->rest_length++] = ',';
-        memcpy(m->rest + m->rest_length, from, (size_t)(m->at - from));
-        m->rest_length += (size_t)(m->at - from);
+        if (m->members_length) m->rest[m->members_length++] = ',';
+        memcpy(m->rest + m->members_length, from, (size_t)(m->at - from));
+        m->members_length += (size_t)(m->at - from);
     } while (m_take(m, ','));
     return m_take(m, '}');
 }
@@ -178,7 +178,7 @@ static int m_value(model *m, int depth) {
 static long model_check(model *m, lp_slice text) {
     m->at = text.bytes;
     m->end = text.bytes + text.length;
-    m->rest_length = 0;
+    m->members_length = 0;
     return m_value(m, 0) && m->at == m->end ? -1 : m->at - text.bytes;
 }
 
@@ -352,23 +352,23 @@ TEST(json_reserved_members_are_cut_and_the_rest_is_kept) {
     static char rest[4000];
     int round;
     for (round = 0; round < unit_rounds(20000); round++) {
-        lpi_scan scan;
+        lpi_json_scan scan;
         made_length = 0;
         do put_value(0);
         while (made_length > 1900 && (made_length = 0, 1));
         CHECK_INT(model_check(&m, lpi_slice(made, made_length)), -1);
         memset(rest, '!', sizeof rest);
-        CHECK_INT(lpi_scan_text(&scan, lpi_slice(made, made_length), rest), 0);
-        CHECK_BYTES(rest, scan.rest_length, m.rest, m.rest_length);
-        CHECK_INT(rest[scan.rest_length], '!'); /* and nothing is written behind it */
+        CHECK_INT(lpi_json_scan_text(&scan, lpi_slice(made, made_length), rest), 0);
+        CHECK_BYTES(rest, scan.members_length, m.rest, m.members_length);
+        CHECK_INT(rest[scan.members_length], '!'); /* and nothing is written behind it */
     }
 }
 
 static void check_rest(const char *text, const char *want) {
     char rest[200];
-    lpi_scan scan;
-    CHECK_INT(lpi_scan_text(&scan, lp_s(text), rest), 0);
-    CHECK_STR(lpi_slice(rest, scan.rest_length), want);
+    lpi_json_scan scan;
+    CHECK_INT(lpi_json_scan_text(&scan, lp_s(text), rest), 0);
+    CHECK_STR(lpi_slice(rest, scan.members_length), want);
 }
 
 TEST(json_rest_of_some_objects) {

@@ -465,35 +465,35 @@ static void free_world(world *w) {
     w->k.fd_count = 0;
 }
 
-/* Every connection in use, in its phase; waiters, seats, tallies, pinned bytes; no
+/* Every connection in use, in its phase; waiters, waiters, counters, pinned bytes; no
    timer of a record that is not in use; what the kernel watches. */
 static void check_connections(world *w) {
     lpi_loop *loop = &w->s->hub.loops[0];
     lpi_hub *hub = &w->s->hub;
-    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, seats = 0, claims = 0;
-    lpi_blob *blobs[64];
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, waiter_records = 0, requested = 0;
+    lpi_send_buffer *blobs[64];
     size_t blob_count = 0, i, pinned = 0, partial = 0;
     uint32_t queued = 0, q;
     lpi_connection *c;
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
-        uint32_t seat;
+        uint32_t waiter;
         phases[c->phase]++;
         CHECK_INT(kernel_fd_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
         CHECK(!c->interest || w->k.fds[c->fd].tag == lpi_tag_of(c, index));
-        CHECK((c->phase == LPI_WRITING) == (c->io && c->io->out));
-        if (c->io) partial += sizeof *c->io + c->io->in_capacity;
+        CHECK((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out));
+        if (c->buffer) partial += sizeof *c->buffer + c->buffer->in_capacity;
         CHECK((c->phase == LPI_PARKED || c->phase == LPI_FETCHING) ==
-              (c->seat != LPI_NONE));
-        for (seat = c->seat; seat != LPI_NONE; seat = lpi_seat_at(hub, seat)->sibling) {
-            CHECK_INT(lpi_seat_at(hub, seat)->connection, index);
-            seats++;
-            claims += c->phase == LPI_FETCHING;
+              (c->waiter != LPI_NONE));
+        for (waiter = c->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
+            CHECK_INT(lpi_waiter_at(hub, waiter)->connection, index);
+            waiter_records++;
+            requested += c->phase == LPI_FETCHING;
         }
-        if (!c->io || !c->io->out) continue;
-        for (i = 0; i < blob_count && blobs[i] != c->io->out;) i++;
+        if (!c->buffer || !c->buffer->out) continue;
+        for (i = 0; i < blob_count && blobs[i] != c->buffer->out;) i++;
         if (i < blob_count) continue;
-        if (blob_count < 64) blobs[blob_count++] = c->io->out;
-        pinned += sizeof(lpi_blob) + c->io->out->length;
+        if (blob_count < 64) blobs[blob_count++] = c->buffer->out;
+        pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
     }
     for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) CHECK_INT(loop->phases[i], phases[i]);
     CHECK_INT(phases[LPI_SERVING], 0);
@@ -501,8 +501,8 @@ static void check_connections(world *w) {
     CHECK_INT(hub->connections, used);
     CHECK_INT(kernel_open_count(&w->k, K_SOCKET), used);
     CHECK_INT(hub->stats.waiters, phases[LPI_PARKED] + phases[LPI_FETCHING]);
-    CHECK_INT(hub->seats.used, seats);
-    CHECK_INT(hub->claims.used, claims);
+    CHECK_INT(hub->waiters.used, waiter_records);
+    CHECK_INT(hub->requested.used, requested);
     if (blob_count < 64) CHECK_INT(hub->stats.pinned_bytes, pinned);
     CHECK_INT(loop->closed, LPI_NONE);
     CHECK_INT(hub->partial_bytes, partial);
@@ -529,7 +529,7 @@ static void check_timers(world *w) {
 
 static void check_hub(world *w) {
     lpi_hub *hub = &w->s->hub;
-    uint32_t c, messages = 0, waiters = 0, channels = 0, tallies = 0;
+    uint32_t c, messages = 0, waiters = 0, channels = 0, counters = 0;
     uint64_t bytes = 0;
     lpi_message *m, *before = NULL;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
@@ -546,15 +546,15 @@ static void check_hub(world *w) {
             channels++;
             waiters += ch->waiters;
             messages -= ch->held;
-            CHECK(ch->fresh <= ch->waiters);
+            CHECK(ch->waiters_since_publish <= ch->waiters);
             CHECK(!ch->pinned);
-            CHECK(ch->views.head != LPI_NONE || !ch->waiters);
+            CHECK(ch->lists.head != LPI_NONE || !ch->waiters);
             CHECK(!ch->forgotten);
-            CHECK_INT(ch->idle, !ch->held && !ch->waiters && ch->views.head == LPI_NONE);
+            CHECK_INT(ch->idle, !ch->held && !ch->waiters && ch->lists.head == LPI_NONE);
         }
     }
     CHECK_INT(messages, 0);
-    CHECK_INT(waiters, hub->seats.used);
+    CHECK_INT(waiters, hub->waiters.used);
     CHECK_INT(channels, hub->stats.channels);
     for (c = hub->news.head; c != LPI_NONE;) { /* some have left the table */
         lpi_channel *ch = lpi_channel_at(hub, c);
@@ -562,12 +562,12 @@ static void check_hub(world *w) {
         c = ch->watch_link.next;
     }
     CHECK_INT(channels, hub->channels.used);
-    for (c = 0; c < hub->tallied.buckets; c++) {
-        uint32_t index = *lpi_table_bucket(&hub->tallied, c);
-        for (; index != LPI_NONE; index = lpi_node_at(&hub->tallied, index)->next)
-            tallies += lpi_tally_count(hub, index);
+    for (c = 0; c < hub->counter_table.buckets; c++) {
+        uint32_t index = *lpi_table_bucket(&hub->counter_table, c);
+        for (; index != LPI_NONE; index = lpi_node_at(&hub->counter_table, index)->next)
+            counters += lpi_counter_value(hub, index);
     }
-    CHECK_INT(tallies, hub->stats.waiters);
+    CHECK_INT(counters, hub->stats.waiters);
 }
 
 /* Whether a connection before it, of the same address, is sent the same. */
@@ -575,7 +575,7 @@ static int is_charged(lpi_loop *loop, const lpi_connection *c, uint32_t index) {
     uint32_t i = 0;
     const lpi_connection *d;
     for (; (d = lpi_loop_each(loop, &i)) && i < index; i++)
-        if (d->account == c->account && d->io && d->io->out == c->io->out) return 1;
+        if (d->account == c->account && d->buffer && d->buffer->out == c->buffer->out) return 1;
     return 0;
 }
 
@@ -596,12 +596,12 @@ static void check_accounts(world *w) {
                 here++;
                 own += !(c->flags & LPI_TRUSTED);
                 polls += c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
-                if (!c->io) continue;
-                partial += sizeof *c->io + c->io->in_capacity;
-                if (!c->io->out) continue;
-                CHECK_INT(c->io->account, i);
+                if (!c->buffer) continue;
+                partial += sizeof *c->buffer + c->buffer->in_capacity;
+                if (!c->buffer->out) continue;
+                CHECK_INT(c->buffer->account, i);
                 if (!is_charged(loop, c, index))
-                    pinned += sizeof(lpi_blob) + c->io->out->length;
+                    pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
             }
             CHECK_INT(account->refs, here);
             CHECK_INT(account->connections, own);
@@ -672,7 +672,7 @@ UNIT_UNUSED static peer *dial_from(world *w, const char *address) {
     c->world = w;
     c->fd = -1;
     c->window = SIZE_MAX;
-    CHECK(!lpi_parse_address(lp_s(address), c->address.bytes));
+    CHECK(!lpi_address_parse(lp_s(address), c->address.bytes));
     c->address.port = 50000;
     c->next = w->peers;
     w->peers = c;

@@ -279,7 +279,7 @@ TEST(many_deadlines_at_once_are_rung_in_slices) {
     w.k.now_us += 20 * 1000;
     sent = w.k.sent;
     CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK_INT(w.k.sent - sent, LPI_RINGS);
+    CHECK_INT(w.k.sent - sent, LPI_EXPIRIES);
     CHECK_INT(lp_wait_ms(w.s), 0);
     pass(&w, 1);
     for (i = 0; i < N; i++) CHECK_STR(member(take(c[i])->body, "status"), "timeout");
@@ -568,7 +568,7 @@ TEST(stopping_while_the_listener_rests) {
     fault(&w, K_ACCEPT, ENOBUFS, 0, 1);
     c = dial(&w);
     settle(&w);
-    CHECK(w.s->rest_ms);
+    CHECK(w.s->accept_resume_ms);
     lp_stop(w.s);
     CHECK_INT(run_until_stopped(NULL), LP_ERR_STOPPED);
     CHECK(c->closed);
@@ -582,7 +582,7 @@ static char events[600];
 static void watch(void *ctx, lp_channel_event event, lp_slice channel) {
     lp_stats stats;
     CHECK(ctx == &w);
-    sprintf(events + strlen(events), "%s%.*s;", event == LP_CHANNEL_WAITED_ON ? "+" : "-",
+    sprintf(events + strlen(events), "%s%.*s;", event == LP_CHANNEL_OCCUPIED ? "+" : "-",
             (int)channel.length, channel.bytes);
     lp_stats_read(w.s, &stats); /* the hub is not held */
     CHECK_INT(lp_publish(w.s, lp_s("events"), lp_s("{}"), NULL), LP_OK);

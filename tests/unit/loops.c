@@ -76,7 +76,7 @@ static void hand_over(int from, int to)
         memset(&peer, 0, sizeof peer);
         peer.bytes[14] = (uint8_t)(from >> 8);
         peer.bytes[15] = (uint8_t)from;
-        lpi_hand_over(&fake.loops[0], FIRST_FD + from, &peer);
+        lpi_accept_hand_over(&fake.loops[0], FIRST_FD + from, &peer);
     }
 }
 
@@ -98,11 +98,11 @@ static void check_has(uint32_t loop, int from, int step, uint32_t count)
         int number = c->fd - FIRST_FD;
         CHECK_INT(number, from + (int)n * step);
         CHECK_INT(c->address[14] * 256 + c->address[15], number);
-        CHECK_INT(c->phase, LPI_FRESH);
+        CHECK_INT(c->phase, LPI_ACCEPTED);
         CHECK(lpi_timer_armed(&fake.loops[loop].wheel, index));
     }
     CHECK_INT(n, count);
-    CHECK_INT(fake.loops[loop].phases[LPI_FRESH], count);
+    CHECK_INT(fake.loops[loop].phases[LPI_ACCEPTED], count);
 }
 
 static void check_untouched(int from, int to)
@@ -207,7 +207,7 @@ TEST(without_memory_for_the_inbox_the_first_loop_serves_it)
     fake.memory.fail_at = 1;
     hand_over(1, 4);
     CHECK_INT(fake.memory.failed, 1);
-    CHECK_INT(fake.loops[0].phases[LPI_FRESH], 3); /* 0, 1 and 2 */
+    CHECK_INT(fake.loops[0].phases[LPI_ACCEPTED], 3); /* 0, 1 and 2 */
     CHECK_INT(fake.signals[1], 1);                 /* for 3 */
     wake(1);
     check_has(1, 3, 1, 1);
@@ -225,10 +225,10 @@ TEST(without_any_memory_one_is_turned_away)
     while (fake.loops[0].connections.roomy != LPI_NONE)
         fake_connect(0); /* until there is no record left */
     fake_hang_up(1, 0);
-    lpi_free(&fake.server.memory, fake.loops[1].inbox.arrivals,
-             fake.loops[1].inbox.arrivals_capacity);
-    fake.loops[1].inbox.arrivals = NULL;
-    fake.loops[1].inbox.arrivals_capacity = 0;
+    lpi_free(&fake.server.memory, fake.loops[1].inbox.handovers,
+             fake.loops[1].inbox.handovers_capacity);
+    fake.loops[1].inbox.handovers = NULL;
+    fake.loops[1].inbox.handovers_capacity = 0;
     {
         uint32_t before = fake.hub->connections;
         lpi_date(&fake.loops[0]);
@@ -272,7 +272,7 @@ TEST(a_loop_whose_poller_takes_no_more_turns_away)
 TEST(an_inbox_is_first_come_first_served)
 {
     lpi_inbox *inbox;
-    lpi_arrival a, b;
+    lpi_handover a, b;
     int in = 0, out = 0, round;
     memset(&a, 0, sizeof a);
     loops_start(2);
@@ -281,10 +281,10 @@ TEST(an_inbox_is_first_come_first_served)
         if (unit_one_in(2)) {
             a.fd = in;
             a.peer.port = (uint16_t)in;
-            CHECK_INT(lpi_inbox_arrive(inbox, &fake.server.memory, &a), in == out);
+            CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), in == out);
             in++;
         } else {
-            int some = lpi_inbox_arrived(inbox, &fake.server.memory, &b);
+            int some = lpi_inbox_handed_over(inbox, &fake.server.memory, &b);
             CHECK_INT(some, in > out);
             if (!some) continue;
             CHECK_INT(b.fd, out);
@@ -292,7 +292,7 @@ TEST(an_inbox_is_first_come_first_served)
             out++;
         }
     }
-    while (lpi_inbox_arrived(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
+    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
     CHECK_INT(in, out);
     fake_end();
 }
@@ -300,25 +300,25 @@ TEST(an_inbox_is_first_come_first_served)
 TEST(an_inbox_gives_back_what_a_storm_needed)
 {
     lpi_inbox *inbox;
-    lpi_arrival a;
+    lpi_handover a;
     size_t before;
     int i;
     memset(&a, 0, sizeof a);
     loops_start(2);
     inbox = &fake.loops[1].inbox;
     before = fake.memory.bytes;
-    for (i = 0; i < 5000; i++) CHECK(lpi_inbox_arrive(inbox, &fake.server.memory, &a) >= 0);
+    for (i = 0; i < 5000; i++) CHECK(lpi_inbox_hand_over(inbox, &fake.server.memory, &a) >= 0);
     CHECK(fake.memory.bytes > before + 5000 * sizeof a);
-    while (lpi_inbox_arrived(inbox, &fake.server.memory, &a)) {}
+    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
     CHECK_INT(fake.memory.bytes, before);
-    CHECK_INT(lpi_inbox_arrive(inbox, &fake.server.memory, &a), 1);
-    while (lpi_inbox_arrived(inbox, &fake.server.memory, &a)) {}
+    CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), 1);
+    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
     CHECK(fake.memory.bytes <= before + LPI_INBOX_BYTES);
     before = fake.memory.bytes;
     fake.memory.calls = 0;
     for (i = 0; i < 1000; i++) { /* the usual one is kept */
-        CHECK_INT(lpi_inbox_arrive(inbox, &fake.server.memory, &a), 1);
-        while (lpi_inbox_arrived(inbox, &fake.server.memory, &a)) {}
+        CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), 1);
+        while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
     }
     CHECK_INT(fake.memory.bytes, before);
     CHECK_INT(fake.memory.calls, 0);
@@ -329,7 +329,7 @@ TEST(an_inbox_gives_back_what_a_storm_needed)
 TEST(an_inbox_that_never_empties_does_not_grow)
 {
     lpi_inbox *inbox;
-    lpi_arrival a, b;
+    lpi_handover a, b;
     size_t before;
     int i, out = 0;
     memset(&a, 0, sizeof a);
@@ -338,13 +338,13 @@ TEST(an_inbox_that_never_empties_does_not_grow)
     before = fake.memory.bytes;
     for (i = 0; i < unit_rounds(100000); i++) {
         a.fd = i;
-        CHECK_INT(lpi_inbox_arrive(inbox, &fake.server.memory, &a), i == 0);
+        CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), i == 0);
         if (i < 50) continue;
-        CHECK(lpi_inbox_arrived(inbox, &fake.server.memory, &b));
+        CHECK(lpi_inbox_handed_over(inbox, &fake.server.memory, &b));
         CHECK_INT(b.fd, out++);
     }
     CHECK(fake.memory.bytes <= before + 200 * sizeof a);
-    while (lpi_inbox_arrived(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
+    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
     fake_end();
 }
 

@@ -12,7 +12,7 @@ static const lp_os *os = &lpi_real_os;
 static lp_address address_of(const char *text, uint16_t port) {
     lp_address at;
     memset(&at, 0, sizeof at);
-    CHECK_INT(lpi_parse_address(lp_s(text), at.bytes), 0);
+    CHECK_INT(lpi_address_parse(lp_s(text), at.bytes), 0);
     at.port = port;
     return at;
 }
@@ -129,7 +129,7 @@ static void check_meeting(const char *listens, const char *connects, const char 
     socklen_t length = sizeof local;
     uint8_t want[16];
     int listener = listen_on(listens, &bound), client, fd, on = 0;
-    CHECK_INT(lpi_parse_address(lp_s(listens), want), 0);
+    CHECK_INT(lpi_address_parse(lp_s(listens), want), 0);
     CHECK(memcmp(bound.bytes, want, 16) == 0);
     check_prepared(listener);
     CHECK_INT(os->accept(os->ctx, listener, &none), -EAGAIN);
@@ -137,7 +137,7 @@ static void check_meeting(const char *listens, const char *connects, const char 
     fd = os->accept(os->ctx, listener, &peer);
     CHECK(fd >= 0);
     check_prepared(fd);
-    CHECK_INT(lpi_parse_address(lp_s(from), want), 0);
+    CHECK_INT(lpi_address_parse(lp_s(from), want), 0);
     CHECK(memcmp(peer.bytes, want, 16) == 0);
     CHECK_INT(getsockname(client, (struct sockaddr *)&local, &length), 0);
     lpi_from_sockaddr(&local, &none);

@@ -103,7 +103,7 @@ TEST(sixteen_channels_of_255_bytes) {
     say(c, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
     settle(&w);
     CHECK_INT(stats_of(&w).waiters, 1);
-    CHECK_INT(w.s->hub.seats.used, 16);
+    CHECK_INT(w.s->hub.waiters.used, 16);
     CHECK_INT(publish(&w, name[15], "{}").waiters, 1);
     settle(&w);
     CHECK_INT(count_of(member(take(c)->body, "last_id"), ","), 15);
@@ -156,7 +156,7 @@ TEST(a_timeout_of_zero_answers_at_once) {
     CHECK_STR(member(a->body, "status"), "timeout");
     a = ask(&w, dial(&w), "/api/poll/a?timeout=0.0");
     CHECK_STR(member(a->body, "status"), "timeout");
-    CHECK_INT(w.s->hub.seats.used, 0);
+    CHECK_INT(w.s->hub.waiters.used, 0);
     close_world(&w);
 }
 
@@ -582,14 +582,14 @@ TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     e = dial(&w);
     park(&w, e, "/api/poll/a?timeout=1");
     CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 3);
-    CHECK_INT(w.s->hub.claims.used, 4);
+    CHECK_INT(w.s->hub.requested.used, 4);
     CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0")->status, 503);
-    lpi_hub_arrived(&w.s->hub, channel_index("a"));
+    lpi_hub_loaded(&w.s->hub, channel_index("a"));
     settle(&w);
     CHECK(has(take(d)->body, "\"reset\":{\"a\":\"epoch\"}"));
     CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 1);
     CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 1);
-    lpi_hub_arrived(&w.s->hub, channel_index("b"));
+    lpi_hub_loaded(&w.s->hub, channel_index("b"));
     settle(&w);
     CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 2);
     CHECK_INT(publish_n(&w, "a", 1).waiters, 2);
@@ -610,13 +610,13 @@ TEST(a_fetching_poll_whose_wait_is_over_gets_503) {
     a = take(c);
     CHECK_INT(a->status, 503);
     CHECK_STR(heading(a, "Retry-After"), "5");
-    CHECK_INT(w.s->hub.claims.used, 0);
+    CHECK_INT(w.s->hub.requested.used, 0);
     c = dial(&w);
     park(&w, c, "/api/poll/a,b?timeout=2");
     finish(c);
     settle(&w);
     CHECK(c->closed);
-    CHECK_INT(w.s->hub.claims.used, 0);
+    CHECK_INT(w.s->hub.requested.used, 0);
     close_world(&w);
 }
 

@@ -590,8 +590,8 @@ TEST(start_and_stop_are_logged) {
 
 TEST(records_are_small) {
     CHECK(sizeof(lpi_connection) <= 64);
-    CHECK(sizeof(lpi_seat) <= 32);
-    CHECK(sizeof(lpi_connection) + sizeof(lpi_seat) <= 96);
+    CHECK(sizeof(lpi_waiter) <= 32);
+    CHECK(sizeof(lpi_connection) + sizeof(lpi_waiter) <= 96);
 }
 
 TEST(a_parked_poll_takes_at_most_128_bytes) {

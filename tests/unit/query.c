@@ -71,20 +71,20 @@ TEST(query_decodes_what_was_encoded) {
 TEST(query_names_of_parameters) {
     char raw[300], name[70];
     size_t n;
-    CHECK(lpi_decodes_to(LPI_S("last_id"), LPI_S("last_id")));
-    CHECK(lpi_decodes_to(LPI_S("%6cast%5Fi%64"), LPI_S("last_id")));
-    CHECK(lpi_decodes_to(LPI_S("a+b"), LPI_S("a b")));
-    CHECK(lpi_decodes_to(LPI_S(""), LPI_S("")));
-    CHECK(!lpi_decodes_to(LPI_S("last_i"), LPI_S("last_id")));
-    CHECK(!lpi_decodes_to(LPI_S("last_id%"), LPI_S("last_id")));
-    CHECK(!lpi_decodes_to(LPI_S("last_id%00"), LPI_S("last_id")));
-    CHECK(!lpi_decodes_to(LPI_S("Last_id"), LPI_S("last_id")));
+    CHECK(lpi_query_name_is(LPI_S("last_id"), LPI_S("last_id")));
+    CHECK(lpi_query_name_is(LPI_S("%6cast%5Fi%64"), LPI_S("last_id")));
+    CHECK(lpi_query_name_is(LPI_S("a+b"), LPI_S("a b")));
+    CHECK(lpi_query_name_is(LPI_S(""), LPI_S("")));
+    CHECK(!lpi_query_name_is(LPI_S("last_i"), LPI_S("last_id")));
+    CHECK(!lpi_query_name_is(LPI_S("last_id%"), LPI_S("last_id")));
+    CHECK(!lpi_query_name_is(LPI_S("last_id%00"), LPI_S("last_id")));
+    CHECK(!lpi_query_name_is(LPI_S("Last_id"), LPI_S("last_id")));
     memset(name, 'x', sizeof name);
     for (n = 0; n < sizeof name; n++) {
         memcpy(raw + 3 * n, "%78", 3);
-        CHECK_INT(lpi_decodes_to(lpi_slice(raw, 3 * n + 3), lpi_slice(name, n + 1)), n < 64);
+        CHECK_INT(lpi_query_name_is(lpi_slice(raw, 3 * n + 3), lpi_slice(name, n + 1)), n < 64);
     }
-    CHECK(!lpi_decodes_to(lpi_slice(memset(raw, 'x', 193), 193), lpi_slice(name, 64)));
+    CHECK(!lpi_query_name_is(lpi_slice(memset(raw, 'x', 193), 193), lpi_slice(name, 64)));
 }
 
 /* ---- names ---- */
@@ -179,7 +179,7 @@ TEST(query_seconds) {
     size_t i;
     for (i = 0; i < LPI_COUNT(seconds); i++) {
         uint64_t us = 77;
-        if (lpi_parse_seconds(lp_s(seconds[i].text), seconds[i].exact, &us) != seconds[i].result)
+        if (lpi_query_seconds(lp_s(seconds[i].text), seconds[i].exact, &us) != seconds[i].result)
             wrong(__LINE__, "seconds", lp_s(seconds[i].text));
         CHECK_INT(us, seconds[i].result ? 77 : seconds[i].us);
     }
@@ -191,7 +191,7 @@ TEST(query_seconds_come_back) {
     for (round = 0; round < unit_rounds(20000); round++) {
         uint64_t want = unit_random() >> (5 + unit_below(59)), got = 0;
         char text[27];
-        CHECK_INT(lpi_parse_seconds(lpi_slice(text, lpi_put_seconds(text, want)), 1, &got), 0);
+        CHECK_INT(lpi_query_seconds(lpi_slice(text, lpi_put_seconds(text, want)), 1, &got), 0);
         CHECK(got == want);
     }
 }
@@ -203,16 +203,16 @@ TEST(query_seconds_saturate) {
     size_t n;
     for (n = 1; n < sizeof text; n++) {
         text[n - 1] = '9';
-        CHECK_INT(lpi_parse_seconds(lpi_slice(text, n), 0, &us), 0);
+        CHECK_INT(lpi_query_seconds(lpi_slice(text, n), 0, &us), 0);
         if (us < last) wrong(__LINE__, "less than with a digit less", lpi_slice(text, n));
         last = us;
     }
-    CHECK_INT(lpi_parse_seconds(LPI_S("9223372036850"), 0, &last), 0);
-    CHECK_INT(lpi_parse_seconds(LPI_S("9223372036860"), 0, &us), 0);
+    CHECK_INT(lpi_query_seconds(LPI_S("9223372036850"), 0, &last), 0);
+    CHECK_INT(lpi_query_seconds(LPI_S("9223372036860"), 0, &us), 0);
     CHECK(us >= last);
-    CHECK_INT(lpi_parse_seconds(LPI_S("18446744073709551616"), 0, &us), 0);
+    CHECK_INT(lpi_query_seconds(LPI_S("18446744073709551616"), 0, &us), 0);
     CHECK(us >= last);
-    CHECK_INT(lpi_parse_seconds(LPI_S("18446744073709.551616"), 0, &us), 0);
+    CHECK_INT(lpi_query_seconds(LPI_S("18446744073709.551616"), 0, &us), 0);
     CHECK(us >= last);
 }
 
@@ -227,43 +227,43 @@ TEST(query_cursor) {
         E "-18446744073709551616", "-1", "0a1b2c3d4e5f607-1", "000a1b2c3d4e5f607-1",
         "00A1b2c3d4e5f607-1", "00a1b2c3d4e5f60g-1", "1:2:3", E "-99999999999999999999999999",
         "                -1"};
-    lpi_claim claim;
+    lpi_requested requested;
     char text[40];
     size_t i;
-    CHECK_INT(lpi_parse_cursor(LPI_S(""), &claim), 0);
-    CHECK_INT(claim.kind, LPI_FROM_START);
-    CHECK_INT(lpi_parse_cursor(LPI_S("0"), &claim), 0);
-    CHECK_INT(claim.kind, LPI_FROM_START);
-    CHECK_INT(lpi_parse_cursor(LPI_S("now"), &claim), 0);
-    CHECK_INT(claim.kind, LPI_FROM_NOW);
-    CHECK_INT(lpi_parse_cursor(LPI_S(E "-0"), &claim), 0);
-    CHECK(claim.kind == LPI_FROM_CURSOR && claim.seq == 0);
-    CHECK(claim.epoch == UINT64_C(0x00a1b2c3d4e5f607));
-    CHECK_INT(lpi_parse_cursor(LPI_S("ffffffffffffffff-18446744073709551615"), &claim), 0);
-    CHECK(claim.seq == UINT64_MAX && claim.epoch == UINT64_MAX);
+    CHECK_INT(lpi_query_cursor(LPI_S(""), &requested), 0);
+    CHECK_INT(requested.kind, LPI_FROM_START);
+    CHECK_INT(lpi_query_cursor(LPI_S("0"), &requested), 0);
+    CHECK_INT(requested.kind, LPI_FROM_START);
+    CHECK_INT(lpi_query_cursor(LPI_S("now"), &requested), 0);
+    CHECK_INT(requested.kind, LPI_FROM_NOW);
+    CHECK_INT(lpi_query_cursor(LPI_S(E "-0"), &requested), 0);
+    CHECK(requested.kind == LPI_FROM_CURSOR && requested.seq == 0);
+    CHECK(requested.epoch == UINT64_C(0x00a1b2c3d4e5f607));
+    CHECK_INT(lpi_query_cursor(LPI_S("ffffffffffffffff-18446744073709551615"), &requested), 0);
+    CHECK(requested.seq == UINT64_MAX && requested.epoch == UINT64_MAX);
     for (i = 0; i < LPI_COUNT(bad); i++) {
-        claim.kind = LPI_FROM_TIME;
-        if (lpi_parse_cursor(lp_s(bad[i]), &claim) != -1) wrong(__LINE__, "taken", lp_s(bad[i]));
-        CHECK_INT(claim.kind, LPI_FROM_TIME);
+        requested.kind = LPI_FROM_TIME;
+        if (lpi_query_cursor(lp_s(bad[i]), &requested) != -1) wrong(__LINE__, "taken", lp_s(bad[i]));
+        CHECK_INT(requested.kind, LPI_FROM_TIME);
     }
     for (i = 0; i < 1000; i++) { /* what is given comes back */
         uint64_t epoch = unit_random(), seq = unit_random() >> unit_below(64);
-        CHECK_INT(lpi_parse_cursor(lpi_slice(text, lpi_put_id(text, epoch, seq)), &claim), 0);
-        CHECK(claim.kind == LPI_FROM_CURSOR && claim.epoch == epoch && claim.seq == seq);
+        CHECK_INT(lpi_query_cursor(lpi_slice(text, lpi_put_id(text, epoch, seq)), &requested), 0);
+        CHECK(requested.kind == LPI_FROM_CURSOR && requested.epoch == epoch && requested.seq == seq);
     }
 }
 
 /* As letters: s for start, n for now, c for a cursor, - for a refusal. */
 static void check_cursors(lp_slice text, uint32_t count, const char *want) {
-    lpi_claim claims[LPI_POLL_CHANNELS + 1];
+    lpi_requested requested[LPI_POLL_CHANNELS + 1];
     char got[LPI_POLL_CHANNELS + 2] = "-";
     uint32_t i;
-    memset(claims, 0, sizeof claims);
-    claims[count].kind = LPI_FROM_TIME;
-    if (!lpi_parse_cursors(text, claims, count))
-        for (i = 0; i < count; i++) got[i] = "snct"[claims[i].kind];
+    memset(requested, 0, sizeof requested);
+    requested[count].kind = LPI_FROM_TIME;
+    if (!lpi_query_cursors(text, requested, count))
+        for (i = 0; i < count; i++) got[i] = "snct"[requested[i].kind];
     CHECK_STR(lp_s(got), want);
-    CHECK_INT(claims[count].kind, LPI_FROM_TIME); /* nothing was written behind them */
+    CHECK_INT(requested[count].kind, LPI_FROM_TIME); /* nothing was written behind them */
 }
 
 TEST(query_lists_of_cursors) {

@@ -205,7 +205,7 @@ TEST(reading_pauses_behind_a_parked_poll_and_goes_on) {
     CHECK(said > 60000);
     CHECK_INT(said - (c->in_length - c->in_at), 1024);
     CHECK(!(lpi_connection_at(&w.s->hub.loops[0], 0)->interest & LP_READ));
-    CHECK_INT(lpi_connection_at(&w.s->hub.loops[0], 0)->io->in_length, 1024);
+    CHECK_INT(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length, 1024);
     CHECK(pass(&w, 5000) < 30); /* and it is not asked again and again */
     publish_n(&w, "news", 1);
     settle(&w);
@@ -227,7 +227,7 @@ TEST(one_large_read_behind_a_poll_is_kept_once) {
     for (i = 0; i < 4000; i++) get(c, "/nowhere");
     settle(&w);
     CHECK(c->recvs <= 2);
-    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->io->in_length <= LPI_READ_SIZE);
+    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length <= LPI_READ_SIZE);
     publish_n(&w, "news", 1);
     settle(&w);
     CHECK_INT(take(c)->status, 200);
@@ -495,7 +495,7 @@ TEST(a_slow_body_gets_408) {
         say_bytes(c, text + 20, head - 20);
         began = now_ms(&w);
         settle(&w);
-        CHECK_INT(phase_of(0), LPI_BODYING);
+        CHECK_INT(phase_of(0), LPI_READING_BODY);
         pass(&w, 29000);
         say_bytes(c, text + head, 4);
         settle(&w);
@@ -555,7 +555,7 @@ static void take_time(lp_request *r, void *ctx) {
 
 static void take_note(void *ctx, lp_channel_event what, lp_slice channel) {
     (void)ctx, (void)channel;
-    if (what == LP_CHANNEL_WAITED_ON) w.k.now_us += 80 * UINT64_C(1000000);
+    if (what == LP_CHANNEL_OCCUPIED) w.k.now_us += 80 * UINT64_C(1000000);
 }
 
 static int think(void *ctx, lp_request *r, lp_action action, lp_slice channel) {
@@ -654,10 +654,10 @@ TEST(an_idle_or_parked_connection_holds_no_buffer) {
         say(c, request + 50);
         settle(&w);
         CHECK_INT(take(c)->status, 200);
-        CHECK(!lpi_connection_at(&w.s->hub.loops[0], (uint32_t)i)->io);
+        CHECK(!lpi_connection_at(&w.s->hub.loops[0], (uint32_t)i)->buffer);
     }
     park(&w, c, "/api/poll/news?last_id=now");
-    CHECK(!lpi_connection_at(&w.s->hub.loops[0], 39)->io);
+    CHECK(!lpi_connection_at(&w.s->hub.loops[0], 39)->buffer);
     CHECK(w.s->hub.loops[0].spare_count <= LPI_SPARE_MAX);
     close_world(&w);
 }
@@ -777,7 +777,7 @@ TEST(the_body_of_a_poll_is_not_kept) {
         sayf(c, "GET /api/poll/a?timeout=0 HTTP/1.1\r\nHost: localhost\r\n%s", framing[f]);
         settle(&w);
         before = w.s->hub.partial_bytes;
-        CHECK(before < sizeof(lpi_io) + 1024);
+        CHECK(before < sizeof(lpi_request_buffer) + 1024);
         for (i = 0; i < 60; i++) {
             say_bytes(c, body, sizeof body);
             if (i == 30) say_bytes(c, body, 0);

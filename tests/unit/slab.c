@@ -10,7 +10,7 @@ static void check_slab(const lpi_slab *s, const unit_memory *m) {
     uint32_t c, n = 1u << s->shift, used = 0, roomy = 0, empty = 0, vacant = 0, on_lists = 0;
     uint32_t chunks = 0;
     for (c = 0; c < s->chunk_count; c++) {
-        const lpi_chunk *chunk = &s->chunks[c];
+        const lpi_slab_chunk *chunk = &s->chunks[c];
         uint32_t i = chunk->free, free_records = 0;
         if (!chunk->records) {
             vacant++;
@@ -41,8 +41,8 @@ static void check_slab(const lpi_slab *s, const unit_memory *m) {
         CHECK(on_lists < vacant);
     }
     CHECK_INT(on_lists, vacant);
-    CHECK_INT(m->bytes, chunks * lpi_slab_chunk_size(s) +
-                            s->chunk_capacity * sizeof(lpi_chunk));
+    CHECK_INT(m->bytes, chunks * lpi_slab_chunk_bytes(s) +
+                            s->chunk_capacity * sizeof(lpi_slab_chunk));
 }
 
 typedef struct held_record {
@@ -100,7 +100,7 @@ static void take_and_give(uint32_t record_size, uint32_t shift, int fails) {
         lpi_slab_give(&s, held[count].index);
     }
     check_slab(&s, &m);
-    CHECK(m.bytes <= lpi_slab_chunk_size(&s) + s.chunk_capacity * sizeof(lpi_chunk));
+    CHECK(m.bytes <= lpi_slab_chunk_bytes(&s) + s.chunk_capacity * sizeof(lpi_slab_chunk));
     lpi_slab_free(&s);
     CHECK_INT(m.blocks, 0);
 }

@@ -259,8 +259,8 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
 
 /* ---- after a burst ---- */
 
-/* All of these may stay, whatever there was: of each of the slabs (channels, views,
-   seats, claims, tallies, connections) one empty chunk and its table of chunks, which
+/* All of these may stay, whatever there was: of each of the slabs (channels, waiter lists,
+   waiters, claims, counters, connections) one empty chunk and its table of chunks, which
    only grows but has 32 bytes for 64 records or more; of each table of names one
    segment, the first; and the loop's scratch buffers. */
 static size_t kept_after_a_burst(int records)
@@ -268,13 +268,13 @@ static size_t kept_after_a_burst(int records)
     const lpi_hub *hub = &w.s->hub;
     const lpi_loop *loop = &hub->loops[0];
     size_t bytes = 0;
-    bytes += lpi_slab_chunk_size(&hub->channels);
-    bytes += lpi_slab_chunk_size(&hub->views);
-    bytes += lpi_slab_chunk_size(&hub->seats);
-    bytes += lpi_slab_chunk_size(&hub->claims);
-    bytes += 2 * lpi_slab_chunk_size(&hub->tallies);
-    bytes += lpi_slab_chunk_size(&loop->connections);
-    bytes += 6 * sizeof(lpi_chunk) * 2 * (8 + (size_t)records / 64);
+    bytes += lpi_slab_chunk_bytes(&hub->channels);
+    bytes += lpi_slab_chunk_bytes(&hub->lists);
+    bytes += lpi_slab_chunk_bytes(&hub->waiters);
+    bytes += lpi_slab_chunk_bytes(&hub->requested);
+    bytes += 2 * lpi_slab_chunk_bytes(&hub->counters);
+    bytes += lpi_slab_chunk_bytes(&loop->connections);
+    bytes += 6 * sizeof(lpi_slab_chunk) * 2 * (8 + (size_t)records / 64);
     return bytes + 4096;
 }
 

@@ -7,13 +7,13 @@
 #include "unit.h"
 #include "fake.h"
 
-/* Answered at once: its plan. */
-static const lpi_plan *answer(const char *channels, const char *last_id) {
+/* Answered at once: its reply. */
+static const lpi_reply *answer(const char *channels, const char *last_id) {
     uint32_t c = fake_connect(0);
-    lpi_asked ask = fake_ask(channels, last_id);
+    lpi_poll_request ask = fake_ask(channels, last_id);
     CHECK_INT(fake_poll(0, c, &ask), 0);
     CHECK_INT(fake_phase(0, c), LPI_SERVING);
-    return fake_plan(0, fake.loops[0].batch.entry_count - 1);
+    return fake_plan(0, fake.loops[0].batch.recipient_count - 1);
 }
 
 static const char *cursor(const char *name, uint64_t seq) {
@@ -30,7 +30,7 @@ static lpi_connection *connection(uint32_t loop, uint32_t index) {
 
 /* ---- refusals: in this order, and exactly at the edge ---- */
 
-static void check_refused(const lpi_asked *ask, const char *why) {
+static void check_refused(const lpi_poll_request *ask, const char *why) {
     uint32_t c = fake_connect(0);
     uint64_t refused = fake.hub->stats.refused;
     uint32_t waiters = fake.hub->stats.waiters;
@@ -43,7 +43,7 @@ static void check_refused(const lpi_asked *ask, const char *why) {
     fake_hang_up(0, c);
 }
 
-static uint32_t check_parked(const lpi_asked *ask) {
+static uint32_t check_parked(const lpi_poll_request *ask) {
     uint32_t c = fake_connect(0);
     CHECK_INT(fake_poll(0, c, ask), 0);
     CHECK_INT(fake_phase(0, c), LPI_PARKED);
@@ -52,7 +52,7 @@ static uint32_t check_parked(const lpi_asked *ask) {
 }
 
 TEST(waiter_refused_at_each_edge) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t first, i;
     for (i = 0; i < 4; i++) {
         static const char *const why[] = {"Server at capacity",
@@ -77,7 +77,7 @@ TEST(waiter_refused_at_each_edge) {
 }
 
 TEST(waiter_refusals_have_an_order) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     fake_start(1);
     ask = fake_ask("a", "");
     check_parked(&ask);
@@ -98,7 +98,7 @@ TEST(waiter_refusals_have_an_order) {
 }
 
 TEST(waiter_limits_are_apart) {
-    lpi_asked one, two, both;
+    lpi_poll_request one, two, both;
     fake_start(1);
     one = fake_ask("a", "");
     two = fake_ask("b", "");
@@ -121,7 +121,7 @@ TEST(waiter_limits_are_apart) {
 
 /* What is answered at once counts nowhere. */
 TEST(waiter_limits_do_not_touch_who_does_not_wait) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c;
     fake_start(1);
     fake_publish("a");
@@ -139,7 +139,7 @@ TEST(waiter_limits_do_not_touch_who_does_not_wait) {
 }
 
 TEST(waiter_limits_may_be_unlimited) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     int i;
     fake_start(1);
     fake.config->waiters_max = fake.config->waiters_per_client = LP_UNLIMITED;
@@ -153,16 +153,16 @@ TEST(waiter_limits_may_be_unlimited) {
 
 TEST(waiter_of_many_channels_has_a_seat_in_each) {
     static const char all[] = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
-    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_cursor at[LPI_POLL_CHANNELS];
     uint32_t c, i;
     char name[2] = "a";
     fake_start(2);
     fake_park(0, "c", "");
     c = fake_park(1, all, "");
     check_hub();
-    CHECK_INT(fake.hub->seats.used, 17);
+    CHECK_INT(fake.hub->waiters.used, 17);
     CHECK_INT(fake.hub->stats.waiters, 2);
-    CHECK_INT(lpi_waiter_positions(fake.hub, connection(1, c), at), 16);
+    CHECK_INT(lpi_waiters_cursors(fake.hub, connection(1, c), at), 16);
     for (i = 0; i < 16; i++, name[0]++) {
         CHECK_INT(at[i].channel, fake_find(name)); /* in the order of the poll */
         CHECK_INT(at[i].seq, 0);
@@ -170,8 +170,8 @@ TEST(waiter_of_many_channels_has_a_seat_in_each) {
         CHECK_INT(fake_channel(name)->waiters, i == 2 ? 2 : 1);
     }
     fake_hang_up(1, c);
-    CHECK_INT(fake.hub->seats.used, 1);
-    CHECK_INT(fake.hub->views.used, 1);
+    CHECK_INT(fake.hub->waiters.used, 1);
+    CHECK_INT(fake.hub->lists.used, 1);
     CHECK(!fake_channel("c")->idle);
     CHECK(fake_channel("d")->idle);
     check_hub();
@@ -179,7 +179,7 @@ TEST(waiter_of_many_channels_has_a_seat_in_each) {
 }
 
 TEST(waiter_of_two_channels_is_answered_once) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     uint32_t c;
     fake_start(1);
     c = fake_park(0, "a,b", "");
@@ -188,16 +188,16 @@ TEST(waiter_of_two_channels_is_answered_once) {
     fake_publish("a");
     CHECK_INT(fake_deliver(0), 1);
     check_hub();
-    plan = fake_plan(0, 0);
-    CHECK_INT(fake.loops[0].batch.entries[0].connection, c);
-    CHECK_INT(plan->positions, 2);
-    CHECK_INT(plan->count, 2);
-    CHECK_INT(fake_message(0, plan, 0)->channel, fake_find("b")); /* it was first */
-    CHECK_INT(fake_message(0, plan, 1)->channel, fake_find("a"));
-    CHECK_INT(plan->at[0].seq, 1);
-    CHECK_INT(plan->at[1].seq, 1);
-    CHECK(plan->at[0].epoch == fake_channel("a")->epoch);
-    CHECK(plan->at[1].epoch == fake_channel("b")->epoch);
+    reply = fake_plan(0, 0);
+    CHECK_INT(fake.loops[0].batch.recipients[0].connection, c);
+    CHECK_INT(reply->channel_count, 2);
+    CHECK_INT(reply->count, 2);
+    CHECK_INT(fake_message(0, reply, 0)->channel, fake_find("b")); /* it was first */
+    CHECK_INT(fake_message(0, reply, 1)->channel, fake_find("a"));
+    CHECK_INT(reply->at[0].seq, 1);
+    CHECK_INT(reply->at[1].seq, 1);
+    CHECK(reply->at[0].epoch == fake_channel("a")->epoch);
+    CHECK(reply->at[1].epoch == fake_channel("b")->epoch);
     CHECK_INT(fake.hub->stats.delivered, 2);
     CHECK_INT(fake_deliver(0), 0);
     fake_flush(0);
@@ -220,27 +220,27 @@ TEST(waiter_leaves_in_any_order) {
             loop[i] = loop[n];
             check_hub();
         }
-        CHECK_INT(fake.hub->views.used, 0);
-        CHECK_INT(fake.hub->tallies.used, 0);
+        CHECK_INT(fake.hub->lists.used, 0);
+        CHECK_INT(fake.hub->counters.used, 0);
         fake_end();
     }
 }
 
 /* What a wait that ran out returns: the cursor that it was parked with. */
 TEST(waiter_expires_with_its_own_cursor) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     uint32_t c;
     fake_start(1);
     fake_publish_many("a", 3);
     c = fake_park(0, "a,b", "now");
-    lpi_release(&fake.loops[0], c);
+    lpi_deliver_release(&fake.loops[0], c);
     check_hub();
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->count, 0);
-    CHECK_INT(plan->resets, 0);
-    CHECK_INT(plan->at[0].seq, 3);
-    CHECK_INT(plan->at[1].seq, 0);
-    CHECK_INT(plan->timestamp_us, lpi_max64(fake_channel("a")->last_us,
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->count, 0);
+    CHECK_INT(reply->resets, 0);
+    CHECK_INT(reply->at[0].seq, 3);
+    CHECK_INT(reply->at[1].seq, 0);
+    CHECK_INT(reply->timestamp_us, lpi_max64(fake_channel("a")->last_us,
                                             fake_channel("b")->start_us));
     CHECK_INT(fake_phase(0, c), LPI_SERVING);
     fake_flush(0);
@@ -255,12 +255,12 @@ TEST(waiter_expires_with_what_has_come) {
     c = fake_park(0, "a", "");
     other = fake_park(0, "a", "");
     fake_publish("a");
-    lpi_release(&fake.loops[0], c);
+    lpi_deliver_release(&fake.loops[0], c);
     check_hub();
     CHECK_INT(fake_plan(0, 0)->count, 1);
     CHECK_INT(fake_plan(0, 0)->at[0].seq, 1);
     CHECK_INT(fake_deliver(0), 1);
-    CHECK_INT(fake.loops[0].batch.entries[1].connection, other);
+    CHECK_INT(fake.loops[0].batch.recipients[1].connection, other);
     fake_flush(0);
     check_hub();
     fake_end();
@@ -269,15 +269,15 @@ TEST(waiter_expires_with_what_has_come) {
 /* ---- compare and park: in the history, or woken; never neither ---- */
 
 TEST(waiter_gets_what_came_before_its_poll) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     fake_start(1);
     fake_publish_many("a", 5);
-    plan = answer("a", cursor("a", 3));
-    CHECK_INT(plan->count, 2);
-    CHECK_INT(fake_message(0, plan, 0)->seq, 4);
-    CHECK_INT(fake_message(0, plan, 1)->seq, 5);
-    CHECK_INT(plan->at[0].seq, 5);
-    CHECK_INT(plan->timestamp_us, fake_channel("a")->last_us);
+    reply = answer("a", cursor("a", 3));
+    CHECK_INT(reply->count, 2);
+    CHECK_INT(fake_message(0, reply, 0)->seq, 4);
+    CHECK_INT(fake_message(0, reply, 1)->seq, 5);
+    CHECK_INT(reply->at[0].seq, 5);
+    CHECK_INT(reply->timestamp_us, fake_channel("a")->last_us);
     check_hub();
     fake_end();
 }
@@ -289,7 +289,7 @@ TEST(waiter_at_the_end_is_parked) {
     fake_park(0, "a", "now");
     CHECK_INT(fake_publish("a").waiters, 2);
     CHECK_INT(fake_deliver(0), 2);
-    CHECK_INT(fake.loops[0].batch.plan_count, 1); /* they stand at one place */
+    CHECK_INT(fake.loops[0].batch.reply_count, 1); /* they stand at one place */
     CHECK_INT(fake_plan(0, 0)->count, 1);
     CHECK_INT(fake_message(0, fake_plan(0, 0), 0)->seq, 6);
     check_hub();
@@ -299,11 +299,11 @@ TEST(waiter_at_the_end_is_parked) {
 /* ---- resets when the poll comes ---- */
 
 static void check_reset(const char *last_id, lpi_reason reason, uint32_t count) {
-    const lpi_plan *plan = answer("a", last_id);
-    CHECK_INT(plan->at[0].reason, reason);
-    CHECK_INT(plan->resets, reason != LPI_NO_RESET);
-    CHECK_INT(plan->count, count);
-    CHECK_INT(plan->at[0].seq, fake_channel("a")->last);
+    const lpi_reply *reply = answer("a", last_id);
+    CHECK_INT(reply->at[0].reason, reason);
+    CHECK_INT(reply->resets, reason != LPI_NO_RESET);
+    CHECK_INT(reply->count, count);
+    CHECK_INT(reply->at[0].seq, fake_channel("a")->last);
     check_hub();
     fake_flush(0);
 }
@@ -330,26 +330,26 @@ TEST(waiter_reset_is_answered_at_once) {
 }
 
 TEST(waiter_reset_of_one_channel_of_several) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     char list[100];
     fake_start(1);
     fake_publish("a");
     fake_publish("b");
     sprintf(list, "%s,%s", cursor("a", 1), cursor("b", 2));
-    plan = answer("a,b", list);
-    CHECK_INT(plan->at[0].reason, LPI_NO_RESET);
-    CHECK_INT(plan->at[1].reason, LPI_AHEAD);
-    CHECK_INT(plan->count, 1);
-    CHECK_INT(fake_message(0, plan, 0)->channel, fake_find("b"));
-    CHECK_BYTES(fake.loops[0].batch.names.bytes + plan->at[1].name_at,
-                plan->at[1].name_length, "b", 1);
+    reply = answer("a,b", list);
+    CHECK_INT(reply->at[0].reason, LPI_NO_RESET);
+    CHECK_INT(reply->at[1].reason, LPI_AHEAD);
+    CHECK_INT(reply->count, 1);
+    CHECK_INT(fake_message(0, reply, 0)->channel, fake_find("b"));
+    CHECK_BYTES(fake.loops[0].batch.names.bytes + reply->at[1].name_at,
+                reply->at[1].name_length, "b", 1);
     fake_end();
 }
 
 /* ---- the basic dialect: a reset with nothing held waits ---- */
 
 TEST(waiter_basic_reset_rides_on_the_reply) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c, i;
     for (i = 0; i < 2; i++) {
         fake_start(1);
@@ -364,7 +364,7 @@ TEST(waiter_basic_reset_rides_on_the_reply) {
             CHECK_INT(fake_publish("a").waiters, 1);
             CHECK_INT(fake_deliver(0), 1);
         } else {
-            lpi_release(&fake.loops[0], c);
+            lpi_deliver_release(&fake.loops[0], c);
         }
         CHECK_INT(fake_plan(0, 0)->at[0].reason, LPI_AHEAD);
         CHECK_INT(fake_plan(0, 0)->count, i);
@@ -375,7 +375,7 @@ TEST(waiter_basic_reset_rides_on_the_reply) {
 }
 
 TEST(waiter_basic_reset_with_something_held_is_answered) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c;
     fake_start(1);
     fake_publish_many("a", 2);
@@ -404,34 +404,34 @@ TEST(waiter_basic_reset_with_something_held_is_answered) {
 /* ---- judged again when it is answered ---- */
 
 TEST(waiter_whose_next_messages_are_gone_is_told) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     fake_start(1);
     fake.config->history_count = 3;
     fake_publish_many("a", 2);
     fake_park(0, "a", "now"); /* at 2 */
     fake_publish_many("a", 3); /* 3, 4, 5: 3 is still held */
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->at[0].reason, LPI_NO_RESET);
-    CHECK_INT(plan->count, 3);
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->at[0].reason, LPI_NO_RESET);
+    CHECK_INT(reply->count, 3);
     fake_flush(0);
     fake_park(0, "a", "now"); /* at 5 */
     fake_publish_many("a", 4); /* 6 to 9: 6 is gone */
     check_hub();
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->at[0].reason, LPI_EVICTED);
-    CHECK_INT(plan->from, 6); /* the floor */
-    CHECK_INT(plan->count, 3);
-    CHECK_INT(fake_message(0, plan, 0)->seq, 7);
-    CHECK_INT(plan->at[0].seq, 9);
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
+    CHECK_INT(reply->from, 6); /* the floor */
+    CHECK_INT(reply->count, 3);
+    CHECK_INT(fake_message(0, reply, 0)->seq, 7);
+    CHECK_INT(reply->at[0].seq, 9);
     CHECK_INT(fake.hub->stats.resets, 1);
     check_hub();
     fake_end();
 }
 
 TEST(waiter_whose_messages_are_all_gone_is_told) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     fake_start(1);
     fake.config->history_age_ms = 100;
     fake_park(0, "a", "");
@@ -441,30 +441,30 @@ TEST(waiter_whose_messages_are_all_gone_is_told) {
     CHECK_INT(fake_channel("a")->held, 0);
     check_hub();
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->at[0].reason, LPI_EVICTED);
-    CHECK_INT(plan->count, 0);
-    CHECK_INT(plan->at[0].seq, 2);
-    CHECK_INT(plan->timestamp_us, fake_channel("a")->last_us);
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
+    CHECK_INT(reply->count, 0);
+    CHECK_INT(reply->at[0].seq, 2);
+    CHECK_INT(reply->timestamp_us, fake_channel("a")->last_us);
     check_hub();
     fake_end();
 }
 
 /* The other channel's place is its own. */
 TEST(waiter_of_two_channels_one_of_which_lost_some) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     fake_start(1);
     fake.config->history_count = 2;
     fake_park(0, "a,b", "");
     fake_publish_many("a", 3);
     fake_publish("b");
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->at[0].reason, LPI_EVICTED);
-    CHECK_INT(plan->at[1].reason, LPI_NO_RESET);
-    CHECK_INT(plan->count, 3);
-    CHECK_INT(plan->at[0].seq, 3);
-    CHECK_INT(plan->at[1].seq, 1);
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
+    CHECK_INT(reply->at[1].reason, LPI_NO_RESET);
+    CHECK_INT(reply->count, 3);
+    CHECK_INT(reply->at[0].seq, 3);
+    CHECK_INT(reply->at[1].seq, 1);
     fake_end();
 }
 
@@ -477,12 +477,12 @@ static void begin_epoch(const char *name) {
     ch->last = 0;
     ch->evicted_us = 0;
     ch->start_us = ++ch->last_us;
-    ch->fresh = 0;
+    ch->waiters_since_publish = 0;
     lpi_channel_wake(fake.hub, ch);
 }
 
 TEST(waiter_of_another_epoch_is_told) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     uint32_t c;
     fake_start(1);
     fake_publish_many("a", 2);
@@ -490,21 +490,21 @@ TEST(waiter_of_another_epoch_is_told) {
     begin_epoch("a");
     check_hub();
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(fake.loops[0].batch.entries[0].connection, c);
-    CHECK_INT(plan->at[0].reason, LPI_EPOCH);
-    CHECK(plan->at[0].epoch == fake_channel("a")->epoch);
-    CHECK_INT(plan->at[0].seq, 0);
-    CHECK_INT(plan->count, 0);
+    reply = fake_plan(0, 0);
+    CHECK_INT(fake.loops[0].batch.recipients[0].connection, c);
+    CHECK_INT(reply->at[0].reason, LPI_EPOCH);
+    CHECK(reply->at[0].epoch == fake_channel("a")->epoch);
+    CHECK_INT(reply->at[0].seq, 0);
+    CHECK_INT(reply->count, 0);
     fake_flush(0);
     check_hub();
     fake_park(0, "a", "now"); /* at 0 */
     begin_epoch("a");
     fake_publish_many("a", 2);
     CHECK_INT(fake_deliver(0), 1);
-    plan = fake_plan(0, 0);
-    CHECK_INT(plan->at[0].reason, LPI_EPOCH); /* and not what 0 would get */
-    CHECK_INT(plan->count, 2);
+    reply = fake_plan(0, 0);
+    CHECK_INT(reply->at[0].reason, LPI_EPOCH); /* and not what 0 would get */
+    CHECK_INT(reply->count, 2);
     fake_flush(0);
     check_hub();
     fake_end();
@@ -536,10 +536,10 @@ TEST(waiter_crowd_is_served_in_batches) {
     CHECK_INT(fake_publish("a").waiters, 300);
     for (i = 0; i < 3; i++) {
         lpi_loop *loop = &fake.loops[i];
-        while (lpi_deliver_view(loop)) {
-            uint32_t n = loop->batch.entry_count;
+        while (lpi_deliver_waiter_list(loop)) {
+            uint32_t n = loop->batch.recipient_count;
             CHECK(n <= LPI_BATCH);
-            CHECK_INT(loop->batch.plan_count, 1);
+            CHECK_INT(loop->batch.reply_count, 1);
             CHECK_INT(loop->batch.message_count, 1);
             check_hub();
             got[i] += n;
@@ -548,7 +548,7 @@ TEST(waiter_crowd_is_served_in_batches) {
         }
         CHECK_INT(got[i], 100);
     }
-    CHECK_INT(fake.hub->views.used, 0);
+    CHECK_INT(fake.hub->lists.used, 0);
     CHECK_INT(fake.hub->stats.delivered, 300);
     check_hub();
     fake_end();
@@ -562,11 +562,11 @@ TEST(waiter_channels_take_turns) {
     fake_park(0, "b", "");
     fake_publish("a");
     fake_publish("b");
-    CHECK(lpi_deliver_view(&fake.loops[0]));
-    CHECK_INT(fake.loops[0].batch.entry_count, LPI_BATCH);
+    CHECK(lpi_deliver_waiter_list(&fake.loops[0]));
+    CHECK_INT(fake.loops[0].batch.recipient_count, LPI_BATCH);
     fake_flush(0);
-    CHECK(lpi_deliver_view(&fake.loops[0]));
-    CHECK_INT(fake.loops[0].batch.entry_count, 1);
+    CHECK(lpi_deliver_waiter_list(&fake.loops[0]));
+    CHECK_INT(fake.loops[0].batch.recipient_count, 1);
     channel = fake_plan(0, 0)->channel;
     CHECK_INT(channel, fake_find("b"));
     check_hub();
@@ -579,15 +579,15 @@ TEST(waiter_batch_is_full_of_messages) {
     uint32_t i, served = 0;
     fake_start(1);
     loop = &fake.loops[0];
-    for (i = 0; i < 4; i++) { /* each with a plan of its own */
-        lpi_asked ask = fake_ask("a", "now");
+    for (i = 0; i < 4; i++) { /* each with a reply of its own */
+        lpi_poll_request ask = fake_ask("a", "now");
         ask.limit = (uint16_t)(1000 - i);
         CHECK_INT(fake_poll(0, fake_connect(0), &ask), 0);
     }
     fake_publish_many("a", 1000);
-    while (lpi_deliver_view(loop)) {
+    while (lpi_deliver_waiter_list(loop)) {
         CHECK(loop->batch.message_count <= loop->batch.message_capacity);
-        served += loop->batch.entry_count;
+        served += loop->batch.recipient_count;
         check_hub();
         fake_flush(0);
     }
@@ -602,20 +602,20 @@ TEST(waiter_polls_share_a_plan_only_if_all_is_the_same) {
     fake_publish_many("a", 3);
     answer("a", "");
     answer("a", cursor("a", 0));
-    CHECK_INT(fake.loops[0].batch.plan_count, 1);
+    CHECK_INT(fake.loops[0].batch.reply_count, 1);
     answer("a", cursor("a", 1)); /* another place */
-    CHECK_INT(fake.loops[0].batch.plan_count, 2);
+    CHECK_INT(fake.loops[0].batch.reply_count, 2);
     answer("a", cursor("a", 9)); /* a reset */
-    CHECK_INT(fake.loops[0].batch.plan_count, 3);
+    CHECK_INT(fake.loops[0].batch.reply_count, 3);
     answer("a,b", "");
     answer("a,b", ""); /* several channels never share */
-    CHECK_INT(fake.loops[0].batch.plan_count, 5);
+    CHECK_INT(fake.loops[0].batch.reply_count, 5);
     for (i = 0; i < 2; i++) {
-        lpi_asked ask = fake_ask("a", "");
+        lpi_poll_request ask = fake_ask("a", "");
         uint32_t c = fake_connect(0);
         ask.limit = 2;
         CHECK_INT(fake_poll(0, c, &ask), 0);
-        CHECK_INT(fake.loops[0].batch.plan_count, 6);
+        CHECK_INT(fake.loops[0].batch.reply_count, 6);
     }
     CHECK_INT(fake_plan(0, 7)->count, 2);
     CHECK_INT(fake_plan(0, 7)->more, 1);
@@ -626,7 +626,7 @@ TEST(waiter_polls_share_a_plan_only_if_all_is_the_same) {
 
 TEST(waiter_messages_are_merged_by_timestamp_then_by_the_list) {
     static const char want[] = "bacbc";
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     uint32_t i;
     fake_start(1);
     fake_make("a"), fake_make("b"), fake_make("c"), fake_tick(10);
@@ -635,12 +635,12 @@ TEST(waiter_messages_are_merged_by_timestamp_then_by_the_list) {
     fake_publish("a"), fake_tick(10);
     fake_publish("b"), fake_tick(10);
     fake_publish("c");
-    plan = answer("a,b,c", "");
-    CHECK_INT(plan->count, 5);
+    reply = answer("a,b,c", "");
+    CHECK_INT(reply->count, 5);
     for (i = 0; i < 5; i++) {
         char name[2] = "";
         name[0] = want[i];
-        CHECK_INT(fake_message(0, plan, i)->channel, fake_find(name));
+        CHECK_INT(fake_message(0, reply, i)->channel, fake_find(name));
     }
     fake_end();
 }
@@ -668,13 +668,13 @@ TEST(waiter_reply_is_cut_at_its_bytes) {
 
 /* A message is kept by the batch when the history lets go of it. */
 TEST(waiter_reply_outlives_the_history) {
-    const lpi_plan *plan;
+    const lpi_reply *reply;
     fake_start(1);
     fake_publish("a");
-    plan = answer("a", "");
+    reply = answer("a", "");
     lpi_hub_evict(fake.hub, fake.hub->oldest, fake_now());
-    CHECK_INT(fake_message(0, plan, 0)->refs, 1);
-    CHECK_INT(lp_json_check(lpi_message_text(fake_message(0, plan, 0)), NULL), LP_OK);
+    CHECK_INT(fake_message(0, reply, 0)->refs, 1);
+    CHECK_INT(lp_json_check(lpi_message_text(fake_message(0, reply, 0)), NULL), LP_OK);
     fake_flush(0);
     check_hub();
     fake_end();
@@ -692,18 +692,18 @@ static void arrive(const char *name, uint64_t epoch, uint64_t last) {
     lpi_channel *ch = fake_channel(name);
     ch->epoch = epoch;
     ch->last = last;
-    lpi_hub_arrived(fake.hub, fake_find(name));
+    lpi_hub_loaded(fake.hub, fake_find(name));
 }
 
 TEST(fetching_poll_is_neither_answered_nor_parked) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c;
     start_remote(1);
     c = fake_park(0, "a", "00000000000000aa-5");
     CHECK_INT(fake_phase(0, c), LPI_FETCHING);
     CHECK_INT(fake_channel("a")->waiters, 1);
-    CHECK_INT(fake_channel("a")->fresh, 0);
-    CHECK_INT(fake.hub->claims.used, 1);
+    CHECK_INT(fake_channel("a")->waiters_since_publish, 0);
+    CHECK_INT(fake.hub->requested.used, 1);
     CHECK_INT(fake.hub->stats.waiters, 1);
     check_hub();
     CHECK_INT(fake_deliver(0), 0);
@@ -731,14 +731,14 @@ TEST(fetching_poll_is_judged_when_the_state_is_here) {
         check_hub();
         CHECK_INT(fake_deliver(1), !polls[i].parked);
         check_hub();
-        CHECK_INT(fake.hub->claims.used, 0);
+        CHECK_INT(fake.hub->requested.used, 0);
         CHECK_INT(fake_phase(1, c), polls[i].parked ? LPI_PARKED : LPI_SERVING);
         if (!polls[i].parked) {
             CHECK_INT(fake_plan(1, 0)->at[0].reason, polls[i].reason);
             CHECK_INT(fake_plan(1, 0)->at[0].seq, 5);
             CHECK_INT(fake_plan(1, 0)->count, 0);
         } else {
-            CHECK_INT(fake_channel("a")->fresh, 1);
+            CHECK_INT(fake_channel("a")->waiters_since_publish, 1);
             CHECK_INT(fake_publish("a").waiters, 1);
             CHECK_INT(fake_deliver(1), 1);
             CHECK_INT(fake_message(1, fake_plan(1, 0), 0)->seq, 6);
@@ -789,7 +789,7 @@ TEST(fetching_poll_waits_for_all_its_channels) {
 
 TEST(fetching_claims_keep_the_order_of_the_poll) {
     uint32_t c;
-    lpi_position at[LPI_POLL_CHANNELS];
+    lpi_cursor at[LPI_POLL_CHANNELS];
     start_remote(1);
     c = fake_park(0, "a,b,c", "00000000000000aa-1,00000000000000bb-2,00000000000000cc-3");
     arrive("c", 0xcc, 3);
@@ -799,7 +799,7 @@ TEST(fetching_claims_keep_the_order_of_the_poll) {
     arrive("b", 0xbb, 2);
     CHECK_INT(fake_deliver(0), 0);
     CHECK_INT(fake_phase(0, c), LPI_PARKED);
-    CHECK_INT(lpi_waiter_positions(fake.hub, connection(0, c), at), 3);
+    CHECK_INT(lpi_waiters_cursors(fake.hub, connection(0, c), at), 3);
     CHECK_INT(at[0].seq, 1);
     CHECK_INT(at[1].seq, 2);
     CHECK_INT(at[2].seq, 3);
@@ -809,7 +809,7 @@ TEST(fetching_claims_keep_the_order_of_the_poll) {
 }
 
 TEST(fetching_basic_reset_rides_on_the_reply) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t c;
     start_remote(1);
     fake_make("a");
@@ -834,15 +834,15 @@ TEST(fetching_poll_may_leave_or_run_out) {
     c = fake_park(0, "a,b", "");
     d = fake_park(0, "b", "");
     fake_hang_up(0, c); /* its client is gone */
-    CHECK_INT(fake.hub->claims.used, 1);
+    CHECK_INT(fake.hub->requested.used, 1);
     check_hub();
-    lpi_lock(&fake.hub->mutex); /* as lpi_ring does before its 503 */
-    lpi_waiter_leave(fake.hub, connection(0, d), fake_now());
+    lpi_lock(&fake.hub->mutex); /* as lpi_close_expired does before its 503 */
+    lpi_hub_unpark(fake.hub, connection(0, d), fake_now());
     lpi_unlock(&fake.hub->mutex);
     lpi_set_phase(&fake.loops[0], connection(0, d), LPI_SERVING);
-    CHECK_INT(fake.hub->claims.used, 0);
-    CHECK_INT(fake.hub->views.used, 0);
-    CHECK_INT(lpi_tally_count(fake.hub, connection(0, d)->client), 0);
+    CHECK_INT(fake.hub->requested.used, 0);
+    CHECK_INT(fake.hub->lists.used, 0);
+    CHECK_INT(lpi_counter_value(fake.hub, connection(0, d)->client), 0);
     check_hub();
     arrive("a", 0xaa, 1);
     CHECK_INT(fake_deliver(0), 0);
@@ -859,7 +859,7 @@ TEST(fetching_poll_leaves_after_the_arrival) {
     arrive("a", 0xaa, 5);
     fake_hang_up(0, c);
     check_hub();
-    (void)fake_try_publish("b", "{}", &out); /* may be LP_ERR_FULL while the view is there */
+    (void)fake_try_publish("b", "{}", &out); /* may be LP_ERR_FULL while the waiter list is there */
     check_hub();
     CHECK_INT(fake_deliver(0), 0);
     CHECK_INT(fake_try_publish("b", "{}", &out), LP_OK);
@@ -868,7 +868,7 @@ TEST(fetching_poll_leaves_after_the_arrival) {
 }
 
 TEST(fetching_polls_count_in_the_limits) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     start_remote(1);
     fake.config->waiters_per_channel = 2;
     fake_park(0, "a", "");
@@ -888,8 +888,8 @@ TEST(fetching_crowd_is_judged_in_batches) {
     for (i = 0; i < 100; i++)
         fake_park(0, "a", i % 2 ? "00000000000000aa-5" : "00000000000000aa-1");
     arrive("a", 0xaa, 5);
-    while (lpi_deliver_view(&fake.loops[0])) {
-        answered += fake.loops[0].batch.entry_count;
+    while (lpi_deliver_waiter_list(&fake.loops[0])) {
+        answered += fake.loops[0].batch.recipient_count;
         check_hub();
         fake_flush(0);
         CHECK(++rounds < 20);
@@ -923,15 +923,15 @@ static size_t park_failing(const char *channels, int remote, int forever) {
     size_t k;
     int failed = 1;
     for (k = 1; failed; k++) {
-        lpi_asked ask;
-        uint32_t c, status, seats, tallies;
+        lpi_poll_request ask;
+        uint32_t c, status, waiter_records, counters;
         fake_start(2);
         fake_park(1, "z", "");
         fake.hub->remote = remote;
         ask = fake_ask(channels, "");
         c = fake_connect(0);
-        seats = fake.hub->seats.used;
-        tallies = fake.hub->tallies.used;
+        waiter_records = fake.hub->waiters.used;
+        counters = fake.hub->counters.used;
         fake.memory.fail_at = fake.memory.calls + k;
         fake.memory.fail_forever = forever;
         status = (uint32_t)fake_poll(0, c, &ask);
@@ -942,10 +942,10 @@ static size_t park_failing(const char *channels, int remote, int forever) {
             CHECK(failed);
             CHECK_INT(status, 503);
             CHECK_INT(fake_phase(0, c), LPI_SERVING);
-            CHECK_INT(fake.hub->seats.used, seats);
-            CHECK(fake.hub->tallies.used <= tallies + 2); /* kept for the next poll */
-            CHECK_INT(fake.hub->claims.used, 0);
-            CHECK_INT(fake.hub->views.used, 1);
+            CHECK_INT(fake.hub->waiters.used, waiter_records);
+            CHECK(fake.hub->counters.used <= counters + 2); /* kept for the next poll */
+            CHECK_INT(fake.hub->requested.used, 0);
+            CHECK_INT(fake.hub->lists.used, 1);
             CHECK_INT(fake.hub->stats.waiters, 1);
             CHECK_INT(fake_poll(0, c, &ask), 0);
         }
@@ -974,7 +974,7 @@ TEST(waiter_parks_without_memory_for_records) {
         size_t k;
         int failed = 1;
         for (k = 1; failed; k++) {
-            lpi_asked ask;
+            lpi_poll_request ask;
             uint32_t c, i, status, waiters;
             fake_start(1);
             for (i = 0; i < full * 64; i++) {
@@ -1006,7 +1006,7 @@ TEST(fetching_poll_is_parked_without_memory) {
     for (full = 0; full < 2; full++) {
         start_remote(1);
         fake_park(0, "a,b", "00000000000000aa-5,00000000000000bb-6");
-        /* Its seats are given back first, so that memory is wanted only if they were the
+        /* Its waiters are given back first, so that memory is wanted only if they were the
            last of their chunk: fill all others, as polls of another channel. */
         for (i = 0; full && i < 600; i++) fake_park(0, "z", "");
         arrive("a", 0xaa, 5);
@@ -1071,8 +1071,8 @@ static uint32_t model_waiters(uint32_t name) {
 static void model_settle(uint32_t name, uint64_t now_ms) {
     model_channel *ch = &model.channels[name];
     uint32_t index = fake_find(model_name(name));
-    /* A view that its loop has still to look at keeps the channel, as the hub's own. */
-    int kept = index != LPI_NONE && lpi_channel_at(fake.hub, index)->views.head != LPI_NONE;
+    /* A waiter list that its loop has still to look at keeps the channel, as the hub's own. */
+    int kept = index != LPI_NONE && lpi_channel_at(fake.hub, index)->lists.head != LPI_NONE;
     int idle = ch->exists && !ch->count && !model_waiters(name) && !kept;
     if (idle == ch->idle) return;
     ch->idle = idle;
@@ -1222,56 +1222,56 @@ static void model_publish(uint32_t name) {
 
 /* ---- judging */
 
-static lpi_reason model_judge(const model_channel *ch, const lpi_claim *claim, uint64_t *seq) {
+static lpi_reason model_judge(const model_channel *ch, const lpi_requested *requested, uint64_t *seq) {
     uint64_t oldest_held = ch->count ? ch->held[0].seq : ch->last + 1;
     uint32_t i;
     *seq = oldest_held - 1;
-    if (claim->kind == LPI_FROM_NOW) *seq = ch->last;
-    if (claim->kind == LPI_FROM_CURSOR) {
-        if (claim->epoch != ch->epoch) return LPI_EPOCH;
-        if (claim->seq + 1 < oldest_held) return LPI_EVICTED;
-        if (claim->seq > ch->last) return LPI_AHEAD;
-        *seq = claim->seq;
+    if (requested->kind == LPI_FROM_NOW) *seq = ch->last;
+    if (requested->kind == LPI_FROM_CURSOR) {
+        if (requested->epoch != ch->epoch) return LPI_EPOCH;
+        if (requested->seq + 1 < oldest_held) return LPI_EVICTED;
+        if (requested->seq > ch->last) return LPI_AHEAD;
+        *seq = requested->seq;
     }
-    if (claim->kind == LPI_FROM_TIME && claim->seq) {
-        if (claim->seq < ch->start_us) return LPI_EPOCH;
-        if (claim->seq < ch->evicted_us) return LPI_EVICTED;
-        if (claim->seq > ch->last_us) return LPI_AHEAD;
+    if (requested->kind == LPI_FROM_TIME && requested->seq) {
+        if (requested->seq < ch->start_us) return LPI_EPOCH;
+        if (requested->seq < ch->evicted_us) return LPI_EVICTED;
+        if (requested->seq > ch->last_us) return LPI_AHEAD;
         for (i = 0; i < ch->count; i++)
-            if (ch->held[i].us <= claim->seq) *seq = ch->held[i].seq;
+            if (ch->held[i].us <= requested->seq) *seq = ch->held[i].seq;
     }
     return LPI_NO_RESET;
 }
 
-static lpi_claim model_claim(const model_channel *ch, uint32_t name) {
-    lpi_claim claim;
-    memset(&claim, 0, sizeof claim);
-    claim.kind = unit_one_in(4) ? (lpi_claim_kind)unit_below(2) : LPI_FROM_CURSOR;
-    if (claim.kind != LPI_FROM_CURSOR) return claim;
-    claim.epoch = unit_one_in(20) ? model.old_epoch[name] : ch->epoch;
-    claim.seq = ch->last - (unit_one_in(4) ? unit_below(HELD) : 0);
-    if (claim.seq > ch->last) claim.seq = 0;
-    if (unit_one_in(20)) claim.seq = ch->last + unit_below(3);
-    return claim;
+static lpi_requested model_claim(const model_channel *ch, uint32_t name) {
+    lpi_requested requested;
+    memset(&requested, 0, sizeof requested);
+    requested.kind = unit_one_in(4) ? (lpi_requested_kind)unit_below(2) : LPI_FROM_CURSOR;
+    if (requested.kind != LPI_FROM_CURSOR) return requested;
+    requested.epoch = unit_one_in(20) ? model.old_epoch[name] : ch->epoch;
+    requested.seq = ch->last - (unit_one_in(4) ? unit_below(HELD) : 0);
+    if (requested.seq > ch->last) requested.seq = 0;
+    if (unit_one_in(20)) requested.seq = ch->last + unit_below(3);
+    return requested;
 }
 
-static lpi_claim model_claim_time(const model_channel *ch) {
-    lpi_claim claim;
+static lpi_requested model_claim_time(const model_channel *ch) {
+    lpi_requested requested;
     uint64_t at = ch->start_us;
-    claim.kind = LPI_FROM_TIME;
-    claim.epoch = 0;
+    requested.kind = LPI_FROM_TIME;
+    requested.epoch = 0;
     if (unit_one_in(2)) at = ch->evicted_us;
     if (unit_one_in(2)) at = ch->last_us;
     if (ch->count && unit_one_in(2)) at = ch->held[unit_below(ch->count)].us;
-    claim.seq = at && !unit_one_in(8) ? at : 0;
-    if (claim.seq && unit_one_in(3)) claim.seq = at - 1 + unit_below(3);
-    return claim;
+    requested.seq = at && !unit_one_in(8) ? at : 0;
+    if (requested.seq && unit_one_in(3)) requested.seq = at - 1 + unit_below(3);
+    return requested;
 }
 
 /* ---- replies */
 
 /* The reply to a poll that stands at `seq`, for these reasons. */
-static void model_check_reply(uint32_t loop, const lpi_plan *plan, const model_poll *poll,
+static void model_check_reply(uint32_t loop, const lpi_reply *reply, const model_poll *poll,
                               const uint64_t *from, const lpi_reason *reason) {
     uint64_t seq[3], us = 0;
     uint32_t i, n, best, resets = 0;
@@ -1288,30 +1288,30 @@ static void model_check_reply(uint32_t loop, const lpi_plan *plan, const model_p
         }
         if (best == 3 || n == poll->limit) break;
         CHECK_STR(lpi_channel_name(lpi_channel_at(
-                      fake.hub, fake_message(loop, plan, n)->channel)),
+                      fake.hub, fake_message(loop, reply, n)->channel)),
                   model_name(poll->names[best]));
-        CHECK_INT(fake_message(loop, plan, n)->seq, ++seq[best]);
+        CHECK_INT(fake_message(loop, reply, n)->seq, ++seq[best]);
         us = best_us;
     }
-    CHECK_INT(plan->count, n);
-    CHECK_INT(plan->more, best != 3);
-    CHECK_INT(plan->positions, poll->count);
+    CHECK_INT(reply->count, n);
+    CHECK_INT(reply->more, best != 3);
+    CHECK_INT(reply->channel_count, poll->count);
     for (i = 0; i < poll->count; i++) {
-        CHECK(plan->at[i].epoch == model.channels[poll->names[i]].epoch);
-        CHECK_INT(plan->at[i].seq, seq[i]);
-        CHECK_INT(plan->at[i].reason, reason[i]);
+        CHECK(reply->at[i].epoch == model.channels[poll->names[i]].epoch);
+        CHECK_INT(reply->at[i].seq, seq[i]);
+        CHECK_INT(reply->at[i].reason, reason[i]);
         resets |= reason[i] != LPI_NO_RESET;
         if (!n) us = lpi_max64(us, model.channels[poll->names[i]].last_us);
     }
-    CHECK_INT(plan->resets, resets);
-    CHECK_INT(plan->timestamp_us, us);
+    CHECK_INT(reply->resets, resets);
+    CHECK_INT(reply->timestamp_us, us);
     model.answered++;
     model.resets += resets;
     model.delivered += n;
 }
 
 /* The end of a wait: it is judged again. */
-static void model_check_released(uint32_t loop, const lpi_plan *plan, const model_poll *poll) {
+static void model_check_released(uint32_t loop, const lpi_reply *reply, const model_poll *poll) {
     uint64_t seq[3];
     lpi_reason reason[3];
     uint32_t i;
@@ -1323,7 +1323,7 @@ static void model_check_released(uint32_t loop, const lpi_plan *plan, const mode
         seq[i] = floor;
         if (!reason[i]) reason[i] = LPI_EVICTED;
     }
-    model_check_reply(loop, plan, poll, seq, reason);
+    model_check_reply(loop, reply, poll, seq, reason);
 }
 
 static int model_behind(const model_poll *poll) {
@@ -1344,11 +1344,11 @@ static void model_deliver(uint32_t loop_index) {
     int all = unit_one_in(2);
     uint32_t i, k;
     do {
-        while (lpi_deliver_view(loop) && all && loop->batch.entry_count < LPI_BATCH) {}
-        for (i = 0; i < loop->batch.entry_count; i++) {
+        while (lpi_deliver_waiter_list(loop) && all && loop->batch.recipient_count < LPI_BATCH) {}
+        for (i = 0; i < loop->batch.recipient_count; i++) {
             for (k = 0; k < POLLS; k++)
                 if (model.polls[k].parked && model.polls[k].loop == loop_index &&
-                    model.polls[k].connection == loop->batch.entries[i].connection)
+                    model.polls[k].connection == loop->batch.recipients[i].connection)
                     break;
             CHECK(k < POLLS && model_behind(&model.polls[k]));
             model_check_released(loop_index, fake_plan(loop_index, i), &model.polls[k]);
@@ -1399,8 +1399,8 @@ static int model_get_all(const model_poll *poll, uint64_t now_ms) {
     return n == poll->count;
 }
 
-static lpi_asked model_ask(model_poll *poll) {
-    lpi_asked ask;
+static lpi_poll_request model_ask(model_poll *poll) {
+    lpi_poll_request ask;
     uint32_t i, k, name;
     memset(&ask, 0, sizeof ask);
     poll->basic = unit_one_in(5);
@@ -1413,7 +1413,7 @@ static lpi_asked model_ask(model_poll *poll) {
         poll->names[i] = name;
         ask.names[i] = lp_s(model_name(name));
         ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
-        ask.claims[i] = poll->basic ? model_claim_time(&model.channels[name])
+        ask.requested[i] = poll->basic ? model_claim_time(&model.channels[name])
                                     : model_claim(&model.channels[name], name);
     }
     poll->limit = poll->basic ? 1 : 1 + unit_below(6);
@@ -1429,7 +1429,7 @@ static lpi_asked model_ask(model_poll *poll) {
 }
 
 static void model_ask_one(model_poll *poll) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     lpi_reason reason[3];
     const char *why;
     int status, answer = 0;
@@ -1448,7 +1448,7 @@ static void model_ask_one(model_poll *poll) {
     for (i = 0; i < poll->count; i++) { /* those made just now have their epoch */
         model_channel *ch = &model.channels[poll->names[i]];
         if (!ch->epoch) ch->epoch = fake_channel(model_name(poll->names[i]))->epoch;
-        reason[i] = model_judge(ch, &ask.claims[i], &poll->seq[i]);
+        reason[i] = model_judge(ch, &ask.requested[i], &poll->seq[i]);
         if (poll->seq[i] < ch->last || (reason[i] && !poll->basic)) answer = 1;
     }
     if (answer || !ask.wait_ms) {
@@ -1475,13 +1475,13 @@ static void model_ask_one(model_poll *poll) {
         model_settle(poll->names[i], fake.loops[poll->loop].now_ms);
 }
 
-/* The seats are given back in the order of the poll. */
+/* The waiters are given back in the order of the poll. */
 static void model_end_wait(model_poll *poll) {
     lpi_loop *loop = &fake.loops[poll->loop];
     if (unit_one_in(2)) {
         fake_hang_up(poll->loop, poll->connection);
     } else {
-        lpi_release(loop, poll->connection);
+        lpi_deliver_release(loop, poll->connection);
         model_check_released(poll->loop, fake_plan(poll->loop, 0), poll);
         fake_flush(poll->loop);
     }
@@ -1584,10 +1584,10 @@ static void remote_arrive(uint32_t name) {
         ch->epoch = remote.epoch[name];
         ch->epoch_number++;
         ch->last = remote.last[name];
-        ch->fresh = 0;
+        ch->waiters_since_publish = 0;
     }
     CHECK_INT(ch->last, remote.last[name]);
-    lpi_hub_arrived(fake.hub, index);
+    lpi_hub_loaded(fake.hub, index);
 }
 
 /* It must be asked for again; the store may have lost everything meanwhile. */
@@ -1613,34 +1613,34 @@ static void remote_publish(uint32_t name) {
     remote.last[name]++;
 }
 
-static void remote_read(remote_client *client, uint32_t loop, const lpi_plan *plan) {
+static void remote_read(remote_client *client, uint32_t loop, const lpi_reply *reply) {
     uint32_t i, k;
-    CHECK_INT(plan->positions, client->count);
+    CHECK_INT(reply->channel_count, client->count);
     for (i = 0; i < client->count; i++) {
         const lpi_channel *ch = fake_channel(model_name(client->names[i]));
-        uint64_t seq = client->seq[i], epoch = plan->at[i].epoch;
+        uint64_t seq = client->seq[i], epoch = reply->at[i].epoch;
         CHECK(epoch == ch->epoch);
-        if (plan->at[i].reason) {
+        if (reply->at[i].reason) {
             remote.resets++;
-            CHECK(plan->at[i].reason != LPI_AHEAD); /* nobody made a cursor up */
-            if (plan->at[i].reason == LPI_EPOCH) CHECK(client->epoch[i] != epoch);
-            if (client->epoch[i] && plan->at[i].reason == LPI_EVICTED)
+            CHECK(reply->at[i].reason != LPI_AHEAD); /* nobody made a cursor up */
+            if (reply->at[i].reason == LPI_EPOCH) CHECK(client->epoch[i] != epoch);
+            if (client->epoch[i] && reply->at[i].reason == LPI_EVICTED)
                 CHECK(client->epoch[i] == epoch && seq < lpi_channel_floor(ch));
             seq = lpi_channel_floor(ch);
         } else if (client->epoch[i]) {
             CHECK(client->epoch[i] == epoch);
         } else { /* it asked for what comes from now on */
-            seq = plan->at[i].seq;
-            for (k = 0; k < plan->count; k++)
-                seq -= lpi_channel_at(fake.hub, fake_message(loop, plan, k)->channel) == ch;
+            seq = reply->at[i].seq;
+            for (k = 0; k < reply->count; k++)
+                seq -= lpi_channel_at(fake.hub, fake_message(loop, reply, k)->channel) == ch;
         }
-        for (k = 0; k < plan->count; k++) {
-            const lpi_message *m = fake_message(loop, plan, k);
+        for (k = 0; k < reply->count; k++) {
+            const lpi_message *m = fake_message(loop, reply, k);
             if (lpi_channel_at(fake.hub, m->channel) != ch) continue;
             CHECK_INT(m->seq, ++seq); /* exactly once, and in order */
             remote.messages++;
         }
-        CHECK_INT(plan->at[i].seq, seq);
+        CHECK_INT(reply->at[i].seq, seq);
         client->epoch[i] = epoch;
         client->seq[i] = seq;
     }
@@ -1650,10 +1650,10 @@ static void remote_read(remote_client *client, uint32_t loop, const lpi_plan *pl
 static void remote_take(uint32_t loop_index) {
     lpi_loop *loop = &fake.loops[loop_index];
     uint32_t i, k;
-    for (i = 0; i < loop->batch.entry_count; i++) {
+    for (i = 0; i < loop->batch.recipient_count; i++) {
         for (k = 0; k < CLIENTS; k++)
             if (remote.clients[k].waits && remote.clients[k].loop == loop_index &&
-                remote.clients[k].connection == loop->batch.entries[i].connection)
+                remote.clients[k].connection == loop->batch.recipients[i].connection)
                 break;
         CHECK(k < CLIENTS);
         remote_read(&remote.clients[k], loop_index, fake_plan(loop_index, i));
@@ -1662,7 +1662,7 @@ static void remote_take(uint32_t loop_index) {
 }
 
 static void remote_ask(remote_client *client) {
-    lpi_asked ask;
+    lpi_poll_request ask;
     uint32_t i;
     client->loop = unit_below(3); /* a client may move, with its cursor */
     client->connection = fake_connect(client->loop);
@@ -1670,9 +1670,9 @@ static void remote_ask(remote_client *client) {
     for (i = 0; i < client->count; i++) {
         ask.names[i] = lp_s(model_name(client->names[i]));
         ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
-        ask.claims[i].kind = client->epoch[i] ? LPI_FROM_CURSOR : LPI_FROM_NOW;
-        ask.claims[i].epoch = client->epoch[i];
-        ask.claims[i].seq = client->seq[i];
+        ask.requested[i].kind = client->epoch[i] ? LPI_FROM_CURSOR : LPI_FROM_NOW;
+        ask.requested[i].epoch = client->epoch[i];
+        ask.requested[i].seq = client->seq[i];
     }
     ask.limit = (uint16_t)(1 + unit_below(5));
     CHECK_INT(fake_poll(client->loop, client->connection, &ask), 0);
@@ -1686,7 +1686,7 @@ static void remote_leave(remote_client *client) {
         fake_hang_up(client->loop, client->connection);
         client->waits = 0;
     } else {
-        lpi_release(&fake.loops[client->loop], client->connection);
+        lpi_deliver_release(&fake.loops[client->loop], client->connection);
         remote_take(client->loop);
     }
 }
@@ -1700,7 +1700,7 @@ static void remote_step(void) {
     case 2: remote_arrive(name); break;
     case 3: if (unit_one_in(4)) remote_lose(name); break;
     case 4:
-        lpi_deliver_view(&fake.loops[loop]);
+        lpi_deliver_waiter_list(&fake.loops[loop]);
         remote_take(loop);
         break;
     case 5: fake_tick(unit_below(20)); break;
@@ -1739,7 +1739,7 @@ TEST(fetching_clients_get_everything_or_are_told) {
     }
     for (k = 0; k < STORED; k++) remote_arrive(k);
     for (loop = 0; loop < 3; loop++)
-        while (lpi_deliver_view(&fake.loops[loop])) remote_take(loop);
+        while (lpi_deliver_waiter_list(&fake.loops[loop])) remote_take(loop);
     for (loop = 0; loop < 3; loop++) CHECK_INT(fake.loops[loop].phases[LPI_FETCHING], 0);
     check_hub();
     if (rounds > 50000) /* that it went everywhere */

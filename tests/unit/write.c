@@ -299,7 +299,7 @@ TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
     settle(&w);
     CHECK(w.s->hub.partial_bytes <= 65536);
     for (i = 0; i < N; i++) closed += slow[i]->closed;
-    CHECK_INT(N - closed, 65536 / sizeof(lpi_io));
+    CHECK_INT(N - closed, 65536 / sizeof(lpi_request_buffer));
     for (i = 0; i < N; i++) {
         if (slow[i]->closed) continue;
         widen(slow[i], SIZE_MAX);
@@ -442,7 +442,7 @@ TEST(requests_behind_a_slow_reply_wait_and_are_bounded) {
     CHECK_INT(w.s->hub.loops[0].phases[LPI_WRITING], 1);
     for (i = 0; i < 100; i++) get(c, "/nowhere");
     settle(&w);
-    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->io->in_length <= 512);
+    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length <= 512);
     widen(c, SIZE_MAX);
     settle(&w);
     CHECK_STR(member(take(c)->body, "count"), "1");

@@ -1,2 +1,2 @@
 # a poll counts under the address of the proxy that passes it on
-/^static.* lpi_poll_settle(/,/^}/ s/c->flags & LPI_TRUSTED)$/0)/
+/^static.* lpi_poll_park_or_reply(/,/^}/ s/c->flags & LPI_TRUSTED)$/0)/

@@ -1,2 +1,2 @@
 # one waiter too many per client
-/^static.* \**lpi_waiter_refusal(/,/^}/ s/lpi_tally_count(hub, c->client) >/lpi_tally_count(hub, c->client) > 1 +/
+/^static.* \**lpi_hub_park_refusal(/,/^}/ s/lpi_counter_value(hub, c->client) >/lpi_counter_value(hub, c->client) > 1 +/

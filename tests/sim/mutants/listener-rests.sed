@@ -1,2 +1,2 @@
 # a listener that rests is not resumed
-/^static.* \**lpi_loop_due(/,/^}/ s/if (!loop->index && server->rest_ms)/if (0)/
+/^static.* \**lpi_loop_due(/,/^}/ s/if (!loop->index && server->accept_resume_ms)/if (0)/

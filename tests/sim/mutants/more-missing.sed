@@ -1,2 +1,2 @@
 # a reply that was cut does not say more
-/^static.* \**lpi_plan_gather(/,/^}/ s/plan->more = 1;/(void)0;/
+/^static.* \**lpi_reply_gather(/,/^}/ s/reply->more = 1;/(void)0;/

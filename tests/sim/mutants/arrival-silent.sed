@@ -1,2 +1,0 @@
-# a loop is not signalled that a connection has come
-/^static.* \**lpi_hand_over(/,/^}/ s/if (result > 0)/if (result > 1)/
