@@ -3360,7 +3360,8 @@ typedef struct lpi_waiter {
     uint32_t connection, list;
     uint32_t sibling;      /* the poll's next waiter                         */
     uint32_t epoch_number; /* of the channel, when it was parked             */
-    uint64_t seq;          /* had; of a fetching poll: an index of a claim   */
+    uint64_t seq;          /* had; of a fetching poll: an index of what was
+                              requested                                      */
 } lpi_waiter;
 
 /* How many polls of one client are parked: node.own is one more, since 0 tells
@@ -3519,7 +3520,7 @@ typedef struct lpi_reply {
     uint8_t basic, reason;
     uint8_t channel_count;
     uint8_t more;
-    uint8_t resets;          /* some position has a reason                   */
+    uint8_t resets;          /* some cursor has a reason                     */
     uint8_t failed;          /* no memory for the name of a channel          */
     uint32_t first, count;   /* in the batch's messages                      */
     uint32_t recipient_first, recipient_last; /* those who are sent it       */
