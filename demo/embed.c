@@ -26,9 +26,14 @@ int main(int argc, char **argv)
     struct pollfd fds[2];
     char line[512];
     ssize_t n = 1;
+    lp_result result;
     cfg.port = 8080;
     if (argc == 2 && lp_config_set(&cfg, "port", argv[1])) return 2;
-    if (lp_create(&server, &cfg) != LP_OK) return 1;
+    result = lp_create(&server, &cfg);
+    if (result != LP_OK) {
+        fprintf(stderr, "%s\n", lp_strerror(result));
+        return 1;
+    }
     printf("listening on http://127.0.0.1:%u\n", lp_port(server));
     fflush(stdout);
     fds[0].fd = 0;
