@@ -3097,7 +3097,7 @@ static void lpi_put_date(char *to, uint64_t seconds)
    B6  TIMER WHEEL                                                    >>wheel
 
    Every parked poll has a deadline and nearly all are cancelled before they
-   ring, so arming and cancelling are list splices; only ringing costs. After
+   expire, so arming and cancelling are list splices; only expiry costs. After
    Varghese and Lauck (1987): six wheels of 64 slots, each turning 64 times as
    slowly as the one before. A timer stands on the wheel of the highest digit
    (base 64) in which its time differs from now, and moves to a lower one when
@@ -3123,7 +3123,7 @@ enum {
 typedef struct lpi_timer {
     lpi_link link;     /* `next` of one that is not armed is its own index   */
     uint32_t due;      /* when its slot comes round                          */
-    uint32_t deadline; /* when it is meant to ring: due, or later            */
+    uint32_t deadline; /* when it is meant to expire: due, or later          */
 } lpi_timer;
 
 typedef struct lpi_wheel {
@@ -3236,7 +3236,7 @@ static int lpi_wheel_turn(const lpi_wheel *w, uint32_t *out_wheel,
     return 1;
 }
 
-/* Milliseconds until something may ring; UINT32_MAX for never. */
+/* Milliseconds until something may expire; UINT32_MAX for never. */
 static uint32_t lpi_wheel_wait(const lpi_wheel *w)
 {
     uint32_t wheel, when;
@@ -3259,7 +3259,7 @@ static void lpi_wheel_cascade(lpi_wheel *w, uint32_t wheel, uint32_t when)
     }
 }
 
-/* Turn to `now` and take a timer that rings; LPI_NONE if none does. */
+/* Turn to `now` and take a timer that expires; LPI_NONE if none does. */
 static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
 {
     for (;;) {
@@ -5456,7 +5456,7 @@ enum {
     LPI_QUEUE_TURNS = 64 /* connections of the queue in one step             */
 };
 
-/* Ring after at least `ms`. */
+/* Expire after at least `ms`. */
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 {
     LP_ASSERT(lpi_connection_at(loop, index)->phase != LPI_CLOSED);
@@ -5658,7 +5658,6 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
    ========================================================================== */
 
 enum { LPI_ACCEPTS = 64, LPI_ACCEPT_PAUSE_MS = 250 };
-
 
 /* 503 and close, without a record. What was sent is read once, since closing
    with unread bytes would take the answer back. */
@@ -7903,7 +7902,7 @@ static void lpi_close_expired(lpi_loop *loop, uint32_t index)
 /* ==========================================================================
    G   LOOP                                                            >>loop
 
-   One step: wait, serve what is ready, ring what is due, deliver, sweep, and
+   One step: wait, serve what is ready, expire what is due, deliver, sweep, and
    give back what was closed. What ends the wait is an alarm that most often is
    set already, so that the kernel need not arm a timer for each. While the loop
    waits, `sleeping` tells publishers that a signal is needed; a signal is sent
