@@ -587,6 +587,14 @@ typedef struct lp_event {
     uint32_t what;
 } lp_event;
 
+/* Tells which descriptors are ready. lp_fd() returns `fd`; the rest belongs to
+   the functions below alone. */
+typedef struct lp_poller {
+    int fd;
+    int timer;         /* a descriptor, or -1                                */
+    uint64_t timer_us; /* when it fires; UINT64_MAX: never                   */
+} lp_poller;
+
 struct lp_os {
     void *ctx;
     uint64_t (*monotonic_us)(void *ctx);
@@ -610,25 +618,22 @@ struct lp_os {
 
     /* Level-triggered. `was` and `want` are masks of LP_READ, LP_WRITE and
        LP_HANGUP; was 0 adds, want 0 removes. What is watched is removed before
-       it is closed: closing alone does not where a child has a copy. */
-    int (*poller_open)(void *ctx);
-    int (*poller_set)(void *ctx, int poller, int fd, uint32_t tag,
+       it is closed: closing alone does not where a child has a copy.
+       poller_wait waits for an event, until the time until_us of monotonic_us:
+       0 means not at all, UINT64_MAX for ever. It may return sooner with no
+       event, but not again and again. */
+    int (*poller_open)(void *ctx, lp_poller *out);
+    int (*poller_set)(void *ctx, lp_poller *poller, int fd, uint32_t tag,
                       uint32_t was, uint32_t want);
-    int (*poller_wait)(void *ctx, int poller, lp_event *events, int max,
-                       int wait_ms); /* -1: no deadline                      */
+    int (*poller_wait)(void *ctx, lp_poller *poller, lp_event *events, int max,
+                       uint64_t until_us);
+    void (*poller_close)(void *ctx, lp_poller *poller);
 
     /* Two ends: signalling fds[1] makes fds[0] readable until cleared.
        wake_signal is called on any thread and in signal handlers. */
     int (*wake_open)(void *ctx, int fds[2]);
     void (*wake_signal)(void *ctx, int fd);
     void (*wake_clear)(void *ctx, int fd);
-
-    /* A descriptor that is readable from a time of monotonic_us on, until it is
-       set anew; 0: never. It saves arming the poller's own timer for each wait.
-       alarm_open may be NULL or fail, and alarm_set may fail: then poller_wait
-       is told of each deadline. Both are called as poller_wait is. */
-    int (*alarm_open)(void *ctx);
-    int (*alarm_set)(void *ctx, int alarm, uint64_t at_us);
 };
 
 #ifdef __cplusplus
@@ -3586,9 +3591,8 @@ typedef struct lpi_loop {
     uint32_t index;
     lpi_thread thread;   /* not of the first: that is lp_run's own           */
     lp_result result;    /* of the last step                                 */
-    int poller, wake[2];
-    int alarm;           /* -1: there is none                                */
-    uint64_t alarm_ms;   /* when it rings, or has rung; UINT64_MAX: never    */
+    lp_poller poller;    /* its fd is -1 before it is open                   */
+    int wake[2];
     lpi_inbox inbox;
 
     uint32_t ready_first, ready_last; /* waiter lists: under the hub's mutex */
@@ -5187,20 +5191,99 @@ static void lpi_os_wake_clear(void *ctx, int fd)
 
    Level-triggered, so that what a step leaves is reported again. The one place
    that knows epoll from kqueue.
+
+   epoll_wait would arm a timer of the kernel's for each wait and cancel it when
+   an event comes first. A timerfd in the epoll set is set once for many waits
+   instead: it may fire sooner than the present deadline, never later. Where it
+   cannot be had, epoll_wait gets the deadline, in milliseconds. kqueue takes
+   it as it is.
    ========================================================================== */
 
 enum { LPI_EVENTS = 256 };
 
 #ifndef LONGPOLL_KQUEUE
 
-static int lpi_os_poller_open(void *ctx)
+#define LPI_EVENT_TIMER UINT64_MAX /* unlike any tag, which has 32 bits */
+
+/* Wait without the timer from now on. It is removed before it is closed, or it
+   would go on firing where a child has a copy. */
+static void lpi_poller_timer_close(lp_poller *poller)
+{
+    struct epoll_event event;
+    if (poller->timer < 0) return;
+    memset(&event, 0, sizeof event);
+    epoll_ctl(poller->fd, EPOLL_CTL_DEL, poller->timer, &event);
+    close(poller->timer);
+    poller->timer = -1;
+}
+
+/* A poller without a timer is slower and does all the same. */
+static void lpi_poller_timer_open(lp_poller *poller)
+{
+    struct epoll_event event;
+    poller->timer_us = UINT64_MAX;
+    poller->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (poller->timer < 0) return;
+    memset(&event, 0, sizeof event);
+    event.events = (uint32_t)EPOLLIN;
+    event.data.u64 = LPI_EVENT_TIMER;
+    if (!epoll_ctl(poller->fd, EPOLL_CTL_ADD, poller->timer, &event)) return;
+    close(poller->timer);
+    poller->timer = -1;
+}
+
+/* Have the timer fire by until_us. 0, or -1 if there is no timer. */
+static int lpi_poller_timer_set(lp_poller *poller, uint64_t until_us)
+{
+    struct itimerspec at;
+    if (poller->timer < 0) return -1;
+    if (poller->timer_us <= until_us) return 0; /* soon enough already */
+    memset(&at, 0, sizeof at);
+    at.it_value.tv_sec = (time_t)(until_us / 1000000);
+    at.it_value.tv_nsec = (long)(until_us % 1000000) * 1000;
+    if (timerfd_settime(poller->timer, TFD_TIMER_ABSTIME, &at, NULL)) {
+        lpi_poller_timer_close(poller);
+        return -1;
+    }
+    poller->timer_us = until_us;
+    return 0;
+}
+
+/* It has fired. It is read, or it would keep the poller's own descriptor
+   readable for those who wait on lp_fd(). */
+static void lpi_poller_timer_clear(lp_poller *poller)
+{
+    uint64_t times;
+    ssize_t n = read(poller->timer, &times, sizeof times);
+    (void)n;
+    poller->timer_us = UINT64_MAX;
+}
+
+/* What epoll_wait is told: -1, for as long as nothing happens, if the timer
+   will. Milliseconds are rounded up: a deadline is never early. */
+static int lpi_poller_wait_ms(lp_poller *poller, uint64_t until_us)
+{
+    uint64_t now_us, ms;
+    if (!until_us) return 0;
+    if (until_us == UINT64_MAX || !lpi_poller_timer_set(poller, until_us))
+        return -1;
+    now_us = lpi_clock_us(0);
+    if (until_us <= now_us) return 0;
+    ms = (until_us - now_us + 999) / 1000;
+    return ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+static int lpi_os_poller_open(void *ctx, lp_poller *out)
 {
     int fd = epoll_create1(EPOLL_CLOEXEC);
     (void)ctx;
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) return -errno;
+    out->fd = fd;
+    lpi_poller_timer_open(out);
+    return 0;
 }
 
-static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
+static int lpi_os_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
                              uint32_t was, uint32_t want)
 {
     struct epoll_event event;
@@ -5211,56 +5294,54 @@ static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
     if (want & LP_READ) event.events |= (uint32_t)EPOLLIN;
     if (want & LP_WRITE) event.events |= (uint32_t)EPOLLOUT;
     if (want & LP_HANGUP) event.events |= (uint32_t)EPOLLRDHUP;
-    return epoll_ctl(poller, op, fd, &event) ? -errno : 0;
+    return epoll_ctl(poller->fd, op, fd, &event) ? -errno : 0;
 }
 
-static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
-                              int wait_ms)
+static uint32_t lpi_poller_what(uint32_t epoll_events)
+{
+    uint32_t what = 0, broken = epoll_events & (EPOLLERR | EPOLLHUP);
+    if (broken || epoll_events & EPOLLIN) what |= LP_READ;
+    if (broken || epoll_events & EPOLLOUT) what |= LP_WRITE;
+    if (broken || epoll_events & EPOLLRDHUP) what |= LP_HANGUP;
+    return what;
+}
+
+static int lpi_os_poller_wait(void *ctx, lp_poller *poller, lp_event *events,
+                              int max, uint64_t until_us)
 {
     struct epoll_event got[LPI_EVENTS];
-    int i, n;
+    int i, n, told = 0;
     (void)ctx;
-    n = epoll_wait(poller, got, max < LPI_EVENTS ? max : LPI_EVENTS, wait_ms);
+    n = epoll_wait(poller->fd, got, max < LPI_EVENTS ? max : LPI_EVENTS,
+                   lpi_poller_wait_ms(poller, until_us));
     if (n < 0) return errno == EINTR ? 0 : -errno;
     for (i = 0; i < n; i++) {
-        uint32_t e = got[i].events;
-        events[i].tag = got[i].data.u32;
-        events[i].what = 0;
-        if (e & (EPOLLIN | EPOLLERR | EPOLLHUP)) events[i].what |= LP_READ;
-        if (e & (EPOLLOUT | EPOLLERR | EPOLLHUP)) events[i].what |= LP_WRITE;
-        if (e & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
-            events[i].what |= LP_HANGUP;
+        if (got[i].data.u64 == LPI_EVENT_TIMER) {
+            lpi_poller_timer_clear(poller);
+            continue;
+        }
+        events[told].tag = got[i].data.u32;
+        events[told++].what = lpi_poller_what(got[i].events);
     }
-    return n;
+    return told;
 }
 
-static int lpi_os_alarm_open(void *ctx)
+static void lpi_os_poller_close(void *ctx, lp_poller *poller)
 {
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     (void)ctx;
-    return fd < 0 ? -errno : fd;
-}
-
-static int lpi_os_alarm_set(void *ctx, int alarm, uint64_t at_us)
-{
-    struct itimerspec at;
-    (void)ctx;
-    memset(&at, 0, sizeof at);
-    at.it_value.tv_sec = (time_t)(at_us / 1000000);
-    at.it_value.tv_nsec = (long)(at_us % 1000000) * 1000;
-    return timerfd_settime(alarm, TFD_TIMER_ABSTIME, &at, NULL) ? -errno : 0;
+    lpi_poller_timer_close(poller);
+    close(poller->fd);
 }
 
 #else /* kqueue: a filter for each direction; the end comes with reading */
 
-#define lpi_os_alarm_open NULL
-#define lpi_os_alarm_set NULL
-
-static int lpi_os_poller_open(void *ctx)
+static int lpi_os_poller_open(void *ctx, lp_poller *out)
 {
     int fd = kqueue();
     (void)ctx;
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) return -errno;
+    out->fd = fd;
+    return 0;
 }
 
 /* The flags with which reading is watched: for the end alone, an event for
@@ -5271,7 +5352,7 @@ static int lpi_kqueue_reading(uint32_t mask)
     return mask & LP_HANGUP ? EV_ADD | EV_CLEAR : 0;
 }
 
-static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
+static int lpi_os_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
                              uint32_t was, uint32_t want)
 {
     struct kevent changes[3], *change = changes;
@@ -5293,21 +5374,24 @@ static int lpi_os_poller_set(void *ctx, int poller, int fd, uint32_t tag,
         change++;
     }
     if (change == changes) return 0;
-    return kevent(poller, changes, (int)(change - changes), NULL, 0, NULL) < 0
-               ? -errno : 0;
+    return kevent(poller->fd, changes, (int)(change - changes), NULL, 0,
+                  NULL) < 0 ? -errno : 0;
 }
 
-static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
-                              int wait_ms)
+static int lpi_os_poller_wait(void *ctx, lp_poller *poller, lp_event *events,
+                              int max, uint64_t until_us)
 {
     struct kevent got[LPI_EVENTS];
     struct timespec wait;
+    uint64_t now_us = 0, us;
     int i, n;
     (void)ctx;
-    wait.tv_sec = wait_ms / 1000;
-    wait.tv_nsec = wait_ms % 1000 * 1000000L;
-    n = kevent(poller, NULL, 0, got, max < LPI_EVENTS ? max : LPI_EVENTS,
-               wait_ms < 0 ? NULL : &wait);
+    if (until_us && until_us != UINT64_MAX) now_us = lpi_clock_us(0);
+    us = until_us > now_us ? until_us - now_us : 0;
+    wait.tv_sec = (time_t)(us / 1000000);
+    wait.tv_nsec = (long)(us % 1000000) * 1000;
+    n = kevent(poller->fd, NULL, 0, got, max < LPI_EVENTS ? max : LPI_EVENTS,
+               until_us == UINT64_MAX ? NULL : &wait);
     if (n < 0) return errno == EINTR ? 0 : -errno;
     for (i = 0; i < n; i++) {
         events[i].tag = (uint32_t)(uintptr_t)got[i].udata;
@@ -5315,6 +5399,12 @@ static int lpi_os_poller_wait(void *ctx, int poller, lp_event *events, int max,
         if (got[i].flags & EV_EOF) events[i].what |= LP_HANGUP;
     }
     return n;
+}
+
+static void lpi_os_poller_close(void *ctx, lp_poller *poller)
+{
+    (void)ctx;
+    close(poller->fd);
 }
 
 #endif
@@ -5325,8 +5415,8 @@ static const lp_os lpi_real_os = {
     lpi_os_listen, lpi_os_accept, lpi_os_recv, lpi_os_send, lpi_os_shutdown,
     lpi_os_close, lpi_os_reserve,
     lpi_os_poller_open, lpi_os_poller_set, lpi_os_poller_wait,
-    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear,
-    lpi_os_alarm_open, lpi_os_alarm_set};
+    lpi_os_poller_close,
+    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear};
 
 /* ==========================================================================
    D3  INBOX                                                          >>inbox
@@ -5447,7 +5537,6 @@ static void lpi_deliver_batch(lpi_loop *loop); /* a poll may be answered at
 #define LPI_TAG_INDEX 0x00FFFFFFu
 #define LPI_TAG_WAKE LPI_TAG_INDEX
 #define LPI_TAG_LISTENER (LPI_TAG_INDEX - 1)
-#define LPI_TAG_ALARM (LPI_TAG_INDEX - 2)
 
 enum {
     LPI_READ_SIZE = 65536,
@@ -5476,7 +5565,7 @@ static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
     const lp_os *os = loop->os;
     lpi_connection *c = lpi_connection_at(loop, index);
     if (want == c->interest) return 0;
-    if (os->poller_set(os->ctx, loop->poller, c->fd, lpi_tag_of(c, index),
+    if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_tag_of(c, index),
                        c->interest, want))
         return -1;
     c->interest = (uint8_t)want;
@@ -5745,7 +5834,7 @@ static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
         c->waiter = c->client = LPI_NONE;
         c->account = handover->account;
     }
-    if (index >= LPI_TAG_ALARM ||
+    if (index >= LPI_TAG_LISTENER ||
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
         if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
         lpi_accept_unadmit(server, handover);
@@ -5801,7 +5890,7 @@ static void lpi_accept_handovers(lpi_loop *loop, uint32_t left)
 static void lpi_accept_pause(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
+    loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
                          LPI_TAG_LISTENER, LP_READ, 0);
     server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
     lpi_log(server, LP_LOG_WARN, "the listener rests", "");
@@ -5814,7 +5903,7 @@ static void lpi_accept_close_listener(lp_server *server)
     const lp_os *os = &server->os;
     if (server->listener < 0) return;
     if (!server->accept_resume_ms)
-        os->poller_set(os->ctx, lpi_first_loop(server)->poller,
+        os->poller_set(os->ctx, &lpi_first_loop(server)->poller,
                        server->listener, LPI_TAG_LISTENER, LP_READ, 0);
     os->shutdown(os->ctx, server->listener, LP_READ | LP_WRITE);
     os->close(os->ctx, server->listener);
@@ -5826,7 +5915,7 @@ static void lpi_accept_resume(lpi_loop *loop)
 {
     lp_server *server = loop->server;
     server->accept_resume_ms = 0;
-    if (loop->os->poller_set(loop->os->ctx, loop->poller, server->listener,
+    if (loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
                              LPI_TAG_LISTENER, 0, LP_READ))
         server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
 }
@@ -7903,11 +7992,10 @@ static void lpi_close_expired(lpi_loop *loop, uint32_t index)
    G   LOOP                                                            >>loop
 
    One step: wait, serve what is ready, expire what is due, deliver, sweep, and
-   give back what was closed. What ends the wait is an alarm that most often is
-   set already, so that the kernel need not arm a timer for each. While the loop
-   waits, `sleeping` tells publishers that a signal is needed; a signal is sent
-   once. Only the first loop accepts and sweeps; when it has shut the door, all
-   loops drain, and the last to end stops the server.
+   give back what was closed. While the loop waits, `sleeping` tells publishers
+   that a signal is needed; a signal is sent once. Only the first loop accepts
+   and sweeps; when it has shut the door, all loops drain, and the last to end
+   stops the server.
    ========================================================================== */
 
 enum { LPI_WAIT_MAX = 1 << 30 };
@@ -7953,53 +8041,15 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
     return wait;
 }
 
-/* Take a descriptor out of the poller, which watches it for reading, and close
-   it. */
-static void lpi_unwatch_and_close(lpi_loop *loop, int fd, uint32_t tag)
+/* The time that poller_wait is given, if something is due in due_ms and the
+   caller of the step waits for wait_ms at most. */
+static uint64_t lpi_loop_until(const lpi_loop *loop, uint64_t due_ms,
+                               int wait_ms)
 {
-    const lp_os *os = loop->os;
-    if (fd < 0) return;
-    os->poller_set(os->ctx, loop->poller, fd, tag, LP_READ, 0);
-    os->close(os->ctx, fd);
-}
-
-/* Go on without an alarm. */
-static void lpi_loop_alarm_close(lpi_loop *loop)
-{
-    lpi_unwatch_and_close(loop, loop->alarm, LPI_TAG_ALARM);
-    loop->alarm = -1;
-    loop->alarm_ms = UINT64_MAX;
-}
-
-/* Have it ring at that time; UINT64_MAX: never. 0, or -1 if there is none. */
-static int lpi_loop_alarm_set(lpi_loop *loop, uint64_t when_ms)
-{
-    const lp_os *os = loop->os;
-    uint64_t at_us = when_ms == UINT64_MAX ? 0 : when_ms * 1000;
-    if (loop->alarm < 0) return -1;
-    if (os->alarm_set(os->ctx, loop->alarm, at_us)) {
-        lpi_loop_alarm_close(loop);
-        return -1;
-    }
-    loop->alarm_ms = when_ms;
-    return 0;
-}
-
-/* How long to wait, if something is due in `due` ms: with an alarm, until it
-   rings or something happens. It is set only if it would ring too late, or has
-   rung; one that rings sooner than it need be is no harm. */
-static int lpi_loop_set_alarm(lpi_loop *loop, int due, int wait_ms)
-{
-    uint64_t when = loop->now_ms + (uint64_t)due;
-    int rung = loop->alarm_ms <= loop->now_ms;
-    int longer = wait_ms < 0 || due < wait_ms;
-    if (due && longer) {
-        if (!rung && loop->alarm_ms <= when) return -1;
-        if (!lpi_loop_alarm_set(loop, when)) return -1;
-    } else if (rung) {
-        lpi_loop_alarm_set(loop, UINT64_MAX);
-    }
-    return longer ? due : wait_ms;
+    uint64_t due_us = (loop->now_ms + due_ms) * 1000;
+    uint64_t callers_us = loop->now_us + (uint64_t)wait_ms * 1000;
+    if (!due_ms || !wait_ms) return 0;
+    return wait_ms < 0 || due_us < callers_us ? due_us : callers_us;
 }
 
 /* Make ready to wait: what is published from now on signals. Returns whether
@@ -8041,7 +8091,7 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
         lpi_accept_handovers(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
-    } else if (event->tag != LPI_TAG_ALARM) { /* what is due is seen to below */
+    } else {
         uint32_t index = lpi_tag_connection(loop, event->tag);
         if (index == LPI_NONE) return;
         if (event->what & LP_WRITE) lpi_write_ready(loop, index);
@@ -8198,8 +8248,8 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     if (loop->ended) return LP_ERR_STOPPED;
     lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
-    wait_ms = lpi_loop_set_alarm(loop, (int)due, wait_ms);
-    n = os->poller_wait(os->ctx, loop->poller, events, LPI_EVENTS, wait_ms);
+    n = os->poller_wait(os->ctx, &loop->poller, events, LPI_EVENTS,
+                        lpi_loop_until(loop, due, wait_ms));
     lpi_loop_wake(loop);
     if (n < 0) return LP_ERR_OS;
     lpi_loop_now(loop); /* deadlines count from here: all had come by then */
@@ -8251,8 +8301,7 @@ static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
     loop->server = server;
     loop->os = &server->os;
     loop->index = index;
-    loop->poller = loop->alarm = loop->wake[0] = loop->wake[1] = -1;
-    loop->alarm_ms = UINT64_MAX;
+    loop->poller.fd = loop->wake[0] = loop->wake[1] = -1;
     loop->ready_first = loop->ready_last = loop->closed = LPI_NONE;
     loop->sweep_ms = UINT64_MAX;
     lpi_list_init(&loop->queue);
@@ -8264,7 +8313,7 @@ static int lpi_loop_open_wake(lpi_loop *loop)
     const lp_os *os = loop->os;
     int fds[2], error = os->wake_open(os->ctx, fds);
     if (error) return error;
-    error = os->poller_set(os->ctx, loop->poller, fds[0], LPI_TAG_WAKE, 0,
+    error = os->poller_set(os->ctx, &loop->poller, fds[0], LPI_TAG_WAKE, 0,
                            LP_READ);
     if (!error) {
         memcpy(loop->wake, fds, sizeof fds);
@@ -8279,6 +8328,7 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
 {
     const lp_memory *memory = &server->memory;
     const lp_os *os = &server->os;
+    int error;
     lpi_loop_now(loop);
     lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection), 8);
     lpi_wheel_init(&loop->wheel, &loop->connections,
@@ -8293,14 +8343,8 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     if (!loop->in || !loop->batch.messages) return -ENOMEM;
     if (lpi_mutex_init(&loop->inbox.mutex)) return -ENOMEM;
     loop->inbox.has_mutex = 1;
-    loop->poller = os->poller_open(os->ctx);
-    if (loop->poller < 0) return loop->poller;
-    if (os->alarm_open) loop->alarm = os->alarm_open(os->ctx);
-    if (loop->alarm >= 0 && os->poller_set(os->ctx, loop->poller, loop->alarm,
-                                           LPI_TAG_ALARM, 0, LP_READ)) {
-        os->close(os->ctx, loop->alarm);
-        loop->alarm = -1;
-    }
+    error = os->poller_open(os->ctx, &loop->poller);
+    if (error) return error;
     return lpi_loop_open_wake(loop);
 }
 
@@ -8320,10 +8364,13 @@ static void lpi_loop_free(lpi_loop *loop)
         lpi_free(memory, loop->inbox.handovers, loop->inbox.handovers_capacity);
         lpi_mutex_free(&loop->inbox.mutex);
     }
-    lpi_unwatch_and_close(loop, loop->wake[0], LPI_TAG_WAKE);
-    if (loop->wake[1] >= 0) os->close(os->ctx, loop->wake[1]);
-    lpi_loop_alarm_close(loop);
-    if (loop->poller >= 0) os->close(os->ctx, loop->poller);
+    if (loop->wake[0] >= 0) {
+        os->poller_set(os->ctx, &loop->poller, loop->wake[0], LPI_TAG_WAKE,
+                       LP_READ, 0);
+        os->close(os->ctx, loop->wake[0]);
+        os->close(os->ctx, loop->wake[1]);
+    }
+    if (loop->poller.fd >= 0) os->poller_close(os->ctx, &loop->poller);
     while (loop->spare) {
         lpi_request_buffer *buffer = loop->spare;
         loop->spare = buffer->next;
@@ -8773,7 +8820,7 @@ static lp_result lpi_server_listen(lp_server *server)
     server->on_loopback =
         (lpi_address_is_v4(at.bytes) && at.bytes[12] == 127) ||
         !memcmp(at.bytes, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
-    error = os->poller_set(os->ctx, lpi_first_loop(server)->poller, fd,
+    error = os->poller_set(os->ctx, &lpi_first_loop(server)->poller, fd,
                            LPI_TAG_LISTENER, 0, LP_READ);
     if (!error) {
         server->listener = fd;
@@ -8939,7 +8986,7 @@ LPDEF uint16_t lp_port(const lp_server *server)
 LPDEF int lp_fd(const lp_server *server)
 {
     if (!server || server->hub.loop_count > 1) return -1;
-    return lpi_first_loop(server)->poller;
+    return lpi_first_loop(server)->poller.fd;
 }
 
 LPDEF int lp_wait_ms(lp_server *server)

@@ -66,9 +66,7 @@ static const way ways[] = {
     WAY(K_LISTEN, ENOMEM, 0),
     WAY(K_POLLER_OPEN, EMFILE, 0), WAY(K_POLLER_OPEN, ENFILE, 0),
     WAY(K_POLLER_OPEN, ENOMEM, 0),
-    WAY(K_WAKE_OPEN, EMFILE, 0), WAY(K_WAKE_OPEN, ENFILE, 0), WAY(K_WAKE_OPEN, ENOMEM, 0),
-    WAY(K_ALARM_OPEN, EMFILE, 0), WAY(K_ALARM_OPEN, ENFILE, 0), WAY(K_ALARM_OPEN, ENOSYS, 0),
-    WAY(K_ALARM_SET, EINVAL, 1)};
+    WAY(K_WAKE_OPEN, EMFILE, 0), WAY(K_WAKE_OPEN, ENFILE, 0), WAY(K_WAKE_OPEN, ENOMEM, 0)};
 
 /* The calls that may fail, in the order of `ways`; allocations come first. */
 typedef struct call_kind {
@@ -80,8 +78,7 @@ static const call_kind kinds[] = {
     {"alloc", -1}, {"accept", K_ACCEPT}, {"recv", K_RECV}, {"send", K_SEND},
     {"shutdown", K_SHUTDOWN}, {"poller_set", K_POLLER_SET}, {"poller_wait", K_POLLER_WAIT},
     {"random", K_RANDOM}, {"reserve", K_RESERVE}, {"wall", K_WALL}, {"listen", K_LISTEN},
-    {"poller_open", K_POLLER_OPEN}, {"wake_open", K_WAKE_OPEN}, {"alarm_open", K_ALARM_OPEN},
-    {"alarm_set", K_ALARM_SET}};
+    {"poller_open", K_POLLER_OPEN}, {"wake_open", K_WAKE_OPEN}};
 
 typedef struct planned {
     const call_kind *kind; /* NULL: nothing fails */
@@ -142,14 +139,15 @@ static int spurious_events(lp_event *events, int max) {
     return n;
 }
 
-static int failing_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms) {
+static int failing_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
+                        uint64_t until_us) {
     switch (special_is_due(K_POLLER_WAIT)) {
     case F_NOTHING: kernel_called(&w.k, K_POLLER_WAIT); return 0;
     case F_SPURIOUS:
-        kernel_poller_wait(ctx, poller, events, max, wait_ms);
+        kernel_poller_wait(ctx, poller, events, max, until_us);
         return spurious_events(events, max);
-    case F_FEW: return kernel_poller_wait(ctx, poller, events, 1, wait_ms);
-    default: return kernel_poller_wait(ctx, poller, events, max, wait_ms);
+    case F_FEW: return kernel_poller_wait(ctx, poller, events, 1, until_us);
+    default: return kernel_poller_wait(ctx, poller, events, max, until_us);
     }
 }
 
@@ -165,7 +163,6 @@ static uint64_t failing_wall(void *ctx) {
 
 static int opens(void) {
     lp_result result;
-    w.k.has_alarm = 1;
     prepare_world(&w);
     w.os.send = failing_send;
     w.os.poller_wait = failing_wait;

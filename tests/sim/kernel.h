@@ -86,27 +86,26 @@ typedef enum fault_kind {
     F_EAGAIN, F_EINTR, F_SHORT_READ, F_SHORT_WRITE, F_ECONNRESET, F_EPIPE, F_EMFILE,
     F_ENFILE, F_ENOMEM, F_ENOBUFS, F_ECONNABORTED, F_ALLOC, F_CLOCK, F_STALL, F_EMPTY,
     F_SPURIOUS, F_STALE, F_MISSING, F_POLLER_SET, F_POLLER_WAIT, F_RESERVE, F_RANDOM,
-    F_SHUTDOWN, F_CREATE, F_THREAD, F_MUTEX, F_ALARM, F_KINDS
+    F_SHUTDOWN, F_CREATE, F_THREAD, F_MUTEX, F_KINDS
 } fault_kind;
 
 static const char *const fault_names[F_KINDS] = {
     "EAGAIN", "EINTR", "short read", "short write", "ECONNRESET", "EPIPE", "EMFILE",
     "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "allocation", "clock jump", "stall",
     "empty wait", "spurious wake-up", "stale event", "missing wake-up", "poller_set",
-    "poller_wait", "reserve", "random", "shutdown", "create", "thread", "mutex", "alarm"};
+    "poller_wait", "reserve", "random", "shutdown", "create", "thread", "mutex"};
 
 static uint64_t fault_counts[F_KINDS];
 
 typedef enum call_kind {
     C_MONOTONIC, C_WALL, C_RANDOM, C_LISTEN, C_ACCEPT, C_RECV, C_SEND, C_SHUTDOWN, C_CLOSE,
-    C_RESERVE, C_OPEN, C_SET, C_WAIT, C_WAKE_OPEN, C_SIGNAL, C_CLEAR, C_ALARM_OPEN,
-    C_ALARM_SET, C_KINDS
+    C_RESERVE, C_OPEN, C_SET, C_WAIT, C_END, C_WAKE_OPEN, C_SIGNAL, C_CLEAR, C_KINDS
 } call_kind;
 
 static const char *const call_names[C_KINDS] = {
     "monotonic", "wall", "random", "listen", "accept", "recv", "send", "shutdown", "close",
-    "reserve", "poller_open", "poller_set", "poller_wait", "wake_open", "wake_signal",
-    "wake_clear", "alarm_open", "alarm_set"};
+    "reserve", "poller_open", "poller_set", "poller_wait", "poller_close", "wake_open",
+    "wake_signal", "wake_clear"};
 
 static uint64_t call_counts[C_KINDS];
 
@@ -120,7 +119,7 @@ enum {
 };
 
 typedef enum fd_kind {
-    D_FREE, D_LISTENER, D_SOCKET, D_SPARE, D_POLLER, D_WAKE_IN, D_WAKE_OUT, D_ALARM
+    D_FREE, D_LISTENER, D_SOCKET, D_SPARE, D_POLLER, D_WAKE_IN, D_WAKE_OUT
 } fd_kind;
 
 typedef struct descriptor {
@@ -129,7 +128,6 @@ typedef struct descriptor {
     int8_t slot;  /* of the poller that it is, or that watches it; -1: none yet  */
     int16_t conn; /* of a pipe: its other end                                    */
     uint32_t tag;
-    uint64_t at_ns; /* when the alarm rings; 0: never                            */
 } descriptor;
 
 typedef enum request_kind {
@@ -219,7 +217,6 @@ static struct kernel {
         uint64_t bits[WORDS], since_ns;
         uint32_t count;
         uint32_t gone[GONE], gone_count; /* tags that were taken out last      */
-        int alarm;           /* that children alone hold; 0: none              */
     } ready[LOOPS];
     uint32_t pollers, known[LOOPS];
     int fd_limit, fd_open, held, sockets;
@@ -260,7 +257,7 @@ static lp_server *S;
 static int tracing;
 
 static void preempt(void);
-static void thread_waits(int slot, int wait_ms);
+static void thread_waits(int slot, uint64_t until_ns);
 static void step_ends(void);
 static void step_begins(void);
 static void model_got(conn *c, request *r);
@@ -510,7 +507,6 @@ static uint32_t fd_what(const descriptor *d)
         return K.queue_head != K.queue_tail ? LP_READ : 0;
     }
     if (d->kind == D_WAKE_IN) return d->signalled ? LP_READ : 0;
-    if (d->kind == D_ALARM) return d->at_ns && d->at_ns <= K.now_ns ? LP_READ : 0;
     if (d->kind != D_SOCKET) return 0;
     c = &K.conns[d->conn];
     if (c->rst || (c->shut && (c->deaf || c->fin_arrived)))
@@ -697,8 +693,8 @@ static void description_ends(descriptor *d)
 
 static int outlives(const descriptor *d)
 {
-    return d->children && (d->kind == D_SOCKET || d->kind == D_LISTENER ||
-                           d->kind == D_ALARM || d->kind == D_WAKE_IN);
+    return d->children &&
+           (d->kind == D_SOCKET || d->kind == D_LISTENER || d->kind == D_WAKE_IN);
 }
 
 /* The server has closed it: children have it still, if any does. Its poller has no more to
@@ -716,7 +712,6 @@ static void description_left(int fd)
         *to = *d;
         if (d->kind == D_SOCKET) K.conns[d->conn].held = held;
         if (K.listening == fd) K.listening = held;
-        if (d->kind == D_ALARM && d->slot >= 0) K.ready[d->slot].alarm = held;
     } else {
         description_ends(d);
     }
@@ -747,7 +742,6 @@ static void child_exits(int child)
         if (!(d->children & bit)) continue;
         d->children &= (uint8_t)~bit;
         if (fd < FDS || d->children) continue;
-        if (d->kind == D_ALARM && d->slot >= 0) K.ready[d->slot].alarm = 0;
         description_ends(d);
         d->watched = 0;
         fd_refresh(fd);
@@ -1078,6 +1072,7 @@ static void sim_close(void *ctx, int fd)
     called(C_CLOSE);
     MUST(fd >= 0 && fd < FDS && K.fds[fd].kind, "descriptor %d closed, and it is not open", fd);
     d = &K.fds[fd];
+    MUST(d->kind != D_POLLER, "a poller is closed as if it were none");
     trace("close fd %d%s", fd, d->children ? ", which a child holds" : "");
     cur->progress++;
     if (d->kind == D_SOCKET) {
@@ -1089,7 +1084,6 @@ static void sim_close(void *ctx, int fd)
         c->fd = -1;
     }
     if (d->kind == D_LISTENER) K.listener = -1;
-    if (d->kind == D_POLLER) K.pollers &= ~(1u << d->slot);
     description_left(fd);
 }
 
@@ -1101,7 +1095,7 @@ static int sim_reserve(void *ctx)
     return fd_take(D_SPARE);
 }
 
-static int sim_poller_open(void *ctx)
+static int sim_poller_open(void *ctx, lp_poller *out)
 {
     int fd, slot = 0;
     (void)ctx;
@@ -1115,18 +1109,19 @@ static int sim_poller_open(void *ctx)
     K.fds[fd].slot = (int8_t)slot;
     memset(&K.ready[slot], 0, sizeof K.ready[slot]);
     K.known[slot] = 0;
-    return fd;
+    out->fd = fd;
+    return 0;
 }
 
 /* The slot of a poller, which is its loop's index. */
-static int slot_of(int poller)
+static int slot_of(const lp_poller *poller)
 {
-    int slot = fd_at(poller, D_POLLER)->slot;
-    MUST(!S || S->hub.loops[slot].poller == poller, "another loop's poller");
+    int slot = fd_at(poller->fd, D_POLLER)->slot;
+    MUST(!S || &S->hub.loops[slot].poller == poller, "another loop's poller");
     return slot;
 }
 
-static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
+static int sim_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag, uint32_t was,
                           uint32_t want)
 {
     descriptor *d;
@@ -1157,19 +1152,6 @@ static int sim_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t 
     d->slot = (int8_t)slot;
     fd_refresh(fd);
     return 0;
-}
-
-/* When the loop's alarm rings, or one that it has closed and a child still holds. Time may
-   have made it ring. */
-static uint64_t alarm_ns(int slot)
-{
-    int fd = S ? S->hub.loops[slot].alarm : -1, held = K.ready[slot].alarm;
-    uint64_t ns = UINT64_MAX;
-    if (fd >= 0 && fd_at(fd, D_ALARM)->at_ns) ns = K.fds[fd].at_ns;
-    fd_refresh(fd);
-    if (!held || !K.fds[held].watched || !K.fds[held].at_ns) return ns;
-    fd_refresh(held);
-    return ns < K.fds[held].at_ns ? ns : K.fds[held].at_ns;
 }
 
 /* An event that a kernel may tell though there is nothing. */
@@ -1222,7 +1204,8 @@ static int events_take(int slot, lp_event *events, int max, int n)
     return n;
 }
 
-static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms)
+static int sim_poller_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
+                           uint64_t until_us)
 {
     int n = 0, slot;
     (void)ctx;
@@ -1230,18 +1213,28 @@ static int sim_poller_wait(void *ctx, int poller, lp_event *events, int max, int
     slot = slot_of(poller);
     MUST(slot == cur->slot, "another loop's poller is waited for");
     MUST(!cur->held_count, "it waits with a mutex held");
-    MUST(max > 0 && wait_ms <= 1 << 30, "poller_wait");
+    MUST(max > 0, "poller_wait");
+    MUST(until_us <= K.now_ns / 1000 + (UINT64_C(1000) << 30), "it waits for ever, or too long");
     step_ends(); /* the one before this wait */
     if (K.faults && strikes(F_POLLER_WAIT)) n = -ENOMEM;
-    else if (K.faults && wait_ms && strikes(F_EMPTY)) K.now_ns += below(300000);
-    else thread_waits(slot, wait_ms);
+    else if (K.faults && until_us && strikes(F_EMPTY)) K.now_ns += below(300000);
+    else thread_waits(slot, until_us * 1000);
     if (K.leaving == slot + 1) n = -EBADF;
     if (K.faults && !n && strikes(F_SPURIOUS)) n = spurious(events, slot);
     if (K.faults && !n && strikes(F_STALE)) n = stale(events, slot);
     if (n >= 0) n = events_take(slot, events, max, n);
     step_begins();
-    trace("poller_wait %d: %d", wait_ms, n);
+    trace("poller_wait %" PRIu64 ": %d", until_us, n);
     return n;
+}
+
+static void sim_poller_close(void *ctx, lp_poller *poller)
+{
+    (void)ctx;
+    called(C_END);
+    K.pollers &= ~(1u << slot_of(poller));
+    cur->progress++;
+    description_left(poller->fd);
 }
 
 static int sim_wake_open(void *ctx, int fds[2])
@@ -1283,33 +1276,10 @@ static void sim_wake_clear(void *ctx, int fd)
     fd_refresh(fd);
 }
 
-static int sim_alarm_open(void *ctx)
-{
-    (void)ctx;
-    called(C_ALARM_OPEN);
-    if (K.faults && strikes(F_CREATE)) return -ENOSYS;
-    return fd_take(D_ALARM);
-}
-
-static int sim_alarm_set(void *ctx, int alarm, uint64_t at_us)
-{
-    descriptor *d;
-    (void)ctx;
-    called(C_ALARM_SET);
-    d = fd_at(alarm, D_ALARM);
-    MUST(d->slot == cur->slot, "another loop's alarm is set");
-    trace("alarm_set %" PRIu64, at_us);
-    if (K.faults && strikes(F_ALARM)) return -EINVAL;
-    d->at_ns = at_us * 1000;
-    fd_refresh(alarm);
-    return 0;
-}
-
 static const lp_os sim_os = {
     NULL, sim_monotonic_us, sim_wall_us, sim_random, sim_listen, sim_accept, sim_recv,
     sim_send, sim_shutdown, sim_close, sim_reserve, sim_poller_open, sim_poller_set,
-    sim_poller_wait, sim_wake_open, sim_wake_signal, sim_wake_clear, sim_alarm_open,
-    sim_alarm_set};
+    sim_poller_wait, sim_poller_close, sim_wake_open, sim_wake_signal, sim_wake_clear};
 
 /* A new machine. The seed is set before. */
 static void kernel_boot(void)

@@ -121,9 +121,16 @@ static void lean_close(void *ctx, int fd)
 
 static int lean_reserve(void *ctx) { (void)ctx; return L_SPARE; }
 
-static int lean_poller_open(void *ctx) { (void)ctx; return L_POLLER; }
+static int lean_poller_open(void *ctx, lp_poller *out)
+{
+    (void)ctx;
+    out->fd = L_POLLER;
+    return 0;
+}
 
-static int lean_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
+static void lean_poller_close(void *ctx, lp_poller *poller) { (void)ctx, (void)poller; }
+
+static int lean_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag, uint32_t was,
                            uint32_t want)
 {
     (void)ctx, (void)poller;
@@ -134,7 +141,8 @@ static int lean_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t
     return 0;
 }
 
-static int lean_poller_wait(void *ctx, int poller, lp_event *events, int max, int wait_ms)
+static int lean_poller_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
+                            uint64_t until_us)
 {
     int n = 0;
     (void)ctx, (void)poller;
@@ -151,7 +159,7 @@ static int lean_poller_wait(void *ctx, int poller, lp_event *events, int max, in
         events[n].tag = L.tag[L.next];
         events[n++].what = LP_READ;
     }
-    if (!n && wait_ms > 0) L.now_us += (uint64_t)wait_ms * 1000;
+    if (!n && until_us > L.now_us && until_us < UINT64_MAX) L.now_us = until_us;
     return n;
 }
 
@@ -170,7 +178,7 @@ static void lean_wake_clear(void *ctx, int fd) { (void)ctx, (void)fd; L.signalle
 static const lp_os lean_os = {
     NULL, lean_monotonic_us, lean_wall_us, lean_random, lean_listen, lean_accept, lean_recv,
     lean_send, lean_shutdown, lean_close, lean_reserve, lean_poller_open, lean_poller_set,
-    lean_poller_wait, lean_wake_open, lean_wake_signal, lean_wake_clear, NULL, NULL};
+    lean_poller_wait, lean_poller_close, lean_wake_open, lean_wake_signal, lean_wake_clear};
 
 static uint64_t lean_bytes, lean_blocks;
 

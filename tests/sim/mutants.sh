@@ -1,7 +1,8 @@
 #!/bin/sh
 # Mutation proof: each deliberate bug of mutants/*.sed, one at a time, must be found by the
-# simulator. A mutant is a sed script that changes exactly one line of longpoll.h; one that
-# no longer applies is a failure, as is one that is not found.
+# simulator, or by the unit tests that its line "# found by FILE" names. A mutant is a sed
+# script that changes exactly one line of longpoll.h; one that no longer applies is a
+# failure, as is one that is not found.
 #
 #   tests/sim/mutants.sh [NAME...]     from the top of the checkout; uses build/mutants
 #
@@ -18,6 +19,8 @@ try() {
     mkdir -p "$dir"
     sed -f "tests/sim/mutants/$1.sed" longpoll.h >"$dir/longpoll.h"
     changed=$(diff longpoll.h "$dir/longpoll.h" | grep -c '^<')
+    unit=$(sed -n 's/^# found by //p' "tests/sim/mutants/$1.sed")
+    [ -z "$unit" ] || { try_unit "$1"; return; }
     if [ "$changed" != 1 ]; then
         verdict="FAIL: it changes $changed lines, not 1"
     elif ! $CC -std=gnu99 -O0 -w -I"$dir" tests/sim/sim.c -o "$dir/sim" >"$dir/cc" 2>&1; then
@@ -28,6 +31,23 @@ try() {
         events=$(sed -n 's/.*(event \([0-9]*\) of the run)$/\1/p' "$dir/out")
         reason=$(sed -n 's/^FAIL: //p' "$dir/out" | head -n 1 | cut -c 1-100)
         verdict="found after ${events:-?} events: ${reason:-a crash}"
+    fi
+    printf '%-20s %s\n' "$1" "$verdict" >"$dir/line"
+}
+
+# Likewise by $unit, in a copy of the checkout's tests that has the mutant above it.
+try_unit() {
+    mkdir -p "$dir/tests"
+    cp -R tests/unit "$dir/tests/"
+    if [ "$changed" != 1 ]; then
+        verdict="FAIL: it changes $changed lines, not 1"
+    elif ! $CC -std=gnu99 -O0 -w -pthread "$dir/$unit" -o "$dir/unit" >"$dir/cc" 2>&1; then
+        verdict="FAIL: it does not compile"
+    elif UNIT_SECONDS=10 timeout -k 5 120 "$dir/unit" >"$dir/out" 2>&1; then
+        verdict="FAIL: it is not found by $unit"
+    else
+        reason=$(sed -n 's/^FAIL[: ]*//p' "$dir/out" | head -n 1 | cut -c 1-100)
+        verdict="found by $unit: ${reason:-a crash}"
     fi
     printf '%-20s %s\n' "$1" "$verdict" >"$dir/line"
 }
@@ -55,7 +75,7 @@ passed=0 failed=0
 for name; do
     cat $out/$name/line 2>/dev/null || echo "$name FAIL: no verdict" | tee $out/$name.line
     case $(cat $out/$name/line 2>/dev/null) in
-        *" found after "*) passed=$((passed + 1));;
+        *" found after "* | *" found by "*) passed=$((passed + 1));;
         *) failed=$((failed + 1)); echo "again: tests/sim/mutants.sh $name";;
     esac
 done

@@ -137,18 +137,14 @@ static void thread_over(thread *t)
 
 /* ---- steps ---- */
 
-/* Until something is ready, or the time is up. */
-static void thread_waits(int slot, int wait_ms)
+/* Until something is ready, or the time is up; 0: not at all. */
+static void thread_waits(int slot, uint64_t until_ns)
 {
-    uint64_t wait_ns = (uint64_t)wait_ms * 1000000;
-    uint64_t ns = alarm_ns(slot);
-    cur->deadline_ns = wait_ms < 0 ? UINT64_MAX : K.now_ns + wait_ns;
-    if (ns < cur->deadline_ns) cur->deadline_ns = ns;
-    cur->blocked |= wait_ms && !any_ready(slot);
+    cur->deadline_ns = lpi_max64(until_ns, K.now_ns);
+    cur->blocked |= until_ns && !any_ready(slot);
     cur->wake_ns = K.now_ns;
     cur->state = WAITS;
     thread_switch(threads);
-    alarm_ns(slot);
 }
 
 static void step_ends(void)

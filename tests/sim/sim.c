@@ -188,7 +188,6 @@ static void choose_faults(void)
     K.rates[F_CREATE] = UINT32_MAX / 40;
     K.rates[F_THREAD] = UINT32_MAX / 20;
     K.rates[F_MUTEX] = UINT32_MAX / 200;
-    K.rates[F_ALARM] *= 8;
     K.rates[F_ECONNRESET] /= 2;
     if (one_in(4)) K.fd_limit = (int)(between(9, 25) + 4 * (K.loops - 1));
 }
@@ -349,9 +348,9 @@ static void serve_stepping(void)
 {
     for (;;) {
         if (mode == EMBEDDED) {
-            int wait_ms = lp_wait_ms(S);
+            uint64_t wait_ns = (uint64_t)lp_wait_ms(S) * 1000000;
             step_ends();
-            thread_waits(0, wait_ms);
+            thread_waits(0, wait_ns ? K.now_ns + wait_ns : 0);
         }
         K.result = lp_step(S, mode == EMBEDDED ? 0 : one_in(50) ? (int)between(1, 20) : -1);
         if (cur->blocked && one_in(50)) cur->progress++;
@@ -481,7 +480,6 @@ static void run_world(uint64_t seed)
     if (tide_us && one_in(2)) choose_many_channels(&cfg);
     cfg.memory.resize = sim_resize;
     os = sim_os;
-    if (one_in(3)) os.alarm_open = NULL;
     cfg.os = &os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;

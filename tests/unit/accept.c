@@ -335,7 +335,7 @@ TEST(descriptor_zero_is_one) {
     int fd;
     open_world(&w);
     for (fd = 0; fd < w.k.fd_count && w.k.fds[fd].kind != K_SPARE;) fd++;
-    CHECK_INT(w.s->hub.loops[0].poller, 0); /* all were opened from there */
+    CHECK_INT(w.s->hub.loops[0].poller.fd, 0); /* all were opened from there */
     c = dial(&w);
     CHECK_INT(ask(&w, c, "/")->status, 404);
     close_world(&w);

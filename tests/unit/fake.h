@@ -60,9 +60,15 @@ static int fake_shutdown(void *ctx, int fd, uint32_t how) {
     return 0;
 }
 
-static int fake_poller_open(void *ctx) { (void)ctx; return 1; }
+static int fake_poller_open(void *ctx, lp_poller *out) {
+    (void)ctx;
+    out->fd = 1;
+    return 0;
+}
 
-static int fake_poller_set(void *ctx, int poller, int fd, uint32_t tag,
+static void fake_poller_close(void *ctx, lp_poller *poller) { (void)ctx, (void)poller; }
+
+static int fake_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
                            uint32_t was, uint32_t want) {
     (void)ctx, (void)poller, (void)fd, (void)tag, (void)was, (void)want;
     return 0;
@@ -114,6 +120,7 @@ UNIT_UNUSED static void fake_start(uint32_t loops) {
     os.shutdown = fake_shutdown;
     os.poller_open = fake_poller_open;
     os.poller_set = fake_poller_set;
+    os.poller_close = fake_poller_close;
     os.wake_open = fake_wake_open;
     os.wake_signal = fake_wake_signal;
     config.os = &os;

@@ -23,12 +23,12 @@
 
 typedef enum kernel_call {
     K_MONOTONIC, K_WALL, K_RANDOM, K_LISTEN, K_ACCEPT, K_RECV, K_SEND, K_SHUTDOWN,
-    K_CLOSE, K_RESERVE, K_POLLER_OPEN, K_POLLER_SET, K_POLLER_WAIT, K_WAKE_OPEN,
-    K_WAKE_SIGNAL, K_WAKE_CLEAR, K_ALARM_OPEN, K_ALARM_SET, K_CALLS
+    K_CLOSE, K_RESERVE, K_POLLER_OPEN, K_POLLER_SET, K_POLLER_WAIT, K_POLLER_CLOSE,
+    K_WAKE_OPEN, K_WAKE_SIGNAL, K_WAKE_CLEAR, K_CALLS
 } kernel_call;
 
 typedef enum kernel_kind {
-    K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT, K_ALARM
+    K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT
 } kernel_kind;
 
 /* The client's end of a connection. */
@@ -80,9 +80,7 @@ typedef struct kernel {
     int fd_count, fd_limit, turn, poller, signalled;
     peer *queue, **queue_end;
     int sleeps_for_ever;      /* it may; it would have                          */
-    int wait_ms;              /* the last that was asked for                    */
-    int has_alarm;            /* before the world is opened                     */
-    uint64_t alarm_us;        /* when it rings; 0: never                        */
+    int wait_ms;              /* the last that was asked for, rounded up; -1: for ever */
     lp_address bound;
     uint64_t sent;            /* number of the last send                        */
 } kernel;
@@ -282,6 +280,7 @@ static void kernel_close(void *ctx, int fd) {
     if (fd < 0 || fd >= k->fd_count || !k->fds[fd].kind)
         unit_fail(__FILE__, __LINE__, "descriptor %d closed, and it is not open", fd);
     f = &k->fds[fd];
+    CHECK(f->kind != K_POLLER);
     CHECK(!f->watched); /* a child's copy would go on giving events */
     if (f->kind == K_SOCKET || f->kind == K_LISTENER) CHECK(f->ended);
     if (f->kind == K_SOCKET) {
@@ -292,7 +291,6 @@ static void kernel_close(void *ctx, int fd) {
     if (f->kind == K_LISTENER)
         for (; k->queue; k->queue = k->queue->queued) k->queue->closed = 1;
     if (f->kind == K_LISTENER) k->queue_end = &k->queue;
-    if (f->kind == K_ALARM) k->alarm_us = 0;
     f->kind = K_FREE;
 }
 
@@ -302,17 +300,29 @@ static int kernel_reserve(void *ctx) {
     return error ? -error : kernel_fd_open(k, K_SPARE);
 }
 
-static int kernel_poller_open(void *ctx) {
+enum { KERNEL_TIMER = -77 }; /* what is the poller's own is not the loop's to change */
+
+static int kernel_poller_open(void *ctx, lp_poller *out) {
     kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_POLLER_OPEN);
-    return error ? -error : (k->poller = kernel_fd_open(k, K_POLLER));
+    int error = kernel_called(k, K_POLLER_OPEN), fd;
+    if (error) return -error;
+    fd = kernel_fd_open(k, K_POLLER);
+    if (fd < 0) return fd;
+    k->poller = out->fd = fd;
+    out->timer = KERNEL_TIMER;
+    return 0;
 }
 
-static int kernel_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
-                             uint32_t want) {
+static void kernel_poller_at(kernel *k, const lp_poller *poller) {
+    kernel_fd_at(k, poller->fd, K_POLLER);
+    CHECK_INT(poller->timer, KERNEL_TIMER);
+}
+
+static int kernel_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
+                             uint32_t was, uint32_t want) {
     kernel *k = (kernel *)ctx;
     int error = kernel_called(k, K_POLLER_SET);
-    kernel_fd_at(k, poller, K_POLLER);
+    kernel_poller_at(k, poller);
     CHECK(fd >= 0 && fd < k->fd_count && k->fds[fd].kind != K_FREE);
     CHECK_INT(was, k->fds[fd].watched);
     CHECK(was != want);
@@ -330,7 +340,6 @@ static uint32_t kernel_ready(const kernel *k, const kernel_fd *f) {
     if (!f->watched) return 0;
     if (f->kind == K_LISTENER) return k->queue ? LP_READ : 0;
     if (f->kind == K_WAKE_IN) return k->signalled ? LP_READ : 0;
-    if (f->kind == K_ALARM) return k->alarm_us && k->alarm_us <= k->now_us ? LP_READ : 0;
     if (f->kind != K_SOCKET) return 0;
     if (c->rst || (c->shut && c->fin)) return LP_READ | LP_WRITE | LP_HANGUP;
     if (c->fin || c->in_at < c->in_length) what |= LP_READ;
@@ -355,22 +364,26 @@ static int kernel_events(kernel *k, lp_event *events, int max) {
     return n;
 }
 
-static int kernel_poller_wait(void *ctx, int poller, lp_event *events, int max,
-                              int wait_ms) {
+static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
+                              uint64_t until_us) {
     kernel *k = (kernel *)ctx;
     int error = kernel_called(k, K_POLLER_WAIT), n;
-    kernel_fd_at(k, poller, K_POLLER);
-    k->wait_ms = wait_ms;
+    uint64_t left_us = until_us > k->now_us ? until_us - k->now_us : 0;
+    kernel_poller_at(k, poller);
+    k->wait_ms = until_us == UINT64_MAX ? -1 : (int)((left_us + 999) / 1000);
     if (error) return -error;
     n = kernel_events(k, events, max);
-    if (n || !wait_ms) return n;
-    if (k->alarm_us && (wait_ms < 0 || k->alarm_us <= k->now_us + (uint64_t)wait_ms * 1000)) {
-        k->now_us = k->alarm_us;
-        return kernel_events(k, events, max);
-    }
-    if (wait_ms > 0) k->now_us += (uint64_t)wait_ms * 1000;
+    if (n || !left_us) return n;
+    if (until_us != UINT64_MAX) k->now_us = until_us;
     else if (!k->sleeps_for_ever) unit_fail(__FILE__, __LINE__, "it would sleep for ever");
     return 0;
+}
+
+static void kernel_poller_close(void *ctx, lp_poller *poller) {
+    kernel *k = (kernel *)ctx;
+    kernel_called(k, K_POLLER_CLOSE);
+    kernel_poller_at(k, poller);
+    k->fds[poller->fd].kind = K_FREE;
 }
 
 static int kernel_wake_open(void *ctx, int fds[2]) {
@@ -396,21 +409,6 @@ static void kernel_wake_clear(void *ctx, int fd) {
     k->signalled = 0;
 }
 
-static int kernel_alarm_open(void *ctx) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_ALARM_OPEN);
-    return error ? -error : kernel_fd_open(k, K_ALARM);
-}
-
-static int kernel_alarm_set(void *ctx, int alarm, uint64_t at_us) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_ALARM_SET);
-    kernel_fd_at(k, alarm, K_ALARM);
-    if (error) return -error;
-    k->alarm_us = at_us;
-    return 0;
-}
-
 /* ---- the world ---- */
 
 static void world_log(void *ctx, lp_log_level level, const char *line) {
@@ -429,8 +427,7 @@ UNIT_UNUSED static void prepare_world(world *w) {
         &w->k, kernel_monotonic_us, kernel_wall_us, kernel_random, kernel_listen,
         kernel_accept, kernel_recv, kernel_send, kernel_shutdown, kernel_close,
         kernel_reserve, kernel_poller_open, kernel_poller_set, kernel_poller_wait,
-        kernel_wake_open, kernel_wake_signal, kernel_wake_clear,
-        w->k.has_alarm ? kernel_alarm_open : NULL, kernel_alarm_set};
+        kernel_poller_close, kernel_wake_open, kernel_wake_signal, kernel_wake_clear};
     w->os = os;
     if (!w->k.now_us) w->k.now_us = 1000 * UINT64_C(1000000);
     if (!w->k.wall_us) w->k.wall_us = UINT64_C(1732412345123456) - w->k.now_us;

@@ -51,69 +51,20 @@ TEST(a_caller_may_wait_for_less) {
     close_world(&w);
 }
 
-/* ---- with an alarm ---- */
+/* ---- deadlines ---- */
 
-static void open_alarmed(void) {
-    w.k.has_alarm = 1;
-    open_world(&w);
-}
-
-/* A turn that would sleep, were it not woken at once. */
-static void wake_and_turn(void) {
-    w.k.signalled = 1;
-    CHECK_INT(turn(&w, -1), LP_OK);
-}
-
-TEST(an_alarm_is_set_once_for_many_waits) {
-    uint64_t rings_us;
-    peer *c[20];
-    int i;
-    w.cfg.waiters_per_client = LP_UNLIMITED;
-    open_alarmed();
-    c[0] = dial(&w);
-    park(&w, c[0], "/api/poll/a?timeout=10");
-    wake_and_turn();
-    CHECK_INT(w.k.wait_ms, -1);
-    CHECK_INT(w.k.calls[K_ALARM_SET], 1);
-    rings_us = w.k.alarm_us;
-    CHECK(rings_us <= w.k.now_us + 10001 * 1000);
-    for (i = 1; i < 20; i++) { /* each is due later */
-        w.k.now_us += 1000;
-        c[i] = dial(&w);
-        get(c[i], "/api/poll/a?timeout=10");
-        CHECK_INT(turn(&w, -1), LP_OK);
-        wake_and_turn();
-        CHECK_INT(w.k.wait_ms, -1);
-    }
-    CHECK_INT(stats_of(&w).waiters, 20);
-    CHECK_INT(w.k.calls[K_ALARM_SET], 1);
-    CHECK_INT(w.k.alarm_us, rings_us);
-    finish(c[0]);
-    settle(&w);
-    c[0] = dial(&w);
-    park(&w, c[0], "/api/poll/a?timeout=0.05"); /* sooner */
-    wake_and_turn();
-    CHECK_INT(w.k.calls[K_ALARM_SET], 2);
-    CHECK(w.k.alarm_us <= w.k.now_us + 51 * 1000);
-    publish_n(&w, "a", 1); /* there is work already */
-    CHECK_INT(turn(&w, -1), LP_OK);
-    CHECK_INT(w.k.wait_ms, 0);
-    CHECK_INT(w.k.calls[K_ALARM_SET], 2);
-    close_world(&w);
-}
-
-/* By the alarm's own time all is told that is due, neither sooner nor later. */
-TEST(an_alarm_rings_when_something_is_due) {
+/* By the time that a wait ends all is told that is due, neither sooner nor later. */
+TEST(a_wait_ends_when_something_is_due) {
     uint64_t parked_ms;
     int steps = 0;
     peer *c;
-    open_alarmed();
+    open_world(&w);
     c = dial(&w);
     park(&w, c, "/api/poll/a?timeout=10");
     parked_ms = now_ms(&w);
     while (!unheard(c).length) {
         CHECK_INT(turn(&w, -1), LP_OK);
-        CHECK_INT(w.k.wait_ms, -1);
+        CHECK(w.k.wait_ms > 0);
         CHECK(++steps < 10);
     }
     CHECK(now_ms(&w) >= parked_ms + 10000 && now_ms(&w) <= parked_ms + 10000 + TICK_MS);
@@ -121,74 +72,36 @@ TEST(an_alarm_rings_when_something_is_due) {
     close_world(&w);
 }
 
-/* One that was set for what is no more costs one turn. */
-TEST(an_alarm_that_rings_for_nothing_is_set_anew) {
-    uint64_t rung_us;
+/* Work that is left, and a caller who will not wait. */
+TEST(a_wait_is_over_at_once) {
     peer *c;
-    open_alarmed();
+    open_world(&w);
+    c = dial(&w);
+    park(&w, c, "/api/poll/a?timeout=10");
+    CHECK_INT(turn(&w, 0), LP_OK);
+    CHECK_INT(w.k.wait_ms, 0);
+    publish_n(&w, "a", 1);
+    CHECK_INT(turn(&w, -1), LP_OK);
+    CHECK_INT(w.k.wait_ms, 0);
+    CHECK_INT(take(c)->status, 200);
+    close_world(&w);
+}
+
+/* A deadline that is no more costs one turn, or one on each wheel; then it sleeps. */
+TEST(a_wait_that_ends_for_nothing_is_no_harm) {
+    peer *c;
+    int steps = 0;
+    open_world(&w);
     c = dial(&w);
     park(&w, c, "/api/poll/a?timeout=0.1");
-    wake_and_turn(); /* sets it */
     finish(c);
     CHECK_INT(turn(&w, -1), LP_OK);
     CHECK(c->closed);
-    rung_us = w.k.alarm_us;
-    CHECK_INT(turn(&w, -1), LP_OK);
-    CHECK_INT(w.k.now_us, rung_us);
-    wake_and_turn();
-    CHECK_INT(w.k.wait_ms, -1);
-    CHECK_INT(w.k.calls[K_ALARM_SET], 2);
-    CHECK(w.k.alarm_us > rung_us);
+    do {
+        CHECK_INT(turn(&w, -1), LP_OK);
+        CHECK(++steps < 5);
+    } while (w.k.wait_ms < 86400 * 1000);
     close_world(&w);
-}
-
-/* Who waits for less, or asks lp_wait_ms, has no use for it; and one that has rung must not
-   keep lp_fd readable. */
-TEST(an_alarm_is_not_for_waits_of_the_callers_own) {
-    peer *c;
-    open_alarmed();
-    c = dial(&w);
-    park(&w, c, "/api/poll/a?timeout=10");
-    w.k.calls[K_ALARM_SET] = 0;
-    CHECK_INT(turn(&w, 5), LP_OK);
-    CHECK_INT(w.k.wait_ms, 5);
-    CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK_INT(w.k.calls[K_ALARM_SET], 0);
-    wake_and_turn();
-    CHECK_INT(w.k.calls[K_ALARM_SET], 1);
-    w.k.now_us = w.k.alarm_us - 1; /* a wheel has turned, or the poll is answered */
-    CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK_INT(kernel_events(&w.k, NULL, 1), 0);
-    w.k.now_us++;
-    CHECK_INT(kernel_events(&w.k, NULL, 1), 1);
-    CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK_INT(kernel_events(&w.k, NULL, 1), 0);
-    CHECK(lp_wait_ms(w.s) > 0);
-    close_world(&w);
-}
-
-TEST(without_an_alarm_the_wait_has_a_deadline) {
-    static const kernel_call calls[] = {K_ALARM_OPEN, K_ALARM_SET, K_POLLER_SET};
-    size_t i;
-    for (i = 0; i < 3; i++) {
-        peer *c;
-        memset(&w, 0, sizeof w);
-        w.k.has_alarm = 1;
-        fault(&w, calls[i], ENOMEM, 0, i == 1 ? 1000 : 1);
-        open_world(&w);
-        CHECK_INT(kernel_open_count(&w.k, K_ALARM), i == 1);
-        c = dial(&w);
-        park(&w, c, "/api/poll/a?timeout=10");
-        wake_and_turn();
-        CHECK(w.k.wait_ms > 0 && w.k.wait_ms <= 10001);
-        while (!unheard(c).length) {
-            CHECK_INT(turn(&w, -1), LP_OK);
-            CHECK(w.k.wait_ms > 0);
-        }
-        CHECK_STR(member(take(c)->body, "status"), "timeout");
-        close_world(&w);
-    }
 }
 
 /* Inside somebody else's loop: wait for lp_fd, at most lp_wait_ms, then lp_step(s, 0). */

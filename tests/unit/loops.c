@@ -49,8 +49,8 @@ static void loops_close(void *ctx, int fd)
     if (fd >= FIRST_FD) closed[fd - FIRST_FD]++;
 }
 
-static int loops_poller_set(void *ctx, int poller, int fd, uint32_t tag, uint32_t was,
-                            uint32_t want)
+static int loops_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
+                            uint32_t was, uint32_t want)
 {
     (void)ctx, (void)poller, (void)fd, (void)tag, (void)was;
     return want && poller_refuses ? -ENOSPC : 0;

@@ -5,7 +5,9 @@
 #include "../../longpoll.h"
 #include "unit.h"
 
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static const lp_os *os = &lpi_real_os;
 
@@ -53,11 +55,24 @@ static void close_both(const int fds[2]) {
     os->close(os->ctx, fds[1]);
 }
 
+static lp_poller open_poller(void) {
+    lp_poller poller;
+    memset(&poller, 0, sizeof poller);
+    CHECK_INT(os->poller_open(os->ctx, &poller), 0);
+    return poller;
+}
+
+/* As poller_wait takes it; -1: for ever. */
+static uint64_t in_ms(int ms) {
+    if (ms < 0) return UINT64_MAX;
+    return ms ? os->monotonic_us(os->ctx) + (uint64_t)ms * 1000 : 0;
+}
+
 /* What comes of the one descriptor that has this tag; 0 for nothing in time. */
-static uint32_t wait_for(int poller, uint32_t tag, int wait_ms) {
+static uint32_t wait_for(lp_poller *poller, uint32_t tag, int wait_ms) {
     lp_event events[4];
     uint32_t what = 0;
-    int n = os->poller_wait(os->ctx, poller, events, 4, wait_ms);
+    int n = os->poller_wait(os->ctx, poller, events, 4, in_ms(wait_ms));
     CHECK(n >= 0 && n <= 2); /* kqueue has one for each direction */
     while (n--) {
         CHECK_INT(events[n].tag, tag);
@@ -269,6 +284,7 @@ TEST(os_shutdown_ends_one_direction) {
 
 /* Out of descriptors, giving up the reserve lets one more in. */
 TEST(os_reserve_for_the_day_of_emfile) {
+    lp_poller poller;
     lp_address bound, peer;
     struct rlimit limit;
     int wakes[2];
@@ -285,7 +301,7 @@ TEST(os_reserve_for_the_day_of_emfile) {
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
     CHECK_INT(os->accept(os->ctx, listener, &peer), -EMFILE);
     CHECK_INT(os->reserve(os->ctx), -EMFILE);
-    CHECK_INT(os->poller_open(os->ctx), -EMFILE);
+    CHECK_INT(os->poller_open(os->ctx, &poller), -EMFILE);
     CHECK_INT(os->listen(os->ctx, &bound, 1, &peer), -EMFILE);
     CHECK_INT(os->wake_open(os->ctx, wakes), -EMFILE);
     os->close(os->ctx, reserve);
@@ -301,22 +317,23 @@ TEST(os_reserve_for_the_day_of_emfile) {
 /* ---- poller ---- */
 
 TEST(poller_reports_what_is_wanted_until_it_is_gone) {
-    int fds[2], poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
+    int fds[2];
     char bytes[10];
-    CHECK(poller >= 0);
-    CHECK(fcntl(poller, F_GETFD) & FD_CLOEXEC);
+    CHECK(poller.fd >= 0);
+    CHECK(fcntl(poller.fd, F_GETFD) & FD_CLOEXEC);
     pair(fds);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 70000, 0, LP_READ), 0);
-    CHECK_INT(wait_for(poller, 70000, 0), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 70000, 0, LP_READ), 0);
+    CHECK_INT(wait_for(&poller, 70000, 0), 0);
     CHECK_INT(send(fds[1], "hello", 5, 0), 5);
-    CHECK_INT(wait_for(poller, 70000, 1000), LP_READ);
-    CHECK_INT(wait_for(poller, 70000, 0), LP_READ); /* level-triggered */
+    CHECK_INT(wait_for(&poller, 70000, 1000), LP_READ);
+    CHECK_INT(wait_for(&poller, 70000, 0), LP_READ); /* level-triggered */
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, 2), 2);
-    CHECK_INT(wait_for(poller, 70000, 0), LP_READ);
+    CHECK_INT(wait_for(&poller, 70000, 0), LP_READ);
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), 3);
-    CHECK_INT(wait_for(poller, 70000, 0), 0);
+    CHECK_INT(wait_for(&poller, 70000, 0), 0);
     close_both(fds);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 /* Each change of mind, with data there to read and room to write. */
@@ -324,97 +341,102 @@ TEST(poller_changes_its_interest) {
     uint32_t was, want;
     for (was = LP_READ; was <= (LP_READ | LP_WRITE); was++)
         for (want = 0; want <= (LP_READ | LP_WRITE); want++) {
-            int fds[2], poller = os->poller_open(os->ctx);
+            lp_poller poller = open_poller();
+            int fds[2];
             pair(fds);
             CHECK_INT(send(fds[1], "x", 1, 0), 1);
-            CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, 0, was), 0);
-            CHECK(wait_for(poller, 5, 1000) != 0);
-            if (want != was) CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, was, want), 0);
+            CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, 0, was), 0);
+            CHECK(wait_for(&poller, 5, 1000) != 0);
+            if (want != was) CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, was, want), 0);
             usleep(1000);
-            CHECK_INT(wait_for(poller, 5, want ? 1000 : 0), want);
+            CHECK_INT(wait_for(&poller, 5, want ? 1000 : 0), want);
             if (!want) { /* gone, and may come again */
-                CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 6, 0, LP_READ), 0);
-                CHECK_INT(wait_for(poller, 6, 1000), LP_READ);
+                CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 6, 0, LP_READ), 0);
+                CHECK_INT(wait_for(&poller, 6, 1000), LP_READ);
             }
             close_both(fds);
-            os->close(os->ctx, poller);
+            os->poller_close(os->ctx, &poller);
         }
 }
 
 TEST(poller_tells_a_half_closed_stream) {
-    int fds[2], poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
+    int fds[2];
     char bytes[10];
     pair(fds);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
     CHECK_INT(send(fds[1], "bye", 3, 0), 3);
-    CHECK_INT(wait_for(poller, 5, 1000), LP_READ);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ);
     CHECK_INT(shutdown(fds[1], SHUT_WR), 0);
     usleep(2000);
-    CHECK_INT(wait_for(poller, 5, 1000), LP_READ | LP_HANGUP); /* with data before it */
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ | LP_HANGUP); /* with data before it */
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), 3);
-    CHECK_INT(wait_for(poller, 5, 0), LP_READ | LP_HANGUP);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, LP_READ | LP_HANGUP, 0), 0);
-    CHECK_INT(wait_for(poller, 5, 0), 0);
+    CHECK_INT(wait_for(&poller, 5, 0), LP_READ | LP_HANGUP);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, LP_READ | LP_HANGUP, 0), 0);
+    CHECK_INT(wait_for(&poller, 5, 0), 0);
     CHECK_INT(os->send(os->ctx, fds[0], &(lp_slice){"ok", 2}, 1), 2); /* the other half lives */
     CHECK_INT(recv(fds[1], bytes, 10, 0), 2);
     close_both(fds);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 TEST(poller_tells_a_broken_stream) {
     struct linger hard = {1, 0};
-    int fds[2], poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
+    int fds[2];
     char bytes[10];
     uint32_t what;
     pair(fds);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
     CHECK_INT(setsockopt(fds[1], SOL_SOCKET, SO_LINGER, &hard, sizeof hard), 0);
     close(fds[1]); /* RST */
-    what = wait_for(poller, 5, 1000);
+    what = wait_for(&poller, 5, 1000);
     CHECK((what & (LP_READ | LP_HANGUP)) == (LP_READ | LP_HANGUP));
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), -ECONNRESET);
     os->close(os->ctx, fds[0]);
-    CHECK_INT(wait_for(poller, 5, 0), 0); /* closing removes it */
-    os->close(os->ctx, poller);
+    CHECK_INT(wait_for(&poller, 5, 0), 0); /* closing removes it */
+    os->poller_close(os->ctx, &poller);
 }
 
 /* Parked behind a full buffer: no more reading, but the end is to be heard. */
 TEST(poller_tells_an_end_alone) {
-    int fds[2], poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
+    int fds[2];
     pair(fds);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, LP_READ | LP_HANGUP, LP_HANGUP), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, 0, LP_READ | LP_HANGUP), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, LP_READ | LP_HANGUP, LP_HANGUP), 0);
     CHECK_INT(send(fds[1], "x", 1, 0), 1);
-    CHECK(!(wait_for(poller, 5, 20) & LP_HANGUP)); /* kqueue tells that something came... */
-    CHECK_INT(wait_for(poller, 5, 0), 0);          /* ...but once, or a loop would spin */
+    CHECK(!(wait_for(&poller, 5, 20) & LP_HANGUP)); /* kqueue tells that something came... */
+    CHECK_INT(wait_for(&poller, 5, 0), 0);          /* ...but once, or a loop would spin */
     CHECK_INT(shutdown(fds[1], SHUT_WR), 0);
-    CHECK(wait_for(poller, 5, 1000) & LP_HANGUP);
-    CHECK_INT(os->poller_set(os->ctx, poller, fds[0], 5, LP_HANGUP, LP_READ | LP_HANGUP), 0);
-    CHECK_INT(wait_for(poller, 5, 1000), LP_READ | LP_HANGUP); /* level-triggered again */
+    CHECK(wait_for(&poller, 5, 1000) & LP_HANGUP);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, LP_HANGUP, LP_READ | LP_HANGUP), 0);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ | LP_HANGUP); /* level-triggered again */
     close_both(fds);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 /* A listener, many sockets at once, and no more events than were asked for. */
 TEST(poller_reports_in_portions) {
     lp_address bound, peer;
     lp_event events[LPI_EVENTS + 50];
-    int listener = listen_on("127.0.0.1", &bound), poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
+    int listener = listen_on("127.0.0.1", &bound);
     int fds[20], clients[20], i, n, seen = 0, rounds;
     uint8_t told[20] = {0};
-    CHECK_INT(os->poller_set(os->ctx, poller, listener, 999, 0, LP_READ), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, listener, 999, 0, LP_READ), 0);
     for (i = 0; i < 20; i++) {
         clients[i] = connect_to("127.0.0.1", bound.port);
-        CHECK_INT(wait_for(poller, 999, 1000), LP_READ);
+        CHECK_INT(wait_for(&poller, 999, 1000), LP_READ);
         fds[i] = os->accept(os->ctx, listener, &peer);
-        CHECK_INT(wait_for(poller, 999, 0), 0);
+        CHECK_INT(wait_for(&poller, 999, 0), 0);
     }
     for (i = 0; i < 20; i++) {
-        CHECK_INT(os->poller_set(os->ctx, poller, fds[i], (uint32_t)i, 0, LP_READ), 0);
+        CHECK_INT(os->poller_set(os->ctx, &poller, fds[i], (uint32_t)i, 0, LP_READ), 0);
         CHECK_INT(send(clients[i], "x", 1, 0), 1);
     }
     for (rounds = 0; seen < 20 && rounds < 100; rounds++) { /* and none starves */
-        n = os->poller_wait(os->ctx, poller, events, 7, 1000);
+        n = os->poller_wait(os->ctx, &poller, events, 7, in_ms(1000));
         CHECK(n > 0 && n <= 7);
         while (n--) {
             CHECK(events[n].tag < 20);
@@ -423,70 +445,268 @@ TEST(poller_reports_in_portions) {
         }
     }
     CHECK_INT(seen, 20);
-    n = os->poller_wait(os->ctx, poller, events, LPI_EVENTS + 50, 1000);
+    n = os->poller_wait(os->ctx, &poller, events, LPI_EVENTS + 50, in_ms(1000));
     CHECK_INT(n, 20);
     for (i = 0; i < 20; i++) {
         close(clients[i]);
         os->close(os->ctx, fds[i]);
     }
     os->close(os->ctx, listener);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 TEST(poller_waits_as_long_as_it_was_told) {
-    int poller = os->poller_open(os->ctx), i;
+    lp_poller poller = open_poller();
+    int i;
     lp_event events[2];
     for (i = 0; i < 3; i++) {
         uint64_t before = os->monotonic_us(os->ctx), took;
-        CHECK_INT(wait_for(poller, 0, i * 30), 0);
+        CHECK_INT(wait_for(&poller, 0, i * 30), 0);
         took = os->monotonic_us(os->ctx) - before;
         CHECK(took + 1000 >= (uint64_t)i * 30000);
         CHECK(took < 10000000);
     }
-    os->close(os->ctx, poller);
-    CHECK_INT(os->poller_wait(os->ctx, poller, events, 2, 0), -EBADF);
-    CHECK_INT(os->poller_set(os->ctx, poller, 0, 0, 0, LP_READ), -EBADF);
+    os->poller_close(os->ctx, &poller);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, 0), -EBADF);
+    CHECK_INT(os->poller_set(os->ctx, &poller, 0, 0, 0, LP_READ), -EBADF);
 }
 
-/* Readable from the time on that it was set for last; where there is one. */
-TEST(alarm_rings_from_its_time_on) {
-    int poller = os->poller_open(os->ctx), alarm, i;
-    uint64_t at_us;
-    if (!os->alarm_open) {
-        os->close(os->ctx, poller);
-        return;
-    }
-    alarm = os->alarm_open(os->ctx);
-    CHECK(alarm >= 0);
-    CHECK_INT(fcntl(alarm, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
-    CHECK_INT(os->poller_set(os->ctx, poller, alarm, 77, 0, LP_READ), 0);
-    CHECK_INT(wait_for(poller, 77, 20), 0); /* not set */
-    for (i = 0; i < 3; i++) {
-        at_us = os->monotonic_us(os->ctx) + 30000u * (unsigned)i;
-        CHECK_INT(os->alarm_set(os->ctx, alarm, at_us), 0);
-        CHECK_INT(wait_for(poller, 77, 10000), LP_READ);
-        CHECK(os->monotonic_us(os->ctx) >= at_us);
-        CHECK(os->monotonic_us(os->ctx) < at_us + 9000000);
-        CHECK_INT(wait_for(poller, 77, 0), LP_READ); /* it rings on */
-    }
-    CHECK_INT(os->alarm_set(os->ctx, alarm, os->monotonic_us(os->ctx) + 100000000), 0);
-    CHECK_INT(wait_for(poller, 77, 20), 0);
-    CHECK_INT(os->alarm_set(os->ctx, alarm, 1), 0); /* long past */
-    CHECK_INT(wait_for(poller, 77, 1000), LP_READ);
-    CHECK_INT(os->alarm_set(os->ctx, alarm, 0), 0); /* never */
-    CHECK_INT(wait_for(poller, 77, 20), 0);
-    at_us = os->monotonic_us(os->ctx) + LPI_WAIT_MAX * UINT64_C(1000);
-    CHECK_INT(os->alarm_set(os->ctx, alarm, at_us), 0); /* the furthest */
-    CHECK_INT(wait_for(poller, 77, 20), 0);
-    os->close(os->ctx, alarm);
-    CHECK_INT(os->alarm_set(os->ctx, alarm, 1), -EBADF);
-    os->close(os->ctx, poller);
+#ifndef LONGPOLL_KQUEUE
+
+/* ---- the timer beside epoll ---- */
+
+/* These stand before the C library's: each call is counted and may be made to fail. */
+
+static int timer_sets, timer_set_error, timer_create_error, timer_add_error;
+static int epoll_wait_ms; /* what epoll_wait was told last */
+
+int timerfd_create(int clock, int flags) {
+    if (timer_create_error) return errno = timer_create_error, -1;
+    return (int)syscall(SYS_timerfd_create, clock, flags);
 }
+
+int timerfd_settime(int fd, int flags, const struct itimerspec *at, struct itimerspec *was) {
+    timer_sets++;
+    if (timer_set_error) return errno = timer_set_error, -1;
+    return (int)syscall(SYS_timerfd_settime, fd, flags, at, was);
+}
+
+int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event) {
+    if (op == EPOLL_CTL_ADD && event->data.u64 == LPI_EVENT_TIMER && timer_add_error)
+        return errno = timer_add_error, -1;
+    return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int max, int wait_ms) {
+    epoll_wait_ms = wait_ms;
+    return (int)syscall(SYS_epoll_pwait, epoll, events, max, wait_ms, NULL, (size_t)8);
+}
+
+static int open_descriptors(void) {
+    int fd, n = 0;
+    for (fd = 0; fd < 256; fd++) n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* What somebody sees who waits on lp_fd() in a loop of his own. */
+static int is_readable(const lp_poller *poller) {
+    struct pollfd of = {0, POLLIN, 0};
+    of.fd = poller->fd;
+    return poll(&of, 1, 0) == 1;
+}
+
+/* A wait that nothing but its deadline ends. */
+static int wait_until(lp_poller *poller, uint64_t until_us) {
+    lp_event events[4];
+    return os->poller_wait(os->ctx, poller, events, 4, until_us);
+}
+
+TEST(timer_ends_a_wait_and_never_early) {
+    lp_poller poller = open_poller();
+    int i;
+    CHECK(poller.timer >= 0);
+    CHECK_INT(fcntl(poller.timer, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    for (i = 1; i < 40; i++) {
+        uint64_t until_us = os->monotonic_us(os->ctx) + (uint64_t)unit_below(3000) + 1;
+        CHECK_INT(wait_until(&poller, until_us), 0);
+        CHECK_INT(epoll_wait_ms, -1);
+        CHECK(os->monotonic_us(os->ctx) >= until_us);
+        CHECK(os->monotonic_us(os->ctx) < until_us + 9000000);
+    }
+    CHECK_INT(wait_until(&poller, 1), 0); /* long past */
+    CHECK_INT(epoll_wait_ms, -1);
+    CHECK_INT(wait_until(&poller, 0), 0);
+    CHECK_INT(epoll_wait_ms, 0);
+    os->poller_close(os->ctx, &poller);
+}
+
+/* Deadlines that move later do not set it again, nor does a wait that is over at once or has
+   no deadline; one that comes sooner does. */
+TEST(timer_is_set_once_for_many_waits) {
+    lp_poller poller = open_poller();
+    lp_event events[2];
+    uint64_t first_us, now_us = os->monotonic_us(os->ctx);
+    int fds[2], i;
+    CHECK_INT(os->wake_open(os->ctx, fds), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 3, 0, LP_READ), 0);
+    os->wake_signal(os->ctx, fds[1]); /* each wait has an event at once */
+    timer_sets = 0;
+    first_us = now_us + 100000000;
+    for (i = 0; i < 20; i++)
+        CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, first_us + (uint64_t)i), 1);
+    CHECK_INT(timer_sets, 1);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, UINT64_MAX), 1);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, 0), 1);
+    CHECK_INT(timer_sets, 1);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, first_us - 1), 1);
+    CHECK_INT(timer_sets, 2);
+    os->wake_clear(os->ctx, fds[0]);
+    now_us = os->monotonic_us(os->ctx);
+    CHECK_INT(wait_until(&poller, now_us + 20000), 0);
+    CHECK_INT(timer_sets, 3);
+    CHECK(os->monotonic_us(os->ctx) >= now_us + 20000);
+    CHECK_INT(wait_until(&poller, now_us + 40000), 0); /* it has fired: set anew */
+    CHECK_INT(timer_sets, 4);
+    CHECK(os->monotonic_us(os->ctx) >= now_us + 40000);
+    close_both(fds);
+    os->poller_close(os->ctx, &poller);
+}
+
+/* One that was set for what is no more costs one empty wait, and is told to nobody: neither as
+   an event nor, for longer than until the next wait, by the poller's own descriptor. */
+TEST(timer_that_fires_for_nothing_is_swallowed) {
+    lp_poller poller = open_poller();
+    lp_event events[4];
+    uint64_t now_us = os->monotonic_us(os->ctx);
+    int fds[2];
+    CHECK_INT(os->wake_open(os->ctx, fds), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 3, 0, LP_READ), 0);
+    os->wake_signal(os->ctx, fds[1]);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 4, now_us + 30000), 1);
+    os->wake_clear(os->ctx, fds[0]);
+    CHECK(!is_readable(&poller));
+    usleep(40000);
+    CHECK(is_readable(&poller));
+    CHECK_INT(wait_until(&poller, 0), 0);
+    CHECK(!is_readable(&poller));
+    now_us = os->monotonic_us(os->ctx); /* and beside a true event */
+    os->wake_signal(os->ctx, fds[1]);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 4, now_us + 1000), 1);
+    usleep(5000);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, events, 4, now_us + 100000000), 1);
+    CHECK_INT(events[0].tag, 3);
+    os->wake_clear(os->ctx, fds[0]);
+    CHECK(!is_readable(&poller));
+    CHECK_INT(wait_until(&poller, os->monotonic_us(os->ctx) + 10000), 0);
+    close_both(fds);
+    os->poller_close(os->ctx, &poller);
+}
+
+/* Where there is none, or no more, milliseconds do, and are rounded up. */
+TEST(timer_that_cannot_be_had_is_done_without) {
+    int *const errors[] = {&timer_create_error, &timer_add_error, &timer_set_error};
+    int before = open_descriptors();
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        lp_poller poller;
+        uint64_t until_us;
+        *errors[i] = EMFILE;
+        poller = open_poller();
+        CHECK_INT(poller.timer >= 0, i == 2);
+        until_us = os->monotonic_us(os->ctx) + 20500;
+        while (os->monotonic_us(os->ctx) < until_us) {
+            CHECK_INT(wait_until(&poller, until_us), 0);
+            CHECK(epoll_wait_ms > 0 && epoll_wait_ms <= 21);
+        }
+        *errors[i] = 0; /* it is not tried again */
+        CHECK_INT(poller.timer, -1);
+        CHECK_INT(wait_until(&poller, os->monotonic_us(os->ctx) + 1), 0);
+        CHECK(epoll_wait_ms >= 0 && epoll_wait_ms <= 1);
+        CHECK_INT(wait_until(&poller, 0), 0);
+        CHECK_INT(epoll_wait_ms, 0);
+        os->poller_close(os->ctx, &poller);
+        CHECK_INT(open_descriptors(), before);
+    }
+}
+
+/* The furthest deadlines, with a timer and without: something happens before. */
+TEST(timer_far_away) {
+    int i;
+    for (i = 0; i < 2; i++) {
+        lp_event events[2];
+        lp_poller poller;
+        int fds[2];
+        timer_create_error = i ? ENOSYS : 0;
+        poller = open_poller();
+        CHECK_INT(os->wake_open(os->ctx, fds), 0);
+        CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 3, 0, LP_READ), 0);
+        os->wake_signal(os->ctx, fds[1]);
+        CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, UINT64_MAX), 1);
+        CHECK_INT(epoll_wait_ms, -1);
+        CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2,
+                                  os->monotonic_us(os->ctx) + LPI_WAIT_MAX * UINT64_C(1000)), 1);
+        CHECK_INT(epoll_wait_ms, i ? LPI_WAIT_MAX : -1);
+        CHECK_INT(os->poller_wait(os->ctx, &poller, events, 2, UINT64_MAX - 1), 1);
+        CHECK_INT(epoll_wait_ms, i ? INT32_MAX : -1);
+        close_both(fds);
+        os->poller_close(os->ctx, &poller);
+    }
+    timer_create_error = 0;
+}
+
+/* The poller is closed while a child holds copies of it and of its timer: for the parent's
+   copy of the poller the timer is gone, and gives no more events. */
+TEST(timer_is_gone_though_a_child_holds_it) {
+    lp_poller poller = open_poller();
+    uint64_t until_us = os->monotonic_us(os->ctx) + 1000;
+    int pipes[2], copy = dup(poller.fd), status;
+    struct epoll_event event;
+    lp_event none;
+    pid_t child;
+    char byte;
+    CHECK(copy >= 0 && !pipe(pipes));
+    CHECK_INT(os->poller_set(os->ctx, &poller, pipes[0], 9, 0, LP_READ), 0);
+    CHECK_INT(write(pipes[1], "x", 1), 1);
+    CHECK_INT(os->poller_wait(os->ctx, &poller, &none, 1, until_us), 1); /* sets it */
+    CHECK_INT(read(pipes[0], &byte, 1), 1);
+    CHECK_INT(os->poller_set(os->ctx, &poller, pipes[0], 9, LP_READ, 0), 0);
+    child = fork();
+    if (child == 0) {
+        close(pipes[1]);
+        while (read(pipes[0], &byte, 1) < 0) {} /* until the parent is done */
+        _exit(0);
+    }
+    os->poller_close(os->ctx, &poller);
+    CHECK_INT(epoll_wait(copy, &event, 1, 20), 0);
+    close(copy);
+    close(pipes[1]);
+    CHECK_INT(waitpid(child, &status, 0), child);
+    close(pipes[0]);
+}
+
+/* A failure to set it closes it, and a child's copy must not go on firing either. */
+TEST(timer_that_could_not_be_set_is_taken_out) {
+    lp_poller poller = open_poller();
+    int timer = dup(poller.timer); /* as a child's */
+    struct itimerspec at;
+    timer_set_error = EINVAL;
+    CHECK_INT(wait_until(&poller, os->monotonic_us(os->ctx) + 1000), 0);
+    timer_set_error = 0;
+    memset(&at, 0, sizeof at);
+    at.it_value.tv_nsec = 1;
+    CHECK_INT(timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL), 0);
+    usleep(1000);
+    CHECK(!is_readable(&poller));
+    close(timer);
+    os->poller_close(os->ctx, &poller);
+}
+
+#endif
 
 static void on_alarm(int number) { (void)number; }
 
 TEST(poller_takes_a_signal_for_no_event) {
-    int poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
     struct sigaction action;
     pid_t parent = getpid(), child;
     memset(&action, 0, sizeof action);
@@ -497,10 +717,10 @@ TEST(poller_takes_a_signal_for_no_event) {
         usleep(10000);
         if (getppid() != parent || kill(parent, SIGUSR1)) _exit(0);
     }
-    CHECK_INT(wait_for(poller, 0, -1), 0);
+    CHECK_INT(wait_for(&poller, 0, -1), 0);
     kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) != child) {}
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 /* ---- wake ---- */
@@ -520,42 +740,43 @@ static void wake_in_handler(int number) {
 }
 
 TEST(wake_from_a_thread_and_from_a_signal_handler) {
-    int poller = os->poller_open(os->ctx);
+    lp_poller poller = open_poller();
     pthread_t thread;
     CHECK_INT(os->wake_open(os->ctx, wake_fds), 0);
     check_prepared(wake_fds[0]);
     check_prepared(wake_fds[1]);
-    CHECK_INT(os->poller_set(os->ctx, poller, wake_fds[0], 3, 0, LP_READ), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, wake_fds[0], 3, 0, LP_READ), 0);
     os->wake_clear(os->ctx, wake_fds[0]); /* of nothing: does not block */
-    CHECK_INT(wait_for(poller, 3, 0), 0);
+    CHECK_INT(wait_for(&poller, 3, 0), 0);
     CHECK_INT(pthread_create(&thread, NULL, wake_later, NULL), 0);
-    CHECK_INT(wait_for(poller, 3, -1), LP_READ);
+    CHECK_INT(wait_for(&poller, 3, -1), LP_READ);
     CHECK_INT(pthread_join(thread, NULL), 0);
     os->wake_clear(os->ctx, wake_fds[0]);
-    CHECK_INT(wait_for(poller, 3, 0), 0);
+    CHECK_INT(wait_for(&poller, 3, 0), 0);
     CHECK(signal(SIGUSR1, wake_in_handler) != SIG_ERR);
     CHECK_INT(raise(SIGUSR1), 0);
-    CHECK_INT(wait_for(poller, 3, 1000), LP_READ);
+    CHECK_INT(wait_for(&poller, 3, 1000), LP_READ);
     close_both(wake_fds);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 /* More signals than a pipe holds: none blocks, errno is left alone, one clearing is enough. */
 TEST(wake_many_times) {
-    int poller = os->poller_open(os->ctx), i, counts[] = {1, 63, 64, 65, 128, 200000};
+    lp_poller poller = open_poller();
+    int i, counts[] = {1, 63, 64, 65, 128, 200000};
     size_t k;
     CHECK_INT(os->wake_open(os->ctx, wake_fds), 0);
-    CHECK_INT(os->poller_set(os->ctx, poller, wake_fds[0], 3, 0, LP_READ), 0);
+    CHECK_INT(os->poller_set(os->ctx, &poller, wake_fds[0], 3, 0, LP_READ), 0);
     for (k = 0; k < LPI_COUNT(counts); k++) {
         errno = 123;
         for (i = 0; i < counts[k]; i++) os->wake_signal(os->ctx, wake_fds[1]);
         CHECK_INT(errno, 123);
-        CHECK_INT(wait_for(poller, 3, 1000), LP_READ);
+        CHECK_INT(wait_for(&poller, 3, 1000), LP_READ);
         os->wake_clear(os->ctx, wake_fds[0]);
-        CHECK_INT(wait_for(poller, 3, 0), 0);
+        CHECK_INT(wait_for(&poller, 3, 0), 0);
     }
     close_both(wake_fds);
-    os->close(os->ctx, poller);
+    os->poller_close(os->ctx, &poller);
 }
 
 /* ---- inbox ---- */
