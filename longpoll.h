@@ -757,6 +757,7 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return -1;
 }
 static void lpi_thread_join(lpi_thread t) { (void)t; }
+static lpi_thread lpi_thread_self(void) { return 0; }
 static int lpi_cancel_defer(void) { return 0; }
 static void lpi_cancel_restore(int was) { (void)was; }
 #else
@@ -773,6 +774,7 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return pthread_create(t, NULL, run, ctx);
 }
 static void lpi_thread_join(lpi_thread t) { pthread_join(t, NULL); }
+static lpi_thread lpi_thread_self(void) { return pthread_self(); }
 
 /* A thread that is cancelled waits with it until the library's call is over:
    a system call made with a lock held, or between the mark that a loop is being
@@ -1479,30 +1481,52 @@ static void lpi_list_init(lpi_list *list)
     list->head = list->tail = LPI_NONE;
 }
 
-static lpi_link *lpi_link_at(const lpi_slab *slab, size_t offset, uint32_t i)
+/* Which links a list is made of: those of a slab's records at an offset. */
+typedef struct lpi_links {
+    const lpi_slab *slab;
+    size_t offset;
+} lpi_links;
+
+static void lpi_links_init(lpi_links *links, const lpi_slab *slab,
+                           size_t offset)
 {
-    return (lpi_link *)(void *)((char *)lpi_at(slab, i) + offset);
+    links->slab = slab;
+    links->offset = offset;
 }
 
-static void lpi_list_append(lpi_list *list, const lpi_slab *slab,
-                            size_t offset, uint32_t index)
+static lpi_link *lpi_link_at(const lpi_links *links, uint32_t index)
 {
-    lpi_link *link = lpi_link_at(slab, offset, index);
+    return (lpi_link *)(void *)((char *)lpi_at(links->slab, index) +
+                                links->offset);
+}
+
+static void lpi_list_append(lpi_list *list, const lpi_links *links,
+                            uint32_t index)
+{
+    lpi_link *link = lpi_link_at(links, index);
     link->prev = list->tail;
     link->next = LPI_NONE;
     if (list->tail == LPI_NONE) list->head = index;
-    else lpi_link_at(slab, offset, list->tail)->next = index;
+    else lpi_link_at(links, list->tail)->next = index;
     list->tail = index;
 }
 
-static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
-                            size_t offset, uint32_t index)
+static void lpi_list_remove(lpi_list *list, const lpi_links *links,
+                            uint32_t index)
 {
-    lpi_link *link = lpi_link_at(slab, offset, index);
+    lpi_link *link = lpi_link_at(links, index);
     if (link->prev == LPI_NONE) list->head = link->next;
-    else lpi_link_at(slab, offset, link->prev)->next = link->next;
+    else lpi_link_at(links, link->prev)->next = link->next;
     if (link->next == LPI_NONE) list->tail = link->prev;
-    else lpi_link_at(slab, offset, link->next)->prev = link->prev;
+    else lpi_link_at(links, link->next)->prev = link->prev;
+}
+
+/* Append it or remove it, which it was not, or was, before. */
+static void lpi_list_set(lpi_list *list, const lpi_links *links, uint32_t index,
+                         int in)
+{
+    if (in) lpi_list_append(list, links, index);
+    else lpi_list_remove(list, links, index);
 }
 
 /* ==========================================================================
@@ -1518,7 +1542,7 @@ static void lpi_list_remove(lpi_list *list, const lpi_slab *slab,
 typedef struct lpi_node {
     uint64_t hash;
     uint32_t next;
-    uint32_t own; /* the record's, instead of padding */
+    uint32_t count; /* the record's own, where padding would be */
 } lpi_node;
 
 enum { LPI_SEGMENT = 256 }; /* buckets that are allocated together */
@@ -3290,106 +3314,113 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
 
    All state of a server, grouped by who may touch it.
 
-     lp_server    set up by lp_create, then read by all; but the listener is
-                  the first loop's
-       lpi_hub    under its mutex: channels, history, limits, who waits where
-       lpi_loop   its own thread's: connections, timers, scratch space; but
-                  its list of ready waiter lists belongs to the hub, and its
-                  inbox to whoever has something for it
+     lp_server     set up by lp_create, then only read; but for the listener,
+                   which is the first loop's, and a few atomic flags
+       lpi_hub     under its mutex: channels, history, limits, waiters
+       lpi_loop    one for each thread: connections, timers, scratch space; but
+                   its inbox and its latencies are shared, under its mutex
 
-   A channel has a waiter list per loop that has waiters on it, so that a
-   publisher touches as many records as there are loops, and no waiter. A parked
-   poll is a connection (64 bytes) and a waiter for each of its channels (32
-   bytes).
+   A poll that waits is a connection (64 bytes, the loop's) and one waiter (32
+   bytes, the hub's) for each of its channels. The waiters of one loop on one
+   channel form a waiter list, so that a publisher touches one record for each
+   loop and no waiter. Records are named by their index in a slab.
+
+   Uses      >>slab >>table >>http >>query >>wheel
+   Touches   nothing: these are types, and functions that find a record.
    ========================================================================== */
 
 /* A published object: immutable, one allocation, counted. */
 typedef struct lpi_message {
-    uint32_t refs;    /* atomic                                              */
-    uint32_t channel; /* an index; meaningful while it is held               */
+    uint32_t refs;        /* atomic                                          */
+    uint32_t channel;     /* its index, for as long as the channel holds it  */
     uint64_t seq, timestamp_us;
     uint64_t appended_us; /* on the monotonic clock                          */
-    struct lpi_message *older, *newer; /* of all channels' messages          */
-    size_t size;         /* of the allocation                                */
-    uint32_t at, length; /* its text, from the start of this record          */
-    uint32_t members_at; /* where the members as published begin             */
+    struct lpi_message *older, *newer; /* among all channels' messages       */
+    size_t size;          /* of the allocation                               */
+    uint32_t at, length;  /* its text, from the start of this record         */
+    uint32_t members_at;  /* where the members as published begin            */
     uint32_t id_length;
 } lpi_message;
 
 typedef struct lpi_channel {
     lpi_node node;
     uint32_t epoch_number; /* changes with the epoch, which a store that is
-                              elsewhere may do while polls are parked        */
+                              elsewhere may change while polls are parked    */
     char *name;
-    char short_name[16];   /* where it stands, if it is not longer           */
+    char short_name[16];   /* where the name stands if it is not longer      */
     uint32_t name_length;
     uint8_t fetching;      /* its state is elsewhere and on its way          */
-    uint8_t idle;          /* it is in the hub's list of those               */
-    uint8_t watched;       /* LP_CHANNEL_OCCUPIED is told, or in the news    */
-    uint8_t news;          /* it is in the hub's list of what is to be told  */
-    uint8_t announced;     /* LP_CHANNEL_OCCUPIED is told                    */
-    uint8_t vacated;       /* it is in the hub's list of those               */
-    uint8_t pinned;        /* by the poll that is being judged               */
-    uint8_t forgotten;     /* all but the news of it                         */
+    uint8_t idle;          /* it is in the hub's list of idle channels       */
+    uint8_t watched;       /* LP_CHANNEL_OCCUPIED was told, or will be       */
+    uint8_t news;          /* it is in the hub's list of news                */
+    uint8_t announced;     /* LP_CHANNEL_OCCUPIED was told                   */
+    uint8_t vacated;       /* it is in the hub's list of vacated channels    */
+    uint8_t pinned;        /* the poll that is being judged needs it         */
+    uint8_t forgotten;     /* only its news are left                         */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
-    uint64_t start_us;     /* when it was made                               */
-    uint64_t last_us;      /* of the newest message, or start_us             */
-    uint64_t evicted_us;   /* of the newest one that is not held any more    */
+    uint64_t start_us;     /* when it was made, on the wall clock            */
+    uint64_t last_us;      /* timestamp of the newest message, or start_us   */
+    uint64_t evicted_us;   /* timestamp of the newest message that is gone   */
     lpi_message **ring;
     uint32_t ring_size, ring_at, held; /* the oldest held is ring[ring_at]   */
     uint32_t waiters;
-    uint32_t waiters_since_publish; /* of them parked since the last append
-                              (or, with another epoch, none)                 */
-    lpi_list lists;
+    uint32_t waiters_since_publish; /* how many were parked since the newest
+                              message, and wait for the next                 */
+    lpi_list lists;        /* its waiter lists, one for each loop            */
     lpi_link idle_link;
-    lpi_link watch_link;   /* among the hub's news, or those deserted        */
-    uint64_t idle_ms, vacated_ms; /* since when                              */
+    lpi_link watch_link;   /* in the hub's news, or its vacated channels     */
+    uint64_t idle_ms, vacated_ms; /* since when, on the monotonic clock      */
 } lpi_channel;
 
 /* The waiters of one loop on one channel. */
 typedef struct lpi_waiter_list {
-    lpi_link link;      /* among the channel's waiter lists                  */
+    lpi_link link;       /* in the channel's list of waiter lists            */
     uint32_t channel, loop;
-    lpi_list parked;    /* waiters, the lowest SEQ first                     */
-    lpi_list fetching;  /* waiters that cannot be judged yet                 */
-    uint32_t waiters;
-    uint32_t next_ready;
-    uint8_t ready;      /* it is in its loop's ready list, or being served   */
-    uint8_t news;       /* a message has come that the loop has told none of */
+    lpi_list parked;     /* waiters, the lowest SEQ first                    */
+    lpi_list fetching;   /* waiters that cannot be judged yet                */
+    uint32_t waiters;    /* in both                                          */
+    uint32_t next_ready; /* in the loop's ready list                         */
+    uint8_t ready;       /* it is in that list, or is being served           */
+    uint8_t unseen;      /* a message came that no waiter here was given yet */
 } lpi_waiter_list;
 
-/* One channel of one poll. */
+/* One poll's place on one channel. */
 typedef struct lpi_waiter {
-    lpi_link link;
-    uint32_t connection, list;
-    uint32_t sibling;      /* the poll's next waiter                         */
+    lpi_link link;         /* in the waiter list                             */
+    uint32_t connection;   /* its index in the loop                          */
+    uint32_t list;
+    uint32_t sibling;      /* the poll's waiter on its next channel          */
     uint32_t epoch_number; /* of the channel, when it was parked             */
-    uint64_t seq;          /* had; of a fetching poll: an index of what was
-                              requested                                      */
+    union {
+        uint64_t seq;       /* parked: of the last message that it has had   */
+        uint32_t requested; /* fetching: index of what it asked for          */
+    } from;
 } lpi_waiter;
 
-/* How many polls of one client are parked: node.own is one more, since 0 tells
-   a record that is none. The hash is all that is known of the name. */
+/* A client with parked polls; node.count is how many. The key that node.hash
+   holds is all that is known of its name. */
 typedef struct lpi_counter {
     lpi_node node;
 } lpi_counter;
 
-/* What one address (of IPv6 a /64) takes of what all share. node.own is how
-   many of its polls are parked. */
+/* What one address (of IPv6 one /64) takes of what all share. node.count is
+   how many of its polls are parked. */
 typedef struct lpi_account {
     lpi_node node;
     uint32_t refs;          /* connections that count here: the last frees it */
-    uint32_t connections;   /* of these, its own: no proxy speaks for it     */
-    uint32_t trusted;       /* a proxy of ours, which speaks for many        */
+    uint32_t connections;   /* those of them that come from the address itself,
+                               and not through a trusted proxy               */
+    uint32_t trusted;       /* it is a trusted proxy's, and has no share     */
     uint64_t partial_bytes; /* its part of the hub's                         */
-    uint64_t pinned_bytes;  /* what is left to be written to it, each once   */
+    uint64_t pinned_bytes;  /* of send buffers that its connections wait for;
+                               one that several of them share counts once    */
 } lpi_account;
 
-/* Refusals of one status that the log has not told yet: a line a second at
-   most. What is not a reply (a slow reader who is cut off) has the status 0. */
+/* Refusals of one status that the log has not been told yet. What is no reply
+   (a slow reader is cut off) has the status 0. */
 typedef struct lpi_refusals {
-    uint64_t told_ms;     /* when there was a line last; 0: never            */
+    uint64_t told_ms;     /* of the last line in the log; 0: there was none  */
     uint32_t count;       /* since then                                      */
     uint16_t status;
     uint8_t address[16];  /* of the latest                                   */
@@ -3399,32 +3430,168 @@ typedef struct lpi_refusals {
 
 enum { LPI_REFUSALS = 16 }; /* how many statuses are told apart */
 
+/* What the hub knows of a connection. It stands in the connection's record, so
+   that waiting costs no other; only the hub reads or writes it. */
+typedef struct lpi_wait {
+    uint32_t waiter;       /* the first of its poll; LPI_NONE: no poll waits */
+    uint32_t counter;      /* of its client, while a poll waits              */
+    uint32_t account;      /* of its address                                 */
+    unsigned limit : 16;   /* most messages in the reply                     */
+    unsigned basic : 1;    /* the poll speaks the dialect of since=          */
+    unsigned fetching : 1; /* its waiters stand in lists of fetching ones    */
+    unsigned reset : 2;    /* an lpi_reason that rides on the reply          */
+} lpi_wait;
+
+/* What the hub knows of a loop. */
+typedef struct lpi_hub_loop {
+    const lpi_slab *connections; /* whose records have their lpi_wait at     */
+    size_t wait_offset;          /* this offset                              */
+    int wake;                    /* the descriptor that signals it           */
+    uint32_t ready_first, ready_last; /* waiter lists that it has to serve   */
+    uint8_t sleeping;            /* it is in the poller, or soon will be     */
+    uint8_t woken;               /* and was signalled since                  */
+} lpi_hub_loop;
+
 typedef struct lpi_hub {
     lpi_mutex mutex;
+    int has_mutex;
+    int held;              /* the mutex is, by                               */
+    lpi_thread holder;
     const lp_memory *memory;
     const lp_config *config;
     const lp_os *os;
-    struct lpi_loop *loops;
+    lpi_hub_loop loops[LPI_LOOPS_MAX];
     uint32_t loop_count;
     uint64_t hash_key[2];
-    int has_mutex, stopped;
+    int stopped;
     int remote; /* new channels are fetching until lpi_hub_loaded, since
-                   their store is elsewhere; set by none yet but tests       */
+                   their store is elsewhere; only tests set it yet           */
 
     lpi_slab channels, lists, waiters, requested, counters, accounts;
-    lpi_table names, counter_table, addresses;
+    lpi_links idle_links, watch_links, list_links, waiter_links;
+    lpi_table channel_table, counter_table, account_table;
     lpi_list idle, vacated;        /* channels, the longest so first         */
-    lpi_list news;                 /* channels that are to be told of        */
+    lpi_list news;                 /* channels that lp_watch is to be told of */
     lpi_message *oldest, *newest;
-    uint64_t forgotten_us;         /* above every timestamp of a forgotten
-                                      channel                                */
-    uint64_t sweep_ms;             /* when something is past its time        */
+    uint64_t forgotten_us;         /* the newest timestamp of any channel that
+                                      was forgotten                          */
+    uint64_t sweep_ms;             /* when the next sweep is due             */
     int sweep_moved;               /* the first loop has not seen sweep_ms   */
-    uint64_t partial_bytes;        /* that the request buffers in use take   */
-    uint32_t connections;          /* atomic: accepting needs no lock        */
+    uint64_t partial_bytes;        /* that request buffers in use take       */
     lpi_refusals refusals[LPI_REFUSALS];
     lp_stats stats;
 } lpi_hub;
+
+/* Why a connection or a poll is refused. */
+typedef enum lpi_why {
+    LPI_WHY_NONE, /* it is not */
+    LPI_WHY_MEMORY, LPI_WHY_RANDOM, LPI_WHY_FETCHING, LPI_WHY_CHANNELS_MAX,
+    LPI_WHY_CONNECTIONS_MAX, LPI_WHY_CONNECTIONS_PER_ADDRESS,
+    LPI_WHY_WAITERS_MAX, LPI_WHY_WAITERS_PER_CLIENT,
+    LPI_WHY_WAITERS_PER_CHANNEL, LPI_WHY_WAITERS_PER_ADDRESS,
+    LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
+    LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
+    LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_TIMEOUT,
+    LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
+} lpi_why;
+
+/* How the client is told, in the same order. */
+static const struct {
+    int status;
+    const char *text;
+} lpi_whys[] = {
+    {200, ""},
+    {503, "Out of memory"},
+    {503, "System call failed"},
+    {503, "Channel not available yet"},
+    {503, "Too many channels"},
+    {503, "Server at capacity"},
+    {503, "Too many connections from address"},
+    {429, "Server at capacity"},
+    {429, "Too many connections from client"},
+    {429, "Channel at capacity"},
+    {429, "Too many connections from address"},
+    {400, "Too many channels"},
+    {400, "Bad channel name"},
+    {400, "Channel named twice"},
+    {400, "Bad query"},
+    {400, "Query names a thing twice"},
+    {400, "Bad last_id"},
+    {400, "Bad since"},
+    {400, "since and last_id exclude another"},
+    {400, "since takes one channel"},
+    {400, "Bad timeout"},
+    {400, "Bad limit"},
+    {400, "Bad X-Client-ID"}};
+
+/* --- what crosses the wall between a connection and the hub --- */
+
+/* What a poll asks for. */
+typedef struct lpi_poll_request {
+    uint32_t loop, connection; /* who asks                                   */
+    uint64_t now_ms;
+    uint32_t wait_ms;          /* 0: answer at once                          */
+    uint32_t count;            /* of channels                                */
+    uint16_t limit;
+    uint8_t basic;
+    uint64_t client_key;
+    lp_slice names[LPI_POLL_CHANNELS];
+    uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
+    lpi_requested requested[LPI_POLL_CHANNELS];
+} lpi_poll_request;
+
+/* Where a poll stands in one channel. */
+typedef struct lpi_cursor {
+    uint32_t channel;
+    uint8_t reason; /* an lpi_reason                                         */
+    uint64_t seq;
+} lpi_cursor;
+
+/* One reply to be rendered: all that it needs to know of the hub. */
+typedef struct lpi_reply {
+    uint32_t channel;      /* polls for which these six are equal, channel_count
+                              being 1, share the reply                       */
+    uint64_t from;
+    uint16_t limit;
+    uint8_t basic, reason;
+    uint8_t channel_count;
+    uint8_t more;          /* the limit cut it                               */
+    uint8_t resets;        /* some cursor has a reason                       */
+    uint8_t failed;        /* no memory for the name of a channel            */
+    uint32_t first, count; /* in the batch's messages                        */
+    uint32_t recipient_first, recipient_last;
+    uint64_t timestamp_us;
+    struct {
+        uint64_t epoch, seq;
+        uint8_t reason;
+        uint32_t name_at, name_length; /* in the batch's names, if reset     */
+    } at[LPI_POLL_CHANNELS];
+} lpi_reply;
+
+/* One poll that gets a reply. */
+typedef struct lpi_recipient {
+    uint32_t connection;
+    uint32_t next;  /* of the same reply; LPI_NONE: none                     */
+    uint8_t waited; /* it was parked                                         */
+    uint8_t first;  /* the first of its loop to have the channel's newest
+                       message                                               */
+} lpi_recipient;
+
+enum { LPI_BATCH = 32 };
+
+/* Polls that the hub has let go together, to be answered outside its mutex. */
+typedef struct lpi_batch {
+    lpi_reply replies[LPI_BATCH];
+    lpi_recipient recipients[LPI_BATCH];
+    uint32_t reply_count, recipient_count;
+    uint32_t reply_shared;  /* only replies from here on may be shared: those
+                               before belong to another waiter list          */
+    lpi_message **messages; /* with a reference each                         */
+    uint32_t message_count, message_capacity;
+    lpi_buffer names;
+} lpi_batch;
+
+/* --- a connection and its loop --- */
 
 typedef enum lpi_phase {
     LPI_CLOSED,       /* until the step's end; and a record not in use       */
@@ -3435,8 +3602,7 @@ typedef enum lpi_phase {
     LPI_SERVING,      /* within one call: a request is complete, not yet
                          answered                                            */
     LPI_QUEUED,       /* more requests are here, and wait for their turn     */
-    LPI_PARKED,
-    LPI_FETCHING,
+    LPI_PARKED,       /* a poll waits in the hub                             */
     LPI_WRITING,      /* the rest of a reply waits for the socket            */
     LPI_LINGERING,    /* all is said; what still comes is not read as a
                          request                                             */
@@ -3446,24 +3612,21 @@ typedef enum lpi_phase {
 enum { /* flags of a connection */
     LPI_CLOSE = 1,             /* after this reply                           */
     LPI_HTTP10_KEEP_ALIVE = 2, /* HTTP/1.0 that asked to be kept alive       */
-    LPI_BASIC = 4,             /* the parked poll speaks the dialect of
-                                  since=                                     */
-    LPI_TRUSTED = 8,           /* the peer is a proxy of ours                */
-    LPI_PEER_DONE = 16,        /* the peer has ended its stream              */
-    LPI_HEAD_REQUEST = 32      /* the request was HEAD                       */
+    LPI_TRUSTED = 4,           /* the peer is a proxy of ours                */
+    LPI_PEER_DONE = 8,         /* the peer has ended its stream              */
+    LPI_HEAD_REQUEST = 16      /* the request was HEAD                       */
 };
 
 /* Bytes that wait to be written, shared by all that send the same. */
 typedef struct lpi_send_buffer {
-    uint32_t refs;   /* its loop's thread alone counts */
+    struct lpi_request_buffer *holders; /* of those; the last frees it       */
     uint32_t length;
-    struct lpi_request_buffer *holders;
     /* then the bytes */
 } lpi_send_buffer;
 
 /* What a connection has only while something is incomplete. */
 typedef struct lpi_request_buffer {
-    struct lpi_request_buffer *next; /* of the spare ones                    */
+    struct lpi_request_buffer *next; /* among the spare ones                 */
     char *in;            /* from the first byte of the request that comes    */
     size_t in_length, in_capacity;
     lpi_http http;
@@ -3474,141 +3637,80 @@ typedef struct lpi_request_buffer {
     struct lpi_request_buffer *next_holder; /* of `out`                      */
     uint32_t account;    /* the connection's, while there is `out`           */
     uint32_t out_at;
-    uint32_t moved;      /* since the write deadline was set                 */
+    uint32_t written;    /* since the write deadline was set                 */
     uint64_t out_appended_us; /* of the message that `out` tells to a poll that
                             was parked, or 0                                 */
 } lpi_request_buffer;
 
 typedef struct lpi_connection {
-    lpi_timer timer;
+    lpi_timer timer;    /* its link also serves in the loop's queue and among
+                           the closed: a connection is in one of the three   */
     uint8_t address[16];
     lpi_request_buffer *buffer;
+    lpi_wait wait;      /* the hub's                                         */
     int fd;
-    uint32_t waiter;    /* the first; when closed: the next closed one       */
-    uint32_t client;    /* counter that the parked poll counts in; else that of
-                           the last one, if it is still there                */
-    uint32_t account;   /* of its address                                    */
-    uint16_t limit;     /* of the parked poll                                */
     uint8_t flags;
     uint8_t generation; /* changes each time the record is taken into use    */
-    uint8_t phase;
-    uint8_t interest;   /* what the poller watches                           */
-    uint8_t cors;       /* 1 + the index of the origin to name               */
-    uint8_t reset;      /* an lpi_reason that rides on the reply             */
+    uint8_t cors;       /* 1 + the index of the origin to name; 0: none      */
+    unsigned phase : 5; /* an lpi_phase                                      */
+    unsigned interest : 3; /* what the poller watches: LP_READ and so on     */
 } lpi_connection;
 
-/* What a poll asks for. */
-typedef struct lpi_poll_request {
-    uint32_t count;     /* of channels                                       */
-    uint32_t wait_ms;
-    uint16_t limit;
-    uint8_t basic;
-    uint64_t client_key, address_key;
-    int trusted;        /* a proxy of ours asks for itself                   */
-    lp_slice names[LPI_POLL_CHANNELS];
-    uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
-    lpi_requested requested[LPI_POLL_CHANNELS];
-} lpi_poll_request;
-
-/* Where a poll stands in a channel. */
-typedef struct lpi_cursor {
-    uint32_t channel;
-    uint8_t reason;
-    uint64_t seq;
-} lpi_cursor;
-
-/* One reply to be rendered: all that it needs of the hub. */
-typedef struct lpi_reply {
-    uint32_t channel;        /* these six are the key by which polls share   */
-    uint64_t from;
-    uint16_t limit;
-    uint8_t basic, reason;
-    uint8_t channel_count;
-    uint8_t more;
-    uint8_t resets;          /* some cursor has a reason                     */
-    uint8_t failed;          /* no memory for the name of a channel          */
-    uint32_t first, count;   /* in the batch's messages                      */
-    uint32_t recipient_first, recipient_last; /* those who are sent it       */
-    uint64_t timestamp_us;
-    struct {
-        uint64_t epoch, seq;
-        uint8_t reason;
-        uint32_t name_at, name_length; /* in the batch's names, if reset     */
-    } at[LPI_POLL_CHANNELS];
-} lpi_reply;
-
-enum { LPI_BATCH = 32 };
-
-/* Polls that were released together and are answered outside the mutex. */
-typedef struct lpi_batch {
-    lpi_reply replies[LPI_BATCH];
-    struct {
-        uint32_t connection, reply, next; /* `next` of the same reply        */
-        uint8_t parked, first;   /* it was parked; and was the first to have
-                                    its channel's newest message             */
-    } recipients[LPI_BATCH];
-    uint32_t reply_count, recipient_count;
-    uint32_t reply_old;      /* replies before it are of other lists         */
-    lpi_message **messages;
-    uint32_t message_count, message_capacity;
-    lpi_buffer names;
-} lpi_batch;
-
-typedef struct lpi_outcome { /* for lp_publish_async */
-    struct lpi_outcome *next;
-    lp_published_fn fn;
-    void *ctx;
-    lp_result result;
-    lp_published published;
-} lpi_outcome;
-
-/* A connection that the first loop has accepted for another. */
+/* A connection that was admitted, and has no record yet. */
 typedef struct lpi_handover {
     int fd;
     uint32_t account;
     lp_address peer;
 } lpi_handover;
 
-/* What other threads leave for a loop. */
-typedef struct lpi_inbox {
-    lpi_mutex mutex;
-    int has_mutex;
-    lpi_outcome *first, *last;
-    char *handovers;             /* lpi_handover                             */
-    size_t handovers_capacity;   /* in bytes                                 */
-    uint32_t handover_at, handover_count;
-} lpi_inbox;
+/* What became of an lp_publish_async. */
+typedef struct lpi_outcome {
+    lp_published_fn fn;
+    void *ctx;
+    lp_result result;
+    lp_published published;
+} lpi_outcome;
 
-/* Delays that the hub's stats do not count yet. */
-typedef struct lpi_latencies {
-    struct { uint8_t at, first; uint16_t times; } notes[64];
-    uint32_t count;
-} lpi_latencies;
+typedef enum lpi_task_kind { LPI_TASK_OPEN, LPI_TASK_TELL } lpi_task_kind;
+
+/* What another thread leaves for a loop to do. */
+typedef struct lpi_task {
+    struct lpi_task *next;
+    lpi_task_kind kind;
+    union {
+        lpi_handover handover; /* LPI_TASK_OPEN                              */
+        lpi_outcome outcome;   /* LPI_TASK_TELL                              */
+    } of;
+} lpi_task;
 
 typedef struct lpi_loop {
     lp_server *server;
     const lp_os *os;
     uint32_t index;
-    lpi_thread thread;   /* not of the first: that is lp_run's own           */
+    lpi_thread thread;   /* not of the first: lp_run's caller runs that      */
     lp_result result;    /* of the last step                                 */
     lp_poller poller;    /* its fd is -1 before it is open                   */
     int wake[2];
-    lpi_inbox inbox;
 
-    uint32_t ready_first, ready_last; /* waiter lists: under the hub's mutex */
-    uint8_t sleeping, woken;          /* likewise                            */
+    lpi_mutex mutex;     /* of what other threads touch: inbox and latencies */
+    int has_mutex;
+    struct {
+        lpi_task *first, *last; /* `last` counts while there is a `first`    */
+    } inbox;
+    uint64_t latencies[LP_LATENCIES], first_latencies[LP_LATENCIES];
 
+    lpi_task *tasks;     /* taken out of the inbox, and not done yet         */
     uint64_t now_us, now_ms; /* when it last looked at the clock             */
     uint64_t sweep_ms;   /* the hub's, as it was before the loop slept       */
     lpi_slab connections;
+    lpi_links links;     /* of connections, through their timers             */
     lpi_wheel wheel;
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
     uint32_t requests;           /* that the hub's stats do not count yet    */
-    lpi_latencies latencies;
-    uint32_t closed;             /* the list of those to be given back       */
+    lpi_list closed;             /* connections to be given back             */
+    lpi_list queue;              /* the LPI_QUEUED ones: they have no
+                                    deadline                                 */
     uint8_t generation;          /* of the last connection that came         */
-    lpi_list queue;              /* of the LPI_QUEUED ones, by timer.link:
-                                    they have no deadline                    */
     lpi_request_buffer *spare;
     uint32_t spare_count;
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
@@ -3647,13 +3749,15 @@ struct lp_server {
     lp_os os;
     lpi_arena strings;
     lpi_hub hub;
+    lpi_loop *loops;
+    uint32_t loop_count;
     int listener, reserve;   /* the first loop's, and accept_resume_ms too   */
     lp_address bound;
     int on_loopback;
     uint64_t accept_resume_ms; /* no accepting until then; 0: it goes on     */
     uint32_t next_loop;      /* whose turn it is to have a connection        */
     uint32_t stopping;       /* atomic: lp_stop was called                   */
-    uint32_t draining;       /* atomic: the first loop has shut the door     */
+    uint32_t draining;       /* atomic: the first loop accepts no more       */
     uint32_t serving;        /* atomic: loops that have not ended            */
     uint32_t broken;         /* atomic: a loop has failed                    */
     uint32_t hinted;         /* atomic: see lpi_route_hint_proxy             */
@@ -3670,71 +3774,15 @@ struct lp_request {
     lp_server *server;
     lpi_loop *loop;
     uint32_t connection;
-    const lpi_http *http;
-    const char *bytes;
+    const lpi_http *http; /* NULL: it is no request, but is to be refused    */
+    const char *bytes;    /* its first byte                                  */
     lp_slice body;
     const lpi_route *route;
+    uint8_t client[16];   /* its address, past the proxies                   */
     uint8_t answered;
-    uint8_t may_cache;  /* the handler gave a Cache-Control of its own       */
-    uint8_t own_origin; /* and an Access-Control-Allow-Origin                */
+    uint8_t may_cache;    /* the handler gave a Cache-Control of its own     */
+    uint8_t own_origin;   /* and an Access-Control-Allow-Origin              */
 };
-
-/* Why a connection or a poll is refused. */
-typedef enum lpi_why {
-    LPI_WHY_NONE, /* it is not */
-    LPI_WHY_MEMORY, LPI_WHY_RANDOM, LPI_WHY_FETCHING, LPI_WHY_CHANNELS_MAX,
-    LPI_WHY_CONNECTIONS_MAX, LPI_WHY_CONNECTIONS_PER_ADDRESS,
-    LPI_WHY_WAITERS_MAX, LPI_WHY_WAITERS_PER_CLIENT,
-    LPI_WHY_WAITERS_PER_CHANNEL, LPI_WHY_WAITERS_PER_ADDRESS,
-    LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
-    LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
-    LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_TIMEOUT,
-    LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
-} lpi_why;
-
-/* How it is told. */
-static const struct {
-    int status;
-    const char *text;
-} lpi_whys[] = {
-    {200, ""},
-    {503, "Out of memory"},
-    {503, "System call failed"},
-    {503, "Channel not available yet"},
-    {503, "Too many channels"},
-    {503, "Server at capacity"},
-    {503, "Too many connections from address"},
-    {429, "Server at capacity"},
-    {429, "Too many connections from client"},
-    {429, "Channel at capacity"},
-    {429, "Too many connections from address"},
-    {400, "Too many channels"},
-    {400, "Bad channel name"},
-    {400, "Channel named twice"},
-    {400, "Bad query"},
-    {400, "Query names a thing twice"},
-    {400, "Bad last_id"},
-    {400, "Bad since"},
-    {400, "since and last_id exclude another"},
-    {400, "since takes one channel"},
-    {400, "Bad timeout"},
-    {400, "Bad limit"},
-    {400, "Bad X-Client-ID"}};
-
-static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
-{
-    return (lpi_channel *)lpi_at(&hub->channels, index);
-}
-
-static lpi_waiter_list *lpi_waiter_list_at(lpi_hub *hub, uint32_t index)
-{
-    return (lpi_waiter_list *)lpi_at(&hub->lists, index);
-}
-
-static lpi_waiter *lpi_waiter_at(lpi_hub *hub, uint32_t index)
-{
-    return (lpi_waiter *)lpi_at(&hub->waiters, index);
-}
 
 static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
 {
@@ -3744,7 +3792,7 @@ static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
 /* The one that accepts and sweeps. */
 static lpi_loop *lpi_first_loop(const lp_server *server)
 {
-    return server->hub.loops;
+    return server->loops;
 }
 
 static int lpi_is_proxy(const lp_server *server, const uint8_t address[16])
@@ -3757,7 +3805,7 @@ static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
 {
     loop->phases[c->phase]--;
     loop->phases[phase]++;
-    c->phase = (uint8_t)phase;
+    c->phase = (unsigned)phase & 31u;
 }
 
 static void lpi_log(const lp_server *server, lp_log_level level,
@@ -3775,9 +3823,13 @@ static void lpi_log(const lp_server *server, lp_log_level level,
 /* ==========================================================================
    C2  MESSAGE                                                      >>message
 
-   Made and validated outside the mutex with room for what is known only under
-   it: id, channel and timestamp are written in front of the members, and the
-   text that results is what every reply contains.
+   A message is made and validated before the hub's mutex is taken, with room
+   in front for what is known only under it: id, channel and timestamp. They
+   are written there when it is appended, and the text that results is what
+   every reply contains.
+
+   Uses      >>memory >>json
+   Touches   the message that it is given, which no other thread has yet.
    ========================================================================== */
 
 static char *lpi_message_room(lpi_message *m) { return (char *)(m + 1); }
@@ -3792,7 +3844,8 @@ static lp_slice lpi_message_id(const lpi_message *m)
     return lpi_slice((const char *)m + m->at + 7, m->id_length); /* {"id":" */
 }
 
-/* Who has the only one need not tell others: nobody can take one any more. */
+/* A sole owner may free without an atomic decrement: no other thread can take
+   a reference. */
 static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
 {
     if (lpi_atomic_get(&m->refs) == 1 || !lpi_atomic_sub(&m->refs, 1))
@@ -3884,9 +3937,41 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
 /* ==========================================================================
    C3  CHANNEL                                                      >>channel
 
-   A channel's messages are SEQ `last - held + 1` to `last`, in a ring. A
-   cursor is judged against that, and nothing else. All under the mutex.
+   A channel holds the messages SEQ `last - held + 1` to `last`, in a ring. A
+   poll's cursor is judged against that and nothing else.
+
+   The messages of all channels also form one list in the order in which they
+   were appended, so that expiry by age and by bytes looks at the oldest only.
+   Memory is given back by sweeps, at most one a second; what a poll sees is
+   exact all the same, since a channel is brought up to date whenever it is
+   found (lpi_channel_refresh).
+
+   Uses      >>slab >>table >>message
+   Touches   the hub's channels and messages, under its mutex. The functions
+             that are given a channel and no hub only read that channel.
    ========================================================================== */
+
+static void lpi_hub_lock(lpi_hub *hub)
+{
+    lpi_lock(&hub->mutex);
+    hub->holder = lpi_thread_self();
+    hub->held = 1;
+}
+
+static void lpi_hub_unlock(lpi_hub *hub)
+{
+    hub->held = 0;
+    lpi_unlock(&hub->mutex);
+}
+
+/* The first line of every function that needs the hub's mutex. */
+#define LPI_HELD(hub)                                                         \
+    LP_ASSERT((hub)->held && (hub)->holder == lpi_thread_self())
+
+static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_channel *)lpi_at(&hub->channels, index);
+}
 
 typedef enum lpi_reason {
     LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD
@@ -3950,8 +4035,8 @@ static lpi_reason lpi_channel_judge_cursor(const lpi_channel *ch,
     return seq < lpi_channel_floor(ch) ? LPI_EVICTED : LPI_NO_RESET;
 }
 
-/* Whether continuity from the claim can be proven, and in *seq from where to
-   go on: after a reset, from all that is held. */
+/* Can continuity be proven from what is requested? *seq is then where the poll
+   goes on; after a reset, it goes on with all that is held. */
 static lpi_reason lpi_channel_judge(const lpi_channel *ch,
                                     const lpi_requested *requested,
                                     uint64_t *seq)
@@ -3979,6 +4064,7 @@ enum { LPI_RING_MIN = 8 };
 /* Give the ring another size. 0 or -1. */
 static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
 {
+    LPI_HELD(hub);
     uint32_t i;
     lpi_message **ring =
         (lpi_message **)lpi_alloc(hub->memory, size * sizeof *ring);
@@ -3995,15 +4081,18 @@ static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
 /* Room for one more message. 0 or -1. */
 static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch)
 {
+    LPI_HELD(hub);
     uint32_t limit = hub->config->history_count, size = ch->ring_size;
     if (ch->held < size || ch->held >= limit) return 0;
     if (!size) size = LPI_RING_MIN / 2;
     return lpi_channel_resize(hub, ch, size > limit / 2 ? limit : size * 2);
 }
 
-/* So that rings take no more than what history_bytes bounds does. */
+/* Halve a ring that is mostly empty, so that rings take no more memory than
+   what history_bytes bounds does. */
 static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
 {
+    LPI_HELD(hub);
     uint32_t size = ch->ring_size;
     if (size <= LPI_RING_MIN || ch->held > size / 4) return;
     size /= 2;
@@ -4011,74 +4100,56 @@ static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
     lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
-/* ==========================================================================
-   C4  HUB                                                              >>hub
-
-   One mutex around channels, history, limits and who waits. What is done under
-   it is short: nearly all of the cost of a delivery is system calls, and those
-   are made outside.
-
-   Messages leave in the order in which they came, over all channels, so that
-   expiry by age and by bytes looks at the oldest only. Memory is given back by
-   sweeps, at most one a second; what a poll sees is exact all the same, since
-   a channel's own messages are looked at whenever it is found.
-   ========================================================================== */
-
-enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
-
-/* Something is past its time after another `in_ms`; the first loop must know
-   if it would sleep longer. */
+/* Something will be past its time in `in_ms`. The first loop has to know, if it
+   would sleep longer. */
 static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
 {
+    LPI_HELD(hub);
     if (in_ms == LP_UNLIMITED || now_ms + in_ms >= hub->sweep_ms) return;
     hub->sweep_ms = now_ms + in_ms;
     hub->sweep_moved = 1;
 }
 
-/* Keep the channel's place in the hub's two lists in step with its state. */
-static void lpi_channel_update_lists(lpi_hub *hub, lpi_channel *ch,
-                                     uint32_t index, uint64_t now_ms)
+/* After a change to the channel: bring its places in the hub's lists of idle
+   and of vacated channels up to date. */
+static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
+                                     uint64_t now_ms)
 {
-    int idle, vacated = ch->watched && !ch->news && !ch->waiters;
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    int vacated = ch->watched && !ch->news && !ch->waiters;
+    int idle = !ch->held && !ch->waiters && ch->lists.head == LPI_NONE;
     if (vacated != ch->vacated) {
         ch->vacated = (uint8_t)vacated;
         ch->vacated_ms = now_ms;
         lpi_hub_want_sweep(hub, now_ms, hub->config->channel_linger_ms);
-        if (vacated)
-            lpi_list_append(&hub->vacated, &hub->channels,
-                            offsetof(lpi_channel, watch_link), index);
-        else
-            lpi_list_remove(&hub->vacated, &hub->channels,
-                            offsetof(lpi_channel, watch_link), index);
+        lpi_list_set(&hub->vacated, &hub->watch_links, index, vacated);
     }
-    idle = !ch->held && !ch->waiters && ch->lists.head == LPI_NONE;
-    if (idle == ch->idle) return;
-    ch->idle = (uint8_t)idle;
-    ch->idle_ms = now_ms;
-    lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
-    if (idle)
-        lpi_list_append(&hub->idle, &hub->channels,
-                        offsetof(lpi_channel, idle_link), index);
-    else
-        lpi_list_remove(&hub->idle, &hub->channels,
-                        offsetof(lpi_channel, idle_link), index);
+    if (idle != ch->idle) {
+        ch->idle = (uint8_t)idle;
+        ch->idle_ms = now_ms;
+        lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+        lpi_list_set(&hub->idle, &hub->idle_links, index, idle);
+    }
 }
 
-/* There is something to tell of the channel, behind what is to be told already:
-   so what is told of one name comes in the order in which it came about. */
-static void lpi_channel_news(lpi_hub *hub, lpi_channel *ch, uint32_t index)
+/* Have lp_watch told of the channel, after what it is to be told already: so
+   the events of one name come in the order in which they happened. */
+static void lpi_channel_add_news(lpi_hub *hub, uint32_t index)
 {
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
     LP_ASSERT(!ch->news && !ch->vacated);
     ch->news = 1;
-    lpi_list_append(&hub->news, &hub->channels,
-                    offsetof(lpi_channel, watch_link), index);
+    lpi_list_append(&hub->news, &hub->watch_links, index);
     hub->sweep_ms = 0;
     hub->sweep_moved = 1;
 }
 
-/* Drop the oldest message of all, or of its channel. */
-static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
+/* Drop a message, which is the oldest of its channel. */
+static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
 {
+    LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, m->channel);
     LP_ASSERT(ch->held && ch->ring[ch->ring_at] == m);
     ch->evicted_us = m->timestamp_us;
@@ -4092,22 +4163,24 @@ static void lpi_hub_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     hub->stats.messages--;
     hub->stats.evicted++;
     lpi_channel_trim(hub, ch);
-    if (!ch->held) lpi_channel_update_lists(hub, ch, m->channel, now_ms);
+    if (!ch->held) lpi_channel_update_lists(hub, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
 }
 
-/* A loop's clock is that of its step, a publisher's its own: `now_ms` may lie
-   before what it is compared with. */
-static int lpi_message_old(const lpi_hub *hub, const lpi_message *m,
-                           uint64_t now_ms)
+/* `now_ms` may lie a little before what it is compared with: a loop's clock is
+   that of its step, a publisher's its own. */
+static int lpi_message_is_old(const lpi_hub *hub, const lpi_message *m,
+                              uint64_t now_ms)
 {
+    LPI_HELD(hub);
     return hub->config->history_age_ms != LP_UNLIMITED &&
            now_ms >= m->appended_us / 1000 + hub->config->history_age_ms;
 }
 
-static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
-                                   uint64_t now_ms)
+static int lpi_channel_is_forgettable(const lpi_hub *hub, const lpi_channel *ch,
+                                      uint64_t now_ms)
 {
+    LPI_HELD(hub);
     return ch->idle && hub->config->history_age_ms != LP_UNLIMITED &&
            now_ms >= ch->idle_ms + hub->config->history_age_ms;
 }
@@ -4115,22 +4188,23 @@ static int lpi_channel_forgettable(const lpi_hub *hub, const lpi_channel *ch,
 /* Free the record, which is in no list and no table any more. */
 static void lpi_channel_free(lpi_hub *hub, uint32_t index)
 {
+    LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     if (ch->name != ch->short_name)
         lpi_free(hub->memory, ch->name, ch->name_length);
     lpi_slab_give(&hub->channels, index);
 }
 
-/* A channel of which something is to be told yet keeps its record until the
-   next sweep has told it. */
-static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
+/* Forget an idle channel. If lp_watch is to be told of it, its record stays
+   until that is done. */
+static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
 {
+    LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     LP_ASSERT(ch->idle && ch->lists.head == LPI_NONE);
     hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
-    lpi_list_remove(&hub->idle, &hub->channels,
-                    offsetof(lpi_channel, idle_link), index);
-    lpi_table_remove(&hub->names, index);
+    lpi_list_remove(&hub->idle, &hub->idle_links, index);
+    lpi_table_remove(&hub->channel_table, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
     hub->stats.channels--;
     if (!ch->watched) {
@@ -4140,84 +4214,51 @@ static void lpi_hub_forget(lpi_hub *hub, uint32_t index)
     ch->forgotten = 1;
     if (!ch->vacated) return; /* it is in the news already */
     ch->vacated = 0;
-    lpi_list_remove(&hub->vacated, &hub->channels,
-                    offsetof(lpi_channel, watch_link), index);
-    lpi_channel_news(hub, ch, index);
+    lpi_list_remove(&hub->vacated, &hub->watch_links, index);
+    lpi_channel_add_news(hub, index);
 }
 
-/* Bring the channel to its state of now. Its index, or LPI_NONE if its time
-   is over. */
+/* Drop what has become too old. Returns the channel's index, or LPI_NONE if
+   the channel itself was forgotten. */
 static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
                                     uint64_t now_ms)
 {
+    LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    if (hub->oldest && lpi_message_old(hub, hub->oldest, now_ms))
-        while (ch->held && lpi_message_old(hub, ch->ring[ch->ring_at], now_ms))
-            lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
-    if (!lpi_channel_forgettable(hub, ch, now_ms)) return index;
-    lpi_hub_forget(hub, index);
+    if (hub->oldest && lpi_message_is_old(hub, hub->oldest, now_ms))
+        while (ch->held &&
+               lpi_message_is_old(hub, ch->ring[ch->ring_at], now_ms))
+            lpi_channel_evict(hub, ch->ring[ch->ring_at], now_ms);
+    if (!lpi_channel_is_forgettable(hub, ch, now_ms)) return index;
+    lpi_channel_forget(hub, index);
     return LPI_NONE;
 }
 
-/* The channel of that name, as it stands now; LPI_NONE if there is none. */
+static uint64_t lpi_channel_hash(const lpi_hub *hub, lp_slice name)
+{
+    return lpi_hash(hub->hash_key, 'c', name);
+}
+
+/* The channel of that name, up to date; LPI_NONE if there is none. */
 static uint32_t lpi_channel_find(lpi_hub *hub, lp_slice name, uint64_t hash,
                                  uint64_t now_ms)
 {
-    uint32_t index = lpi_table_first(&hub->names, hash);
+    LPI_HELD(hub);
+    uint32_t index = lpi_table_first(&hub->channel_table, hash);
     while (index != LPI_NONE) {
         lpi_channel *ch = lpi_channel_at(hub, index);
         if (lpi_equal(lpi_channel_name(ch), name))
             return lpi_channel_refresh(hub, index, now_ms);
-        index = lpi_table_match(&hub->names, ch->node.next, hash);
+        index = lpi_table_match(&hub->channel_table, ch->node.next, hash);
     }
     return LPI_NONE;
 }
 
-static void lpi_waiter_list_make_ready(lpi_hub *hub, uint32_t index)
-{
-    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
-    lpi_loop *loop = &hub->loops[list->loop];
-    if (list->ready) return;
-    list->ready = 1;
-    list->next_ready = LPI_NONE;
-    if (loop->ready_last == LPI_NONE) loop->ready_first = index;
-    else lpi_waiter_list_at(hub, loop->ready_last)->next_ready = index;
-    loop->ready_last = index;
-}
-
-/* The loop's next ready waiter list; there is one. */
-static uint32_t lpi_waiter_list_pop_ready(lpi_hub *hub, lpi_loop *loop)
-{
-    uint32_t index = loop->ready_first;
-    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
-    list->ready = 0;
-    loop->ready_first = list->next_ready;
-    if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
-    return index;
-}
-
-static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
-{
-    uint32_t index = ch->lists.head;
-    for (; index != LPI_NONE;
-         index = lpi_waiter_list_at(hub, index)->link.next) {
-        lpi_waiter_list_at(hub, index)->news = 1;
-        lpi_waiter_list_make_ready(hub, index);
-    }
-}
-
-/* The state of a fetching channel is here: its polls can be judged. */
-static void lpi_hub_loaded(lpi_hub *hub, uint32_t index)
-{
-    lpi_channel *ch = lpi_channel_at(hub, index);
-    ch->fetching = 0;
-    lpi_channel_wake(hub, ch);
-}
-
-/* The channel that has to go for a new one; LPI_NONE if none has to, or, with
-   LP_ERR_FULL, none can. */
+/* If the channel table is full, the channel that has to go for a new one: in
+   *out, or LPI_NONE. LP_ERR_FULL if none can go. */
 static lp_result lpi_channel_victim(lpi_hub *hub, uint32_t *out)
 {
+    LPI_HELD(hub);
     uint32_t index = LPI_NONE;
     if (hub->stats.channels >= hub->config->channels_max) {
         index = hub->idle.head;
@@ -4229,9 +4270,10 @@ static lp_result lpi_channel_victim(lpi_hub *hub, uint32_t *out)
     return LP_OK;
 }
 
-/* A record with a name and an epoch, or nothing at all. */
+/* A record with a name and an epoch, in no list or table yet. */
 static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
 {
+    LPI_HELD(hub);
     lpi_channel *ch;
     uint32_t index;
     uint64_t epoch;
@@ -4256,12 +4298,13 @@ static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
 static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
                                   uint64_t now_ms, uint32_t *out)
 {
+    LPI_HELD(hub);
     lpi_channel *ch;
     uint32_t victim;
     lp_result result = lpi_channel_victim(hub, &victim);
     if (result == LP_OK) result = lpi_channel_new(hub, name, out);
     if (result != LP_OK) return result;
-    if (victim != LPI_NONE) lpi_hub_forget(hub, victim);
+    if (victim != LPI_NONE) lpi_channel_forget(hub, victim);
     ch = lpi_channel_at(hub, *out);
     ch->node.hash = hash;
     ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
@@ -4269,63 +4312,23 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     ch->last_us = ch->start_us;
     ch->fetching = 1;
     lpi_list_init(&ch->lists);
-    lpi_table_add(&hub->names, *out);
+    lpi_table_add(&hub->channel_table, *out);
     hub->stats.channels++;
-    if (!hub->remote) lpi_hub_loaded(hub, *out);
-    lpi_channel_update_lists(hub, ch, *out, now_ms);
+    lpi_channel_update_lists(hub, *out, now_ms);
     return LP_OK;
 }
 
-static uint64_t lpi_channel_hash(const lpi_hub *hub, lp_slice name)
+/* Give the message its place in the channel, and drop what that pushes out. */
+static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
+                                    lpi_message *m, uint64_t now_us)
 {
-    return lpi_hash(hub->hash_key, 'c', name);
-}
-
-static lp_result lpi_channel_get(lpi_hub *hub, lp_slice name, uint64_t hash,
-                                 uint64_t now_ms, uint32_t *out)
-{
-    uint32_t index = lpi_channel_find(hub, name, hash, now_ms);
-    if (index == LPI_NONE)
-        return lpi_channel_make(hub, name, hash, now_ms, out);
-    *out = index;
-    return LP_OK;
-}
-
-/* The loops that sleep though they have something to do, as a mask for
-   lpi_hub_signal. */
-static uint32_t lpi_hub_sleepers(lpi_hub *hub)
-{
-    uint32_t i, mask = 0;
-    for (i = 0; i < hub->loop_count; i++) {
-        lpi_loop *loop = &hub->loops[i];
-        int wanted = loop->ready_first != LPI_NONE ||
-                     (hub->sweep_moved && !i);
-        if (!wanted || !loop->sleeping || loop->woken) continue;
-        loop->woken = 1;
-        mask |= 1u << i;
-    }
-    return mask;
-}
-
-/* After the mutex is released. */
-static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
-{
-    for (; mask; mask &= mask - 1) {
-        lpi_loop *loop = &hub->loops[lpi_lowest(mask)];
-        loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-    }
-}
-
-/* Give the message its place, and drop what that pushes out. */
-static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
-                                uint64_t now_us)
-{
+    LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     uint64_t budget = hub->config->history_bytes, now_ms = now_us / 1000;
     uint32_t end;
     if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
     if (ch->held >= hub->config->history_count)
-        lpi_hub_evict(hub, ch->ring[ch->ring_at], now_ms);
+        lpi_channel_evict(hub, ch->ring[ch->ring_at], now_ms);
     ch->last_us = lpi_max64(hub->os->wall_us(hub->os->ctx), ch->last_us + 1);
     lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ++ch->last,
                      ch->last_us);
@@ -4345,45 +4348,826 @@ static lp_result lpi_hub_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
     while (budget != LP_UNLIMITED && hub->oldest != m &&
            hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
-        lpi_hub_evict(hub, hub->oldest, now_ms);
-    lpi_channel_update_lists(hub, ch, index, now_ms);
+        lpi_channel_evict(hub, hub->oldest, now_ms);
+    lpi_channel_update_lists(hub, index, now_ms);
     return LP_OK;
 }
 
-/* Append on any thread. The caller keeps `m` if this fails. */
-static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
-                                 lpi_message *m, uint64_t now_us,
-                                 lp_published *out)
+/* ==========================================================================
+   C4  LIMIT                                                          >>limit
+
+   How many polls are parked is counted by client and by address. Both are
+   known by a keyed hash alone. A client's name counts together with its
+   address, so that nobody elsewhere can use up what it may have. A client's
+   counter exists while polls of it are parked; an address's account exists
+   while it has a connection, and also counts what it takes of the memory that
+   all share.
+
+   Uses      >>slab >>table >>address
+   Touches   the hub's counters and accounts, under its mutex. The two keys need
+             no mutex.
+   ========================================================================== */
+
+/* The address for its limits: an IPv6 customer has a whole /64. */
+static uint64_t lpi_address_key(const lpi_hub *hub, const uint8_t address[16])
 {
-    uint64_t hash = lpi_channel_hash(hub, channel);
-    lp_result result = LP_ERR_STOPPED;
-    uint32_t index, sleepers;
-    lpi_lock(&hub->mutex);
-    if (!hub->stopped)
-        result = lpi_channel_get(hub, channel, hash, now_us / 1000, &index);
-    if (result == LP_OK) result = lpi_hub_append(hub, index, m, now_us);
-    if (result == LP_OK) {
-        lpi_channel *ch = lpi_channel_at(hub, index);
-        out->id[lpi_put(out->id, lpi_message_id(m))] = 0;
-        out->timestamp_us = ch->last_us;
-        out->waiters = ch->waiters_since_publish;
-        ch->waiters_since_publish = 0;
-        lpi_channel_wake(hub, ch);
+    size_t length = lpi_address_is_v4(address) ? 16 : 8;
+    return lpi_hash(hub->hash_key, 'n',
+                    lpi_slice((const char *)address, length));
+}
+
+/* The client of that name at that address; without a name, the address. */
+static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
+                               const uint8_t address[16])
+{
+    uint64_t key[2];
+    if (!client_id.bytes)
+        return lpi_hash(hub->hash_key, 'a',
+                        lpi_slice((const char *)address, 16));
+    key[0] = hub->hash_key[0] ^ lpi_address_key(hub, address);
+    key[1] = hub->hash_key[1];
+    return lpi_hash(key, 'i', client_id);
+}
+
+static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_account *)lpi_at(&hub->accounts, index);
+}
+
+/* The account of the address that has that key, with one more reference;
+   LPI_NONE without memory. */
+static uint32_t lpi_account_take(lpi_hub *hub, uint64_t key, int trusted)
+{
+    LPI_HELD(hub);
+    uint32_t index = lpi_table_first(&hub->account_table, key);
+    if (index == LPI_NONE) {
+        index = lpi_slab_take(&hub->accounts);
+        if (index == LPI_NONE) return index;
+        lpi_account_at(hub, index)->node.hash = key;
+        lpi_account_at(hub, index)->trusted = trusted != 0;
+        lpi_table_add(&hub->account_table, index);
     }
-    sleepers = lpi_hub_sleepers(hub);
-    lpi_unlock(&hub->mutex);
-    lpi_hub_signal(hub, sleepers);
+    lpi_account_at(hub, index)->refs++;
+    return index;
+}
+
+static void lpi_account_give(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    lpi_account *account = lpi_account_at(hub, index);
+    LP_ASSERT(account->refs);
+    if (--account->refs) return;
+    LP_ASSERT(!account->node.count && !account->connections &&
+              !account->partial_bytes && !account->pinned_bytes);
+    lpi_table_remove(&hub->account_table, index);
+    lpi_slab_give(&hub->accounts, index);
+}
+
+/* May an account hold that many bytes of a budget? Only a trusted proxy's may
+   hold more than a quarter. */
+static int lpi_account_may(const lpi_account *account, uint64_t bytes,
+                           uint64_t budget)
+{
+    return account->trusted || bytes <= budget / 4;
+}
+
+static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_counter *)lpi_at(&hub->counters, index);
+}
+
+/* Count one more poll of the client that has that key. The counter's index, or
+   LPI_NONE without memory. */
+static uint32_t lpi_counter_take(lpi_hub *hub, uint64_t key)
+{
+    LPI_HELD(hub);
+    uint32_t index = lpi_table_first(&hub->counter_table, key);
+    if (index == LPI_NONE) {
+        index = lpi_slab_take(&hub->counters);
+        if (index == LPI_NONE) return index;
+        lpi_counter_at(hub, index)->node.hash = key;
+        lpi_table_add(&hub->counter_table, index);
+    }
+    lpi_counter_at(hub, index)->node.count++;
+    return index;
+}
+
+static void lpi_counter_give(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    LP_ASSERT(lpi_counter_at(hub, index)->node.count);
+    if (--lpi_counter_at(hub, index)->node.count) return;
+    lpi_table_remove(&hub->counter_table, index);
+    lpi_slab_give(&hub->counters, index);
+}
+
+/* ==========================================================================
+   C5  WAITER                                                        >>waiter
+
+   Parking a poll and letting it go. Each happens in one hold of the mutex, so
+   that comparing a cursor and parking are one step against appending a message
+   and waking. The waiters of a list that are behind the newest message stand
+   first, since cursors in a list never decrease from head to tail.
+
+   Uses      >>channel >>limit
+   Touches   the hub's waiters and waiter lists, and the lpi_wait of the
+             connections that they belong to, under its mutex.
+   Promises  what could not be parked has left nothing behind.
+   ========================================================================== */
+
+static lpi_waiter_list *lpi_waiter_list_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_waiter_list *)lpi_at(&hub->lists, index);
+}
+
+static lpi_waiter *lpi_waiter_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_waiter *)lpi_at(&hub->waiters, index);
+}
+
+static lpi_wait *lpi_wait_at(lpi_hub *hub, uint32_t loop, uint32_t connection)
+{
+    const lpi_hub_loop *l = &hub->loops[loop];
+    return (lpi_wait *)(void *)((char *)lpi_at(l->connections, connection) +
+                                l->wait_offset);
+}
+
+/* --- waiter lists --- */
+
+/* The loop's list on the channel, made if need be; LPI_NONE without memory. */
+static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
+                                    uint32_t loop)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, channel);
+    uint32_t index = ch->lists.head;
+    lpi_waiter_list *list;
+    for (; index != LPI_NONE; index = list->link.next) {
+        list = lpi_waiter_list_at(hub, index);
+        if (list->loop == loop) return index;
+    }
+    index = lpi_slab_take(&hub->lists);
+    if (index == LPI_NONE) return index;
+    list = lpi_waiter_list_at(hub, index);
+    list->channel = channel;
+    list->loop = loop;
+    lpi_list_init(&list->parked);
+    lpi_list_init(&list->fetching);
+    lpi_list_append(&ch->lists, &hub->list_links, index);
+    return index;
+}
+
+/* A list that is ready stays until it has been served. */
+static void lpi_waiter_list_drop_if_empty(lpi_hub *hub, uint32_t index,
+                                          uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    uint32_t channel = list->channel;
+    if (list->waiters || list->ready) return;
+    lpi_list_remove(&lpi_channel_at(hub, channel)->lists, &hub->list_links,
+                    index);
+    lpi_slab_give(&hub->lists, index);
+    lpi_channel_update_lists(hub, channel, now_ms);
+}
+
+/* Put the list at the end of its loop's ready list, if it is not there. */
+static void lpi_waiter_list_make_ready(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    lpi_hub_loop *loop = &hub->loops[list->loop];
+    if (list->ready) return;
+    list->ready = 1;
+    list->next_ready = LPI_NONE;
+    if (loop->ready_last == LPI_NONE) loop->ready_first = index;
+    else lpi_waiter_list_at(hub, loop->ready_last)->next_ready = index;
+    loop->ready_last = index;
+}
+
+/* Take the first list off the loop's ready list; there is one. */
+static uint32_t lpi_waiter_list_pop_ready(lpi_hub *hub, lpi_hub_loop *loop)
+{
+    LPI_HELD(hub);
+    uint32_t index = loop->ready_first;
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    list->ready = 0;
+    loop->ready_first = list->next_ready;
+    if (loop->ready_first == LPI_NONE) loop->ready_last = LPI_NONE;
+    return index;
+}
+
+/* There is something new for all who wait on the channel. */
+static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    uint32_t index = ch->lists.head;
+    while (index != LPI_NONE) {
+        lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+        list->unseen = 1;
+        lpi_waiter_list_make_ready(hub, index);
+        index = list->link.next;
+    }
+}
+
+/* --- the waiters of one poll --- */
+
+/* Has the waiter, of that channel, something to be told? */
+static int lpi_waiter_is_behind(const lpi_waiter *waiter, const lpi_channel *ch)
+{
+    return waiter->epoch_number != ch->epoch_number ||
+           waiter->from.seq < ch->last;
+}
+
+/* A waiter that is in no list yet, and for a fetching poll with what it asked
+   for. LPI_NONE without memory. */
+static uint32_t lpi_waiter_new(lpi_hub *hub, const lpi_requested *requested,
+                               int fetching)
+{
+    LPI_HELD(hub);
+    uint32_t index = lpi_slab_take(&hub->waiters), r;
+    if (index == LPI_NONE || !fetching) return index;
+    r = lpi_slab_take(&hub->requested);
+    if (r == LPI_NONE) {
+        lpi_slab_give(&hub->waiters, index);
+        return LPI_NONE;
+    }
+    *(lpi_requested *)lpi_at(&hub->requested, r) = *requested;
+    lpi_waiter_at(hub, index)->from.requested = r;
+    return index;
+}
+
+static void lpi_waiter_free(lpi_hub *hub, uint32_t index, int fetching)
+{
+    LPI_HELD(hub);
+    if (fetching)
+        lpi_slab_give(&hub->requested,
+                      lpi_waiter_at(hub, index)->from.requested);
+    lpi_slab_give(&hub->waiters, index);
+}
+
+/* Add a waiter for one channel, before the poll's others. 0 or -1. */
+static int lpi_waiter_add(lpi_hub *hub, const lpi_poll_request *ask,
+                          lpi_wait *wait, const lpi_cursor *at,
+                          const lpi_requested *requested)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, at->channel);
+    uint32_t index = lpi_waiter_new(hub, requested, wait->fetching), list_index;
+    lpi_waiter *waiter;
+    lpi_waiter_list *list;
+    if (index == LPI_NONE) return -1;
+    list_index = lpi_waiter_list_get(hub, at->channel, ask->loop);
+    if (list_index == LPI_NONE) {
+        lpi_waiter_free(hub, index, wait->fetching);
+        return -1;
+    }
+    waiter = lpi_waiter_at(hub, index);
+    waiter->connection = ask->connection;
+    waiter->list = list_index;
+    waiter->epoch_number = ch->epoch_number;
+    if (!wait->fetching) {
+        waiter->from.seq = at->seq;
+        ch->waiters_since_publish++;
+    }
+    waiter->sibling = wait->waiter;
+    wait->waiter = index;
+    list = lpi_waiter_list_at(hub, list_index);
+    lpi_list_append(wait->fetching ? &list->fetching : &list->parked,
+                    &hub->waiter_links, index);
+    list->waiters++;
+    if (!ch->waiters++) lpi_channel_update_lists(hub, at->channel, ask->now_ms);
+    return 0;
+}
+
+/* Remove all waiters of the poll. Its channels may become idle. */
+static void lpi_waiters_remove(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    while (wait->waiter != LPI_NONE) {
+        uint32_t index = wait->waiter;
+        lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        uint32_t list_index = waiter->list;
+        lpi_waiter_list *list = lpi_waiter_list_at(hub, list_index);
+        lpi_channel *ch = lpi_channel_at(hub, list->channel);
+        lpi_list_remove(wait->fetching ? &list->fetching : &list->parked,
+                        &hub->waiter_links, index);
+        if (!wait->fetching && !lpi_waiter_is_behind(waiter, ch))
+            ch->waiters_since_publish--;
+        wait->waiter = waiter->sibling;
+        lpi_waiter_free(hub, index, wait->fetching);
+        list->waiters--;
+        if (!--ch->waiters)
+            lpi_channel_update_lists(hub, list->channel, now_ms);
+        lpi_waiter_list_drop_if_empty(hub, list_index, now_ms);
+    }
+}
+
+/* Add waiters for all channels of a poll, in their order. 0, or -1 with none
+   added. */
+static int lpi_waiters_add(lpi_hub *hub, const lpi_poll_request *ask,
+                           lpi_wait *wait, const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t i = ask->count;
+    LP_ASSERT(wait->waiter == LPI_NONE);
+    while (i--)
+        if (lpi_waiter_add(hub, ask, wait, &at[i], &ask->requested[i])) {
+            lpi_waiters_remove(hub, wait, ask->now_ms);
+            return -1;
+        }
+    if (!hub->config->watch.channel) return 0;
+    for (i = 0; i < ask->count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        if (ch->watched) continue;
+        ch->watched = 1;
+        lpi_channel_add_news(hub, at[i].channel);
+    }
+    return 0;
+}
+
+/* Why the poll, which is counted already, may not be parked. */
+static lpi_why lpi_waiters_refusal(lpi_hub *hub, const lpi_poll_request *ask,
+                                   const lpi_wait *wait, const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    const lp_config *cfg = hub->config;
+    uint32_t i;
+    if (lpi_counter_at(hub, wait->counter)->node.count >
+        cfg->waiters_per_client)
+        return LPI_WHY_WAITERS_PER_CLIENT;
+    for (i = 0; i < ask->count; i++)
+        if (lpi_channel_at(hub, at[i].channel)->waiters >=
+            cfg->waiters_per_channel)
+            return LPI_WHY_WAITERS_PER_CHANNEL;
+    if (lpi_account_at(hub, wait->account)->node.count >
+        cfg->waiters_per_address)
+        return LPI_WHY_WAITERS_PER_ADDRESS;
+    return LPI_WHY_NONE;
+}
+
+/* Park the poll. If it is refused, nothing has changed. */
+static lpi_why lpi_waiters_park(lpi_hub *hub, const lpi_poll_request *ask,
+                                lpi_wait *wait, const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    lpi_why why;
+    if (hub->stats.waiters >= hub->config->waiters_max)
+        return LPI_WHY_WAITERS_MAX;
+    wait->counter = lpi_counter_take(hub, ask->client_key);
+    if (wait->counter == LPI_NONE) return LPI_WHY_MEMORY;
+    lpi_account_at(hub, wait->account)->node.count++;
+    why = lpi_waiters_refusal(hub, ask, wait, at);
+    if (!why && lpi_waiters_add(hub, ask, wait, at)) why = LPI_WHY_MEMORY;
+    if (!why) {
+        hub->stats.waiters++;
+        return LPI_WHY_NONE;
+    }
+    lpi_account_at(hub, wait->account)->node.count--;
+    lpi_counter_give(hub, wait->counter);
+    return why;
+}
+
+/* The end of every wait, whatever ends it. */
+static void lpi_waiters_unpark(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_waiters_remove(hub, wait, now_ms);
+    lpi_counter_give(hub, wait->counter);
+    lpi_account_at(hub, wait->account)->node.count--;
+    hub->stats.waiters--;
+}
+
+/* Where the parked poll stands, in the order of its channels, judged again:
+   another epoch by now, or a next message that is no longer held, is a reset.
+   Returns the number of channels. */
+static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_wait *wait,
+                                    lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t index = wait->waiter, n = 0;
+    for (; index != LPI_NONE; index = lpi_waiter_at(hub, index)->sibling, n++) {
+        const lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        const lpi_channel *ch;
+        at[n].channel = lpi_waiter_list_at(hub, waiter->list)->channel;
+        at[n].seq = waiter->from.seq;
+        at[n].reason = wait->reset;
+        ch = lpi_channel_at(hub, at[n].channel);
+        if (waiter->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
+        else if (at[n].seq >= lpi_channel_floor(ch)) continue;
+        else if (!at[n].reason) at[n].reason = LPI_EVICTED;
+        at[n].seq = lpi_channel_floor(ch);
+    }
+    return n;
+}
+
+/* ==========================================================================
+   C6  HUB                                                              >>hub
+
+   The wall: everything that a connection's side knows of channels, waiters and
+   limits, it knows by the calls at the end of this section. Plain structs go in
+   and come out; each call takes the mutex itself, for tens of nanoseconds,
+   since nearly all of the cost of a delivery is system calls, which are made
+   outside. A poll is answered by a batch: under the mutex what the replies need
+   is noted in it, one reply for all who stand at the same cursor; outside, each
+   reply is rendered once and sent to its recipients (>>deliver).
+
+   Uses      all of C
+   Touches   the hub, and the lpi_wait and the batch that it is given.
+   Promises  no hook but lp_memory's and lp_os's clocks and random bytes is
+             called while the mutex is held; whoever published or made work for
+             another loop has signalled it when the call returns.
+   ========================================================================== */
+
+/* --- replies --- */
+
+/* May the poll share the reply? */
+static int lpi_reply_fits(const lpi_reply *reply, const lpi_wait *wait,
+                          const lpi_cursor *at, uint32_t count)
+{
+    return count == 1 && reply->channel_count == 1 &&
+           reply->channel == at->channel && reply->from == at->seq &&
+           reply->limit == wait->limit && reply->reason == at->reason &&
+           reply->basic == wait->basic;
+}
+
+/* Of the channels that have more, the one whose next message is the oldest;
+   the first of several. `count` if there is none. */
+static uint32_t lpi_reply_next_channel(lpi_hub *hub, const lpi_cursor *at,
+                                       uint32_t count)
+{
+    LPI_HELD(hub);
+    uint32_t i, best = count;
+    uint64_t best_us = UINT64_MAX;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        uint64_t us;
+        if (at[i].seq == ch->last) continue;
+        us = lpi_channel_message(ch, at[i].seq + 1)->timestamp_us;
+        if (us >= best_us) continue;
+        best_us = us;
+        best = i;
+    }
+    return best;
+}
+
+/* Take the messages, in the order of their timestamps, and move `at` on. */
+static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
+                             lpi_cursor *at, uint32_t count)
+{
+    LPI_HELD(hub);
+    size_t bytes = 0;
+    uint32_t i;
+    reply->first = batch->message_count;
+    while ((i = lpi_reply_next_channel(hub, at, count)) < count) {
+        lpi_message *m = lpi_channel_message(
+            lpi_channel_at(hub, at[i].channel), at[i].seq + 1);
+        bytes += m->length;
+        if (reply->count == reply->limit ||
+            (reply->count && bytes > hub->config->reply_bytes_max)) {
+            reply->more = 1;
+            return;
+        }
+        lpi_atomic_add(&m->refs, 1);
+        batch->messages[batch->message_count++] = m;
+        reply->count++;
+        reply->timestamp_us = m->timestamp_us;
+        at[i].seq++;
+    }
+}
+
+/* Note the new cursor in each channel, and why the old one was not
+   continuous. */
+static void lpi_reply_note(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
+                           const lpi_cursor *at, uint32_t count)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        reply->at[i].epoch = ch->epoch;
+        reply->at[i].seq = at[i].seq;
+        reply->at[i].reason = at[i].reason;
+        if (!reply->count)
+            reply->timestamp_us = lpi_max64(reply->timestamp_us,
+                                            lpi_channel_time_at(ch, at[i].seq));
+        if (!at[i].reason) continue;
+        reply->resets = 1;
+        reply->at[i].name_at = (uint32_t)batch->names.length;
+        reply->at[i].name_length = ch->name_length;
+        lpi_buffer_add(&batch->names, lpi_channel_name(ch));
+        if (!batch->names.failed) continue;
+        reply->failed = 1; /* the batch's other replies are good */
+        batch->names.failed = 0;
+    }
+}
+
+static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
+                               const lpi_wait *wait, const lpi_cursor *from,
+                               uint32_t count)
+{
+    LPI_HELD(hub);
+    lpi_reply *reply = &batch->replies[batch->reply_count];
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    memset(reply, 0, offsetof(lpi_reply, at));
+    memcpy(at, from, count * sizeof *at);
+    reply->channel = from->channel;
+    reply->from = from->seq;
+    reply->reason = from->reason;
+    reply->limit = wait->limit;
+    reply->basic = wait->basic;
+    reply->channel_count = (uint8_t)count;
+    reply->recipient_first = reply->recipient_last = LPI_NONE;
+    lpi_reply_gather(hub, batch, reply, at, count);
+    lpi_reply_note(hub, batch, reply, at, count);
+    return batch->reply_count++;
+}
+
+/* Is there no room for a reply to that poll? */
+static int lpi_batch_is_full(const lpi_batch *batch, const lpi_wait *wait)
+{
+    return batch->recipient_count == LPI_BATCH ||
+           batch->message_capacity - batch->message_count < wait->limit;
+}
+
+/* Answer a poll that stands at `at` and does not wait, or not any more. There
+   is room in the batch. */
+static lpi_recipient *lpi_batch_add(lpi_hub *hub, lpi_batch *batch,
+                                    uint32_t connection, const lpi_wait *wait,
+                                    const lpi_cursor *at, uint32_t count)
+{
+    LPI_HELD(hub);
+    uint32_t i = batch->reply_count, n = batch->recipient_count++;
+    lpi_recipient *recipient = &batch->recipients[n];
+    lpi_reply *reply;
+    while (i > batch->reply_shared &&
+           !lpi_reply_fits(&batch->replies[i - 1], wait, at, count))
+        i--;
+    i = i > batch->reply_shared ? i - 1
+                                : lpi_reply_make(hub, batch, wait, at, count);
+    reply = &batch->replies[i];
+    if (reply->recipient_first == LPI_NONE) reply->recipient_first = n;
+    else batch->recipients[reply->recipient_last].next = n;
+    reply->recipient_last = n;
+    recipient->connection = connection;
+    recipient->next = LPI_NONE;
+    recipient->waited = recipient->first = 0;
+    hub->stats.delivered += reply->count;
+    hub->stats.resets += reply->resets;
+    return recipient;
+}
+
+/* --- a poll comes --- */
+
+/* The state of a channel is here: its polls can be judged. */
+static void lpi_hub_loaded(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    ch->fetching = 0;
+    lpi_channel_wake(hub, ch);
+}
+
+/* The channel of that name, made if need be. */
+static lp_result lpi_hub_channel(lpi_hub *hub, lp_slice name, uint64_t hash,
+                                 uint64_t now_ms, uint32_t *out)
+{
+    LPI_HELD(hub);
+    lp_result result;
+    *out = lpi_channel_find(hub, name, hash, now_ms);
+    if (*out != LPI_NONE) return LP_OK;
+    result = lpi_channel_make(hub, name, hash, now_ms, out);
+    if (result == LP_OK && !hub->remote) lpi_hub_loaded(hub, *out);
     return result;
 }
 
-/* --- what is refused is told: the first at once, and what follows within a
-   second together */
+/* Find or make the poll's channels. They are pinned meanwhile, since making one
+   may forget another. */
+static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
+                                     lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    lp_result result = LP_OK;
+    uint32_t i, n;
+    for (n = 0; n < ask->count; n++) {
+        result = lpi_hub_channel(hub, ask->names[n], ask->hashes[n],
+                                 ask->now_ms, &at[n].channel);
+        if (result != LP_OK) break;
+        at[n].reason = LPI_NO_RESET;
+        lpi_channel_at(hub, at[n].channel)->pinned = 1;
+    }
+    for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->pinned = 0;
+    if (result == LP_OK) return LPI_WHY_NONE;
+    if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
+    return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
+}
+
+/* Is the state of one of the channels still on its way? */
+static int lpi_hub_is_fetching(lpi_hub *hub, const lpi_cursor *at,
+                               uint32_t count)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    for (i = 0; i < count; i++)
+        if (lpi_channel_at(hub, at[i].channel)->fetching) return 1;
+    return 0;
+}
+
+/* Judge what is requested of each channel: `at` receives where the poll stands.
+   Returns whether there is something to answer at once. In the basic dialect a
+   reset with nothing held is not, since its client would ask again for ever. */
+static int lpi_hub_judge(lpi_hub *hub, const lpi_poll_request *ask,
+                         lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    int answer = 0;
+    uint32_t i;
+    for (i = 0; i < ask->count; i++) {
+        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        at[i].reason =
+            (uint8_t)lpi_channel_judge(ch, &ask->requested[i], &at[i].seq);
+        if (at[i].seq < ch->last || (at[i].reason && !ask->basic)) answer = 1;
+    }
+    return answer;
+}
+
+/* Answer the poll, park it, or refuse it. */
+static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, const lpi_poll_request *ask,
+                                     lpi_wait *wait, lpi_cursor *at,
+                                     lpi_batch *batch)
+{
+    LPI_HELD(hub);
+    wait->limit = ask->limit;
+    wait->basic = ask->basic & 1u;
+    wait->reset = LPI_NO_RESET;
+    wait->fetching = lpi_hub_is_fetching(hub, at, ask->count) ? 1 : 0;
+    if (wait->fetching) {
+        if (!ask->wait_ms) return LPI_WHY_FETCHING;
+        return lpi_waiters_park(hub, ask, wait, at);
+    }
+    if (lpi_hub_judge(hub, ask, at) || !ask->wait_ms) {
+        lpi_batch_add(hub, batch, ask->connection, wait, at, ask->count);
+        return LPI_WHY_NONE;
+    }
+    wait->reset = at[0].reason & 3u; /* of the basic dialect, if at all */
+    return lpi_waiters_park(hub, ask, wait, at);
+}
+
+/* --- polls are let go --- */
+
+/* End a parked poll's wait, and answer it. */
+static lpi_recipient *lpi_hub_release(lpi_hub *hub, lpi_batch *batch,
+                                      uint32_t connection, lpi_wait *wait,
+                                      uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    uint32_t count = lpi_waiters_cursors(hub, wait, at);
+    lpi_recipient *recipient;
+    lpi_waiters_unpark(hub, wait, now_ms);
+    recipient = lpi_batch_add(hub, batch, connection, wait, at, count);
+    recipient->waited = 1;
+    return recipient;
+}
+
+/* What a fetching poll asked for, in *ask, and its channels in `at`. */
+static void lpi_hub_recall(lpi_hub *hub, const lpi_wait *wait,
+                           lpi_poll_request *ask, lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t index = wait->waiter;
+    ask->basic = wait->basic;
+    for (ask->count = 0; index != LPI_NONE; ask->count++) {
+        const lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        const lpi_waiter_list *list = lpi_waiter_list_at(hub, waiter->list);
+        at[ask->count].channel = list->channel;
+        ask->connection = waiter->connection;
+        ask->loop = list->loop;
+        ask->requested[ask->count] = *(const lpi_requested *)lpi_at(
+            &hub->requested, waiter->from.requested);
+        index = waiter->sibling;
+    }
+}
+
+/* One of a fetching poll's channels is loaded: if all are, judge the poll, and
+   answer it or park it. */
+static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
+                            uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_poll_request ask;
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    int answer;
+    lpi_hub_recall(hub, wait, &ask, at);
+    if (lpi_hub_is_fetching(hub, at, ask.count)) return;
+    ask.now_ms = now_ms;
+    answer = lpi_hub_judge(hub, &ask, at);
+    lpi_waiters_remove(hub, wait, now_ms);
+    wait->fetching = 0;
+    if (ask.basic) wait->reset = at[0].reason & 3u;
+    if (!answer && !lpi_waiters_add(hub, &ask, wait, at)) return;
+    lpi_waiters_unpark(hub, wait, now_ms);
+    lpi_batch_add(hub, batch, ask.connection, wait, at, ask.count);
+}
+
+/* Serve the polls of the list that cannot be judged yet. 1 if there was no room
+   for some. */
+static int lpi_hub_take_fetching(lpi_hub *hub, const lpi_waiter_list *list,
+                                 lpi_batch *batch, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    uint32_t index = list->fetching.head;
+    while (index != LPI_NONE) {
+        const lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        lpi_wait *wait = lpi_wait_at(hub, list->loop, waiter->connection);
+        if (lpi_batch_is_full(batch, wait)) return 1;
+        index = waiter->link.next;
+        lpi_hub_fetched(hub, batch, wait, now_ms);
+    }
+    return 0;
+}
+
+/* Release the polls of the list that are behind. 1 if there was no room for
+   some. */
+static int lpi_hub_take_parked(lpi_hub *hub, lpi_waiter_list *list,
+                               lpi_batch *batch, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    const lpi_channel *ch = lpi_channel_at(hub, list->channel);
+    while (list->parked.head != LPI_NONE) {
+        const lpi_waiter *waiter = lpi_waiter_at(hub, list->parked.head);
+        uint32_t connection = waiter->connection;
+        lpi_wait *wait = lpi_wait_at(hub, list->loop, connection);
+        if (!lpi_waiter_is_behind(waiter, ch)) return 0;
+        if (lpi_batch_is_full(batch, wait)) return 1;
+        lpi_hub_release(hub, batch, connection, wait, now_ms)->first =
+            list->unseen;
+        list->unseen = 0;
+    }
+    return 0;
+}
+
+/* Serve the loop's first ready list, for as long as the batch has room. */
+static void lpi_hub_take_list(lpi_hub *hub, lpi_hub_loop *loop,
+                              lpi_batch *batch, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    uint32_t index = lpi_waiter_list_pop_ready(hub, loop);
+    lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
+    int more;
+    list->ready = 1; /* so that it is not dropped while it is served */
+    batch->reply_shared = batch->reply_count;
+    more = lpi_hub_take_fetching(hub, list, batch, now_ms);
+    if (lpi_hub_take_parked(hub, list, batch, now_ms)) more = 1;
+    list->ready = 0;
+    if (more) lpi_waiter_list_make_ready(hub, index);
+    else lpi_waiter_list_drop_if_empty(hub, index, now_ms);
+}
+
+/* --- sleeping and waking --- */
+
+/* The loops that sleep though they have something to do, as a mask for
+   lpi_hub_signal: each is in such a mask once until it has woken. */
+static uint32_t lpi_hub_sleepers(lpi_hub *hub)
+{
+    LPI_HELD(hub);
+    uint32_t i, mask = 0;
+    for (i = 0; i < hub->loop_count; i++) {
+        lpi_hub_loop *loop = &hub->loops[i];
+        int wanted = loop->ready_first != LPI_NONE ||
+                     (hub->sweep_moved && !i);
+        if (!wanted || !loop->sleeping || loop->woken) continue;
+        loop->woken = 1;
+        mask |= 1u << i;
+    }
+    return mask;
+}
+
+/* After the mutex is released. */
+static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
+{
+    for (; mask; mask &= mask - 1)
+        hub->os->wake_signal(hub->os->ctx,
+                             hub->loops[lpi_lowest(mask)].wake);
+}
+
+/* Release the mutex, and signal the loops that now have something to do. */
+static void lpi_hub_unlock_and_signal(lpi_hub *hub)
+{
+    uint32_t sleepers = lpi_hub_sleepers(hub);
+    lpi_hub_unlock(hub);
+    lpi_hub_signal(hub, sleepers);
+}
+
+/* --- refusals: of each status the first is told at once, and then what comes
+   within a second together --- */
 
 enum { LPI_REFUSALS_MS = 1000 };
 
 /* The record of that status. If there are too many, the last serves. */
 static lpi_refusals *lpi_refusals_of(lpi_hub *hub, int status)
 {
+    LPI_HELD(hub);
     lpi_refusals *r = hub->refusals;
     while (r < hub->refusals + LPI_REFUSALS - 1 && r->why[0] &&
            r->status != status)
@@ -4399,36 +5183,10 @@ static void lpi_refusals_copy(char *to, size_t size, lp_slice text)
     to[n] = 0;
 }
 
-static void lpi_refusals_note(lpi_hub *hub, int status, lp_slice why,
-                              lp_slice detail, const uint8_t address[16],
-                              uint64_t now_ms)
-{
-    lpi_refusals *r = lpi_refusals_of(hub, status);
-    r->count++;
-    lpi_refusals_copy(r->why, sizeof r->why, why);
-    lpi_refusals_copy(r->detail, sizeof r->detail, detail);
-    memcpy(r->address, address, 16);
-    lpi_hub_want_sweep(hub, now_ms, LPI_REFUSALS_MS);
-}
-
-/* Take refusals that the log may be told of now: 1, or 0 if there are none. */
-static int lpi_refusals_take(lpi_hub *hub, uint64_t now_ms, lpi_refusals *out)
-{
-    lpi_refusals *r = hub->refusals, *end = r + LPI_REFUSALS;
-    for (; r < end; r++) {
-        if (!r->count || (r->told_ms && now_ms < r->told_ms + LPI_REFUSALS_MS))
-            continue;
-        *out = *r;
-        r->count = 0;
-        r->told_ms = now_ms;
-        return 1;
-    }
-    return 0;
-}
-
 /* When the next line of refusals may be due; UINT64_MAX if there are none. */
 static uint64_t lpi_refusals_due(const lpi_hub *hub)
 {
+    LPI_HELD(hub);
     const lpi_refusals *r = hub->refusals, *end = r + LPI_REFUSALS;
     uint64_t due = UINT64_MAX;
     for (; r < end; r++)
@@ -4437,12 +5195,18 @@ static uint64_t lpi_refusals_due(const lpi_hub *hub)
     return due;
 }
 
-/* When something will be past its time; messages and channels may wait for
-   LPI_SWEEP_MS, so that sweeps are few. */
+/* --- sweeps --- */
+
+enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
+
+/* When something will be past its time. Messages and channels may wait for
+   LPI_SWEEP_MS more, so that sweeps are few. */
 static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
 {
+    LPI_HELD(hub);
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     uint64_t refusals = lpi_refusals_due(hub);
+    if (hub->news.head != LPI_NONE) return now_ms;
     if (age != LP_UNLIMITED) {
         if (hub->oldest) next = hub->oldest->appended_us / 1000 + age;
         if (hub->idle.head != LPI_NONE) {
@@ -4451,7 +5215,6 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
         }
         if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
     }
-    if (hub->news.head != LPI_NONE) return now_ms;
     if (hub->vacated.head != LPI_NONE) {
         uint64_t told = lpi_channel_at(hub, hub->vacated.head)->vacated_ms +
                         hub->config->channel_linger_ms;
@@ -4460,61 +5223,25 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     return refusals < next ? refusals : next;
 }
 
-/* The name of a channel of which there is something to tell, and what. 0 if
-   there is none. */
-static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *what,
-                        char *out_name, size_t *out_length)
+/* The channel of which lp_watch is to be told next; LPI_NONE if there is none
+   yet. */
+static uint32_t lpi_hub_next_news(lpi_hub *hub, uint64_t now_ms)
 {
+    LPI_HELD(hub);
     uint32_t index = hub->news.head;
-    lpi_channel *ch;
-    if (index == LPI_NONE) index = hub->vacated.head;
-    if (index == LPI_NONE) return 0;
-    ch = lpi_channel_at(hub, index);
-    if (ch->vacated && ch->vacated_ms + hub->config->channel_linger_ms > now_ms)
-        return 0;
-    memcpy(out_name, ch->name, ch->name_length);
-    *out_length = ch->name_length;
-    *what = ch->announced ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED;
-    ch->announced = !ch->announced;
-    ch->watched = ch->announced;
-    if (ch->forgotten && ch->announced) return 1; /* the rest is told next */
-    if (ch->news)
-        lpi_list_remove(&hub->news, &hub->channels,
-                        offsetof(lpi_channel, watch_link), index);
-    ch->news = 0;
-    if (ch->forgotten) lpi_channel_free(hub, index);
-    else lpi_channel_update_lists(hub, ch, index, now_ms);
-    return 1;
+    if (index != LPI_NONE) return index;
+    index = hub->vacated.head;
+    if (index != LPI_NONE &&
+        lpi_channel_at(hub, index)->vacated_ms +
+                hub->config->channel_linger_ms > now_ms)
+        return LPI_NONE;
+    return index;
 }
 
-/* Give back what is past its time: at most LPI_SWEEP_MAX things, so that
-   nobody waits long. Sets hub->sweep_ms. */
-static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
-{
-    uint32_t left = LPI_SWEEP_MAX;
-    while (left && hub->oldest && lpi_message_old(hub, hub->oldest, now_ms))
-        lpi_hub_evict(hub, hub->oldest, now_ms), left--;
-    while (left && hub->idle.head != LPI_NONE &&
-           lpi_channel_forgettable(hub, lpi_channel_at(hub, hub->idle.head),
-                                   now_ms))
-        lpi_hub_forget(hub, hub->idle.head), left--;
-    hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
-}
+/* --- the calls. The fields of the configuration that they obey are the limits
+   and history's. --- */
 
-/* A waiter list that is ready stays until it has been served. */
-static void lpi_waiter_list_drop_if_empty(lpi_hub *hub, lpi_waiter_list *list,
-                                          uint32_t index, uint64_t now_ms)
-{
-    uint32_t channel = list->channel;
-    lpi_channel *ch;
-    if (list->waiters || list->ready) return;
-    ch = lpi_channel_at(hub, channel);
-    lpi_list_remove(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link),
-                    index);
-    lpi_slab_give(&hub->lists, index);
-    lpi_channel_update_lists(hub, ch, channel, now_ms);
-}
-
+/* 0 or -errno; in either case lpi_hub_free() may follow. */
 static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
                         const lp_config *config, const lp_os *os)
 {
@@ -4527,417 +5254,396 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     lpi_slab_init(&hub->requested, memory, sizeof(lpi_requested), 6);
     lpi_slab_init(&hub->counters, memory, sizeof(lpi_counter), 8);
     lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account), 6);
+    lpi_links_init(&hub->idle_links, &hub->channels,
+                   offsetof(lpi_channel, idle_link));
+    lpi_links_init(&hub->watch_links, &hub->channels,
+                   offsetof(lpi_channel, watch_link));
+    lpi_links_init(&hub->list_links, &hub->lists,
+                   offsetof(lpi_waiter_list, link));
+    lpi_links_init(&hub->waiter_links, &hub->waiters,
+                   offsetof(lpi_waiter, link));
     lpi_list_init(&hub->idle);
     lpi_list_init(&hub->vacated);
     lpi_list_init(&hub->news);
     hub->sweep_ms = UINT64_MAX;
-    if (lpi_table_init(&hub->names, &hub->channels) ||
+    if (lpi_table_init(&hub->channel_table, &hub->channels) ||
         lpi_table_init(&hub->counter_table, &hub->counters) ||
-        lpi_table_init(&hub->addresses, &hub->accounts) ||
+        lpi_table_init(&hub->account_table, &hub->accounts) ||
         lpi_mutex_init(&hub->mutex))
         return -ENOMEM;
     hub->has_mutex = 1;
     return os->random(os->ctx, hub->hash_key, sizeof hub->hash_key);
 }
 
+/* A loop joins, before any other call. The lpi_wait of its connections stands
+   at an offset of their records; `wake` is what wake_signal is called with. */
+static void lpi_hub_join(lpi_hub *hub, uint32_t loop,
+                         const lpi_slab *connections, size_t wait_offset,
+                         int wake)
+{
+    lpi_hub_loop *l = &hub->loops[loop];
+    l->connections = connections;
+    l->wait_offset = wait_offset;
+    l->wake = wake;
+    l->ready_first = l->ready_last = LPI_NONE;
+    if (hub->loop_count <= loop) hub->loop_count = loop + 1;
+}
+
+/* A connection comes from the address that has that key. If it may, it counts
+   in the account that *account names. */
+static lpi_why lpi_hub_admit(lpi_hub *hub, uint64_t key, int trusted,
+                             uint32_t *account)
+{
+    const lp_config *cfg = hub->config;
+    lpi_why why = LPI_WHY_NONE;
+    lpi_hub_lock(hub);
+    *account = LPI_NONE;
+    if (hub->stats.connections < cfg->connections_max)
+        *account = lpi_account_take(hub, key, trusted);
+    if (*account == LPI_NONE) {
+        why = LPI_WHY_CONNECTIONS_MAX;
+    } else if (!trusted) {
+        uint32_t *own = &lpi_account_at(hub, *account)->connections;
+        if (*own < cfg->connections_per_address) ++*own;
+        else why = LPI_WHY_CONNECTIONS_PER_ADDRESS;
+        if (why) lpi_account_give(hub, *account);
+    }
+    if (!why) hub->stats.connections++;
+    lpi_hub_unlock(hub);
+    return why;
+}
+
+/* A connection that was admitted is over. */
+static void lpi_hub_dismiss(lpi_hub *hub, uint32_t account, int trusted)
+{
+    lpi_hub_lock(hub);
+    if (!trusted) lpi_account_at(hub, account)->connections--;
+    lpi_account_give(hub, account);
+    hub->stats.connections--;
+    lpi_hub_unlock(hub);
+}
+
+/* A trusted proxy speaks for the address that has that key: its connection
+   counts there from now on, with `bytes` of an incomplete request. If that is
+   refused, nothing has changed. */
+static lpi_why lpi_hub_move(lpi_hub *hub, lpi_wait *wait, uint64_t key,
+                            int trusted, size_t bytes)
+{
+    uint64_t budget = hub->config->partial_bytes_max;
+    lpi_account *from, *to;
+    uint32_t index = LPI_NONE;
+    lpi_why why = LPI_WHY_NONE;
+    lpi_hub_lock(hub);
+    from = lpi_account_at(hub, wait->account);
+    if (from->node.hash != key) {
+        index = lpi_account_take(hub, key, trusted);
+        if (index == LPI_NONE) why = LPI_WHY_MEMORY;
+    }
+    if (index != LPI_NONE) {
+        to = lpi_account_at(hub, index);
+        if (bytes && budget != LP_UNLIMITED &&
+            !lpi_account_may(to, to->partial_bytes + bytes, budget)) {
+            lpi_account_give(hub, index);
+            why = LPI_WHY_CONNECTIONS_MAX;
+        } else {
+            from->partial_bytes -= bytes;
+            to->partial_bytes += bytes;
+            lpi_account_give(hub, wait->account);
+            wait->account = index;
+        }
+    }
+    lpi_hub_unlock(hub);
+    return why;
+}
+
+/* Incomplete requests of the account take `more` bytes, and `less` no more. 0,
+   or -1 if they, or all together, are now over their limit. */
+static int lpi_hub_count_partial(lpi_hub *hub, uint32_t account, size_t more,
+                                 size_t less)
+{
+    uint64_t budget = hub->config->partial_bytes_max;
+    lpi_account *a;
+    int over;
+    lpi_hub_lock(hub);
+    a = lpi_account_at(hub, account);
+    hub->partial_bytes += more;
+    hub->partial_bytes -= less;
+    a->partial_bytes += more;
+    a->partial_bytes -= less;
+    over = budget != LP_UNLIMITED &&
+           (hub->partial_bytes > budget ||
+            !lpi_account_may(a, a->partial_bytes, budget));
+    lpi_hub_unlock(hub);
+    return -over;
+}
+
+/* Send buffers of `all` more bytes are to be kept, `own` of them for the
+   account. 0, or -1 with nothing changed if either is over its limit. */
+static int lpi_hub_pin(lpi_hub *hub, uint32_t account, size_t all, size_t own)
+{
+    uint64_t budget = hub->config->history_bytes;
+    lpi_account *a;
+    int may;
+    lpi_hub_lock(hub);
+    a = lpi_account_at(hub, account);
+    may = budget == LP_UNLIMITED ||
+          (hub->stats.pinned_bytes + all <= budget / 2 &&
+           lpi_account_may(a, a->pinned_bytes + own, budget / 2));
+    if (may) {
+        hub->stats.pinned_bytes += all;
+        a->pinned_bytes += own;
+    }
+    lpi_hub_unlock(hub);
+    return may - 1;
+}
+
+static void lpi_hub_unpin(lpi_hub *hub, uint32_t account, size_t all,
+                          size_t own)
+{
+    lpi_hub_lock(hub);
+    hub->stats.pinned_bytes -= all;
+    lpi_account_at(hub, account)->pinned_bytes -= own;
+    lpi_hub_unlock(hub);
+}
+
+/* A poll comes. Unless it is refused, either the batch, which was empty, holds
+   its reply, or it waits: until lpi_hub_take() releases it, lpi_hub_expire() or
+   lpi_hub_leave(). On its loop's thread, as these are. */
+static lpi_why lpi_hub_poll(lpi_hub *hub, const lpi_poll_request *ask,
+                            lpi_wait *wait, lpi_batch *batch)
+{
+    lpi_cursor at[LPI_POLL_CHANNELS];
+    lpi_why why;
+    lpi_hub_lock(hub);
+    why = lpi_hub_find_channels(hub, ask, at);
+    if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
+    if (lpi_whys[why].status == 429) hub->stats.refused++;
+    lpi_hub_unlock(hub);
+    return why;
+}
+
+/* The time of a poll that waits is over: the batch holds its reply. One that
+   could not be judged yet is refused. */
+static lpi_why lpi_hub_expire(lpi_hub *hub, uint32_t connection, lpi_wait *wait,
+                              uint64_t now_ms, lpi_batch *batch)
+{
+    lpi_why why = LPI_WHY_NONE;
+    lpi_hub_lock(hub);
+    if (wait->fetching) {
+        lpi_waiters_unpark(hub, wait, now_ms);
+        why = LPI_WHY_FETCHING;
+    } else {
+        lpi_hub_release(hub, batch, connection, wait, now_ms);
+    }
+    lpi_hub_unlock(hub);
+    return why;
+}
+
+/* A poll that waits is gone. */
+static void lpi_hub_leave(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
+{
+    lpi_hub_lock(hub);
+    lpi_waiters_unpark(hub, wait, now_ms);
+    lpi_hub_unlock(hub);
+}
+
+/* Fill the batch with replies to polls of the loop that have something to be
+   told, a part of a large fan-out at a time; lists take turns. 1 if there may
+   be more. */
+static int lpi_hub_take(lpi_hub *hub, uint32_t loop, uint64_t now_ms,
+                        lpi_batch *batch)
+{
+    lpi_hub_loop *l = &hub->loops[loop];
+    int lists = LPI_BATCH, more;
+    lpi_hub_lock(hub);
+    while (lists-- && batch->recipient_count < LPI_BATCH / 2 &&
+           l->ready_first != LPI_NONE)
+        lpi_hub_take_list(hub, l, batch, now_ms);
+    more = l->ready_first != LPI_NONE;
+    lpi_hub_unlock(hub);
+    return more;
+}
+
+/* Append on any thread. The caller keeps `m` if this fails. */
+static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
+                                 lpi_message *m, uint64_t now_us,
+                                 lp_published *out)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    lp_result result = LP_ERR_STOPPED;
+    uint32_t index;
+    lpi_hub_lock(hub);
+    if (!hub->stopped)
+        result = lpi_hub_channel(hub, channel, hash, now_us / 1000, &index);
+    if (result == LP_OK) result = lpi_channel_append(hub, index, m, now_us);
+    if (result == LP_OK) {
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        out->id[lpi_put(out->id, lpi_message_id(m))] = 0;
+        out->timestamp_us = ch->last_us;
+        out->waiters = ch->waiters_since_publish;
+        ch->waiters_since_publish = 0;
+        lpi_channel_wake(hub, ch);
+    }
+    lpi_hub_unlock_and_signal(hub);
+    return result;
+}
+
+/* The loop is about to sleep: what is published from now on signals it. Returns
+   whether it has work already; *sweep_ms is when the first loop is to sweep. */
+static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, uint64_t *sweep_ms)
+{
+    lpi_hub_loop *l = &hub->loops[loop];
+    int work;
+    lpi_hub_lock(hub);
+    work = l->ready_first != LPI_NONE;
+    l->sleeping = !work;
+    if (!loop) {
+        *sweep_ms = hub->sweep_ms;
+        hub->sweep_moved = 0;
+    }
+    lpi_hub_unlock_and_signal(hub);
+    return work;
+}
+
+/* The loop has woken, and has read that many requests since it last did. */
+static void lpi_hub_wake(lpi_hub *hub, uint32_t loop, uint32_t requests)
+{
+    lpi_hub_lock(hub);
+    hub->loops[loop].sleeping = hub->loops[loop].woken = 0;
+    hub->stats.requests += requests;
+    lpi_hub_unlock(hub);
+}
+
+/* Give back what is past its time: at most LPI_SWEEP_MAX things, so that nobody
+   waits long for the mutex. By the first loop, when lpi_hub_sleep() said. */
+static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
+{
+    uint32_t left = LPI_SWEEP_MAX;
+    lpi_hub_lock(hub);
+    while (left && hub->oldest && lpi_message_is_old(hub, hub->oldest, now_ms))
+        lpi_channel_evict(hub, hub->oldest, now_ms), left--;
+    while (left && hub->idle.head != LPI_NONE &&
+           lpi_channel_is_forgettable(
+               hub, lpi_channel_at(hub, hub->idle.head), now_ms))
+        lpi_channel_forget(hub, hub->idle.head), left--;
+    hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
+    lpi_hub_unlock(hub);
+}
+
+/* What lp_watch is to be told next: the event, and in `name` (room for
+   LPI_CHANNEL_BYTES) the channel. 0 if there is nothing. */
+static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *event,
+                        char *name, size_t *length)
+{
+    lpi_channel *ch;
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_hub_next_news(hub, now_ms);
+    if (index != LPI_NONE) {
+        ch = lpi_channel_at(hub, index);
+        memcpy(name, ch->name, ch->name_length);
+        *length = ch->name_length;
+        *event = ch->announced ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED;
+        ch->announced = !ch->announced;
+        ch->watched = ch->announced;
+        if (!ch->forgotten || !ch->announced) { /* else it stays in the news */
+            if (ch->news)
+                lpi_list_remove(&hub->news, &hub->watch_links, index);
+            ch->news = 0;
+            if (ch->forgotten) lpi_channel_free(hub, index);
+            else lpi_channel_update_lists(hub, index, now_ms);
+        }
+    }
+    lpi_hub_unlock(hub);
+    return index != LPI_NONE;
+}
+
+/* Something was refused to who has that address: the log is to be told. */
+static void lpi_hub_note_refusal(lpi_hub *hub, int status, lp_slice why,
+                                 lp_slice detail, const uint8_t address[16],
+                                 uint64_t now_ms)
+{
+    lpi_refusals *r;
+    lpi_hub_lock(hub);
+    r = lpi_refusals_of(hub, status);
+    r->count++;
+    lpi_refusals_copy(r->why, sizeof r->why, why);
+    lpi_refusals_copy(r->detail, sizeof r->detail, detail);
+    memcpy(r->address, address, 16);
+    lpi_hub_want_sweep(hub, now_ms, LPI_REFUSALS_MS);
+    lpi_hub_unlock(hub);
+}
+
+/* Take refusals that the log may be told of now: 1, or 0 if there are none. */
+static int lpi_hub_take_refusals(lpi_hub *hub, uint64_t now_ms,
+                                 lpi_refusals *out)
+{
+    lpi_refusals *r = hub->refusals, *end = r + LPI_REFUSALS;
+    lpi_hub_lock(hub);
+    while (r < end &&
+           (!r->count || (r->told_ms && now_ms < r->told_ms + LPI_REFUSALS_MS)))
+        r++;
+    if (r < end) {
+        *out = *r;
+        r->count = 0;
+        r->told_ms = now_ms;
+    }
+    lpi_hub_unlock(hub);
+    return r < end;
+}
+
+static void lpi_hub_count_refused(lpi_hub *hub)
+{
+    lpi_hub_lock(hub);
+    hub->stats.refused++;
+    lpi_hub_unlock(hub);
+}
+
+/* All but the latencies, which are the loops'. */
+static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
+{
+    lpi_hub_lock(hub);
+    *out = hub->stats;
+    lpi_hub_unlock(hub);
+}
+
+/* A loop has ended, which may be work for the first; after the last one nothing
+   can be published any more. */
+static void lpi_hub_part(lpi_hub *hub, int last)
+{
+    lpi_hub_lock(hub);
+    if (last) hub->stopped = 1;
+    lpi_hub_unlock_and_signal(hub);
+}
+
+/* No other thread is in a call any more, so that the mutex need not be taken,
+   and no poll waits. */
 static void lpi_hub_free(lpi_hub *hub)
 {
-    uint64_t now_ms = 0;
-    lp_channel_event what;
-    char name[LPI_CHANNEL_BYTES];
-    size_t length;
     uint32_t i;
     if (!hub->memory) return;
+    hub->held = 1;
+    hub->holder = lpi_thread_self();
     for (i = 0; i < hub->loop_count; i++)
-        while (hub->loops[i].ready_first != LPI_NONE) {
-            uint32_t list = lpi_waiter_list_pop_ready(hub, &hub->loops[i]);
-            lpi_waiter_list_drop_if_empty(hub, lpi_waiter_list_at(hub, list),
-                                          list, now_ms);
-        }
-    while (hub->oldest) lpi_hub_evict(hub, hub->oldest, now_ms);
-    while (hub->idle.head != LPI_NONE) lpi_hub_forget(hub, hub->idle.head);
-    while (lpi_hub_news(hub, UINT64_MAX, &what, name, &length)) {}
-    lpi_table_free(&hub->names);
+        while (hub->loops[i].ready_first != LPI_NONE)
+            lpi_waiter_list_drop_if_empty(
+                hub, lpi_waiter_list_pop_ready(hub, &hub->loops[i]), 0);
+    while (hub->oldest) lpi_channel_evict(hub, hub->oldest, 0);
+    while (hub->idle.head != LPI_NONE) lpi_channel_forget(hub, hub->idle.head);
+    while ((i = hub->news.head) != LPI_NONE) {
+        lpi_list_remove(&hub->news, &hub->watch_links, i);
+        lpi_channel_free(hub, i);
+    }
+    if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
+    lpi_table_free(&hub->channel_table);
     lpi_table_free(&hub->counter_table);
-    lpi_table_free(&hub->addresses);
+    lpi_table_free(&hub->account_table);
     lpi_slab_free(&hub->channels);
     lpi_slab_free(&hub->lists);
     lpi_slab_free(&hub->waiters);
     lpi_slab_free(&hub->requested);
     lpi_slab_free(&hub->counters);
     lpi_slab_free(&hub->accounts);
-    if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
-}
-
-/* ==========================================================================
-   C5  LIMIT                                                          >>limit
-
-   Exact counts of parked polls by client and by address, under keyed hashes of
-   their names, and of what an address takes of what all share. A client's name
-   counts together with its address, so that nobody elsewhere can use up what it
-   may have. Most who are answered ask again at once, so a client's counter that
-   falls to zero stays until a connection that counted in it closes, or counts
-   elsewhere; an address's account stays while it has a connection.
-   ========================================================================== */
-
-/* The address for its limits: an IPv6 customer has a whole /64. */
-static uint64_t lpi_address_key(const lpi_hub *hub, const uint8_t address[16])
-{
-    size_t length = lpi_address_is_v4(address) ? 16 : 8;
-    return lpi_hash(hub->hash_key, 'n',
-                    lpi_slice((const char *)address, length));
-}
-
-/* The client of that name at the address that has that key; without a name, the
-   address alone. */
-static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
-                               const uint8_t address[16], uint64_t address_key)
-{
-    uint64_t key[2];
-    if (!client_id.bytes)
-        return lpi_hash(hub->hash_key, 'a',
-                        lpi_slice((const char *)address, 16));
-    key[0] = hub->hash_key[0] ^ address_key;
-    key[1] = hub->hash_key[1];
-    return lpi_hash(key, 'i', client_id);
-}
-
-static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
-{
-    return (lpi_account *)lpi_at(&hub->accounts, index);
-}
-
-/* The account of the address that has that key, with one more reference;
-   LPI_NONE without memory. */
-static uint32_t lpi_account_take(lpi_hub *hub, uint64_t key, int trusted)
-{
-    uint32_t index = lpi_table_first(&hub->addresses, key);
-    if (index == LPI_NONE) {
-        index = lpi_slab_take(&hub->accounts);
-        if (index == LPI_NONE) return index;
-        lpi_account_at(hub, index)->node.hash = key;
-        lpi_account_at(hub, index)->trusted = trusted != 0;
-        lpi_table_add(&hub->addresses, index);
-    }
-    lpi_account_at(hub, index)->refs++;
-    return index;
-}
-
-static void lpi_account_give(lpi_hub *hub, uint32_t index)
-{
-    lpi_account *account = lpi_account_at(hub, index);
-    LP_ASSERT(account->refs);
-    if (--account->refs) return;
-    LP_ASSERT(!account->node.own && !account->connections &&
-              !account->partial_bytes && !account->pinned_bytes);
-    lpi_table_remove(&hub->addresses, index);
-    lpi_slab_give(&hub->accounts, index);
-}
-
-/* Whether an account may hold that many bytes of what has room for `limit`: no
-   address but a proxy's has more than a quarter. */
-static int lpi_account_may(const lpi_account *account, uint64_t bytes,
-                           uint64_t limit)
-{
-    return account->trusted || bytes <= limit / 4;
-}
-
-/* What a trusted proxy passes on counts under the address that it speaks for,
-   and takes along what is kept of the request. If that may not be, nothing has
-   changed. */
-static lpi_why lpi_account_move(lpi_hub *hub, lpi_connection *c, uint64_t key,
-                                int trusted)
-{
-    lpi_account *from = lpi_account_at(hub, c->account), *to;
-    uint64_t limit = hub->config->partial_bytes_max;
-    size_t bytes = c->buffer ? sizeof *c->buffer + c->buffer->in_capacity : 0;
-    uint32_t index;
-    if (from->node.hash == key) return LPI_WHY_NONE;
-    index = lpi_account_take(hub, key, trusted);
-    if (index == LPI_NONE) return LPI_WHY_MEMORY;
-    to = lpi_account_at(hub, index);
-    if (bytes && limit != LP_UNLIMITED &&
-        !lpi_account_may(to, to->partial_bytes + bytes, limit)) {
-        lpi_account_give(hub, index);
-        return LPI_WHY_CONNECTIONS_MAX;
-    }
-    from->partial_bytes -= bytes;
-    to->partial_bytes += bytes;
-    lpi_account_give(hub, c->account);
-    c->account = index;
-    return LPI_WHY_NONE;
-}
-
-static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
-{
-    return (lpi_counter *)lpi_at(&hub->counters, index);
-}
-
-static uint32_t lpi_counter_value(lpi_hub *hub, uint32_t index)
-{
-    return lpi_counter_at(hub, index)->node.own - 1;
-}
-
-/* Whether the key's counter is still where it was, at an index that may be of
-   another by now, or of none. */
-static int lpi_counter_is(lpi_hub *hub, uint32_t index, uint64_t key)
-{
-    const lpi_node *node;
-    if (!lpi_slab_has(&hub->counters, index)) return 0;
-    node = &lpi_counter_at(hub, index)->node;
-    return node->own && node->hash == key;
-}
-
-/* A connection lets go of where it counted, which may be any number. */
-static void lpi_counter_drop(lpi_hub *hub, uint32_t index)
-{
-    lpi_counter *counter;
-    if (!lpi_slab_has(&hub->counters, index)) return;
-    counter = lpi_counter_at(hub, index);
-    if (counter->node.own != 1) return;
-    counter->node.own = 0;
-    lpi_table_remove(&hub->counter_table, index);
-    lpi_slab_give(&hub->counters, index);
-}
-
-/* Count one more. The counter's index, or LPI_NONE without memory: instead of
-   `last`, where the connection counted before, and where it is looked for
-   first. */
-static uint32_t lpi_counter_take(lpi_hub *hub, uint32_t last, uint64_t key)
-{
-    uint32_t index = last;
-    if (!lpi_counter_is(hub, last, key)) {
-        index = lpi_table_first(&hub->counter_table, key);
-        lpi_counter_drop(hub, last);
-    }
-    if (index == LPI_NONE) {
-        index = lpi_slab_take(&hub->counters);
-        if (index == LPI_NONE) return index;
-        lpi_counter_at(hub, index)->node.hash = key;
-        lpi_counter_at(hub, index)->node.own = 1;
-        lpi_table_add(&hub->counter_table, index);
-    }
-    lpi_counter_at(hub, index)->node.own++;
-    return index;
-}
-
-static void lpi_counter_give(lpi_hub *hub, uint32_t index)
-{
-    LP_ASSERT(lpi_counter_value(hub, index));
-    lpi_counter_at(hub, index)->node.own--;
-}
-
-/* ==========================================================================
-   C6  WAITER                                                        >>waiter
-
-   Parking a poll and letting it go: one way in, one way out. Both under the
-   mutex and on the poll's own loop, so that comparing and parking are one step
-   against appending and waking.
-   ========================================================================== */
-
-static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
-                                    uint32_t loop)
-{
-    lpi_channel *ch = lpi_channel_at(hub, channel);
-    uint32_t index = ch->lists.head;
-    lpi_waiter_list *list;
-    for (; index != LPI_NONE; index = list->link.next) {
-        list = lpi_waiter_list_at(hub, index);
-        if (list->loop == loop) return index;
-    }
-    index = lpi_slab_take(&hub->lists);
-    if (index == LPI_NONE) return index;
-    list = lpi_waiter_list_at(hub, index);
-    list->channel = channel;
-    list->loop = loop;
-    lpi_list_init(&list->parked);
-    lpi_list_init(&list->fetching);
-    lpi_list_append(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link),
-                    index);
-    return index;
-}
-
-/* Take the poll's waiters away. Its channels may fall idle. */
-static void lpi_waiters_remove(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
-{
-    int fetching = c->phase == LPI_FETCHING;
-    while (c->waiter != LPI_NONE) {
-        uint32_t index = c->waiter;
-        lpi_waiter *waiter = lpi_waiter_at(hub, index);
-        lpi_waiter_list *list = lpi_waiter_list_at(hub, waiter->list);
-        lpi_channel *ch = lpi_channel_at(hub, list->channel);
-        lpi_list_remove(fetching ? &list->fetching : &list->parked,
-                        &hub->waiters, offsetof(lpi_waiter, link), index);
-        if (fetching) lpi_slab_give(&hub->requested, (uint32_t)waiter->seq);
-        else if (waiter->epoch_number == ch->epoch_number &&
-                 waiter->seq == ch->last)
-            ch->waiters_since_publish--;
-        list->waiters--;
-        if (!--ch->waiters)
-            lpi_channel_update_lists(hub, ch, list->channel, now_ms);
-        lpi_waiter_list_drop_if_empty(hub, list, waiter->list, now_ms);
-        c->waiter = waiter->sibling;
-        lpi_slab_give(&hub->waiters, index);
-    }
-}
-
-/* The end of every wait, whatever ends it. The phase is the caller's. */
-static void lpi_hub_unpark(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
-{
-    LP_ASSERT(c->phase == LPI_PARKED || c->phase == LPI_FETCHING);
-    lpi_waiters_remove(hub, c, now_ms);
-    lpi_counter_give(hub, c->client);
-    lpi_account_at(hub, c->account)->node.own--;
-    hub->stats.waiters--;
-}
-
-/* The connection closes, and nothing is kept for its next poll. */
-static void lpi_hub_gone(lpi_hub *hub, lpi_connection *c, uint64_t now_ms)
-{
-    if (c->phase == LPI_PARKED || c->phase == LPI_FETCHING)
-        lpi_hub_unpark(hub, c, now_ms);
-    lpi_counter_drop(hub, c->client);
-    c->client = LPI_NONE;
-}
-
-/* Add a waiter for one channel. 0 or -1. */
-static int lpi_waiter_add(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                          lpi_connection *c, const lpi_cursor *at,
-                          const lpi_requested *requested)
-{
-    lpi_channel *ch = lpi_channel_at(hub, at->channel);
-    int fetching = c->phase == LPI_FETCHING;
-    uint32_t list_index, index, requested_index = LPI_NONE;
-    lpi_waiter *waiter;
-    lpi_waiter_list *list;
-    if (fetching &&
-        (requested_index = lpi_slab_take(&hub->requested)) == LPI_NONE)
-        return -1;
-    index = lpi_slab_take(&hub->waiters);
-    list_index = index == LPI_NONE
-                     ? LPI_NONE
-                     : lpi_waiter_list_get(hub, at->channel, loop->index);
-    if (list_index == LPI_NONE) {
-        if (index != LPI_NONE) lpi_slab_give(&hub->waiters, index);
-        if (fetching) lpi_slab_give(&hub->requested, requested_index);
-        return -1;
-    }
-    waiter = lpi_waiter_at(hub, index);
-    waiter->connection = connection;
-    waiter->list = list_index;
-    waiter->epoch_number = ch->epoch_number;
-    waiter->seq = fetching ? requested_index : at->seq;
-    if (fetching)
-        memcpy(lpi_at(&hub->requested, requested_index), requested,
-               sizeof *requested);
-    else ch->waiters_since_publish++;
-    waiter->sibling = c->waiter;
-    c->waiter = index;
-    list = lpi_waiter_list_at(hub, list_index);
-    lpi_list_append(fetching ? &list->fetching : &list->parked, &hub->waiters,
-                    offsetof(lpi_waiter, link), index);
-    list->waiters++;
-    if (!ch->waiters++)
-        lpi_channel_update_lists(hub, ch, at->channel, loop->now_ms);
-    return 0;
-}
-
-/* Seats for all channels of a poll, in the order of the poll. `as` is
-   LPI_PARKED or LPI_FETCHING. 0, or -1 with nothing changed but the phase. */
-static int lpi_waiters_add(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                           const lpi_cursor *at, const lpi_requested *requested,
-                           uint32_t count, lpi_phase as)
-{
-    lpi_connection *c = lpi_connection_at(loop, connection);
-    uint32_t i = count;
-    lpi_set_phase(loop, c, as);
-    c->waiter = LPI_NONE;
-    while (i--) {
-        if (!lpi_waiter_add(hub, loop, connection, c, &at[i], &requested[i]))
-            continue;
-        lpi_waiters_remove(hub, c, loop->now_ms);
-        return -1;
-    }
-    if (!hub->config->watch.channel) return 0;
-    for (i = 0; i < count; i++) {
-        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        if (ch->watched) continue;
-        ch->watched = 1;
-        lpi_channel_news(hub, ch, at[i].channel);
-    }
-    return 0;
-}
-
-/* Why the poll, which is counted already, may not be parked. */
-static lpi_why lpi_hub_park_refusal(lpi_hub *hub, const lpi_connection *c,
-                                    const lpi_cursor *at, uint32_t count)
-{
-    const lp_config *cfg = hub->config;
-    uint32_t i;
-    if (lpi_counter_value(hub, c->client) > cfg->waiters_per_client)
-        return LPI_WHY_WAITERS_PER_CLIENT;
-    for (i = 0; i < count; i++)
-        if (lpi_channel_at(hub, at[i].channel)->waiters >=
-            cfg->waiters_per_channel)
-            return LPI_WHY_WAITERS_PER_CHANNEL;
-    if (lpi_account_at(hub, c->account)->node.own > cfg->waiters_per_address)
-        return LPI_WHY_WAITERS_PER_ADDRESS;
-    return LPI_WHY_NONE;
-}
-
-/* Park the poll. If it is refused, nothing has changed. */
-static lpi_why lpi_hub_park(lpi_hub *hub, lpi_loop *loop, uint32_t connection,
-                            const lpi_poll_request *ask, const lpi_cursor *at,
-                            lpi_phase as)
-{
-    lpi_connection *c = lpi_connection_at(loop, connection);
-    lpi_phase was = (lpi_phase)c->phase;
-    lpi_why why;
-    if (hub->stats.waiters >= hub->config->waiters_max)
-        return LPI_WHY_WAITERS_MAX;
-    c->client = lpi_counter_take(hub, c->client, ask->client_key);
-    if (c->client == LPI_NONE) return LPI_WHY_MEMORY;
-    lpi_account_at(hub, c->account)->node.own++;
-    why = lpi_hub_park_refusal(hub, c, at, ask->count);
-    if (!why && lpi_waiters_add(hub, loop, connection, at, ask->requested,
-                                ask->count, as))
-        why = LPI_WHY_MEMORY;
-    if (!why) {
-        hub->stats.waiters++;
-        return LPI_WHY_NONE;
-    }
-    lpi_account_at(hub, c->account)->node.own--;
-    lpi_counter_give(hub, c->client);
-    lpi_set_phase(loop, c, was);
-    return why;
-}
-
-/* Where the parked poll stands, in the order of its channels, judged again:
-   another epoch by now, or a next message that is no longer held, is a reset.
-   Returns the number of channels. */
-static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_connection *c,
-                                    lpi_cursor *at)
-{
-    uint32_t index = c->waiter, n = 0;
-    for (; index != LPI_NONE; index = lpi_waiter_at(hub, index)->sibling, n++) {
-        lpi_waiter *waiter = lpi_waiter_at(hub, index);
-        lpi_channel *ch;
-        at[n].channel = lpi_waiter_list_at(hub, waiter->list)->channel;
-        at[n].seq = waiter->seq;
-        at[n].reason = c->reset;
-        ch = lpi_channel_at(hub, at[n].channel);
-        if (waiter->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
-        else if (waiter->seq >= lpi_channel_floor(ch)) continue;
-        else if (!at[n].reason) at[n].reason = LPI_EVICTED;
-        at[n].seq = lpi_channel_floor(ch);
-    }
-    return n;
-}
-
-/* Whether the waiter, of that channel, has something to be told. */
-static int lpi_waiter_behind(const lpi_waiter *waiter, const lpi_channel *ch)
-{
-    return waiter->epoch_number != ch->epoch_number || waiter->seq < ch->last;
 }
 
 /* ==========================================================================
@@ -5421,119 +6127,249 @@ static const lp_os lpi_real_os = {
 /* ==========================================================================
    D3  INBOX                                                          >>inbox
 
-   What other threads leave for a loop's next turn: outcomes of lp_publish_async
-   and, from the first loop, connections. Its mutex is held for one of them,
-   never together with the hub's.
+   What other threads leave for a loop's next turn, first come, first served:
+   connections that the first loop has accepted for it, and for the first loop
+   the outcomes of lp_publish_async.
+
+   Uses      >>memory >>os
+   Touches   the inbox, under the loop's mutex, which is never held together
+             with the hub's.
+   Promises  whoever leaves a task in an empty inbox signals the loop.
    ========================================================================== */
 
-enum { LPI_INBOX_BYTES = 16384 }; /* kept when it is empty */
-
-static void lpi_inbox_add(lpi_inbox *inbox, lpi_outcome *outcome)
+/* The task is the loop's from now on. */
+static void lpi_inbox_add(lpi_loop *loop, lpi_task *task)
 {
-    outcome->next = NULL;
-    lpi_lock(&inbox->mutex);
-    if (inbox->last) inbox->last->next = outcome;
-    else inbox->first = outcome;
-    inbox->last = outcome;
-    lpi_unlock(&inbox->mutex);
+    int was_empty;
+    task->next = NULL;
+    lpi_lock(&loop->mutex);
+    was_empty = !loop->inbox.first;
+    if (was_empty) loop->inbox.first = task;
+    else loop->inbox.last->next = task;
+    loop->inbox.last = task;
+    lpi_unlock(&loop->mutex);
+    if (was_empty) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
-static lpi_outcome *lpi_inbox_take(lpi_inbox *inbox)
+/* All tasks, the first that came first; they are the caller's to free. */
+static lpi_task *lpi_inbox_take(lpi_loop *loop)
 {
-    lpi_outcome *all;
-    lpi_lock(&inbox->mutex);
-    all = inbox->first;
-    inbox->first = inbox->last = NULL;
-    lpi_unlock(&inbox->mutex);
-    return all;
-}
-
-/* Tell all outcomes, in the order in which they came. */
-static void lpi_inbox_tell(lpi_inbox *inbox, const lp_memory *memory)
-{
-    lpi_outcome *outcome = lpi_inbox_take(inbox);
-    while (outcome) {
-        lpi_outcome *next = outcome->next;
-        outcome->fn(outcome->ctx, outcome->result,
-                    outcome->result == LP_OK ? &outcome->published : NULL);
-        lpi_free(memory, outcome, sizeof *outcome);
-        outcome = next;
-    }
-}
-
-/* Leave a connection. 1 if its loop has to be signalled, since there was none;
-   -1 without memory. */
-static int lpi_inbox_hand_over(lpi_inbox *inbox, const lp_memory *memory,
-                               const lpi_handover *handover)
-{
-    uint32_t count;
-    int result;
-    lpi_lock(&inbox->mutex);
-    if (inbox->handover_at > inbox->handover_count / 2) {
-        /* Its loop may never catch up: room that is free again is used. */
-        inbox->handover_count -= inbox->handover_at;
-        memmove(inbox->handovers,
-                inbox->handovers + inbox->handover_at * sizeof *handover,
-                inbox->handover_count * sizeof *handover);
-        inbox->handover_at = 0;
-    }
-    count = inbox->handover_count;
-    result = lpi_reserve(memory, &inbox->handovers, &inbox->handovers_capacity,
-                         (count + 1) * sizeof *handover);
-    if (!result) {
-        memcpy(inbox->handovers + count * sizeof *handover, handover,
-               sizeof *handover);
-        inbox->handover_count = count + 1;
-        result = count == inbox->handover_at;
-    }
-    lpi_unlock(&inbox->mutex);
-    return result;
-}
-
-/* Take the connection that came first: 1, or 0 if there is none. What a storm
-   needed is given back. */
-static int lpi_inbox_handed_over(lpi_inbox *inbox, const lp_memory *memory,
-                                 lpi_handover *out)
-{
-    int some;
-    lpi_lock(&inbox->mutex);
-    some = inbox->handover_at < inbox->handover_count;
-    if (some)
-        memcpy(out, inbox->handovers + inbox->handover_at++ * sizeof *out,
-               sizeof *out);
-    else inbox->handover_at = inbox->handover_count = 0;
-    if (!some && inbox->handovers_capacity > LPI_INBOX_BYTES) {
-        lpi_free(memory, inbox->handovers, inbox->handovers_capacity);
-        inbox->handovers = NULL;
-        inbox->handovers_capacity = 0;
-    }
-    lpi_unlock(&inbox->mutex);
-    return some;
+    lpi_task *tasks;
+    lpi_lock(&loop->mutex);
+    tasks = loop->inbox.first;
+    loop->inbox.first = NULL;
+    lpi_unlock(&loop->mutex);
+    return tasks;
 }
 
 /* ==========================================================================
-   E   ONE REQUEST
+   E   A CONNECTION                                               >>connection
 
    In the order of its life: accepted, read, routed, parked or published,
-   delivered, written, closed. What stands first uses what comes last, hence:
+   delivered, written, closed. Here, and here only, a caller stands before what
+   it calls, so that it reads as it happens; the prototypes serve as a table of
+   contents. What all of them use comes first.
+
+   Uses      >>http >>query >>address >>json >>reply >>wheel >>os >>inbox, and
+             of the hub the calls that end >>hub
+   Touches   the loop that it is given, on that loop's thread.
+   Promises  a connection that was closed keeps its record until the end of the
+             step, so that a caller may still look at its phase.
    ========================================================================== */
 
-static void lpi_close(lpi_loop *loop, uint32_t index); /* anything may fail  */
-static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
-                              const lpi_http *http, int status); /* a request
-                                                  that is not one            */
-static void lpi_write_error(lp_request *r, int status, const char *text);
-                                               /* one that may not be served */
-static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
-                      size_t length);          /* a reply's end serves what
-                                                  was pipelined behind it    */
-static void lpi_poll(lp_request *r);           /* routing knows both         */
-static void lpi_publish(lp_request *r);
-static void lpi_deliver_batch(lpi_loop *loop); /* a poll may be answered at
-                                                  once                       */
+static lpi_hub *lpi_hub_of(const lpi_loop *loop);
+static void lpi_loop_now(lpi_loop *loop);
+static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms);
+static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index);
+static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag);
+static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want);
+static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want);
+static int lpi_try_again(long error);
+static lp_json *lpi_body_begin(lpi_loop *loop);
+static lp_slice lpi_body_end(lpi_loop *loop);
+static lp_slice lpi_body_error(lpi_loop *loop, const char *text);
+static const char *lpi_date(lpi_loop *loop);
+static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
+                          int status, lp_slice type, size_t length);
+static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
+                                 lp_slice body);
+static void lpi_line(lpi_buffer *to, const char *name, lp_slice value);
+static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
+                           lpi_buffer *to);
+static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
+                             lp_slice detail, const uint8_t address[16]);
+static void lpi_tell_refusals(lpi_loop *loop);
 
-/* What the poller gives back with an event: a connection's index, and above it
-   the generation of its record, or one of these. */
+/* >>accept */
+static int lpi_accept(lpi_loop *loop);
+static void lpi_accept_hand_over(lpi_loop *first, int fd,
+                                 const lp_address *peer);
+static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover);
+static void lpi_accept_undo(lp_server *server, const lpi_handover *handover);
+static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
+                              lpi_why why);
+static int lpi_accept_by_reserve(lpi_loop *loop);
+static void lpi_accept_pause(lpi_loop *loop);
+static void lpi_accept_resume(lpi_loop *loop);
+static void lpi_accept_stop(lpi_loop *loop);
+static void lpi_accept_close_listener(lp_server *server);
+
+/* >>read */
+static void lpi_read_ready(lpi_loop *loop, uint32_t index);
+static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
+                           size_t length);
+static size_t lpi_read_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
+                                 size_t *length);
+static int lpi_read_await_head(lpi_loop *loop, uint32_t index,
+                               const lpi_http *http, size_t length);
+static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
+                                  size_t *length, const lpi_http *http,
+                                  uint32_t head_length);
+static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, const char *bytes);
+static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
+                             const lpi_http *http, const char *bytes);
+static void lpi_request_find_client(lp_request *r);
+static lpi_why lpi_request_account(lp_request *r);
+static void lpi_read_continue(lpi_loop *loop, uint32_t index);
+static size_t lpi_read_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
+                                  size_t *length, const lpi_http *http,
+                                  lpi_chunked *chunked, uint32_t head_length,
+                                  const lpi_route *route);
+static int lpi_drops_body(const lpi_route *route);
+static size_t lpi_read_await_body(lpi_loop *loop, uint32_t index,
+                                  const size_t *length, const lpi_http *http,
+                                  const lpi_chunked *chunked,
+                                  uint32_t head_length,
+                                  const lpi_route *route);
+static lpi_request_buffer *lpi_request_buffer_get(lpi_loop *loop,
+                                                  lpi_connection *c);
+static int lpi_request_buffer_reserve(lpi_loop *loop, const lpi_connection *c,
+                                      size_t length);
+static void lpi_request_buffer_drop(lpi_loop *loop, lpi_connection *c);
+static void lpi_request_buffer_free(lpi_loop *loop,
+                                    lpi_request_buffer *buffer);
+static int lpi_read_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
+                         size_t length);
+static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c,
+                              size_t length);
+static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index);
+static int lpi_is_receiving(const lpi_connection *c);
+static int lpi_is_serving(const lpi_connection *c);
+static void lpi_read_set_interest(lpi_loop *loop, uint32_t index);
+static void lpi_read_resume(lpi_loop *loop, uint32_t index);
+static void lpi_queue_add(lpi_loop *loop, uint32_t index);
+static void lpi_queue_remove(lpi_loop *loop, uint32_t index);
+static void lpi_queue_serve(lpi_loop *loop);
+static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index);
+static void lpi_read_hangup(lpi_loop *loop, uint32_t index);
+
+/* >>route */
+static int lpi_route_head(lp_request *r);
+static void lpi_route_dispatch(lp_request *r);
+static lp_slice lpi_request_path(const lp_request *r);
+static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed);
+static int lpi_route_matches(const lpi_route *route, lp_slice path);
+static int lpi_route_is_parameter(lp_slice part);
+static void lpi_route_missing(lp_request *r, uint32_t allowed);
+static void lpi_route_options(lp_request *r, uint32_t allowed);
+static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods);
+static int lpi_route_host_good(const lp_request *r);
+static uint8_t lpi_route_origin_index(const lp_server *server,
+                                      lp_slice origin);
+static int lpi_route_publish_refused(lp_request *r);
+static int lpi_route_origin_good(const lp_request *r);
+static lp_slice lpi_route_without_port(lp_slice host, lp_slice port);
+static int lpi_route_token_good(const lp_request *r);
+static int lpi_route_type_is_json(lp_slice type);
+static int lpi_route_authorized(lp_request *r, lp_action action,
+                                lp_slice channel);
+static void lpi_route_hint_proxy(const lp_request *r);
+static lp_slice lpi_route_last(const lp_request *r);
+static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
+static int lpi_route_publish_channel(const lp_request *r, char *text,
+                                     lp_slice *out);
+static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
+
+/* >>poll */
+static void lpi_poll(lp_request *r);
+static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask);
+static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask);
+static lpi_why lpi_poll_read_values(lp_request *r, lp_slice *values);
+static lpi_why lpi_poll_read_cursors(lpi_poll_request *ask,
+                                     const lp_slice *values);
+static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
+                                     lpi_poll_request *ask,
+                                     const lp_slice *values);
+static lpi_why lpi_poll_read_client(lp_request *r, lpi_poll_request *ask);
+static void lpi_poll_refuse(lp_request *r, lpi_why why);
+static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
+
+/* >>publish */
+static void lpi_publish(lp_request *r);
+static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
+                                  lp_slice json, uint64_t now_us,
+                                  lp_published *out, size_t *offset);
+static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset);
+
+/* >>deliver */
+static void lpi_deliver(lpi_loop *loop);
+static void lpi_deliver_batch_and_resume(lpi_loop *loop);
+static void lpi_deliver_batch(lpi_loop *loop);
+static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply);
+static lp_slice lpi_deliver_head(lpi_loop *loop, lpi_connection *c,
+                                 lp_slice body);
+static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply);
+static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply);
+static const char *lpi_deliver_render_status(const lpi_reply *reply);
+static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
+                                      const lpi_batch *batch);
+static void lpi_deliver_note_latencies(lpi_loop *loop);
+static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
+                                   uint64_t now_us);
+static uint32_t lpi_latency_index(uint64_t us);
+static uint64_t lpi_latency_min(uint32_t at);
+
+/* >>write */
+static void lpi_write_reply(lp_request *r, int status, lp_slice type,
+                            lp_slice body);
+static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
+                           lp_slice body, lpi_send_buffer **shared);
+static void lpi_write_finish(lpi_loop *loop, uint32_t index);
+static void lpi_write_linger(lpi_loop *loop, uint32_t index);
+static void lpi_write_error(lp_request *r, int status, const char *text);
+static void lpi_write_error_note(lp_request *r, int status, const char *text);
+static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, int status);
+static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
+                                   const lpi_http *http, int status,
+                                   const char *text);
+static const char *lpi_refusal_text(int status);
+static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
+                                   lp_slice head, lp_slice body, size_t sent,
+                                   lpi_send_buffer **shared);
+static int lpi_send_buffer_hold(lpi_loop *loop, lpi_connection *c,
+                                lpi_send_buffer **shared, lp_slice first,
+                                lp_slice second);
+static lpi_send_buffer *lpi_send_buffer_new(lpi_loop *loop, lp_slice first,
+                                            lp_slice second);
+static int lpi_send_buffer_is_held(const lpi_send_buffer *out,
+                                   uint32_t account);
+static void lpi_send_buffer_release(lpi_loop *loop,
+                                    lpi_request_buffer *buffer);
+static void lpi_write_ready(lpi_loop *loop, uint32_t index);
+static void lpi_write_drained(lpi_loop *loop, uint32_t index);
+static void lpi_write_expire(lpi_loop *loop, uint32_t index);
+
+/* >>close */
+static void lpi_close_expired(lpi_loop *loop, uint32_t index);
+static void lpi_close(lpi_loop *loop, uint32_t index);
+static void lpi_close_reap(lpi_loop *loop);
+static void lpi_close_all(lpi_loop *loop);
+static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index);
+
+/* The tag of an event: a connection's index, and above it the generation of its
+   record, or one of these. */
 #define LPI_TAG_INDEX 0x00FFFFFFu
 #define LPI_TAG_WAKE LPI_TAG_INDEX
 #define LPI_TAG_LISTENER (LPI_TAG_INDEX - 1)
@@ -5545,7 +6381,20 @@ enum {
     LPI_QUEUE_TURNS = 64 /* connections of the queue in one step             */
 };
 
-/* Expire after at least `ms`. */
+static lpi_hub *lpi_hub_of(const lpi_loop *loop)
+{
+    return &loop->server->hub;
+}
+
+/* Read the clock: once before what is ready is served, once after it, and after
+   the user's code (handlers and hooks), which may take its time. */
+static void lpi_loop_now(lpi_loop *loop)
+{
+    loop->now_us = loop->os->monotonic_us(loop->os->ctx);
+    loop->now_ms = loop->now_us / 1000;
+}
+
+/* Have the connection expire after at least `ms`. */
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 {
     LP_ASSERT(lpi_connection_at(loop, index)->phase != LPI_CLOSED);
@@ -5558,31 +6407,9 @@ static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index)
     return index | (uint32_t)c->generation << 24;
 }
 
-/* Have the poller watch `want` instead of what it does. 0, or -1 if it cannot:
-   then nothing has changed. */
-static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
-{
-    const lp_os *os = loop->os;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    if (want == c->interest) return 0;
-    if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_tag_of(c, index),
-                       c->interest, want))
-        return -1;
-    c->interest = (uint8_t)want;
-    return 0;
-}
-
-/* Have the poller watch `want`. A failure closes the connection, so this comes
-   after all else that is done to it. */
-static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
-{
-    if (lpi_connection_at(loop, index)->phase == LPI_CLOSED) return;
-    if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
-}
-
-/* The connection that an event is meant for; LPI_NONE if it was closed since.
-   An event may come for a socket that was closed while a child process had a
-   copy of it, if it could not be taken out of the poller. */
+/* The connection that an event is meant for; LPI_NONE if it was closed since:
+   an event may come for a closed socket of which a child process has a copy, if
+   it could not be taken out of the poller. */
 static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag)
 {
     uint32_t index = tag & LPI_TAG_INDEX;
@@ -5593,13 +6420,35 @@ static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag)
                                                                 : LPI_NONE;
 }
 
+/* Have the poller watch for `want` instead. 0, or -1 with nothing changed. */
+static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
+{
+    const lp_os *os = loop->os;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (want == c->interest) return 0;
+    if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_tag_of(c, index),
+                       c->interest, want))
+        return -1;
+    c->interest = want & 7u;
+    return 0;
+}
+
+/* Have the poller watch for `want` instead. If it cannot, the connection is
+   closed, so this comes after all else that is done to it. */
+static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
+{
+    if (lpi_connection_at(loop, index)->phase == LPI_CLOSED) return;
+    if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
+}
+
+/* Is it an error that is none? */
 static int lpi_try_again(long error)
 {
     return error == -EAGAIN || error == -EWOULDBLOCK || error == -EINTR;
 }
 
-/* --- bodies: loop->json holds the one that is being written, behind room for
-   its head */
+/* --- a reply's body, which is written to loop->json behind room for the head,
+   and its head --- */
 
 static lp_json *lpi_body_begin(lpi_loop *loop)
 {
@@ -5628,14 +6477,6 @@ static lp_slice lpi_body_error(lpi_loop *loop, const char *text)
     return lpi_body_end(loop);
 }
 
-/* Read the clock: once before what is ready is served, once after it, and after
-   the user's code (handlers and hooks), which may take its time. */
-static void lpi_loop_now(lpi_loop *loop)
-{
-    loop->now_us = loop->os->monotonic_us(loop->os->ctx);
-    loop->now_ms = loop->now_us / 1000;
-}
-
 static const char *lpi_date(lpi_loop *loop)
 {
     if (loop->date_ms + 100 <= loop->now_ms || !loop->date_ms) {
@@ -5644,6 +6485,21 @@ static const char *lpi_date(lpi_loop *loop)
         loop->date_ms = loop->now_ms;
     }
     return loop->date;
+}
+
+/* The head of a reply that closes the connection if its flags, or a drain, say
+   so. */
+static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
+                          int status, lp_slice type, size_t length)
+{
+    if (loop->drain_ms) c->flags |= LPI_CLOSE;
+    memset(head, 0, sizeof *head);
+    head->status = status;
+    head->type = type;
+    head->length = length;
+    head->date = lpi_date(loop);
+    head->close = (c->flags & LPI_CLOSE) != 0;
+    head->keep_alive = (c->flags & LPI_HTTP10_KEEP_ALIVE) != 0;
 }
 
 /* Write the head, just before the body if that stands in loop->json and the
@@ -5667,41 +6523,6 @@ static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
     return lpi_slice(loop->head.bytes, n);
 }
 
-/* Tell the log of what was refused, as far as a second has passed. */
-static void lpi_tell_refusals(lpi_loop *loop)
-{
-    lp_server *server = loop->server;
-    lpi_hub *hub = &server->hub;
-    lpi_refusals r;
-    char line[240], status[12], address[INET6_ADDRSTRLEN];
-    int some;
-    for (;;) {
-        lpi_lock(&hub->mutex);
-        some = lpi_refusals_take(hub, loop->now_ms, &r);
-        lpi_unlock(&hub->mutex);
-        if (!some) return;
-        lpi_address_put(address, r.address);
-        *status = 0;
-        if (r.status) snprintf(status, sizeof status, "%d ", (int)r.status);
-        snprintf(line, sizeof line, "%s%s%s%s: %lu time%s, the last from %s",
-                 status, r.why, *r.detail ? ", " : "", r.detail,
-                 (unsigned long)r.count, r.count > 1 ? "s" : "", address);
-        lpi_log(server, LP_LOG_WARN, line, "");
-    }
-}
-
-/* Something was refused to who has that address. */
-static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
-                             lp_slice detail, const uint8_t address[16])
-{
-    lpi_hub *hub = &loop->server->hub;
-    if (!loop->server->config.log.write) return;
-    lpi_lock(&hub->mutex);
-    lpi_refusals_note(hub, status, lp_s(why), detail, address, loop->now_ms);
-    lpi_unlock(&hub->mutex);
-    lpi_tell_refusals(loop);
-}
-
 static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
 {
     lpi_buffer_add(to, lp_s(name));
@@ -5723,219 +6544,44 @@ static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
     lpi_line(to, "Access-Control-Expose-Headers", LPI_S("Retry-After, Date"));
 }
 
-static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
-                          int status, lp_slice type, size_t length)
+/* --- what was refused --- */
+
+/* Something was refused to who has that address: the log is to be told. */
+static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
+                             lp_slice detail, const uint8_t address[16])
 {
-    if (loop->drain_ms) c->flags |= LPI_CLOSE;
-    head->status = status;
-    head->type = type;
-    head->length = length;
-    head->date = lpi_date(loop);
-    head->close = (c->flags & LPI_CLOSE) != 0;
-    head->keep_alive = (c->flags & LPI_HTTP10_KEEP_ALIVE) != 0;
-    head->may_cache = 0;
-    head->extra = lpi_slice(NULL, 0);
+    if (!loop->server->config.log.write) return;
+    lpi_hub_note_refusal(lpi_hub_of(loop), status, lp_s(why), detail, address,
+                         loop->now_ms);
+    lpi_tell_refusals(loop);
+}
+
+/* Tell the log of what was refused, at most once a second for each status. */
+static void lpi_tell_refusals(lpi_loop *loop)
+{
+    lpi_refusals r;
+    char line[240], status[12], address[INET6_ADDRSTRLEN];
+    while (lpi_hub_take_refusals(lpi_hub_of(loop), loop->now_ms, &r)) {
+        lpi_address_put(address, r.address);
+        *status = 0;
+        if (r.status) snprintf(status, sizeof status, "%d ", (int)r.status);
+        snprintf(line, sizeof line, "%s%s%s%s: %lu time%s, the last from %s",
+                 status, r.why, *r.detail ? ", " : "", r.detail,
+                 (unsigned long)r.count, r.count > 1 ? "s" : "", address);
+        lpi_log(loop->server, LP_LOG_WARN, line, "");
+    }
 }
 
 /* ==========================================================================
    E1  ACCEPT                                                        >>accept
 
-   The first loop accepts, a bounded number per step, so that a storm of
+   The first loop accepts, a bounded number in a step, so that a storm of
    connections does not hold up those that are there, and gives each loop its
    turn to have one. Out of descriptors, a reserved one is given up to accept
-   and turn away; if even that fails the listener rests.
+   and turn away; if even that fails, accepting pauses.
    ========================================================================== */
 
 enum { LPI_ACCEPTS = 64, LPI_ACCEPT_PAUSE_MS = 250 };
-
-/* 503 and close, without a record. What was sent is read once, since closing
-   with unread bytes would take the answer back. */
-static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
-                              lpi_why why)
-{
-    const lp_os *os = loop->os;
-    lpi_hub *hub = &loop->server->hub;
-    lp_slice parts[2];
-    lpi_head head;
-    memset(&head, 0, sizeof head);
-    head.status = 503;
-    head.type = LPI_S("application/json");
-    head.date = lpi_date(loop);
-    head.close = 1;
-    head.extra = LPI_S("Retry-After: 5\r\n");
-    parts[1] = lpi_body_error(loop, lpi_whys[why].text);
-    head.length = parts[1].length;
-    parts[0] = lpi_head_compose(loop, &head, parts[1]);
-    if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
-    os->shutdown(os->ctx, fd, LP_WRITE);
-    os->recv(os->ctx, fd, loop->in, LPI_READ_SIZE);
-    os->close(os->ctx, fd);
-    lpi_lock(&hub->mutex);
-    hub->stats.refused++;
-    lpi_unlock(&hub->mutex);
-    lpi_note_refusal(loop, 503, lpi_whys[why].text, LPI_S("no connection"),
-                     peer->bytes);
-}
-
-/* Count the connection in the account of its address, which goes to *account,
-   if it may come in. */
-static lpi_why lpi_accept_admit(lp_server *server, const lp_address *peer,
-                                uint32_t *account)
-{
-    lpi_hub *hub = &server->hub;
-    uint64_t key = lpi_address_key(hub, peer->bytes);
-    int trusted = lpi_is_proxy(server, peer->bytes);
-    lpi_why why = LPI_WHY_NONE;
-    if (lpi_atomic_get(&hub->connections) >= server->config.connections_max)
-        return LPI_WHY_CONNECTIONS_MAX;
-    lpi_lock(&hub->mutex);
-    *account = lpi_account_take(hub, key, trusted);
-    if (*account == LPI_NONE) {
-        why = LPI_WHY_CONNECTIONS_MAX;
-    } else if (!trusted) {
-        uint32_t *own = &lpi_account_at(hub, *account)->connections;
-        if (*own < server->config.connections_per_address) ++*own;
-        else why = LPI_WHY_CONNECTIONS_PER_ADDRESS;
-        if (why) lpi_account_give(hub, *account);
-    }
-    lpi_unlock(&hub->mutex);
-    if (!why) lpi_atomic_add(&hub->connections, 1);
-    return why;
-}
-
-/* A connection is over, and counts in its account no more. Under the mutex. */
-static void lpi_hub_discharge(lpi_hub *hub, uint32_t account, int trusted)
-{
-    if (!trusted) lpi_account_at(hub, account)->connections--;
-    lpi_account_give(hub, account);
-}
-
-/* A connection that was admitted is not kept. */
-static void lpi_accept_unadmit(lp_server *server, const lpi_handover *handover)
-{
-    lpi_hub *hub = &server->hub;
-    lpi_lock(&hub->mutex);
-    lpi_hub_discharge(hub, handover->account,
-                      lpi_is_proxy(server, handover->peer.bytes));
-    lpi_unlock(&hub->mutex);
-    lpi_atomic_sub(&hub->connections, 1);
-}
-
-/* A connection that is admitted gets a record. */
-static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
-{
-    lp_server *server = loop->server;
-    uint32_t index = lpi_slab_take(&loop->connections);
-    lpi_connection *c;
-    if (index != LPI_NONE) {
-        c = lpi_connection_at(loop, index);
-        c->fd = handover->fd;
-        c->generation = ++loop->generation;
-        c->waiter = c->client = LPI_NONE;
-        c->account = handover->account;
-    }
-    if (index >= LPI_TAG_LISTENER ||
-        lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
-        if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
-        lpi_accept_unadmit(server, handover);
-        lpi_accept_reject(loop, handover->fd, &handover->peer,
-                          LPI_WHY_CONNECTIONS_MAX);
-        return;
-    }
-    memcpy(c->address, handover->peer.bytes, 16);
-    if (lpi_is_proxy(server, c->address)) c->flags = LPI_TRUSTED;
-    lpi_timer_init(&loop->wheel, index);
-    lpi_set_phase(loop, c, LPI_ACCEPTED);
-    lpi_arm(loop, index, server->config.head_ms);
-}
-
-/* Give the connection to the loop whose turn it is, if it may come in. */
-static void lpi_accept_hand_over(lpi_loop *first, int fd,
-                                 const lp_address *peer)
-{
-    lp_server *server = first->server;
-    lpi_hub *hub = &server->hub;
-    lpi_loop *loop = &hub->loops[server->next_loop];
-    lpi_handover handover;
-    lpi_why why = lpi_accept_admit(server, peer, &handover.account);
-    int result;
-    if (why) {
-        lpi_accept_reject(first, fd, peer, why);
-        return;
-    }
-    handover.fd = fd;
-    handover.peer = *peer;
-    if (++server->next_loop == hub->loop_count) server->next_loop = 0;
-    if (loop == first) {
-        lpi_accept_open(first, &handover);
-        return;
-    }
-    result = lpi_inbox_hand_over(&loop->inbox, &server->memory, &handover);
-    if (result > 0) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-    if (result < 0)
-        lpi_accept_open(first, &handover); /* rather than not at all */
-}
-
-/* Take in what the first loop has handed over, up to `left` of them. */
-static void lpi_accept_handovers(lpi_loop *loop, uint32_t left)
-{
-    lpi_handover handover;
-    while (left-- && lpi_inbox_handed_over(&loop->inbox, &loop->server->memory,
-                                           &handover))
-        lpi_accept_open(loop, &handover);
-    if (left == UINT32_MAX) /* the rest in the next step */
-        loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-}
-
-static void lpi_accept_pause(lpi_loop *loop)
-{
-    lp_server *server = loop->server;
-    loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
-                         LPI_TAG_LISTENER, LP_READ, 0);
-    server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
-    lpi_log(server, LP_LOG_WARN, "the listener rests", "");
-}
-
-/* What waits in its queue is lost. A child that has a copy must neither wake
-   the loop nor keep the port open. */
-static void lpi_accept_close_listener(lp_server *server)
-{
-    const lp_os *os = &server->os;
-    if (server->listener < 0) return;
-    if (!server->accept_resume_ms)
-        os->poller_set(os->ctx, &lpi_first_loop(server)->poller,
-                       server->listener, LPI_TAG_LISTENER, LP_READ, 0);
-    os->shutdown(os->ctx, server->listener, LP_READ | LP_WRITE);
-    os->close(os->ctx, server->listener);
-    server->listener = -1;
-    server->accept_resume_ms = 0;
-}
-
-static void lpi_accept_resume(lpi_loop *loop)
-{
-    lp_server *server = loop->server;
-    server->accept_resume_ms = 0;
-    if (loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
-                             LPI_TAG_LISTENER, 0, LP_READ))
-        server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
-}
-
-/* With no descriptor left: turn somebody away. Returns what accept did, or
-   -EMFILE without a reserve. */
-static int lpi_accept_by_reserve(lpi_loop *loop)
-{
-    lp_server *server = loop->server;
-    const lp_os *os = loop->os;
-    lp_address peer;
-    int fd;
-    if (server->reserve < 0) server->reserve = os->reserve(os->ctx);
-    if (server->reserve < 0) return -EMFILE;
-    os->close(os->ctx, server->reserve);
-    fd = os->accept(os->ctx, server->listener, &peer);
-    if (fd >= 0) lpi_accept_reject(loop, fd, &peer, LPI_WHY_CONNECTIONS_MAX);
-    server->reserve = os->reserve(os->ctx);
-    return fd;
-}
 
 /* Returns 1 if there may be more. */
 static int lpi_accept(lpi_loop *loop)
@@ -5957,6 +6603,164 @@ static int lpi_accept(lpi_loop *loop)
     return 1;
 }
 
+/* Give the connection to the loop whose turn it is, if it may come in. */
+static void lpi_accept_hand_over(lpi_loop *first, int fd,
+                                 const lp_address *peer)
+{
+    lp_server *server = first->server;
+    lpi_loop *loop = &server->loops[server->next_loop];
+    lpi_task *task = NULL;
+    lpi_handover handover;
+    lpi_why why = lpi_hub_admit(&server->hub,
+                                lpi_address_key(&server->hub, peer->bytes),
+                                lpi_is_proxy(server, peer->bytes),
+                                &handover.account);
+    if (why) {
+        lpi_accept_reject(first, fd, peer, why);
+        return;
+    }
+    handover.fd = fd;
+    handover.peer = *peer;
+    if (++server->next_loop == server->loop_count) server->next_loop = 0;
+    if (loop != first)
+        task = (lpi_task *)lpi_alloc(&server->memory, sizeof *task);
+    if (task) {
+        task->kind = LPI_TASK_OPEN;
+        task->of.handover = handover;
+        lpi_inbox_add(loop, task);
+    } else {
+        lpi_accept_open(first, &handover); /* without memory too */
+    }
+}
+
+/* A connection that is admitted gets a record. */
+static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
+{
+    lp_server *server = loop->server;
+    uint32_t index = lpi_slab_take(&loop->connections);
+    lpi_connection *c;
+    if (index != LPI_NONE) {
+        c = lpi_connection_at(loop, index);
+        c->fd = handover->fd;
+        c->generation = ++loop->generation;
+        c->wait.waiter = LPI_NONE;
+        c->wait.account = handover->account;
+    }
+    if (index >= LPI_TAG_LISTENER ||
+        lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
+        if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
+        lpi_accept_undo(server, handover);
+        lpi_accept_reject(loop, handover->fd, &handover->peer,
+                          LPI_WHY_CONNECTIONS_MAX);
+        return;
+    }
+    memcpy(c->address, handover->peer.bytes, 16);
+    if (lpi_is_proxy(server, c->address)) c->flags = LPI_TRUSTED;
+    lpi_timer_init(&loop->wheel, index);
+    lpi_set_phase(loop, c, LPI_ACCEPTED);
+    lpi_arm(loop, index, server->config.head_ms);
+}
+
+/* A connection that was admitted is not kept. */
+static void lpi_accept_undo(lp_server *server, const lpi_handover *handover)
+{
+    lpi_hub_dismiss(&server->hub, handover->account,
+                    lpi_is_proxy(server, handover->peer.bytes));
+}
+
+/* 503 and close, without a record. What was sent is read once, since closing
+   with unread bytes would make the kernel take the answer back. */
+static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
+                              lpi_why why)
+{
+    const lp_os *os = loop->os;
+    lp_slice parts[2];
+    lpi_head head;
+    memset(&head, 0, sizeof head);
+    head.status = lpi_whys[why].status;
+    head.type = LPI_S("application/json");
+    head.date = lpi_date(loop);
+    head.close = 1;
+    head.extra = LPI_S("Retry-After: 5\r\n");
+    parts[1] = lpi_body_error(loop, lpi_whys[why].text);
+    head.length = parts[1].length;
+    parts[0] = lpi_head_compose(loop, &head, parts[1]);
+    if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
+    os->shutdown(os->ctx, fd, LP_WRITE);
+    os->recv(os->ctx, fd, loop->in, LPI_READ_SIZE);
+    os->close(os->ctx, fd);
+    lpi_hub_count_refused(lpi_hub_of(loop));
+    lpi_note_refusal(loop, 503, lpi_whys[why].text, LPI_S("no connection"),
+                     peer->bytes);
+}
+
+/* With no descriptor left: turn somebody away. Returns what accept did, or
+   -EMFILE without a reserve. */
+static int lpi_accept_by_reserve(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    const lp_os *os = loop->os;
+    lp_address peer;
+    int fd;
+    if (server->reserve < 0) server->reserve = os->reserve(os->ctx);
+    if (server->reserve < 0) return -EMFILE;
+    os->close(os->ctx, server->reserve);
+    fd = os->accept(os->ctx, server->listener, &peer);
+    if (fd >= 0) lpi_accept_reject(loop, fd, &peer, LPI_WHY_CONNECTIONS_MAX);
+    server->reserve = os->reserve(os->ctx);
+    return fd;
+}
+
+/* Accepting has failed: try again later, since the poller would report the
+   listener without end. */
+static void lpi_accept_pause(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
+                         LPI_TAG_LISTENER, LP_READ, 0);
+    server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
+    lpi_log(server, LP_LOG_WARN, "accepting pauses", "");
+}
+
+static void lpi_accept_resume(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    server->accept_resume_ms = 0;
+    if (loop->os->poller_set(loop->os->ctx, &loop->poller, server->listener,
+                             LPI_TAG_LISTENER, 0, LP_READ))
+        server->accept_resume_ms = loop->now_ms + LPI_ACCEPT_PAUSE_MS;
+}
+
+/* lp_stop was called: take in who waits in the listener's queue, and accept no
+   more. */
+static void lpi_accept_stop(lpi_loop *loop)
+{
+    lp_server *server = loop->server;
+    uint32_t i;
+    int left = 1024;
+    while (!server->accept_resume_ms && left-- && lpi_accept(loop)) {}
+    lpi_accept_close_listener(server);
+    lpi_log(server, LP_LOG_INFO, "draining", "");
+    lpi_atomic_set(&server->draining, 1);
+    for (i = 1; i < server->loop_count; i++)
+        loop->os->wake_signal(loop->os->ctx, server->loops[i].wake[1]);
+}
+
+/* Connections that wait in its queue are lost. A child that has a copy must
+   neither wake the loop nor keep the port open. */
+static void lpi_accept_close_listener(lp_server *server)
+{
+    const lp_os *os = &server->os;
+    if (server->listener < 0) return;
+    if (!server->accept_resume_ms)
+        os->poller_set(os->ctx, &lpi_first_loop(server)->poller,
+                       server->listener, LPI_TAG_LISTENER, LP_READ, 0);
+    os->shutdown(os->ctx, server->listener, LP_READ | LP_WRITE);
+    os->close(os->ctx, server->listener);
+    server->listener = -1;
+    server->accept_resume_ms = 0;
+}
+
 /* ==========================================================================
    E2  READ                                                            >>read
 
@@ -5966,154 +6770,140 @@ static int lpi_accept(lpi_loop *loop)
    most head_bytes_max is kept, and then reading pauses.
    ========================================================================== */
 
-/* Count what incomplete requests take, of all and of the connection's address.
-   0, or -1 if that is over a limit. */
-static int lpi_read_count_partial(lpi_loop *loop, const lpi_connection *c,
-                                  size_t more, size_t less)
-{
-    lpi_hub *hub = &loop->server->hub;
-    uint32_t limit = loop->server->config.partial_bytes_max;
-    lpi_account *account;
-    int over;
-    lpi_lock(&hub->mutex);
-    account = lpi_account_at(hub, c->account);
-    hub->partial_bytes += more;
-    hub->partial_bytes -= less;
-    account->partial_bytes += more;
-    account->partial_bytes -= less;
-    over = limit != LP_UNLIMITED &&
-           (hub->partial_bytes > limit ||
-            !lpi_account_may(account, account->partial_bytes, limit));
-    lpi_unlock(&hub->mutex);
-    return -over;
-}
-
-/* The connection's lpi_request_buffer, NULL if memory or its limit is spent. */
-static lpi_request_buffer *lpi_request_buffer_get(lpi_loop *loop,
-                                                  lpi_connection *c)
-{
-    lpi_request_buffer *buffer = loop->spare;
-    size_t size = sizeof *buffer + (buffer ? buffer->in_capacity : 0);
-    if (c->buffer) return c->buffer;
-    if (lpi_read_count_partial(loop, c, size, 0)) {
-        lpi_read_count_partial(loop, c, 0, size);
-        return NULL;
-    }
-    if (buffer) {
-        loop->spare = buffer->next;
-        loop->spare_count--;
-    } else {
-        buffer = (lpi_request_buffer *)lpi_alloc_zero(&loop->server->memory,
-                                                      sizeof *buffer);
-        if (!buffer) lpi_read_count_partial(loop, c, 0, size);
-    }
-    c->buffer = buffer;
-    return buffer;
-}
-
-/* Room for `length` bytes at io->in. 0, or -1 if memory or its limit is
-   spent. */
-static int lpi_request_buffer_reserve(lpi_loop *loop, const lpi_connection *c,
-                                      size_t length)
-{
-    lpi_request_buffer *buffer = c->buffer;
-    size_t had = buffer->in_capacity, size = lpi_grown(had, length);
-    int failed;
-    if (length <= had) return 0;
-    failed = lpi_read_count_partial(loop, c, size, 0) ||
-             lpi_reserve(&loop->server->memory, &buffer->in,
-                         &buffer->in_capacity, length);
-    lpi_read_count_partial(loop, c, 0, failed ? size : had);
-    return -failed;
-}
-
-enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
-
-/* Give it back, keeping a few with small buffers for the next. */
-static void lpi_request_buffer_drop(lpi_loop *loop, lpi_connection *c)
-{
-    const lp_memory *memory = &loop->server->memory;
-    lpi_request_buffer *buffer = c->buffer;
-    if (!buffer) return;
-    LP_ASSERT(!buffer->out);
-    c->buffer = NULL;
-    buffer->in_length = 0;
-    lpi_read_count_partial(loop, c, 0, sizeof *buffer + buffer->in_capacity);
-    if (loop->spare_count < LPI_SPARE_MAX &&
-        buffer->in_capacity <= LPI_SPARE_BYTES) {
-        buffer->next = loop->spare;
-        loop->spare = buffer;
-        loop->spare_count++;
-        return;
-    }
-    lpi_free(memory, buffer->in, buffer->in_capacity);
-    lpi_free(memory, buffer, sizeof *buffer);
-}
-
-/* Make `bytes`, which may lie within the kept ones, all that is kept. */
-static int lpi_read_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
-                         size_t length)
-{
-    lpi_request_buffer *buffer = c->buffer;
-    if (!length) {
-        if (buffer) buffer->in_length = 0;
-        if (buffer && !buffer->out) lpi_request_buffer_drop(loop, c);
-        return 0;
-    }
-    buffer = lpi_request_buffer_get(loop, c);
-    if (!buffer || lpi_request_buffer_reserve(loop, c, length)) return -1;
-    if (bytes != buffer->in) memmove(buffer->in, bytes, length);
-    buffer->in_length = length;
-    return 0;
-}
-
-static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
-{
-    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
-    if (!buffer ||
-        lpi_request_buffer_reserve(loop, c, buffer->in_length + length))
-        return -1;
-    memcpy(buffer->in + buffer->in_length, loop->in, length);
-    buffer->in_length += length;
-    return 0;
-}
-
-/* A request may begin or go on: what comes is parsed as it comes. */
-static int lpi_is_receiving(const lpi_connection *c)
-{
-    return c->phase >= LPI_ACCEPTED && c->phase <= LPI_READING_BODY;
-}
-
-/* What came before the end of the stream is still being answered. */
-static int lpi_is_serving(const lpi_connection *c)
-{
-    return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
-}
-
-/* Read on, unless enough waits behind a poll or a slow reply. */
-static void lpi_read_set_interest(lpi_loop *loop, uint32_t index)
+/* There is something to read. */
+static void lpi_read_ready(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t want = c->interest & LP_WRITE;
-    if (c->flags & LPI_PEER_DONE) want &= ~LP_HANGUP;
-    else if (lpi_is_receiving(c) || !c->buffer ||
-             c->buffer->in_length < loop->server->config.head_bytes_max)
-        want |= LP_READ | LP_HANGUP;
-    else want |= LP_HANGUP;
-    if (want != c->interest) lpi_set_interest(loop, index, want);
+    size_t kept = c->buffer ? c->buffer->in_length : 0, head = 0;
+    size_t room = LPI_READ_SIZE, limit = loop->server->config.head_bytes_max;
+    int receiving = lpi_is_receiving(c);
+    long n;
+    if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
+    if (!receiving && c->phase != LPI_LINGERING)
+        room = limit - kept < room ? limit - kept : room;
+    if (c->phase == LPI_READING_BODY && lpi_drops_body(c->buffer->route)) {
+        /* What comes must not make the buffer of the head grow. */
+        memcpy(loop->in, c->buffer->in, kept);
+        head = kept;
+    }
+    n = loop->os->recv(loop->os->ctx, c->fd, loop->in + head, room - head);
+    if (n < 0) {
+        if (!lpi_try_again(n)) lpi_close(loop, index);
+    } else if (!n) {
+        lpi_read_stream_ended(loop, index);
+    } else if (c->phase == LPI_LINGERING) {
+        return; /* not read as a request */
+    } else if (receiving && head == kept) {
+        lpi_read_serve(loop, index, loop->in, head + (size_t)n);
+    } else if (lpi_read_keep_more(loop, c, (size_t)n)) {
+        lpi_read_keep_failed(loop, index);
+    } else if (receiving) {
+        lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
+    } else {
+        lpi_read_set_interest(loop, index);
+    }
 }
 
-static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
-                             const lpi_http *http, const char *bytes)
+/* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
+   keep the rest. After a few it is the turn of others. */
+static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
+                           size_t length)
 {
-    memset(r, 0, sizeof *r);
-    r->server = loop->server;
-    r->loop = loop;
-    r->connection = index;
-    r->http = http;
-    r->bytes = bytes;
-    lpi_buffer_clear(&loop->extra);
-    lpi_arena_clear(&loop->arena, 1);
+    lpi_connection *c = lpi_connection_at(loop, index);
+    int turns = LPI_TURNS, partial = 0;
+    size_t at = 0;
+    while (at < length && turns-- && lpi_is_receiving(c) && !partial) {
+        size_t left = length - at;
+        size_t n = lpi_read_serve_one(loop, index, bytes + at, &left);
+        partial = !n;
+        if (partial) length = at + left;
+        at += n;
+    }
+    if (c->phase == LPI_LINGERING || c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_IDLE && at < length && !partial)
+        lpi_queue_add(loop, index);
+    if (lpi_read_keep(loop, c, bytes + at, length - at))
+        lpi_read_keep_failed(loop, index);
+    else if (c->flags & LPI_PEER_DONE && !lpi_is_serving(c))
+        lpi_close(loop, index);
+    else lpi_read_set_interest(loop, index);
+}
+
+/* Serve the request that begins at bytes[0]. Returns how many bytes it takes,
+   or 0 if more have to come, with *length cut to what is to be kept. */
+static size_t lpi_read_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
+                                 size_t *length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_request_buffer *buffer = c->buffer;
+    lpi_http *http = c->phase == LPI_READING_HEAD ? &buffer->http : &loop->http;
+    int n;
+    if (c->phase == LPI_READING_BODY)
+        return lpi_read_serve_body(loop, index, bytes, length, &buffer->http,
+                                   &buffer->chunked, buffer->head_length,
+                                   buffer->route);
+    if (c->phase != LPI_READING_HEAD)
+        lpi_http_init(http, loop->server->config.head_bytes_max);
+    n = lpi_http_head(http, bytes, *length);
+    if (n > 0)
+        return lpi_read_serve_head(loop, index, bytes, length, http,
+                                   (uint32_t)n);
+    if (!n && !lpi_read_await_head(loop, index, http, *length)) return 0;
+    lpi_write_refusal(loop, index, http, n ? -n : 503);
+    return *length;
+}
+
+/* The head is not whole yet: keep what there is to know of it. 0 or -1. */
+static int lpi_read_await_head(lpi_loop *loop, uint32_t index,
+                               const lpi_http *http, size_t length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_request_buffer *buffer;
+    if (http->line == length && !http->in_fields) {
+        /* An empty line and nothing else: no request has begun. One that came
+           out of the queue has no deadline yet. */
+        if (c->phase != LPI_READING_HEAD &&
+            lpi_timer_armed(&loop->wheel, index))
+            return 0;
+        lpi_set_phase(loop, c, LPI_IDLE);
+        lpi_arm(loop, index, loop->server->config.idle_ms);
+        return 0;
+    }
+    if (c->phase == LPI_READING_HEAD) return 0;
+    buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer) return -1;
+    buffer->http = *http;
+    lpi_set_phase(loop, c, LPI_READING_HEAD);
+    lpi_arm(loop, index, loop->server->config.head_ms);
+    return 0;
+}
+
+/* A head of `head_length` bytes is complete. Returns like
+   lpi_read_serve_one. */
+static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
+                                  size_t *length, const lpi_http *http,
+                                  uint32_t head_length)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    int has_body = http->chunked || http->content_length;
+    lp_request r;
+    lpi_request_begin(&r, loop, index, http, bytes);
+    if (lpi_route_head(&r)) return has_body ? *length : head_length;
+    if (lpi_request_account(&r)) {
+        lpi_write_refusal(loop, index, http, 503);
+        return *length;
+    }
+    if (!has_body) {
+        r.body = LPI_S("");
+        lpi_route_dispatch(&r);
+        return head_length;
+    }
+    if (http->expects) lpi_read_continue(loop, index);
+    if (c->phase == LPI_CLOSED) return *length;
+    lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
+    loop->chunked.left = http->chunked ? 0 : http->content_length;
+    return lpi_read_serve_body(loop, index, bytes, length, http, &loop->chunked,
+                               head_length, r.route);
 }
 
 /* A request's head is here. */
@@ -6128,57 +6918,74 @@ static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
         c->flags |= LPI_CLOSE;
     else if (!http->minor) c->flags |= LPI_HTTP10_KEEP_ALIVE;
     if (http->method == LPI_HEAD) c->flags |= LPI_HEAD_REQUEST;
-    c->cors = c->reset = 0;
+    c->cors = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
 }
 
-static void lpi_route_dispatch(lp_request *r)
+static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
+                             const lpi_http *http, const char *bytes)
 {
+    memset(r, 0, sizeof *r);
+    r->server = loop->server;
+    r->loop = loop;
+    r->connection = index;
+    r->http = http;
+    r->bytes = bytes;
+    lpi_request_find_client(r);
+    lpi_buffer_clear(&loop->extra);
+    lpi_arena_clear(&loop->arena, 1);
+}
+
+/* Who asks: the peer, or whom a trusted proxy speaks for. */
+static void lpi_request_find_client(lp_request *r)
+{
+    const lp_server *server = r->server;
+    const lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    const lpi_http *http = r->http;
+    uint8_t real[16];
+    uint32_t i;
+    memcpy(r->client, c->address, 16);
+    if (!(c->flags & LPI_TRUSTED) || !http) return;
+    if (!http->known[LPI_F_FORWARDED]) {
+        if (!lpi_address_parse_hop(
+                lpi_http_field(http, r->bytes, LPI_F_REAL_IP), real))
+            memcpy(r->client, real, 16);
+        return;
+    }
+    for (i = http->field_count; i--;) /* a later field stands further right */
+        if (http->names[i].length == lpi_field_names[LPI_F_FORWARDED].length &&
+            lpi_alike(lpi_text_of(r->bytes, http->names[i]),
+                      lpi_field_names[LPI_F_FORWARDED]) &&
+            !lpi_address_walk_forwarded(
+                lpi_text_of(r->bytes, http->values[i]), server->proxies,
+                server->proxy_count, r->client))
+            return;
+}
+
+/* Count what comes through a trusted proxy under the address that it speaks
+   for, if that may be. */
+static lpi_why lpi_request_account(lp_request *r)
+{
+    lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lpi_set_phase(r->loop, c, LPI_SERVING);
-    switch (r->route->kind) {
-    case LPI_POLLS: lpi_poll(r); break;
-    case LPI_PUBLISHES: lpi_publish(r); break;
-    case LPI_USER:
-        r->route->handler(r, r->route->ctx);
-        if (r->answered) break;
-        lpi_log(r->server, LP_LOG_ERROR, "a handler gave no answer", "");
-        lpi_write_error(r, 500, "No answer");
-        break;
-    }
+    const lpi_request_buffer *buffer = c->buffer;
+    if (!(c->flags & LPI_TRUSTED)) return LPI_WHY_NONE;
+    return lpi_hub_move(hub, &c->wait, lpi_address_key(hub, r->client),
+                        lpi_is_proxy(r->server, r->client),
+                        buffer ? sizeof *buffer + buffer->in_capacity : 0);
 }
 
-/* The body is not whole yet: keep what there is to know of the request. */
-static size_t lpi_read_await_body(lpi_loop *loop, uint32_t index,
-                                  const size_t *length, const lpi_http *http,
-                                  const lpi_chunked *chunked,
-                                  uint32_t head_length, const lpi_route *route)
+/* A socket that does not take it does without: the client has to send its body
+   in the end all the same (RFC 9110 10.1.1). */
+static void lpi_read_continue(lpi_loop *loop, uint32_t index)
 {
+    lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_request_buffer *buffer;
-    if (c->phase == LPI_READING_BODY) return 0;
-    buffer = lpi_request_buffer_get(loop, c);
-    if (!buffer) {
-        lpi_write_refusal(loop, index, http, 503);
-        return *length;
-    }
-    if (http != &buffer->http) buffer->http = *http;
-    buffer->chunked = *chunked;
-    buffer->head_length = head_length;
-    buffer->route = route;
-    lpi_set_phase(loop, c, LPI_READING_BODY);
-    lpi_arm(loop, index, loop->server->config.body_ms);
-    return 0;
+    long n = loop->os->send(loop->os->ctx, c->fd, &text, 1);
+    if (n != (long)text.length && !lpi_try_again(n)) lpi_close(loop, index);
 }
 
-/* A poll has no use for a body: it is read past, and only the head is kept. */
-static int lpi_drops_body(const lpi_route *route)
-{
-    return route->kind == LPI_POLLS;
-}
-
-/* The body follows the head at bytes[0]. Returns how many bytes the request
-   takes, or 0 for more, with *length cut to what is to be kept. */
+/* The body follows the head at bytes[0]. Returns like lpi_read_serve_one. */
 static size_t lpi_read_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
                                   size_t *length, const lpi_http *http,
                                   lpi_chunked *chunked, uint32_t head_length,
@@ -6217,124 +7024,135 @@ static size_t lpi_read_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
     return at + taken;
 }
 
-static int lpi_route_head(lp_request *r);
-static void lpi_route_client_address(const lp_request *r, uint8_t out[16]);
-
-/* A socket that does not take it does without: the client has to send its body
-   in the end all the same (RFC 9110 10.1.1). */
-static void lpi_read_continue(lpi_loop *loop, uint32_t index)
+/* A poll has no use for a body: it is read past, and only the head is kept. */
+static int lpi_drops_body(const lpi_route *route)
 {
-    lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
-    lpi_connection *c = lpi_connection_at(loop, index);
-    long n = loop->os->send(loop->os->ctx, c->fd, &text, 1);
-    if (n != (long)text.length && !lpi_try_again(n)) lpi_close(loop, index);
+    return route->kind == LPI_POLLS;
 }
 
-/* A request other than a poll, which sees to it itself, is counted under the
-   address that a trusted proxy speaks for, if that may be. */
-static lpi_why lpi_request_account(lp_request *r)
-{
-    lpi_hub *hub = &r->server->hub;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    uint8_t address[16];
-    lpi_why why;
-    int trusted;
-    if (!(c->flags & LPI_TRUSTED) || r->route->kind == LPI_POLLS)
-        return LPI_WHY_NONE;
-    lpi_route_client_address(r, address);
-    trusted = lpi_is_proxy(r->server, address);
-    lpi_lock(&hub->mutex);
-    why = lpi_account_move(hub, c, lpi_address_key(hub, address), trusted);
-    lpi_unlock(&hub->mutex);
-    return why;
-}
-
-/* A head of `head_length` bytes is complete. Returns like
-   lpi_read_serve_body. */
-static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
-                                  size_t *length, const lpi_http *http,
-                                  uint32_t head_length)
+/* The body is not whole yet: keep what there is to know of the request. */
+static size_t lpi_read_await_body(lpi_loop *loop, uint32_t index,
+                                  const size_t *length, const lpi_http *http,
+                                  const lpi_chunked *chunked,
+                                  uint32_t head_length, const lpi_route *route)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    int has_body = http->chunked || http->content_length;
-    lp_request r;
-    lpi_request_begin(&r, loop, index, http, bytes);
-    if (lpi_route_head(&r)) return has_body ? *length : head_length;
-    if (lpi_request_account(&r)) {
-        lpi_write_refusal(loop, index, http, 503);
-        return *length;
-    }
-    if (!has_body) {
-        r.body = LPI_S("");
-        lpi_route_dispatch(&r);
-        return head_length;
-    }
-    if (http->expects) lpi_read_continue(loop, index);
-    if (c->phase == LPI_CLOSED) return *length;
-    lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
-    loop->chunked.left = http->chunked ? 0 : http->content_length;
-    return lpi_read_serve_body(loop, index, bytes, length, http, &loop->chunked,
-                               head_length, r.route);
-}
-
-/* The request that begins at bytes[0]. Returns like lpi_read_serve_body. */
-static size_t lpi_read_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
-                                 size_t *length)
-{
-    lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_request_buffer *buffer = c->buffer;
-    lpi_http *http = c->phase == LPI_READING_HEAD ? &buffer->http : &loop->http;
-    int n;
-    if (c->phase == LPI_READING_BODY)
-        return lpi_read_serve_body(loop, index, bytes, length, &buffer->http,
-                                   &buffer->chunked, buffer->head_length,
-                                   buffer->route);
-    if (c->phase != LPI_READING_HEAD)
-        lpi_http_init(http, loop->server->config.head_bytes_max);
-    n = lpi_http_head(http, bytes, *length);
-    if (n > 0)
-        return lpi_read_serve_head(loop, index, bytes, length, http,
-                                   (uint32_t)n);
-    if (n < 0) {
-        lpi_write_refusal(loop, index, http, -n);
-        return *length;
-    }
-    if (http->line == *length && !http->in_fields) {
-        /* An empty line and nothing else: no request has begun. One that came
-           out of the queue has no deadline yet. */
-        if (c->phase != LPI_READING_HEAD &&
-            lpi_timer_armed(&loop->wheel, index))
-            return 0;
-        lpi_set_phase(loop, c, LPI_IDLE);
-        lpi_arm(loop, index, loop->server->config.idle_ms);
-        return 0;
-    }
-    if (c->phase == LPI_READING_HEAD) return 0;
+    lpi_request_buffer *buffer;
+    if (c->phase == LPI_READING_BODY) return 0;
     buffer = lpi_request_buffer_get(loop, c);
     if (!buffer) {
         lpi_write_refusal(loop, index, http, 503);
         return *length;
     }
-    buffer->http = *http;
-    lpi_set_phase(loop, c, LPI_READING_HEAD);
-    lpi_arm(loop, index, loop->server->config.head_ms);
+    if (http != &buffer->http) buffer->http = *http;
+    buffer->chunked = *chunked;
+    buffer->head_length = head_length;
+    buffer->route = route;
+    lpi_set_phase(loop, c, LPI_READING_BODY);
+    lpi_arm(loop, index, loop->server->config.body_ms);
     return 0;
 }
 
-static void lpi_queue_add(lpi_loop *loop, uint32_t index)
+/* --- the request buffer --- */
+
+/* The connection's, taken into use if need be; NULL if memory or its limit is
+   spent. */
+static lpi_request_buffer *lpi_request_buffer_get(lpi_loop *loop,
+                                                  lpi_connection *c)
 {
-    lpi_wheel_cancel(&loop->wheel, index);
-    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_QUEUED);
-    lpi_list_append(&loop->queue, &loop->connections,
-                    offsetof(lpi_connection, timer.link), index);
+    lpi_hub *hub = lpi_hub_of(loop);
+    lpi_request_buffer *buffer = loop->spare;
+    size_t size = sizeof *buffer + (buffer ? buffer->in_capacity : 0);
+    if (c->buffer) return c->buffer;
+    if (lpi_hub_count_partial(hub, c->wait.account, size, 0)) {
+        lpi_hub_count_partial(hub, c->wait.account, 0, size);
+        return NULL;
+    }
+    if (buffer) {
+        loop->spare = buffer->next;
+        loop->spare_count--;
+    } else {
+        buffer = (lpi_request_buffer *)lpi_alloc_zero(&loop->server->memory,
+                                                      sizeof *buffer);
+        if (!buffer) lpi_hub_count_partial(hub, c->wait.account, 0, size);
+    }
+    c->buffer = buffer;
+    return buffer;
 }
 
-static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
+/* Room for `length` bytes in it. 0, or -1 if memory or its limit is spent. */
+static int lpi_request_buffer_reserve(lpi_loop *loop, const lpi_connection *c,
+                                      size_t length)
 {
-    lpi_list_remove(&loop->queue, &loop->connections,
-                    offsetof(lpi_connection, timer.link), index);
-    lpi_timer_init(&loop->wheel, index);
-    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_IDLE);
+    lpi_hub *hub = lpi_hub_of(loop);
+    lpi_request_buffer *buffer = c->buffer;
+    size_t had = buffer->in_capacity, size = lpi_grown(had, length);
+    int failed;
+    if (length <= had) return 0;
+    failed = lpi_hub_count_partial(hub, c->wait.account, size, 0) ||
+             lpi_reserve(&loop->server->memory, &buffer->in,
+                         &buffer->in_capacity, length);
+    lpi_hub_count_partial(hub, c->wait.account, 0, failed ? size : had);
+    return -failed;
+}
+
+enum { LPI_SPARE_MAX = 16, LPI_SPARE_BYTES = 16384 };
+
+/* Give it back; the loop keeps a few small ones for the next who need one. */
+static void lpi_request_buffer_drop(lpi_loop *loop, lpi_connection *c)
+{
+    lpi_request_buffer *buffer = c->buffer;
+    if (!buffer) return;
+    LP_ASSERT(!buffer->out);
+    c->buffer = NULL;
+    buffer->in_length = 0;
+    lpi_hub_count_partial(lpi_hub_of(loop), c->wait.account, 0,
+                          sizeof *buffer + buffer->in_capacity);
+    if (loop->spare_count < LPI_SPARE_MAX &&
+        buffer->in_capacity <= LPI_SPARE_BYTES) {
+        buffer->next = loop->spare;
+        loop->spare = buffer;
+        loop->spare_count++;
+        return;
+    }
+    lpi_request_buffer_free(loop, buffer);
+}
+
+static void lpi_request_buffer_free(lpi_loop *loop, lpi_request_buffer *buffer)
+{
+    const lp_memory *memory = &loop->server->memory;
+    lpi_free(memory, buffer->in, buffer->in_capacity);
+    lpi_free(memory, buffer, sizeof *buffer);
+}
+
+/* Make `bytes`, which may lie within the kept ones, all that is kept. 0 or
+   -1. */
+static int lpi_read_keep(lpi_loop *loop, lpi_connection *c, const char *bytes,
+                         size_t length)
+{
+    lpi_request_buffer *buffer = c->buffer;
+    if (!length) {
+        if (buffer) buffer->in_length = 0;
+        if (buffer && !buffer->out) lpi_request_buffer_drop(loop, c);
+        return 0;
+    }
+    buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer || lpi_request_buffer_reserve(loop, c, length)) return -1;
+    if (bytes != buffer->in) memmove(buffer->in, bytes, length);
+    buffer->in_length = length;
+    return 0;
+}
+
+/* Keep what was received, behind what is kept. 0 or -1. */
+static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
+{
+    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
+    if (!buffer ||
+        lpi_request_buffer_reserve(loop, c, buffer->in_length + length))
+        return -1;
+    memcpy(buffer->in + buffer->in_length, loop->in, length);
+    buffer->in_length += length;
+    return 0;
 }
 
 /* There is no room to keep what came. Who waits for an answer can't be given
@@ -6353,29 +7171,31 @@ static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index)
     lpi_close(loop, index);
 }
 
-/* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
-   keep the rest. After a few it is the turn of others. */
-static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
-                           size_t length)
+/* --- what happens next --- */
+
+/* May a request begin or go on, so that what comes is parsed as it comes? */
+static int lpi_is_receiving(const lpi_connection *c)
+{
+    return c->phase >= LPI_ACCEPTED && c->phase <= LPI_READING_BODY;
+}
+
+/* Is something that came before the end of the stream still being answered? */
+static int lpi_is_serving(const lpi_connection *c)
+{
+    return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
+}
+
+/* Read on, unless enough is kept behind a poll or a slow reply. */
+static void lpi_read_set_interest(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    int turns = LPI_TURNS, partial = 0;
-    size_t at = 0;
-    while (at < length && turns-- && lpi_is_receiving(c) && !partial) {
-        size_t left = length - at;
-        size_t n = lpi_read_serve_one(loop, index, bytes + at, &left);
-        partial = !n;
-        if (partial) length = at + left;
-        at += n;
-    }
-    if (c->phase == LPI_LINGERING || c->phase == LPI_CLOSED) return;
-    if (c->phase == LPI_IDLE && at < length && !partial)
-        lpi_queue_add(loop, index);
-    if (lpi_read_keep(loop, c, bytes + at, length - at))
-        lpi_read_keep_failed(loop, index);
-    else if (c->flags & LPI_PEER_DONE && !lpi_is_serving(c))
-        lpi_close(loop, index);
-    else lpi_read_set_interest(loop, index);
+    uint32_t want = c->interest & LP_WRITE;
+    if (c->flags & LPI_PEER_DONE) want &= ~LP_HANGUP;
+    else if (lpi_is_receiving(c) || !c->buffer ||
+             c->buffer->in_length < loop->server->config.head_bytes_max)
+        want |= LP_READ | LP_HANGUP;
+    else want |= LP_HANGUP;
+    if (want != c->interest) lpi_set_interest(loop, index, want);
 }
 
 /* A reply has gone out that did not come from lpi_read_serve: go on with what
@@ -6388,6 +7208,20 @@ static void lpi_read_resume(lpi_loop *loop, uint32_t index)
         lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
     else if (c->flags & LPI_PEER_DONE) lpi_close(loop, index);
     else lpi_read_set_interest(loop, index);
+}
+
+static void lpi_queue_add(lpi_loop *loop, uint32_t index)
+{
+    lpi_wheel_cancel(&loop->wheel, index);
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_QUEUED);
+    lpi_list_append(&loop->queue, &loop->links, index);
+}
+
+static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
+{
+    lpi_list_remove(&loop->queue, &loop->links, index);
+    lpi_timer_init(&loop->wheel, index);
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_IDLE);
 }
 
 /* Some of those who wait for their turn: each once. */
@@ -6413,40 +7247,6 @@ static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index)
     lpi_set_interest(loop, index, c->interest & LP_WRITE);
 }
 
-static void lpi_read_ready(lpi_loop *loop, uint32_t index)
-{
-    lpi_connection *c = lpi_connection_at(loop, index);
-    size_t room = LPI_READ_SIZE, kept = c->buffer ? c->buffer->in_length : 0,
-           head = 0;
-    size_t limit = loop->server->config.head_bytes_max;
-    int receiving = lpi_is_receiving(c);
-    long n;
-    if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
-    if (!receiving && c->phase != LPI_LINGERING)
-        room = limit - kept < room ? limit - kept : room;
-    if (c->phase == LPI_READING_BODY && lpi_drops_body(c->buffer->route)) {
-        /* What comes must not make the buffer of the head grow. */
-        memcpy(loop->in, c->buffer->in, kept);
-        head = kept;
-    }
-    n = loop->os->recv(loop->os->ctx, c->fd, loop->in + head, room - head);
-    if (n < 0) {
-        if (!lpi_try_again(n)) lpi_close(loop, index);
-    } else if (!n) {
-        lpi_read_stream_ended(loop, index);
-    } else if (c->phase == LPI_LINGERING) {
-        return; /* not read as a request */
-    } else if (receiving && head == kept) {
-        lpi_read_serve(loop, index, loop->in, head + (size_t)n);
-    } else if (lpi_read_keep_more(loop, c, (size_t)n)) {
-        lpi_read_keep_failed(loop, index);
-    } else if (receiving) {
-        lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
-    } else {
-        lpi_read_set_interest(loop, index);
-    }
-}
-
 /* The peer has ended its stream, or it broke, and we are not reading. */
 static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
 {
@@ -6465,16 +7265,79 @@ static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
    if there is one the connection then ends, however the bytes came in.
    ========================================================================== */
 
+/* Everything that can be said before the body. 1 if the request is answered. */
+static int lpi_route_head(lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lp_slice path = lpi_request_path(r);
+    uint32_t allowed;
+    c->cors = lpi_route_origin_index(
+        r->server, lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN));
+    if (r->http->chunked || r->http->content_length)
+        c->flags |= LPI_CLOSE; /* taken back below, if it is to be read */
+    lpi_route_hint_proxy(r);
+    if (!lpi_route_host_good(r)) {
+        lpi_write_error(r, 421, "Host not served here");
+        return 1;
+    }
+    if (lpi_equal(path, LPI_S("*"))) {
+        lpi_route_options(r, 1u << LPI_GET | 1u << LPI_POST);
+        return 1;
+    }
+    r->route = lpi_route_find(r, &allowed);
+    if (!r->route) {
+        lpi_route_missing(r, allowed);
+        return 1;
+    }
+    if (r->route->kind == LPI_PUBLISHES && lpi_route_publish_refused(r))
+        return 1;
+    if (r->http->content_length > r->server->config.message_bytes_max) {
+        lpi_write_error(r, 413, "Body too large");
+        return 1;
+    }
+    if (!r->http->close && (r->http->minor || r->http->keep_alive))
+        c->flags &= (uint8_t)~LPI_CLOSE;
+    return 0;
+}
+
+static void lpi_route_dispatch(lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lpi_set_phase(r->loop, c, LPI_SERVING);
+    switch (r->route->kind) {
+    case LPI_POLLS: lpi_poll(r); break;
+    case LPI_PUBLISHES: lpi_publish(r); break;
+    case LPI_USER:
+        r->route->handler(r, r->route->ctx);
+        if (r->answered) break;
+        lpi_log(r->server, LP_LOG_ERROR, "a handler gave no answer", "");
+        lpi_write_error(r, 500, "No answer");
+        break;
+    }
+}
+
+/* --- which route --- */
+
 static lp_slice lpi_request_path(const lp_request *r)
 {
     lp_slice path = lpi_text_of(r->bytes, r->http->path);
     return path.length ? path : LPI_S("/");
 }
 
-static int lpi_route_is_parameter(lp_slice part)
+/* Find the route; else *allowed is a mask of the methods that the path has. */
+static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
 {
-    return part.length > 2 && *part.bytes == '{' &&
-           part.bytes[part.length - 1] == '}';
+    const lpi_route *route = r->server->routes;
+    lpi_method method = (lpi_method)r->http->method;
+    lp_slice path = lpi_request_path(r);
+    *allowed = 0;
+    if (method == LPI_HEAD) method = LPI_GET;
+    for (; route; route = route->next)
+        if (route->method == method && lpi_route_matches(route, path))
+            return route;
+    for (route = r->server->routes; route; route = route->next)
+        if (lpi_route_matches(route, path)) *allowed |= 1u << route->method;
+    return NULL;
 }
 
 static int lpi_route_matches(const lpi_route *route, lp_slice path)
@@ -6492,6 +7355,196 @@ static int lpi_route_matches(const lpi_route *route, lp_slice path)
     }
     return !path.bytes;
 }
+
+static int lpi_route_is_parameter(lp_slice part)
+{
+    return part.length > 2 && *part.bytes == '{' &&
+           part.bytes[part.length - 1] == '}';
+}
+
+/* No route has the path with this method; with `allowed` it has. */
+static void lpi_route_missing(lp_request *r, uint32_t allowed)
+{
+    if (r->http->method == LPI_OPTIONS && allowed) {
+        lpi_route_options(r, allowed);
+        return;
+    }
+    if (allowed) lpi_route_allow(r, "Allow", allowed);
+    lpi_write_error(r, allowed ? 405 : 404,
+                    allowed ? "Method not allowed" : "Not found");
+}
+
+/* OPTIONS, and with it the CORS preflight (Fetch standard, 4.8). */
+static void lpi_route_options(lp_request *r, uint32_t allowed)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    char text[20];
+    lpi_route_allow(r, "Allow", allowed);
+    if (r->http->known[LPI_F_PREFLIGHT] && (r->server->any_origin || c->cors)) {
+        lpi_route_allow(r, "Access-Control-Allow-Methods", allowed);
+        lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
+                 LPI_S("Authorization, Content-Type, X-Client-ID"));
+        lpi_line(&r->loop->extra, "Access-Control-Max-Age",
+                 lpi_slice(text, lpi_put_uint(
+                                     text, r->server->config.cors_max_age_s)));
+    }
+    lpi_write_reply(r, 204, lpi_slice(NULL, 0), LPI_S(""));
+}
+
+/* A header line with the names of the methods. */
+static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods)
+{
+    lpi_buffer *extra = &r->loop->extra;
+    int i;
+    if (methods & 1u << LPI_GET) methods |= 1u << LPI_HEAD;
+    methods |= 1u << LPI_OPTIONS;
+    lpi_buffer_add(extra, lp_s(name));
+    for (i = 0; i < LPI_METHODS; i++) {
+        if (!(methods & 1u << i)) continue;
+        methods &= ~(1u << i);
+        lpi_buffer_add(extra, *name ? LPI_S(": ") : LPI_S(", "));
+        name = "";
+        lpi_buffer_add(extra, lp_s(lpi_method_names[i]));
+    }
+    lpi_buffer_add(extra, LPI_S("\r\n"));
+}
+
+/* --- who may --- */
+
+/* Whether Host is one that this server answers to; a page that found its way
+   here by DNS rebinding brings another. */
+static int lpi_route_host_good(const lp_request *r)
+{
+    const lp_server *server = r->server;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lp_slice name =
+        lpi_address_host_name(lpi_text_of(r->bytes, r->http->authority));
+    uint32_t i;
+    if (!server->on_loopback && !server->host_count) return 1;
+    if (c->flags & LPI_TRUSTED || !name.length) return 1;
+    for (i = 0; i < server->host_count; i++)
+        if (lpi_alike(server->hosts[i], name)) return 1;
+    return lpi_address_host_is_literal(name);
+}
+
+/* The origin's place in the list, from 1; 0 if it is not there. */
+static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
+{
+    uint32_t i;
+    for (i = 0; i < server->origin_count; i++)
+        if (lpi_alike(server->origins[i], origin)) return (uint8_t)(i + 1);
+    return 0;
+}
+
+/* Who publishes, where and what, before it is read. 1 if it was refused. */
+static int lpi_route_publish_refused(lp_request *r)
+{
+    lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
+    char text[LPI_CHANNEL_RAW];
+    lp_slice name;
+    if (!lpi_route_origin_good(r)) {
+        lpi_write_error(r, 403, "Origin not allowed");
+    } else if (!lpi_route_token_good(r)) {
+        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
+        lpi_write_error(r, 401, "Unauthorized");
+    } else if (!lpi_route_type_is_json(
+                   lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
+        lpi_write_error(r, 415, "Content-Type must be application/json");
+    } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
+        lpi_write_error(r, 415, "Content-Encoding not supported");
+    } else if (lpi_route_publish_channel(r, text, &name)) {
+        lpi_write_error(r, 400, "Bad channel name");
+    } else {
+        return !lpi_route_authorized(r, LP_PUBLISH, name);
+    }
+    return 1;
+}
+
+/* Whether a page of that origin may publish here: its own, or a listed one. */
+static int lpi_route_origin_good(const lp_request *r)
+{
+    lp_slice origin = lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN);
+    lp_slice host, port;
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    if (!origin.bytes || r->server->any_origin || c->cors) return 1;
+    host = lpi_text_of(r->bytes, r->http->authority);
+    if (origin.length > 7 && lpi_alike(lpi_slice(origin.bytes, 7),
+                                       LPI_S("http://"))) {
+        port = LPI_S(":80");
+        origin = lpi_slice(origin.bytes + 7, origin.length - 7);
+    } else if (origin.length > 8 && lpi_alike(lpi_slice(origin.bytes, 8),
+                                              LPI_S("https://"))) {
+        port = LPI_S(":443");
+        origin = lpi_slice(origin.bytes + 8, origin.length - 8);
+    } else {
+        return 0;
+    }
+    return lpi_alike(lpi_route_without_port(origin, port),
+                     lpi_route_without_port(host, port));
+}
+
+static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
+{
+    if (host.length > port.length &&
+        lpi_equal(lpi_slice(host.bytes + host.length - port.length,
+                            port.length), port))
+        host.length -= port.length;
+    return host;
+}
+
+/* RFC 6750 2.1: the scheme's name in any case, then the token. */
+static int lpi_route_token_good(const lp_request *r)
+{
+    const char *token = r->server->config.publish_token;
+    lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
+    if (!token) return 1;
+    if (given.length < 7 ||
+        !lpi_alike(lpi_slice(given.bytes, 7), LPI_S("bearer ")))
+        return 0;
+    given = lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
+    return lpi_equal_constant_time(given, lp_s(token));
+}
+
+static int lpi_route_type_is_json(lp_slice type)
+{
+    lp_slice json = LPI_S("application/json"), media;
+    return lpi_equal(type, json) ||
+           (lpi_split(&type, ';', &media) && lpi_alike(lpi_trim(media), json));
+}
+
+static int lpi_route_authorized(lp_request *r, lp_action action,
+                                lp_slice channel)
+{
+    const lp_authorize *hook = &r->server->config.authorize;
+    int status;
+    if (!hook->ask) return 1;
+    status = hook->ask(hook->ctx, r, action, channel);
+    lpi_loop_now(r->loop);
+    if (!status) return 1;
+    if (status == 401)
+        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
+    lpi_write_error(r, status == 401 ? 401 : 403,
+                    status == 401 ? "Unauthorized" : "Forbidden");
+    return 0;
+}
+
+/* An address that was passed on counts for nothing if who did is not trusted:
+   then all behind that proxy count as one. */
+static void lpi_route_hint_proxy(const lp_request *r)
+{
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    char line[128], address[INET6_ADDRSTRLEN];
+    if (!r->http->known[LPI_F_FORWARDED] && !r->http->known[LPI_F_REAL_IP])
+        return;
+    if (c->flags & LPI_TRUSTED || lpi_atomic_get(&r->server->hinted)) return;
+    lpi_atomic_set(&r->server->hinted, 1);
+    lpi_address_put(address, c->address);
+    snprintf(line, sizeof line, "%s passes on addresses (X-Forwarded-For) and "
+             "is not in trusted_proxies", address);
+    lpi_log(r->server, LP_LOG_WARN, line, "");
+}
+
+/* --- what the path says --- */
 
 /* The last part of the path, of one of the library's own routes. */
 static lp_slice lpi_route_last(const lp_request *r)
@@ -6519,152 +7572,6 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
     return lpi_slice(NULL, 0);
 }
 
-/* Find the route; else *allowed is a mask of the methods that the path has. */
-static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed)
-{
-    const lpi_route *route = r->server->routes;
-    lpi_method method = (lpi_method)r->http->method;
-    lp_slice path = lpi_request_path(r);
-    *allowed = 0;
-    if (method == LPI_HEAD) method = LPI_GET;
-    for (; route; route = route->next)
-        if (route->method == method && lpi_route_matches(route, path))
-            return route;
-    for (route = r->server->routes; route; route = route->next)
-        if (lpi_route_matches(route, path)) *allowed |= 1u << route->method;
-    return NULL;
-}
-
-static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods)
-{
-    lpi_buffer *extra = &r->loop->extra;
-    int i;
-    if (methods & 1u << LPI_GET) methods |= 1u << LPI_HEAD;
-    methods |= 1u << LPI_OPTIONS;
-    lpi_buffer_add(extra, lp_s(name));
-    for (i = 0; i < LPI_METHODS; i++) {
-        if (!(methods & 1u << i)) continue;
-        methods &= ~(1u << i);
-        lpi_buffer_add(extra, *name ? LPI_S(": ") : LPI_S(", "));
-        name = "";
-        lpi_buffer_add(extra, lp_s(lpi_method_names[i]));
-    }
-    lpi_buffer_add(extra, LPI_S("\r\n"));
-}
-
-static void lpi_write_reply(lp_request *r, int status, lp_slice type,
-                        lp_slice body);
-
-/* OPTIONS, and with it the CORS preflight (Fetch standard, 4.8). */
-static void lpi_route_options(lp_request *r, uint32_t allowed)
-{
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    char text[20];
-    lpi_route_allow(r, "Allow", allowed);
-    if (r->http->known[LPI_F_PREFLIGHT] && (r->server->any_origin || c->cors)) {
-        lpi_route_allow(r, "Access-Control-Allow-Methods", allowed);
-        lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
-                 LPI_S("Authorization, Content-Type, X-Client-ID"));
-        lpi_line(&r->loop->extra, "Access-Control-Max-Age",
-                 lpi_slice(text, lpi_put_uint(
-                                     text, r->server->config.cors_max_age_s)));
-    }
-    lpi_write_reply(r, 204, lpi_slice(NULL, 0), LPI_S(""));
-}
-
-/* Whether Host is one that this server answers to; a page that found its way
-   here by DNS rebinding brings another. */
-static int lpi_route_host_good(const lp_request *r)
-{
-    const lp_server *server = r->server;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lp_slice name =
-        lpi_address_host_name(lpi_text_of(r->bytes, r->http->authority));
-    uint32_t i;
-    if (!server->on_loopback && !server->host_count) return 1;
-    if (c->flags & LPI_TRUSTED || !name.length) return 1;
-    for (i = 0; i < server->host_count; i++)
-        if (lpi_alike(server->hosts[i], name)) return 1;
-    return lpi_address_host_is_literal(name);
-}
-
-/* The origin's place in the list, from 1; 0 if it is not there. */
-static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
-{
-    uint32_t i;
-    for (i = 0; i < server->origin_count; i++)
-        if (lpi_alike(server->origins[i], origin)) return (uint8_t)(i + 1);
-    return 0;
-}
-
-static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
-{
-    if (host.length > port.length &&
-        lpi_equal(lpi_slice(host.bytes + host.length - port.length,
-                            port.length), port))
-        host.length -= port.length;
-    return host;
-}
-
-/* Whether a page of that origin may publish here: its own, or a listed one. */
-static int lpi_route_origin_good(const lp_request *r)
-{
-    lp_slice origin = lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN);
-    lp_slice host, port;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    if (!origin.bytes || r->server->any_origin || c->cors) return 1;
-    host = lpi_text_of(r->bytes, r->http->authority);
-    if (origin.length > 7 && lpi_alike(lpi_slice(origin.bytes, 7),
-                                       LPI_S("http://"))) {
-        port = LPI_S(":80");
-        origin = lpi_slice(origin.bytes + 7, origin.length - 7);
-    } else if (origin.length > 8 && lpi_alike(lpi_slice(origin.bytes, 8),
-                                              LPI_S("https://"))) {
-        port = LPI_S(":443");
-        origin = lpi_slice(origin.bytes + 8, origin.length - 8);
-    } else {
-        return 0;
-    }
-    return lpi_alike(lpi_route_without_port(origin, port),
-                     lpi_route_without_port(host, port));
-}
-
-static int lpi_route_authorized(lp_request *r, lp_action action,
-                                lp_slice channel)
-{
-    const lp_authorize *hook = &r->server->config.authorize;
-    int status;
-    if (!hook->ask) return 1;
-    status = hook->ask(hook->ctx, r, action, channel);
-    lpi_loop_now(r->loop);
-    if (!status) return 1;
-    if (status == 401)
-        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-    lpi_write_error(r, status == 401 ? 401 : 403,
-                    status == 401 ? "Unauthorized" : "Forbidden");
-    return 0;
-}
-
-/* RFC 6750 2.1: the scheme's name in any case, then the token. */
-static int lpi_route_token_good(const lp_request *r)
-{
-    const char *token = r->server->config.publish_token;
-    lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
-    if (!token) return 1;
-    if (given.length < 7 ||
-        !lpi_alike(lpi_slice(given.bytes, 7), LPI_S("bearer ")))
-        return 0;
-    given = lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
-    return lpi_equal_constant_time(given, lp_s(token));
-}
-
-static int lpi_route_type_is_json(lp_slice type)
-{
-    lp_slice json = LPI_S("application/json"), media;
-    return lpi_equal(type, json) ||
-           (lpi_split(&type, ';', &media) && lpi_alike(lpi_trim(media), json));
-}
-
 /* The channel to publish on, decoded into `text` (room for LPI_CHANNEL_RAW
    bytes) if need be. 0 or -1. */
 static int lpi_route_publish_channel(const lp_request *r, char *text,
@@ -6675,89 +7582,6 @@ static int lpi_route_publish_channel(const lp_request *r, char *text,
     *out = raw;
     return lpi_channel_name_good(raw) ? 0 : -1;
 }
-
-/* Who publishes, where and what, before it is read. 1 if it was refused. */
-static int lpi_route_publish_refused(lp_request *r)
-{
-    lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
-    char text[LPI_CHANNEL_RAW];
-    lp_slice name;
-    if (!lpi_route_origin_good(r)) {
-        lpi_write_error(r, 403, "Origin not allowed");
-    } else if (!lpi_route_token_good(r)) {
-        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-        lpi_write_error(r, 401, "Unauthorized");
-    } else if (!lpi_route_type_is_json(
-                   lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
-        lpi_write_error(r, 415, "Content-Type must be application/json");
-    } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
-        lpi_write_error(r, 415, "Content-Encoding not supported");
-    } else {
-        if (!lpi_route_publish_channel(r, text, &name))
-            return !lpi_route_authorized(r, LP_PUBLISH, name);
-        lpi_write_error(r, 400, "Bad channel name");
-    }
-    return 1;
-}
-
-/* An address that was passed on counts for nothing if who did is not trusted:
-   then all behind that proxy count as one. */
-static void lpi_route_hint_proxy(const lp_request *r)
-{
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    char line[128], address[INET6_ADDRSTRLEN];
-    if (!r->http->known[LPI_F_FORWARDED] && !r->http->known[LPI_F_REAL_IP])
-        return;
-    if (c->flags & LPI_TRUSTED || lpi_atomic_get(&r->server->hinted)) return;
-    lpi_atomic_set(&r->server->hinted, 1);
-    lpi_address_put(address, c->address);
-    snprintf(line, sizeof line, "%s passes on addresses (X-Forwarded-For) and "
-             "is not in trusted_proxies", address);
-    lpi_log(r->server, LP_LOG_WARN, line, "");
-}
-
-/* Everything that can be said before the body. 1 if the request is answered. */
-static int lpi_route_head(lp_request *r)
-{
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    lp_slice path = lpi_request_path(r);
-    uint32_t allowed;
-    c->cors = lpi_route_origin_index(
-        r->server, lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN));
-    if (r->http->chunked || r->http->content_length)
-        c->flags |= LPI_CLOSE; /* taken back below, if it is to be read */
-    lpi_route_hint_proxy(r);
-    if (!lpi_route_host_good(r)) {
-        lpi_write_error(r, 421, "Host not served here");
-        return 1;
-    }
-    if (lpi_equal(path, LPI_S("*"))) {
-        lpi_route_options(r, 1u << LPI_GET | 1u << LPI_POST);
-        return 1;
-    }
-    r->route = lpi_route_find(r, &allowed);
-    if (!r->route) {
-        if (r->http->method == LPI_OPTIONS && allowed) {
-            lpi_route_options(r, allowed);
-            return 1;
-        }
-        if (allowed) lpi_route_allow(r, "Allow", allowed);
-        lpi_write_error(r, allowed ? 405 : 404,
-                        allowed ? "Method not allowed" : "Not found");
-        return 1;
-    }
-    if (r->route->kind == LPI_PUBLISHES && lpi_route_publish_refused(r))
-        return 1;
-    if (r->http->content_length > r->server->config.message_bytes_max) {
-        lpi_write_error(r, 413, "Body too large");
-        return 1;
-    }
-    if (!r->http->close && (r->http->minor || r->http->keep_alive))
-        c->flags &= (uint8_t)~LPI_CLOSE;
-    return 0;
-}
-
-/* --- what a request says --- */
 
 /* Percent-decode a part of the target, if there is anything to decode in it.
    0, -EINVAL or -ENOMEM. */
@@ -6774,36 +7598,11 @@ static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
     return 0;
 }
 
-static void lpi_route_client_address(const lp_request *r, uint8_t out[16])
-{
-    const lp_server *server = r->server;
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    uint32_t i = r->http->field_count;
-    memcpy(out, c->address, 16);
-    if (!(c->flags & LPI_TRUSTED)) return;
-    if (!r->http->known[LPI_F_FORWARDED]) {
-        uint8_t real[16];
-        if (!lpi_address_parse_hop(
-                lpi_http_field(r->http, r->bytes, LPI_F_REAL_IP), real))
-            memcpy(out, real, 16);
-        return;
-    }
-    while (i--) /* a later field stands further right */
-        if (r->http->names[i].length ==
-                lpi_field_names[LPI_F_FORWARDED].length &&
-            lpi_alike(lpi_text_of(r->bytes, r->http->names[i]),
-                      lpi_field_names[LPI_F_FORWARDED]) &&
-            !lpi_address_walk_forwarded(
-                lpi_text_of(r->bytes, r->http->values[i]), server->proxies,
-                server->proxy_count, out))
-            return;
-}
-
 /* ==========================================================================
    E4  POLL                                                            >>poll
 
-   What is asked is read and refused outside the mutex; under it, in one hold,
-   the channels are found, the cursors judged, and the poll answered or parked.
+   What is asked is read and refused here; the hub then answers the poll or
+   parks it, in one call.
    ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
@@ -6811,6 +7610,48 @@ enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
 static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
     LPI_NAMED("last_id"), LPI_NAMED("since"), LPI_NAMED("timeout"),
     LPI_NAMED("limit")};
+
+static void lpi_poll(lp_request *r)
+{
+    lpi_loop *loop = r->loop;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lpi_poll_request ask;
+    lpi_why why = lpi_poll_read(r, &ask);
+    uint32_t i;
+    for (i = 0; !why && i < ask.count; i++)
+        if (!lpi_route_authorized(r, LP_POLL, ask.names[i])) return;
+    ask.now_ms = loop->now_ms; /* the hook may have taken its time */
+    if (!why)
+        why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
+    if (why) {
+        lpi_poll_refuse(r, why);
+        return;
+    }
+    r->answered = 1;
+    if (loop->batch.recipient_count) {
+        lpi_deliver_batch(loop);
+        return;
+    }
+    lpi_set_phase(loop, c, LPI_PARKED);
+    lpi_arm(loop, r->connection, ask.wait_ms);
+}
+
+static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
+{
+    lp_slice values[LPI_Q_KNOWN];
+    lpi_why why;
+    ask->loop = r->loop->index;
+    ask->connection = r->connection;
+    ask->count = ask->basic = 0;
+    why = lpi_poll_read_names(r, ask);
+    if (!why) why = lpi_poll_read_values(r, values);
+    if (!why) why = lpi_poll_read_cursors(ask, values);
+    if (!why) why = lpi_poll_read_numbers(&r->server->config, ask, values);
+    if (!why) why = lpi_poll_read_client(r, ask);
+    if (r->http->method == LPI_HEAD || r->loop->drain_ms)
+        ask->wait_ms = 0; /* HEAD never waits, nor does anybody in a drain */
+    return why;
+}
 
 static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask)
 {
@@ -6881,8 +7722,8 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
             return LPI_WHY_TIMEOUT;
         wait_ms = us / 1000 + (us % 1000 != 0);
     }
-    ask->wait_ms = (uint32_t)(wait_ms < cfg->timeout_ms_max
-                                  ? wait_ms : cfg->timeout_ms_max);
+    if (wait_ms > cfg->timeout_ms_max) wait_ms = cfg->timeout_ms_max;
+    ask->wait_ms = (uint32_t)wait_ms;
     if (values[LPI_Q_LIMIT].bytes &&
         (lpi_parse_uint(values[LPI_Q_LIMIT], &limit) || !limit ||
          limit > cfg->reply_messages_max))
@@ -6891,130 +7732,16 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
     return LPI_WHY_NONE;
 }
 
-/* Under which keys the poll counts. */
-static void lpi_poll_read_keys(lp_request *r, lpi_poll_request *ask,
-                               lp_slice id)
-{
-    lpi_loop *loop = r->loop;
-    const lpi_hub *hub = &r->server->hub;
-    const lpi_connection *c = lpi_connection_at(loop, r->connection);
-    const uint8_t *address = c->address;
-    uint8_t forwarded[16];
-    ask->trusted = 0;
-    if (c->flags & LPI_TRUSTED) {
-        lpi_route_client_address(r, forwarded);
-        address = forwarded;
-        ask->trusted = lpi_is_proxy(r->server, forwarded);
-    }
-    ask->address_key = lpi_address_key(hub, address);
-    ask->client_key = lpi_client_key(hub, id, address, ask->address_key);
-}
-
+/* The key under which the poll counts. */
 static lpi_why lpi_poll_read_client(lp_request *r, lpi_poll_request *ask)
 {
+    const lpi_hub *hub = &r->server->hub;
     lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
     if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES ||
                      lpi_visible(id.bytes, id.length) < id.length))
         return LPI_WHY_CLIENT_ID;
-    lpi_poll_read_keys(r, ask, id);
+    ask->client_key = lpi_client_key(hub, id, r->client);
     return LPI_WHY_NONE;
-}
-
-static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
-{
-    lp_slice values[LPI_Q_KNOWN];
-    lpi_why why;
-    ask->count = ask->basic = 0;
-    why = lpi_poll_read_names(r, ask);
-    if (!why) why = lpi_poll_read_values(r, values);
-    if (!why) why = lpi_poll_read_cursors(ask, values);
-    if (!why) why = lpi_poll_read_numbers(&r->server->config, ask, values);
-    if (!why) why = lpi_poll_read_client(r, ask);
-    return why;
-}
-
-/* Find or make the channels, and pin them: making one may forget another. */
-static lp_result lpi_poll_channels(lpi_hub *hub, const lpi_poll_request *ask,
-                                   uint64_t now_ms, lpi_cursor *at)
-{
-    lp_result result = LP_OK;
-    uint32_t i, n;
-    for (n = 0; n < ask->count && result == LP_OK; n++) {
-        result = lpi_channel_get(hub, ask->names[n], ask->hashes[n], now_ms,
-                                 &at[n].channel);
-        if (result != LP_OK) break;
-        at[n].reason = LPI_NO_RESET;
-        lpi_channel_at(hub, at[n].channel)->pinned = 1;
-    }
-    for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->pinned = 0;
-    return result;
-}
-
-/* Judge all claims. 1 if that must be answered at once. In the basic dialect
-   a reset with nothing held does not, since its client would spin. */
-static int lpi_poll_judge(lpi_hub *hub, const lpi_requested *requested,
-                          lpi_cursor *at, uint32_t count, int basic)
-{
-    int answer = 0;
-    uint32_t i;
-    for (i = 0; i < count; i++) {
-        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        at[i].reason =
-            (uint8_t)lpi_channel_judge(ch, &requested[i], &at[i].seq);
-        if (at[i].seq < ch->last || (at[i].reason && !basic)) answer = 1;
-    }
-    return answer;
-}
-
-static int lpi_poll_fetching(lpi_hub *hub, const lpi_cursor *at, uint32_t count)
-{
-    uint32_t i;
-    for (i = 0; i < count; i++)
-        if (lpi_channel_at(hub, at[i].channel)->fetching) return 1;
-    return 0;
-}
-
-static void lpi_batch_add(lpi_loop *loop, uint32_t index,
-                          const lpi_cursor *at, uint32_t count);
-
-/* Answer (into the batch) or park, under the mutex, if it is not refused. */
-static lpi_why lpi_poll_park_or_reply(lpi_loop *loop, uint32_t index,
-                                      const lpi_poll_request *ask,
-                                      lpi_cursor *at)
-{
-    lpi_hub *hub = &loop->server->hub;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t wait_ms = c->flags & LPI_HEAD_REQUEST || loop->drain_ms
-                           ? 0
-                           : ask->wait_ms; /* HEAD never parks */
-    lpi_phase as = LPI_PARKED;
-    lpi_why why = LPI_WHY_NONE;
-    if (c->flags & LPI_TRUSTED)
-        why = lpi_account_move(hub, c, ask->address_key, ask->trusted);
-    if (why) return why;
-    c->limit = ask->limit;
-    if (ask->basic) c->flags |= LPI_BASIC;
-    if (lpi_poll_fetching(hub, at, ask->count)) {
-        as = LPI_FETCHING;
-        if (!wait_ms) return LPI_WHY_FETCHING;
-    } else if (lpi_poll_judge(hub, ask->requested, at, ask->count,
-                              ask->basic) ||
-               !wait_ms) {
-        lpi_batch_add(loop, index, at, ask->count);
-        return LPI_WHY_NONE;
-    }
-    why = lpi_hub_park(hub, loop, index, ask, at, as);
-    if (lpi_whys[why].status == 429) hub->stats.refused++;
-    if (!why) c->reset = at[0].reason; /* of the basic dialect only */
-    return why;
-}
-
-/* Why a channel cannot be had. */
-static lpi_why lpi_why_of(lp_result result)
-{
-    if (result == LP_OK) return LPI_WHY_NONE;
-    if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
-    return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
 }
 
 /* Who asked for what can be had may come again. */
@@ -7025,75 +7752,24 @@ static void lpi_poll_refuse(lp_request *r, lpi_why why)
     lpi_write_error(r, lpi_whys[why].status, lpi_whys[why].text);
 }
 
-/* What is asked is understood: answer it, park it or refuse it. */
-static void lpi_poll_asked(lp_request *r, const lpi_poll_request *ask)
+/* The poll's time is over: its own cursor, or what has come meanwhile. */
+static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
 {
-    lpi_loop *loop = r->loop;
-    lpi_hub *hub = &r->server->hub;
-    lpi_connection *c = lpi_connection_at(loop, r->connection);
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    lpi_why why;
-    uint32_t i;
-    for (i = 0; i < ask->count; i++)
-        if (!lpi_route_authorized(r, LP_POLL, ask->names[i])) return;
-    lpi_lock(&hub->mutex);
-    why = lpi_why_of(lpi_poll_channels(hub, ask, loop->now_ms, at));
-    if (!why) why = lpi_poll_park_or_reply(loop, r->connection, ask, at);
-    lpi_unlock(&hub->mutex);
-    if (why) {
-        lpi_poll_refuse(r, why);
-        return;
-    }
-    r->answered = 1;
-    if (loop->batch.recipient_count) lpi_deliver_batch(loop);
-    if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) return;
-    lpi_arm(loop, r->connection, ask->wait_ms);
-}
-
-static void lpi_poll(lp_request *r)
-{
-    lpi_poll_request ask;
-    lpi_why why = lpi_poll_read(r, &ask);
-    if (why) {
-        lpi_poll_refuse(r, why);
-        return;
-    }
-    lpi_poll_asked(r, &ask);
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_why why = lpi_hub_expire(lpi_hub_of(loop), index, &c->wait,
+                                 loop->now_ms, &loop->batch);
+    if (why)
+        lpi_write_refusal_text(loop, index, NULL, lpi_whys[why].status,
+                               lpi_whys[why].text);
+    else lpi_deliver_batch_and_resume(loop);
 }
 
 /* ==========================================================================
    E5  PUBLISH                                                      >>publish
 
-   The same way for HTTP and for lp_publish: the message is made outside the
-   mutex, and appended under it.
+   The same way for HTTP and for lp_publish: the message is made first, and
+   appended by one call of the hub.
    ========================================================================== */
-
-static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, uint64_t now_us,
-                                  lp_published *out, size_t *offset)
-{
-    lp_result result;
-    lpi_message *m;
-    if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
-    m = lpi_message_new(&server->memory, channel, json, &result, offset);
-    if (!m) return result;
-    result = lpi_hub_publish(&server->hub, channel, m, now_us, out);
-    if (result != LP_OK) lpi_message_unref(&server->memory, m);
-    return result;
-}
-
-static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
-{
-    char text[64] = "Not a JSON object, at byte ";
-    size_t n = strlen(text);
-    if (result == LP_ERR_JSON) {
-        text[n + lpi_put_uint(text + n, offset)] = 0;
-        lpi_write_error(r, 400, text);
-        return;
-    }
-    lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
-    lpi_write_error(r, 503, lp_strerror(result));
-}
 
 static void lpi_publish(lp_request *r)
 {
@@ -7123,197 +7799,139 @@ static void lpi_publish(lp_request *r)
     lpi_write_reply(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
 }
 
+static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
+                                  lp_slice json, uint64_t now_us,
+                                  lp_published *out, size_t *offset)
+{
+    lp_result result;
+    lpi_message *m;
+    if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
+    m = lpi_message_new(&server->memory, channel, json, &result, offset);
+    if (!m) return result;
+    result = lpi_hub_publish(&server->hub, channel, m, now_us, out);
+    if (result != LP_OK) lpi_message_unref(&server->memory, m);
+    return result;
+}
+
+static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
+{
+    char text[64] = "Not a JSON object, at byte ";
+    size_t n = strlen(text);
+    if (result == LP_ERR_JSON) {
+        text[n + lpi_put_uint(text + n, offset)] = 0;
+        lpi_write_error(r, 400, text);
+        return;
+    }
+    lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
+    lpi_write_error(r, 503, lp_strerror(result));
+}
+
 /* ==========================================================================
    E6  DELIVER                                                      >>deliver
 
-   Under the mutex, polls are released and what their replies need is noted in
-   the batch: a reply for each place that polls stand at, shared by all who
-   stand there. Outside it each reply is rendered once and the same bytes go to
-   all of them, by one send each. A fan-out is served in batches, and channels
-   take turns, so that a large one does not hold up the rest.
+   The hub lets polls go in batches (>>hub). Each reply of a batch is rendered
+   once, and the same bytes go to all of its recipients, by one send each.
    ========================================================================== */
 
-enum { LPI_BATCHES = 8, LPI_EXPIRIES = 256 };
+enum { LPI_BATCHES = 8 }; /* in one step */
 
-/* The place of a delay in a histogram: exact below 4 us, then four places for
-   each doubling. */
-static uint32_t lpi_latency_index(uint64_t us)
+/* Answer the polls that have something to be told. */
+static void lpi_deliver(lpi_loop *loop)
 {
-    uint32_t doublings, at;
-    if (us < 4) return (uint32_t)us;
-    doublings = 63 - (uint32_t)__builtin_clzll(us);
-    at = 4 * (doublings - 1) + ((uint32_t)(us >> (doublings - 2)) & 3);
-    return at < LP_LATENCIES ? at : LP_LATENCIES - 1;
-}
-
-/* The least delay that has that place. */
-static uint64_t lpi_latency_min(uint32_t at)
-{
-    if (at < 4) return at;
-    return (uint64_t)(4 + at % 4) << (at / 4 - 1);
-}
-
-/* Under the mutex, when there is another reason to hold it. */
-static void lpi_latencies_count(lpi_hub *hub, lpi_latencies *latencies)
-{
-    uint32_t i;
-    for (i = 0; i < latencies->count; i++) {
-        uint64_t *to = latencies->notes[i].first ? hub->stats.first_latencies
-                                                 : hub->stats.latencies;
-        to[latencies->notes[i].at] += latencies->notes[i].times;
-    }
-    latencies->count = 0;
-}
-
-static void lpi_latency_note(lpi_loop *loop, int first, uint64_t us,
-                             uint32_t times)
-{
-    lpi_hub *hub = &loop->server->hub;
-    lpi_latencies *latencies = &loop->latencies;
-    if (latencies->count == LPI_COUNT(latencies->notes)) {
-        lpi_lock(&hub->mutex);
-        lpi_latencies_count(hub, latencies);
-        lpi_unlock(&hub->mutex);
-    }
-    latencies->notes[latencies->count].at = (uint8_t)lpi_latency_index(us);
-    latencies->notes[latencies->count].first = (uint8_t)first;
-    latencies->notes[latencies->count++].times = (uint16_t)times;
-}
-
-static int lpi_reply_fits(const lpi_reply *reply, const lpi_connection *c,
-                          const lpi_cursor *at, uint32_t count)
-{
-    return count == 1 && reply->channel_count == 1 &&
-           reply->channel == at->channel && reply->from == at->seq &&
-           reply->limit == c->limit && reply->reason == at->reason &&
-           reply->basic == !!(c->flags & LPI_BASIC);
-}
-
-/* Of the channels that have more, the one whose next message is the oldest;
-   the first of several. `count` if there is none. */
-static uint32_t lpi_reply_next_channel(lpi_hub *hub, const lpi_cursor *at,
-                                       uint32_t count)
-{
-    uint32_t i, best = count;
-    uint64_t best_us = UINT64_MAX;
-    for (i = 0; i < count; i++) {
-        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        uint64_t us;
-        if (at[i].seq == ch->last) continue;
-        us = lpi_channel_message(ch, at[i].seq + 1)->timestamp_us;
-        if (us >= best_us) continue;
-        best_us = us;
-        best = i;
-    }
-    return best;
-}
-
-/* Take the messages, in the order of their timestamps, and move `at` on. */
-static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
-                             lpi_cursor *at, uint32_t count)
-{
-    size_t bytes = 0;
-    uint32_t i;
-    reply->first = batch->message_count;
-    while ((i = lpi_reply_next_channel(hub, at, count)) < count) {
-        lpi_message *m = lpi_channel_message(
-            lpi_channel_at(hub, at[i].channel), at[i].seq + 1);
-        bytes += m->length;
-        if (reply->count == reply->limit ||
-            (reply->count && bytes > hub->config->reply_bytes_max)) {
-            reply->more = 1;
-            return;
-        }
-        lpi_atomic_add(&m->refs, 1);
-        batch->messages[batch->message_count++] = m;
-        reply->count++;
-        reply->timestamp_us = m->timestamp_us;
-        at[i].seq++;
+    int turns = LPI_BATCHES, more = 1;
+    while (turns-- && more) {
+        more = lpi_hub_take(lpi_hub_of(loop), loop->index, loop->now_ms,
+                            &loop->batch);
+        lpi_deliver_batch_and_resume(loop);
     }
 }
 
-/* Note the cursor in each channel, and why it is not continuous. */
-static void lpi_reply_note(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
-                           const lpi_cursor *at, uint32_t count)
+/* Outside lpi_read_serve: then what is pipelined behind the polls is served. */
+static void lpi_deliver_batch_and_resume(lpi_loop *loop)
 {
-    uint32_t i;
-    for (i = 0; i < count; i++) {
-        lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        reply->at[i].epoch = ch->epoch;
-        reply->at[i].seq = at[i].seq;
-        reply->at[i].reason = at[i].reason;
-        if (!reply->count)
-            reply->timestamp_us = lpi_max64(reply->timestamp_us,
-                                            lpi_channel_time_at(ch, at[i].seq));
-        if (!at[i].reason) continue;
-        reply->resets = 1;
-        reply->at[i].name_at = (uint32_t)batch->names.length;
-        reply->at[i].name_length = ch->name_length;
-        lpi_buffer_add(&batch->names, lpi_channel_name(ch));
-        if (!batch->names.failed) continue;
-        reply->failed = 1; /* the batch's other replies are good */
-        batch->names.failed = 0;
-    }
+    uint32_t indices[LPI_BATCH], n = loop->batch.recipient_count, i;
+    for (i = 0; i < n; i++) indices[i] = loop->batch.recipients[i].connection;
+    lpi_deliver_batch(loop);
+    for (i = 0; i < n; i++) lpi_read_resume(loop, indices[i]);
 }
 
-static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
-                               const lpi_connection *c, const lpi_cursor *from,
-                               uint32_t count)
+/* Answer everybody in the batch, and empty it. */
+static void lpi_deliver_batch(lpi_loop *loop)
 {
-    lpi_reply *reply = &batch->replies[batch->reply_count];
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    memset(reply, 0, offsetof(lpi_reply, at));
-    memcpy(at, from, count * sizeof *at);
-    reply->channel = from->channel;
-    reply->from = from->seq;
-    reply->reason = from->reason;
-    reply->limit = c->limit;
-    reply->basic = (c->flags & LPI_BASIC) != 0;
-    reply->channel_count = (uint8_t)count;
-    lpi_reply_gather(hub, batch, reply, at, count);
-    lpi_reply_note(hub, batch, reply, at, count);
-    return batch->reply_count++;
-}
-
-/* Note a reply to a poll that is not parked (any more). The caller has seen
-   that there is room. */
-static void lpi_batch_add(lpi_loop *loop, uint32_t index, const lpi_cursor *at,
-                          uint32_t count)
-{
-    lpi_hub *hub = &loop->server->hub;
     lpi_batch *batch = &loop->batch;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t i = batch->reply_count, recipient = batch->recipient_count++;
-    while (i > batch->reply_old &&
-           !lpi_reply_fits(&batch->replies[i - 1], c, at, count))
-        i--;
-    if (i > batch->reply_old) {
-        i--;
-        batch->recipients[batch->replies[i].recipient_last].next = recipient;
-    } else {
-        i = lpi_reply_make(hub, batch, c, at, count);
-        batch->replies[i].recipient_first = recipient;
+    uint32_t i;
+    for (i = 0; i < batch->recipient_count; i++)
+        lpi_set_phase(
+            loop, lpi_connection_at(loop, batch->recipients[i].connection),
+            LPI_SERVING);
+    for (i = 0; i < batch->reply_count; i++)
+        lpi_deliver_reply(loop, &batch->replies[i]);
+    if (batch->message_count) lpi_deliver_note_latencies(loop);
+    for (i = 0; i < batch->message_count; i++)
+        lpi_message_unref(&loop->server->memory, batch->messages[i]);
+    batch->reply_count = batch->recipient_count = batch->message_count = 0;
+    batch->reply_shared = 0;
+    lpi_buffer_clear(&batch->names);
+}
+
+/* Send the reply to all of its recipients. The head is written anew only where
+   it differs from the one before. */
+static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
+{
+    const lpi_recipient *recipients = loop->batch.recipients;
+    lp_slice body = lpi_deliver_render(loop, reply), head = body;
+    lpi_send_buffer *shared = NULL;
+    uint32_t i = reply->recipient_first, variant = LPI_NONE;
+    for (; i != LPI_NONE; i = recipients[i].next) {
+        uint32_t index = recipients[i].connection, mine;
+        lpi_connection *c = lpi_connection_at(loop, index);
+        if (loop->drain_ms) c->flags |= LPI_CLOSE;
+        mine = (c->flags & (LPI_CLOSE | LPI_HTTP10_KEEP_ALIVE)) |
+               (uint32_t)c->cors << 16;
+        if (mine != variant) head = lpi_deliver_head(loop, c, body);
+        variant = mine;
+        if (!body.bytes || !head.bytes) lpi_close(loop, index);
+        else if (c->flags & LPI_HEAD_REQUEST)
+            lpi_write_send(loop, index, head, LPI_S(""), NULL);
+        else lpi_write_send(loop, index, head, body, &shared);
     }
-    batch->replies[i].recipient_last = recipient;
-    batch->recipients[recipient].connection = index;
-    batch->recipients[recipient].reply = i;
-    batch->recipients[recipient].next = LPI_NONE;
-    batch->recipients[recipient].parked = batch->recipients[recipient].first =
-        0;
-    hub->stats.delivered += batch->replies[i].count;
-    hub->stats.resets += batch->replies[i].resets;
 }
 
-static int lpi_batch_full(const lpi_batch *batch, const lpi_connection *c)
+/* The head for that connection; without bytes if memory ran out. */
+static lp_slice lpi_deliver_head(lpi_loop *loop, lpi_connection *c,
+                                 lp_slice body)
 {
-    return batch->recipient_count == LPI_BATCH ||
-           batch->message_capacity - batch->message_count < c->limit;
+    lpi_head head;
+    if (!body.bytes) return body;
+    lpi_head_init(&head, loop, c, 200, LPI_S("application/json"), body.length);
+    lpi_buffer_clear(&loop->extra);
+    lpi_cors_lines(loop->server, c->cors, 0, &loop->extra);
+    head.extra = lpi_buffer_text(&loop->extra);
+    if (loop->extra.failed) return lpi_slice(NULL, 0);
+    return lpi_head_compose(loop, &head, body);
 }
 
-static const char *lpi_deliver_render_status(const lpi_reply *reply)
+/* --- the body --- */
+
+/* The body of the reply; without bytes if memory ran out. Written piece by
+   piece, since this is the most frequent text of all. */
+static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
 {
-    if (!reply->count && (!reply->resets || reply->basic)) return "timeout";
-    return reply->basic && reply->count ? "message" : "messages";
+    const lpi_batch *batch = &loop->batch;
+    lp_json *j = lpi_body_begin(loop);
+    uint32_t i;
+    if (reply->failed) return lpi_slice(NULL, 0);
+    lpi_deliver_render_front(j, reply);
+    for (i = 0; i < reply->count; i++) {
+        lp_slice text = lpi_message_text(batch->messages[reply->first + i]);
+        if (i) lpi_json_put(j, ",", 1);
+        lpi_json_put(j, text.bytes, text.length);
+    }
+    if (!reply->basic || !reply->count) lpi_json_put(j, "]", 1);
+    if (reply->more && !reply->basic) lpi_json_put(j, ",\"more\":true", 12);
+    if (reply->resets) lpi_deliver_render_resets(j, reply, batch);
+    lpi_json_put(j, "}", 1);
+    return lpi_body_end(loop);
 }
 
 /* All that stands before the messages. */
@@ -7338,6 +7956,12 @@ static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
     lpi_json_put(j, text, n);
 }
 
+static const char *lpi_deliver_render_status(const lpi_reply *reply)
+{
+    if (!reply->count && (!reply->resets || reply->basic)) return "timeout";
+    return reply->basic && reply->count ? "message" : "messages";
+}
+
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
                                       const lpi_batch *batch)
 {
@@ -7356,226 +7980,59 @@ static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
     lpi_json_put(j, "}", 1);
 }
 
-/* The body of the reply; without bytes if memory ran out. Written piece by
-   piece, since this is the most frequent text of all. */
-static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
+/* --- how long it took --- */
+
+/* Note how long the replies of the batch took, all of them as long as the last,
+   so that the clock is read once. */
+static void lpi_deliver_note_latencies(lpi_loop *loop)
 {
     const lpi_batch *batch = &loop->batch;
-    lp_json *j = lpi_body_begin(loop);
-    uint32_t i;
-    if (reply->failed) return lpi_slice(NULL, 0);
-    lpi_deliver_render_front(j, reply);
-    for (i = 0; i < reply->count; i++) {
-        lp_slice text = lpi_message_text(batch->messages[reply->first + i]);
-        if (i) lpi_json_put(j, ",", 1);
-        lpi_json_put(j, text.bytes, text.length);
-    }
-    if (!reply->basic || !reply->count) lpi_json_put(j, "]", 1);
-    if (reply->more && !reply->basic) lpi_json_put(j, ",\"more\":true", 12);
-    if (reply->resets) lpi_deliver_render_resets(j, reply, batch);
-    lpi_json_put(j, "}", 1);
-    return lpi_body_end(loop);
-}
-
-static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
-                     lp_slice body, lpi_send_buffer **shared);
-static void lpi_send_buffer_unref(lpi_loop *loop, lpi_send_buffer *send_buffer);
-
-/* Send one reply's reply to all who wait for it. The head is written anew only
-   where it differs from the one before. */
-static void lpi_deliver_reply(lpi_loop *loop, uint32_t p)
-{
-    lpi_batch *batch = &loop->batch;
-    lp_slice body = lpi_deliver_render(loop, &batch->replies[p]), head = body;
-    lpi_send_buffer *shared = NULL;
-    uint32_t i = batch->replies[p].recipient_first, variant = LPI_NONE;
-    for (; i != LPI_NONE; i = batch->recipients[i].next) {
-        uint32_t index = batch->recipients[i].connection, mine;
-        lpi_connection *c = lpi_connection_at(loop, index);
-        if (loop->drain_ms) c->flags |= LPI_CLOSE;
-        mine = (c->flags & (LPI_CLOSE | LPI_HTTP10_KEEP_ALIVE)) |
-               (uint32_t)c->cors << 16;
-        if (body.bytes && mine != variant) {
-            lpi_head h;
-            lpi_head_init(&h, loop, c, 200, LPI_S("application/json"),
-                          body.length);
-            lpi_buffer_clear(&loop->extra);
-            lpi_cors_lines(loop->server, c->cors, 0, &loop->extra);
-            h.extra = lpi_buffer_text(&loop->extra);
-            head = lpi_head_compose(loop, &h, body);
-            if (loop->extra.failed) head = lpi_slice(NULL, 0);
-            variant = mine;
-        }
-        if (!body.bytes || !head.bytes) lpi_close(loop, index);
-        else if (c->flags & LPI_HEAD_REQUEST)
-            lpi_write_send(loop, index, head, LPI_S(""), NULL);
-        else lpi_write_send(loop, index, head, body, &shared);
-    }
-    if (shared) lpi_send_buffer_unref(loop, shared);
-}
-
-/* Note how long the replies of a reply have taken. One that the socket has not
-   taken yet is noted when it has. */
-static void lpi_deliver_reply_delays(lpi_loop *loop, const lpi_reply *reply,
-                                     uint64_t now_us)
-{
-    lpi_batch *batch = &loop->batch;
-    lpi_message **messages = batch->messages + reply->first;
-    uint32_t i = reply->recipient_first, times = 0;
-    for (; i != LPI_NONE; i = batch->recipients[i].next) {
-        lpi_connection *c =
-            lpi_connection_at(loop, batch->recipients[i].connection);
-        if (!batch->recipients[i].parked) continue;
-        if (batch->recipients[i].first)
-            lpi_latency_note(
-                loop, 1, now_us - messages[reply->count - 1]->appended_us, 1);
-        if (c->phase == LPI_WRITING)
-            c->buffer->out_appended_us = messages[0]->appended_us;
-        else if (c->phase != LPI_CLOSED) times++;
-    }
-    if (times)
-        lpi_latency_note(loop, 0, now_us - messages[0]->appended_us, times);
-}
-
-/* All of a batch count as the last of them, so that the clock is looked at
-   once. */
-static void lpi_deliver_delays(lpi_loop *loop)
-{
     uint64_t now_us = loop->os->monotonic_us(loop->os->ctx);
     uint32_t i;
-    for (i = 0; i < loop->batch.reply_count; i++)
-        if (loop->batch.replies[i].count)
-            lpi_deliver_reply_delays(loop, &loop->batch.replies[i], now_us);
+    lpi_lock(&loop->mutex);
+    for (i = 0; i < batch->reply_count; i++)
+        if (batch->replies[i].count)
+            lpi_deliver_note_reply(loop, &batch->replies[i], now_us);
+    lpi_unlock(&loop->mutex);
 }
 
-/* Answer everybody in the batch, and empty it. */
-static void lpi_deliver_batch(lpi_loop *loop)
+/* A reply that the socket has not taken yet is noted when it has. */
+static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
+                                   uint64_t now_us)
 {
-    lpi_batch *batch = &loop->batch;
-    uint32_t i;
-    for (i = 0; i < batch->reply_count; i++) lpi_deliver_reply(loop, i);
-    if (batch->message_count) lpi_deliver_delays(loop);
-    for (i = 0; i < batch->message_count; i++)
-        lpi_message_unref(&loop->server->memory, batch->messages[i]);
-    batch->reply_count = batch->recipient_count = batch->message_count = 0;
-    batch->reply_old = 0;
-    lpi_buffer_clear(&batch->names);
-}
-
-/* lpi_deliver_batch outside lpi_read_serve: then serve what is pipelined
-   behind. */
-static void lpi_deliver_batch_and_resume(lpi_loop *loop)
-{
-    uint32_t indices[LPI_BATCH], n = loop->batch.recipient_count, i;
-    for (i = 0; i < n; i++) indices[i] = loop->batch.recipients[i].connection;
-    lpi_deliver_batch(loop);
-    for (i = 0; i < n; i++) lpi_read_resume(loop, indices[i]);
-}
-
-/* End a wait and note its reply, under the mutex. */
-static void lpi_deliver_release(lpi_loop *loop, uint32_t index)
-{
-    lpi_hub *hub = &loop->server->hub;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    uint32_t count = lpi_waiters_cursors(hub, c, at);
-    lpi_hub_unpark(hub, c, loop->now_ms);
-    lpi_set_phase(loop, c, LPI_SERVING);
-    lpi_batch_add(loop, index, at, count);
-    loop->batch.recipients[loop->batch.recipient_count - 1].parked = 1;
-}
-
-/* A fetching poll, one of whose channels has arrived: if all have, judge it,
-   and answer it or park it. */
-static void lpi_poll_fetched(lpi_loop *loop, uint32_t index)
-{
-    lpi_hub *hub = &loop->server->hub;
-    lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    lpi_requested requested[LPI_POLL_CHANNELS];
-    uint32_t waiter = c->waiter, count = 0;
-    int basic = (c->flags & LPI_BASIC) != 0, answer;
-    for (; waiter != LPI_NONE;
-         waiter = lpi_waiter_at(hub, waiter)->sibling, count++) {
-        lpi_waiter *s = lpi_waiter_at(hub, waiter);
-        at[count].channel = lpi_waiter_list_at(hub, s->list)->channel;
-        requested[count] =
-            *(lpi_requested *)lpi_at(&hub->requested, (uint32_t)s->seq);
-    }
-    if (lpi_poll_fetching(hub, at, count)) return;
-    answer = lpi_poll_judge(hub, requested, at, count, basic);
-    c->reset = basic ? at[0].reason : 0;
-    lpi_waiters_remove(hub, c, loop->now_ms);
-    if (!answer &&
-        !lpi_waiters_add(hub, loop, index, at, requested, count, LPI_PARKED))
-        return;
-    lpi_hub_unpark(hub, c, loop->now_ms);
-    lpi_set_phase(loop, c, LPI_SERVING);
-    lpi_batch_add(loop, index, at, count);
-}
-
-/* Serve the next ready waiter list for as long as the batch has room. 0 if none
-   was ready. */
-static int lpi_deliver_waiter_list(lpi_loop *loop)
-{
-    lpi_hub *hub = &loop->server->hub;
-    uint32_t index, waiter, next;
-    lpi_channel *ch;
-    lpi_waiter_list *list;
-    if (loop->ready_first == LPI_NONE) return 0;
-    index = lpi_waiter_list_pop_ready(hub, loop);
-    list = lpi_waiter_list_at(hub, index);
-    ch = lpi_channel_at(hub, list->channel);
-    list->ready = 1; /* so that it stays while it is served */
-    loop->batch.reply_old = loop->batch.reply_count;
-    for (waiter = list->fetching.head; waiter != LPI_NONE; waiter = next) {
-        uint32_t c = lpi_waiter_at(hub, waiter)->connection;
-        next = lpi_waiter_at(hub, waiter)->link.next;
-        if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
-        lpi_poll_fetched(loop, c);
-    }
-    next = waiter;
-    while ((waiter = list->parked.head) != LPI_NONE &&
-           lpi_waiter_behind(lpi_waiter_at(hub, waiter), ch)) {
-        uint32_t c = lpi_waiter_at(hub, waiter)->connection;
-        if (lpi_batch_full(&loop->batch, lpi_connection_at(loop, c))) break;
-        lpi_deliver_release(loop, c);
-        loop->batch.recipients[loop->batch.recipient_count - 1].first =
-            list->news;
-        list->news = 0;
-    }
-    list->ready = 0;
-    if (next != LPI_NONE || (waiter != LPI_NONE &&
-                             lpi_waiter_behind(lpi_waiter_at(hub, waiter), ch)))
-        lpi_waiter_list_make_ready(hub, index);
-    else lpi_waiter_list_drop_if_empty(hub, list, index, loop->now_ms);
-    return 1;
-}
-
-static void lpi_deliver(lpi_loop *loop)
-{
-    lpi_hub *hub = &loop->server->hub;
-    int turns, some = 1;
-    for (turns = 0; turns < LPI_BATCHES && some; turns++) {
-        uint32_t lists = 0;
-        lpi_lock(&hub->mutex);
-        while (lists++ < LPI_BATCH &&
-               loop->batch.recipient_count < LPI_BATCH / 2 &&
-               lpi_deliver_waiter_list(loop)) {}
-        some = loop->ready_first != LPI_NONE;
-        lpi_latencies_count(hub, &loop->latencies);
-        lpi_unlock(&hub->mutex);
-        lpi_deliver_batch_and_resume(loop);
+    const lpi_recipient *recipients = loop->batch.recipients;
+    lpi_message **messages = loop->batch.messages + reply->first;
+    uint64_t us = now_us - messages[0]->appended_us;
+    uint64_t newest_us = now_us - messages[reply->count - 1]->appended_us;
+    uint32_t i = reply->recipient_first;
+    for (; i != LPI_NONE; i = recipients[i].next) {
+        lpi_connection *c = lpi_connection_at(loop, recipients[i].connection);
+        if (!recipients[i].waited) continue;
+        if (recipients[i].first)
+            loop->first_latencies[lpi_latency_index(newest_us)]++;
+        if (c->phase == LPI_WRITING)
+            c->buffer->out_appended_us = messages[0]->appended_us;
+        else if (c->phase != LPI_CLOSED)
+            loop->latencies[lpi_latency_index(us)]++;
     }
 }
 
-/* The wait of a parked poll is over: its own cursor, or what has come. */
-static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
+/* A latency's place in a histogram: exact below 4 us, then four places for each
+   doubling. */
+static uint32_t lpi_latency_index(uint64_t us)
 {
-    lpi_lock(&loop->server->hub.mutex);
-    lpi_deliver_release(loop, index);
-    lpi_unlock(&loop->server->hub.mutex);
-    lpi_deliver_batch_and_resume(loop);
+    uint32_t doublings, at;
+    if (us < 4) return (uint32_t)us;
+    doublings = 63 - (uint32_t)__builtin_clzll(us);
+    at = 4 * (doublings - 1) + ((uint32_t)(us >> (doublings - 2)) & 3);
+    return at < LP_LATENCIES ? at : LP_LATENCIES - 1;
+}
+
+/* The least latency that has that place. */
+static uint64_t lpi_latency_min(uint32_t at)
+{
+    if (at < 4) return at;
+    return (uint64_t)(4 + at % 4) << (at / 4 - 1);
 }
 
 /* ==========================================================================
@@ -7587,165 +8044,28 @@ static void lpi_poll_expired(lpi_loop *loop, uint32_t index)
    address, slow readers are cut off, and their cursors ask again.
    ========================================================================== */
 
-enum { LPI_MOVED = 16384 }; /* bytes that renew a write deadline */
+enum { LPI_WRITTEN = 16384 }; /* bytes that renew a write deadline */
 
-/* What is left to write; NULL without memory, or if all together hold up too
-   much already. */
-static lpi_send_buffer *lpi_send_buffer_new(lpi_loop *loop, lp_slice first,
-                                            lp_slice second)
+/* Answer the request that is being served; loop->extra has its own lines. */
+static void lpi_write_reply(lp_request *r, int status, lp_slice type,
+                            lp_slice body)
 {
-    lpi_hub *hub = &loop->server->hub;
-    size_t length = first.length + second.length;
-    size_t size = sizeof(lpi_send_buffer) + length;
-    uint64_t budget = loop->server->config.history_bytes;
-    lpi_send_buffer *send_buffer = NULL;
-    lpi_lock(&hub->mutex);
-    if (budget == LP_UNLIMITED ||
-        hub->stats.pinned_bytes + size <= budget / 2)
-        send_buffer = (lpi_send_buffer *)lpi_alloc(&loop->server->memory, size);
-    if (send_buffer) hub->stats.pinned_bytes += size;
-    lpi_unlock(&hub->mutex);
-    if (!send_buffer) return NULL;
-    send_buffer->refs = 1;
-    send_buffer->length = (uint32_t)length;
-    send_buffer->holders = NULL;
-    if (first.length) memcpy(send_buffer + 1, first.bytes, first.length);
-    if (second.length)
-        memcpy((char *)(send_buffer + 1) + first.length, second.bytes,
-               second.length);
-    return send_buffer;
-}
-
-static void lpi_send_buffer_unref(lpi_loop *loop, lpi_send_buffer *send_buffer)
-{
-    lpi_hub *hub = &loop->server->hub;
-    size_t size = sizeof *send_buffer + send_buffer->length;
-    if (--send_buffer->refs) return;
-    lpi_lock(&hub->mutex);
-    hub->stats.pinned_bytes -= size;
-    lpi_unlock(&hub->mutex);
-    lpi_free(&loop->server->memory, send_buffer, size);
-}
-
-static int lpi_blob_is_held(const lpi_send_buffer *send_buffer,
-                            uint32_t account)
-{
-    const lpi_request_buffer *buffer = send_buffer->holders;
-    while (buffer && buffer->account != account) buffer = buffer->next_holder;
-    return buffer != NULL;
-}
-
-/* The connection is to be sent what the buffer holds, and takes over a
-   reference of it. Its address is charged for it, once for all its
-   connections. 0, or -1 with nothing changed if that is more than its share. */
-static int lpi_send_buffer_hold(lpi_loop *loop, lpi_connection *c,
-                                lpi_send_buffer *send_buffer)
-{
-    lpi_hub *hub = &loop->server->hub;
-    uint64_t budget = loop->server->config.history_bytes;
-    size_t size = sizeof *send_buffer + send_buffer->length;
-    int may = 1;
-    if (!lpi_blob_is_held(send_buffer, c->account)) {
-        lpi_account *account;
-        lpi_lock(&hub->mutex);
-        account = lpi_account_at(hub, c->account);
-        may = budget == LP_UNLIMITED ||
-              lpi_account_may(account, account->pinned_bytes + size,
-                              budget / 2);
-        if (may) account->pinned_bytes += size;
-        lpi_unlock(&hub->mutex);
-    }
-    if (!may) return -1;
-    c->buffer->out = send_buffer;
-    c->buffer->account = c->account;
-    c->buffer->next_holder = send_buffer->holders;
-    send_buffer->holders = c->buffer;
-    return 0;
-}
-
-/* It has been sent the send buffer, or will not be. */
-static void lpi_send_buffer_release(lpi_loop *loop, lpi_request_buffer *buffer)
-{
-    lpi_hub *hub = &loop->server->hub;
-    lpi_send_buffer *send_buffer = buffer->out;
-    lpi_request_buffer **link = &send_buffer->holders;
-    while (*link != buffer) link = &(*link)->next_holder;
-    *link = buffer->next_holder;
-    buffer->out = NULL;
-    if (!lpi_blob_is_held(send_buffer, buffer->account)) {
-        lpi_lock(&hub->mutex);
-        lpi_account_at(hub, buffer->account)->pinned_bytes -=
-            sizeof *send_buffer + send_buffer->length;
-        lpi_unlock(&hub->mutex);
-    }
-    lpi_send_buffer_unref(loop, send_buffer);
-}
-
-/* All that is to be said is said: wait for the client to have read it, so that
-   what it still sends does not make the kernel take it back (RFC 9112 9.6). */
-static void lpi_write_linger(lpi_loop *loop, uint32_t index)
-{
-    lpi_connection *c = lpi_connection_at(loop, index);
-    uint32_t linger_ms = loop->server->config.linger_ms;
-    if (c->flags & LPI_PEER_DONE || !linger_ms ||
-        loop->os->shutdown(loop->os->ctx, c->fd, LP_WRITE)) {
-        lpi_close(loop, index);
-        return;
-    }
-    lpi_set_phase(loop, c, LPI_LINGERING);
-    lpi_arm(loop, index, linger_ms);
-    lpi_set_interest(loop, index, LP_READ | LP_HANGUP);
-}
-
-/* The reply is out. */
-static void lpi_write_finish(lpi_loop *loop, uint32_t index)
-{
-    lpi_connection *c = lpi_connection_at(loop, index);
-    if (c->flags & LPI_CLOSE) {
-        lpi_write_linger(loop, index);
-        return;
-    }
-    lpi_set_phase(loop, c, LPI_IDLE);
-    lpi_arm(loop, index, loop->server->config.idle_ms);
-}
-
-/* Keep what the socket did not take. */
-static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
-                                   lp_slice head, lp_slice body, size_t sent,
-                                   lpi_send_buffer **shared)
-{
-    lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
-    lpi_send_buffer *send_buffer = NULL;
-    size_t at = 0;
-    if (shared && sent >= head.length) {
-        if (!*shared)
-            *shared = lpi_send_buffer_new(loop, lpi_slice(NULL, 0), body);
-        send_buffer = *shared;
-        if (send_buffer) send_buffer->refs++;
-        at = sent - head.length;
-    } else if (sent >= head.length) {
-        sent -= head.length;
-        send_buffer = lpi_send_buffer_new(
-            loop, lpi_slice(NULL, 0),
-            lpi_slice(body.bytes + sent, body.length - sent));
-    } else {
-        send_buffer = lpi_send_buffer_new(
-            loop, lpi_slice(head.bytes + sent, head.length - sent), body);
-    }
-    if (!buffer || !send_buffer || lpi_send_buffer_hold(loop, c, send_buffer)) {
-        if (send_buffer) lpi_send_buffer_unref(loop, send_buffer);
-        lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
-                         LPI_S(""), c->address);
-        lpi_close(loop, index);
-        return;
-    }
-    buffer->out_at = (uint32_t)at;
-    buffer->moved = 0;
-    buffer->out_appended_us = 0;
-    lpi_set_phase(loop, c, LPI_WRITING);
-    lpi_arm(loop, index, loop->server->config.write_ms);
-    lpi_set_interest(loop, index, c->interest | LP_WRITE);
+    lpi_loop *loop = r->loop;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lp_slice text = lpi_slice(NULL, 0);
+    lpi_head head;
+    r->answered = 1;
+    if (r->route && r->route->kind == LPI_USER) lpi_loop_now(loop);
+    lpi_head_init(&head, loop, c, status, type, body.length);
+    lpi_cors_lines(r->server, c->cors, r->own_origin, &loop->extra);
+    head.extra = lpi_buffer_text(&loop->extra);
+    head.may_cache = r->may_cache;
+    if (!loop->extra.failed && body.bytes)
+        text = lpi_head_compose(loop, &head, body);
+    if (c->flags & LPI_HEAD_REQUEST || status == 204 || status == 304)
+        body = LPI_S("");
+    if (text.bytes) lpi_write_send(loop, r->connection, text, body, NULL);
+    else lpi_close(loop, r->connection);
 }
 
 /* Send a reply; `shared` is where others who are sent the same body find what
@@ -7774,84 +8094,82 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
     else lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
 }
 
-static void lpi_write_ready(lpi_loop *loop, uint32_t index)
+/* The reply is out. */
+static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_request_buffer *buffer = c->buffer;
-    lp_slice rest;
-    long n;
-    if (c->phase != LPI_WRITING) return;
-    rest = lpi_slice((const char *)(buffer->out + 1) + buffer->out_at,
-                     buffer->out->length - buffer->out_at);
-    n = loop->os->send(loop->os->ctx, c->fd, &rest, 1);
-    if (n < 0) {
-        if (!lpi_try_again(n)) lpi_close(loop, index);
+    if (c->flags & LPI_CLOSE) {
+        lpi_write_linger(loop, index);
         return;
     }
-    buffer->out_at += (uint32_t)n;
-    buffer->moved += (uint32_t)n;
-    if (buffer->moved >= LPI_MOVED) {
-        buffer->moved = 0;
-        lpi_arm(loop, index, loop->server->config.write_ms);
-    }
-    if ((size_t)n < rest.length) return;
-    if (buffer->out_appended_us)
-        lpi_latency_note(
-            loop, 0,
-            loop->os->monotonic_us(loop->os->ctx) - buffer->out_appended_us, 1);
-    lpi_send_buffer_release(loop, buffer);
-    if (!buffer->in_length) lpi_request_buffer_drop(loop, c);
-    lpi_set_interest(loop, index, c->interest & ~LP_WRITE);
-    if (c->phase == LPI_CLOSED) return;
-    lpi_write_finish(loop, index);
-    lpi_read_resume(loop, index);
+    lpi_set_phase(loop, c, LPI_IDLE);
+    lpi_arm(loop, index, loop->server->config.idle_ms);
 }
 
-/* Answer the request that is being served; loop->extra has its own lines. */
-static void lpi_write_reply(lp_request *r, int status, lp_slice type,
-                            lp_slice body)
+/* All that is to be said is said: wait for the client to have read it, so that
+   what it still sends does not make the kernel take it back (RFC 9112 9.6). */
+static void lpi_write_linger(lpi_loop *loop, uint32_t index)
 {
-    lpi_loop *loop = r->loop;
-    lpi_connection *c = lpi_connection_at(loop, r->connection);
-    lp_slice text = lpi_slice(NULL, 0);
-    lpi_head head;
-    r->answered = 1;
-    if (r->route && r->route->kind == LPI_USER) lpi_loop_now(loop);
-    lpi_head_init(&head, loop, c, status, type, body.length);
-    lpi_cors_lines(r->server, c->cors, r->own_origin, &loop->extra);
-    head.extra = lpi_buffer_text(&loop->extra);
-    head.may_cache = r->may_cache;
-    if (!loop->extra.failed && body.bytes)
-        text = lpi_head_compose(loop, &head, body);
-    if (c->flags & LPI_HEAD_REQUEST || status == 204 || status == 304)
-        body = LPI_S("");
-    if (text.bytes) lpi_write_send(loop, r->connection, text, body, NULL);
-    else lpi_close(loop, r->connection);
+    lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t linger_ms = loop->server->config.linger_ms;
+    if (c->flags & LPI_PEER_DONE || !linger_ms ||
+        loop->os->shutdown(loop->os->ctx, c->fd, LP_WRITE)) {
+        lpi_close(loop, index);
+        return;
+    }
+    lpi_set_phase(loop, c, LPI_LINGERING);
+    lpi_arm(loop, index, linger_ms);
+    lpi_set_interest(loop, index, LP_READ | LP_HANGUP);
 }
 
-/* Tell the log of an answer of ours that refuses. A path that is not there is
-   no refusal. */
-static void lpi_write_error_note(lp_request *r, int status, const char *text)
-{
-    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    uint8_t address[16];
-    char detail[64] = "";
-    if (status == 404 || status == 405 || status == 500) return;
-    memcpy(address, c->address, 16);
-    if (r->http && c->flags & LPI_TRUSTED) lpi_route_client_address(r, address);
-    if (status == 421) {
-        lp_slice name = lpi_text_of(r->bytes, r->http->authority);
-        snprintf(detail, sizeof detail, "%.*s is not in hosts",
-                 (int)(name.length < 40 ? name.length : 40), name.bytes);
-    }
-    lpi_note_refusal(r->loop, status, text, lp_s(detail), address);
-}
+/* --- refusing --- */
 
 static void lpi_write_error(lp_request *r, int status, const char *text)
 {
     lpi_write_error_note(r, status, text);
     lpi_write_reply(r, status, LPI_S("application/json"),
                     lpi_body_error(r->loop, text));
+}
+
+/* Tell the log of an answer of ours that refuses. A path that is not there is
+   no refusal. */
+static void lpi_write_error_note(lp_request *r, int status, const char *text)
+{
+    char detail[64] = "";
+    if (status == 404 || status == 405 || status == 500) return;
+    if (status == 421) {
+        lp_slice name = lpi_text_of(r->bytes, r->http->authority);
+        snprintf(detail, sizeof detail, "%.*s is not in hosts",
+                 (int)(name.length < 40 ? name.length : 40), name.bytes);
+    }
+    lpi_note_refusal(r->loop, status, text, lp_s(detail), r->client);
+}
+
+/* Answer a request that is none, or came too late, and close: nothing behind
+   it can be read as a request. `http` is what was read of it, or NULL. */
+static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
+                              const lpi_http *http, int status)
+{
+    lpi_write_refusal_text(loop, index, http, status, lpi_refusal_text(status));
+}
+
+/* Answer what waits or is incomplete with an error, and close. */
+static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
+                                   const lpi_http *http, int status,
+                                   const char *text)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lp_request r;
+    lpi_request_init(&r, loop, index, NULL, NULL);
+    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
+    c->flags |= LPI_CLOSE;
+    if (http && http->in_fields && http->method == LPI_HEAD)
+        c->flags |= LPI_HEAD_REQUEST;
+    c->cors = 0;
+    lpi_set_phase(loop, c, LPI_SERVING);
+    if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
+    lpi_write_error(&r, status, text);
+    if (c->phase == LPI_LINGERING) lpi_request_buffer_drop(loop, c);
 }
 
 static const char *lpi_refusal_text(int status)
@@ -7869,95 +8187,155 @@ static const char *lpi_refusal_text(int status)
     }
 }
 
-static void lpi_write_refusal_as(lpi_loop *loop, uint32_t index,
-                                 const lpi_http *http, int status,
-                                 const char *text)
+/* --- what the socket did not take --- */
+
+/* Keep what the socket did not take. */
+static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
+                                   lp_slice head, lp_slice body, size_t sent,
+                                   lpi_send_buffer **shared)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lp_request r;
-    lpi_request_init(&r, loop, index, NULL, NULL);
-    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
-    c->flags |= LPI_CLOSE;
-    if (http && http->in_fields && http->method == LPI_HEAD)
-        c->flags |= LPI_HEAD_REQUEST;
-    c->cors = 0;
-    lpi_set_phase(loop, c, LPI_SERVING);
-    if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
-    lpi_write_error(&r, status, text);
-    if (c->phase == LPI_LINGERING) lpi_request_buffer_drop(loop, c);
+    lpi_request_buffer *buffer = lpi_request_buffer_get(loop, c);
+    lpi_send_buffer *mine = NULL, **to = &mine;
+    lp_slice first = lpi_slice(NULL, 0), second = body;
+    size_t at = 0;
+    if (sent < head.length) {
+        first = lpi_slice(head.bytes + sent, head.length - sent);
+    } else if (shared) {
+        to = shared;
+        at = sent - head.length;
+    } else {
+        second.bytes += sent - head.length;
+        second.length -= sent - head.length;
+    }
+    if (!buffer || lpi_send_buffer_hold(loop, c, to, first, second)) {
+        lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
+                         LPI_S(""), c->address);
+        lpi_close(loop, index);
+        return;
+    }
+    buffer->out_at = (uint32_t)at;
+    buffer->written = 0;
+    buffer->out_appended_us = 0;
+    lpi_set_phase(loop, c, LPI_WRITING);
+    lpi_arm(loop, index, loop->server->config.write_ms);
+    lpi_set_interest(loop, index, c->interest | LP_WRITE);
 }
 
-/* Answer a request that is none, or came too late, and close: nothing behind
-   it can be read as a request. `http` is what was read of it, or NULL. */
-static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
-                              const lpi_http *http, int status)
+/* The connection is to be sent *shared, which is made of the two parts if it is
+   NULL. Its address is charged once for all its connections that wait for it.
+   0, or -1 with nothing held: memory or a limit is spent. */
+static int lpi_send_buffer_hold(lpi_loop *loop, lpi_connection *c,
+                                lpi_send_buffer **shared, lp_slice first,
+                                lp_slice second)
 {
-    lpi_write_refusal_as(loop, index, http, status, lpi_refusal_text(status));
+    lpi_hub *hub = lpi_hub_of(loop);
+    lpi_send_buffer *out = *shared;
+    size_t size = sizeof *out +
+                  (out ? out->length : first.length + second.length);
+    size_t all = out ? 0 : size;
+    size_t own = out && lpi_send_buffer_is_held(out, c->wait.account) ? 0
+                                                                      : size;
+    if (own && lpi_hub_pin(hub, c->wait.account, all, own)) return -1;
+    if (!out) out = lpi_send_buffer_new(loop, first, second);
+    if (!out) {
+        lpi_hub_unpin(hub, c->wait.account, all, own);
+        return -1;
+    }
+    *shared = out;
+    c->buffer->out = out;
+    c->buffer->account = c->wait.account;
+    c->buffer->next_holder = out->holders;
+    out->holders = c->buffer;
+    return 0;
 }
 
-/* ==========================================================================
-   E8  CLOSE                                                          >>close
-
-   The one way out of a connection, whatever it was doing. Its record is given
-   back at the end of the step, since those who called this still hold it. A
-   child process may have a copy of the socket: so it is taken out of the poller
-   and its stream is ended before it is closed.
-   ========================================================================== */
-
-static void lpi_close(lpi_loop *loop, uint32_t index)
+static lpi_send_buffer *lpi_send_buffer_new(lpi_loop *loop, lp_slice first,
+                                            lp_slice second)
 {
-    const lp_os *os = loop->os;
+    size_t length = first.length + second.length;
+    lpi_send_buffer *out = (lpi_send_buffer *)lpi_alloc(
+        &loop->server->memory, sizeof *out + length);
+    if (!out) return NULL;
+    out->length = (uint32_t)length;
+    out->holders = NULL;
+    if (first.length) memcpy(out + 1, first.bytes, first.length);
+    if (second.length)
+        memcpy((char *)(out + 1) + first.length, second.bytes, second.length);
+    return out;
+}
+
+/* Does a connection that counts in the account wait for it? */
+static int lpi_send_buffer_is_held(const lpi_send_buffer *out, uint32_t account)
+{
+    const lpi_request_buffer *buffer = out->holders;
+    while (buffer && buffer->account != account) buffer = buffer->next_holder;
+    return buffer != NULL;
+}
+
+/* The connection that has the request buffer was sent all, or will not be. The
+   last one frees the send buffer. */
+static void lpi_send_buffer_release(lpi_loop *loop, lpi_request_buffer *buffer)
+{
+    lpi_send_buffer *out = buffer->out;
+    lpi_request_buffer **link = &out->holders;
+    size_t size = sizeof *out + out->length, all = 0, own = 0;
+    while (*link != buffer) link = &(*link)->next_holder;
+    *link = buffer->next_holder;
+    buffer->out = NULL;
+    if (!out->holders) all = size;
+    if (!lpi_send_buffer_is_held(out, buffer->account)) own = size;
+    if (own) lpi_hub_unpin(lpi_hub_of(loop), buffer->account, all, own);
+    if (all) lpi_free(&loop->server->memory, out, size);
+}
+
+/* The socket takes more. */
+static void lpi_write_ready(lpi_loop *loop, uint32_t index)
+{
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_hub *hub = &loop->server->hub;
+    lpi_request_buffer *buffer = c->buffer;
+    lp_slice rest;
+    long n;
+    if (c->phase != LPI_WRITING) return;
+    rest = lpi_slice((const char *)(buffer->out + 1) + buffer->out_at,
+                     buffer->out->length - buffer->out_at);
+    n = loop->os->send(loop->os->ctx, c->fd, &rest, 1);
+    if (n < 0) {
+        if (!lpi_try_again(n)) lpi_close(loop, index);
+        return;
+    }
+    buffer->out_at += (uint32_t)n;
+    buffer->written += (uint32_t)n;
+    if (buffer->written >= LPI_WRITTEN) {
+        buffer->written = 0;
+        lpi_arm(loop, index, loop->server->config.write_ms);
+    }
+    if ((size_t)n == rest.length) lpi_write_drained(loop, index);
+}
+
+/* All of the rest is written. */
+static void lpi_write_drained(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_request_buffer *buffer = c->buffer;
+    if (buffer->out_appended_us) {
+        uint64_t us = loop->os->monotonic_us(loop->os->ctx) -
+                      buffer->out_appended_us;
+        lpi_lock(&loop->mutex);
+        loop->latencies[lpi_latency_index(us)]++;
+        lpi_unlock(&loop->mutex);
+    }
+    lpi_send_buffer_release(loop, buffer);
+    if (!buffer->in_length) lpi_request_buffer_drop(loop, c);
+    lpi_set_interest(loop, index, c->interest & ~LP_WRITE);
     if (c->phase == LPI_CLOSED) return;
-    if (c->client != LPI_NONE) {
-        lpi_lock(&hub->mutex);
-        lpi_hub_gone(hub, c, loop->now_ms);
-        lpi_unlock(&hub->mutex);
-    }
-    if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
-    lpi_wheel_cancel(&loop->wheel, index);
-    (void)lpi_poller_change(loop, index, 0);
-    if (c->phase != LPI_LINGERING) /* else it has been told already */
-        os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
-    os->close(os->ctx, c->fd);
-    lpi_set_phase(loop, c, LPI_CLOSED);
-    lpi_atomic_sub(&hub->connections, 1);
-    c->waiter = loop->closed;
-    loop->closed = index;
-}
-
-enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
-
-/* At the end of a step: give back the records of connections that were closed
-   in it, and what they held. */
-static void lpi_close_reap(lpi_loop *loop)
-{
-    lpi_hub *hub = &loop->server->hub;
-    uint32_t index = loop->closed;
-    lpi_connection *c;
-    if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
-    if (index == LPI_NONE) return;
-    for (; index != LPI_NONE; index = c->waiter) {
-        c = lpi_connection_at(loop, index);
-        LP_ASSERT(!lpi_timer_armed(&loop->wheel, index));
-        if (c->buffer && c->buffer->out)
-            lpi_send_buffer_release(loop, c->buffer);
-        lpi_request_buffer_drop(loop, c);
-    }
-    lpi_lock(&hub->mutex);
-    while ((index = loop->closed) != LPI_NONE) {
-        c = lpi_connection_at(loop, index);
-        loop->closed = c->waiter;
-        lpi_hub_discharge(hub, c->account, c->flags & LPI_TRUSTED);
-        lpi_slab_give(&loop->connections, index);
-    }
-    lpi_unlock(&hub->mutex);
+    lpi_write_finish(loop, index);
+    lpi_read_resume(loop, index);
 }
 
 /* A reply has not moved for its time, as far as the poller has told: it does
    so only once much of the socket's buffer is free. */
-static void lpi_write_overdue(lpi_loop *loop, uint32_t index)
+static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 {
     lpi_write_ready(loop, index);
     if (lpi_connection_at(loop, index)->phase == LPI_WRITING &&
@@ -7965,21 +8343,21 @@ static void lpi_write_overdue(lpi_loop *loop, uint32_t index)
         lpi_close(loop, index);
 }
 
+/* ==========================================================================
+   E8  CLOSE                                                          >>close
+
+   The one way out of a connection, whatever it was doing. A child process may
+   have a copy of the socket: so it is taken out of the poller and its stream is
+   ended before it is closed.
+   ========================================================================== */
+
 /* A deadline has passed. */
 static void lpi_close_expired(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_hub *hub = &loop->server->hub;
     switch ((lpi_phase)c->phase) {
-    case LPI_PARKED: lpi_poll_expired(loop, index); break;
-    case LPI_FETCHING:
-        lpi_lock(&hub->mutex);
-        lpi_hub_unpark(hub, c, loop->now_ms);
-        lpi_unlock(&hub->mutex);
-        lpi_write_refusal_as(loop, index, NULL, 503,
-                             "Channel not available yet");
-        break;
-    case LPI_WRITING: lpi_write_overdue(loop, index); break;
+    case LPI_PARKED: lpi_poll_expire(loop, index); break;
+    case LPI_WRITING: lpi_write_expire(loop, index); break;
     case LPI_READING_HEAD:
     case LPI_READING_BODY:
         lpi_write_refusal(loop, index, &c->buffer->http, 408);
@@ -7988,17 +8366,77 @@ static void lpi_close_expired(lpi_loop *loop, uint32_t index)
     }
 }
 
+static void lpi_close(lpi_loop *loop, uint32_t index)
+{
+    const lp_os *os = loop->os;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_PARKED)
+        lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
+    if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
+    lpi_wheel_cancel(&loop->wheel, index);
+    (void)lpi_poller_change(loop, index, 0);
+    if (c->phase != LPI_LINGERING) /* else it has been told already */
+        os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
+    os->close(os->ctx, c->fd);
+    lpi_set_phase(loop, c, LPI_CLOSED);
+    lpi_list_append(&loop->closed, &loop->links, index);
+}
+
+enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
+
+/* At the end of a step: give back the records of connections that were closed
+   in it, and what they held. */
+static void lpi_close_reap(lpi_loop *loop)
+{
+    uint32_t index;
+    if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
+    while ((index = loop->closed.head) != LPI_NONE) {
+        lpi_connection *c = lpi_connection_at(loop, index);
+        lpi_list_remove(&loop->closed, &loop->links, index);
+        if (c->buffer && c->buffer->out)
+            lpi_send_buffer_release(loop, c->buffer);
+        lpi_request_buffer_drop(loop, c);
+        lpi_hub_dismiss(lpi_hub_of(loop), c->wait.account,
+                        c->flags & LPI_TRUSTED);
+        lpi_slab_give(&loop->connections, index);
+    }
+}
+
+static void lpi_close_all(lpi_loop *loop)
+{
+    uint32_t index = 0;
+    for (; lpi_loop_each(loop, &index); index++) lpi_close(loop, index);
+    lpi_close_reap(loop);
+}
+
+/* The connection in use at *index or after it, in no order; NULL if there is
+   none. */
+static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
+{
+    lpi_slab *slab = &loop->connections;
+    for (; *index < slab->chunk_count << slab->shift; ++*index) {
+        lpi_connection *c;
+        if (!slab->chunks[*index >> slab->shift].records) continue;
+        c = lpi_connection_at(loop, *index);
+        if (c->phase != LPI_CLOSED) return c;
+    }
+    return NULL;
+}
+
 /* ==========================================================================
    G   LOOP                                                            >>loop
 
    One step: wait, serve what is ready, expire what is due, deliver, sweep, and
-   give back what was closed. While the loop waits, `sleeping` tells publishers
-   that a signal is needed; a signal is sent once. Only the first loop accepts
-   and sweeps; when it has shut the door, all loops drain, and the last to end
-   stops the server.
+   give back what was closed. Only the first loop accepts and sweeps; once it
+   has stopped accepting, all loops drain, and the last to end stops the hub.
+
+   Uses      all above
+   Touches   its own loop; the listener and what the server's atomic flags say.
+   Promises  an idle server sleeps until its next deadline.
    ========================================================================== */
 
-enum { LPI_WAIT_MAX = 1 << 30 };
+enum { LPI_WAIT_MAX = 1 << 30, LPI_EXPIRIES = 256 };
 
 static void lpi_loop_earlier(uint64_t *wait, uint64_t when, uint64_t now)
 {
@@ -8019,7 +8457,17 @@ static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
                                           : (uint32_t)LPI_DRAIN_WRITE_MS);
 }
 
-static int lpi_loop_drained(const lpi_loop *loop);
+/* Is nobody left but idle connections, or is the time up? */
+static int lpi_loop_drained(const lpi_loop *loop)
+{
+    const uint32_t *n = loop->phases;
+    uint32_t waiting = n[LPI_PARKED] + n[LPI_WRITING] + n[LPI_LINGERING];
+    uint32_t coming = n[LPI_ACCEPTED] + n[LPI_READING_HEAD] +
+                      n[LPI_READING_BODY] + n[LPI_QUEUED];
+    if (!waiting && !coming) return 1;
+    if (loop->now_ms < loop->drain_ms) return 0;
+    return !waiting || loop->now_ms >= lpi_loop_drain_end(loop);
+}
 
 /* Milliseconds until something is due. Never so many that the wheel, which
    turns when the loop does, would lose count. */
@@ -8052,43 +8500,48 @@ static uint64_t lpi_loop_until(const lpi_loop *loop, uint64_t due_ms,
     return wait_ms < 0 || due_us < callers_us ? due_us : callers_us;
 }
 
-/* Make ready to wait: what is published from now on signals. Returns whether
-   there is work already. What this loop has done may be work for the first. */
 static int lpi_loop_sleep(lpi_loop *loop)
 {
-    lpi_hub *hub = &loop->server->hub;
-    uint32_t sleepers;
-    int work;
-    lpi_lock(&hub->mutex);
-    work = loop->ready_first != LPI_NONE;
-    loop->sleeping = !work;
-    if (!loop->index) {
-        loop->sweep_ms = hub->sweep_ms;
-        hub->sweep_moved = 0;
-    }
-    sleepers = lpi_hub_sleepers(hub);
-    lpi_unlock(&hub->mutex);
-    lpi_hub_signal(hub, sleepers);
-    return work;
+    return lpi_hub_sleep(&loop->server->hub, loop->index, &loop->sweep_ms);
 }
 
 static void lpi_loop_wake(lpi_loop *loop)
 {
-    lpi_hub *hub = &loop->server->hub;
-    lpi_lock(&hub->mutex);
-    loop->sleeping = loop->woken = 0;
-    hub->stats.requests += loop->requests;
-    lpi_latencies_count(hub, &loop->latencies);
-    lpi_unlock(&hub->mutex);
+    lpi_hub_wake(&loop->server->hub, loop->index, loop->requests);
     loop->requests = 0;
+}
+
+static void lpi_loop_tell_outcome(const lpi_outcome *outcome)
+{
+    outcome->fn(outcome->ctx, outcome->result,
+                outcome->result == LP_OK ? &outcome->published : NULL);
+}
+
+/* Do what other threads have left, but open at most `max` connections: the rest
+   is done in the next step, as is what is left meanwhile. */
+static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
+{
+    lpi_task *task, **end = &loop->tasks;
+    while (*end) end = &(*end)->next;
+    *end = lpi_inbox_take(loop);
+    while (max && (task = loop->tasks)) {
+        loop->tasks = task->next;
+        if (task->kind == LPI_TASK_OPEN) {
+            lpi_accept_open(loop, &task->of.handover);
+            max--;
+        } else {
+            lpi_loop_tell_outcome(&task->of.outcome);
+        }
+        lpi_free(&loop->server->memory, task, sizeof *task);
+    }
+    if (loop->tasks) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
 {
     if (event->tag == LPI_TAG_WAKE) {
         loop->os->wake_clear(loop->os->ctx, loop->wake[0]);
-        lpi_inbox_tell(&loop->inbox, &loop->server->memory);
-        lpi_accept_handovers(loop, LPI_ACCEPTS);
+        lpi_loop_do_tasks(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_accept(loop);
     } else {
@@ -8110,63 +8563,29 @@ static void lpi_loop_expire(lpi_loop *loop)
     }
 }
 
-/* Tell of the channels that are waited on now, or not any more. */
+/* Tell lp_watch of the channels that are occupied or vacated. */
 static void lpi_loop_tell(lpi_loop *loop)
 {
     const lp_watch *watch = &loop->server->config.watch;
-    lpi_hub *hub = &loop->server->hub;
-    lp_channel_event what;
+    lp_channel_event event;
     char name[LPI_CHANNEL_BYTES];
     size_t length;
-    int left = LPI_SWEEP_MAX, some;
+    int left = LPI_SWEEP_MAX;
     if (!watch->channel) return;
-    while (left--) {
-        lpi_lock(&hub->mutex);
-        some = lpi_hub_news(hub, loop->now_ms, &what, name, &length);
-        lpi_unlock(&hub->mutex);
-        if (!some) return;
-        watch->channel(watch->ctx, what, lpi_slice(name, length));
+    while (left-- && lpi_hub_news(&loop->server->hub, loop->now_ms, &event,
+                                  name, &length)) {
+        watch->channel(watch->ctx, event, lpi_slice(name, length));
         lpi_loop_now(loop);
     }
 }
 
-/* What is past its time, and what is to be told. On the first loop alone. */
+/* See to what is past its time. On the first loop alone. */
 static void lpi_loop_sweep(lpi_loop *loop)
 {
-    lpi_hub *hub = &loop->server->hub;
     if (loop->now_ms < loop->sweep_ms) return;
     lpi_loop_tell(loop);
     lpi_tell_refusals(loop);
-    lpi_lock(&hub->mutex);
-    lpi_hub_sweep(hub, loop->now_ms);
-    lpi_unlock(&hub->mutex);
-}
-
-/* Every connection that is in use, in no order. *index starts at 0. */
-static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
-{
-    lpi_slab *slab = &loop->connections;
-    for (; *index < slab->chunk_count << slab->shift; ++*index) {
-        lpi_connection *c;
-        if (!slab->chunks[*index >> slab->shift].records) continue;
-        c = lpi_connection_at(loop, *index);
-        if (c->phase != LPI_CLOSED) return c;
-    }
-    return NULL;
-}
-
-/* lp_stop was called: take in who is waiting outside, and shut the door. */
-static void lpi_accept_stop(lpi_loop *loop)
-{
-    lp_server *server = loop->server;
-    uint32_t i;
-    int left = 1024;
-    while (!server->accept_resume_ms && left-- && lpi_accept(loop)) {}
-    lpi_accept_close_listener(server);
-    lpi_log(server, LP_LOG_INFO, "draining", "");
-    lpi_atomic_set(&server->draining, 1);
-    for (i = 1; i < server->hub.loop_count; i++)
-        loop->os->wake_signal(loop->os->ctx, server->hub.loops[i].wake[1]);
+    lpi_hub_sweep(&loop->server->hub, loop->now_ms);
 }
 
 /* Give every parked poll a place in the drain. */
@@ -8175,52 +8594,26 @@ static void lpi_loop_drain_begin(lpi_loop *loop)
     uint32_t drain_ms = loop->server->config.drain_ms, index = 0;
     lpi_connection *c;
     if (!loop->index) lpi_accept_stop(loop);
-    lpi_accept_handovers(loop, UINT32_MAX);
+    lpi_loop_do_tasks(loop, UINT32_MAX);
     loop->drain_ms = loop->now_ms + drain_ms;
     for (; (c = lpi_loop_each(loop, &index)); index++) {
         uint32_t place = index * 2654435761u; /* anywhere in the drain */
         uint32_t when = (uint32_t)loop->now_ms +
                         (uint32_t)((uint64_t)place * drain_ms >> 32);
-        if (c->phase != LPI_PARKED && c->phase != LPI_FETCHING) continue;
+        if (c->phase != LPI_PARKED) continue;
         if ((int32_t)(when - c->timer.deadline) < 0)
             lpi_wheel_arm(&loop->wheel, index, when);
     }
 }
 
-static void lpi_close_all(lpi_loop *loop)
-{
-    uint32_t index = 0;
-    for (; lpi_loop_each(loop, &index); index++) lpi_close(loop, index);
-    lpi_close_reap(loop);
-}
-
-/* Whether nobody is left but idle connections, or time is up. */
-static int lpi_loop_drained(const lpi_loop *loop)
-{
-    const uint32_t *n = loop->phases;
-    uint32_t waiting =
-        n[LPI_PARKED] + n[LPI_FETCHING] + n[LPI_WRITING] + n[LPI_LINGERING];
-    uint32_t coming = n[LPI_ACCEPTED] + n[LPI_READING_HEAD] +
-                      n[LPI_READING_BODY] + n[LPI_QUEUED];
-    if (!waiting && !coming) return 1;
-    if (loop->now_ms < loop->drain_ms) return 0;
-    return !waiting || loop->now_ms >= lpi_loop_drain_end(loop);
-}
-
 static void lpi_loop_end(lpi_loop *loop)
 {
     lp_server *server = loop->server;
-    lpi_hub *hub = &server->hub;
-    uint32_t sleepers;
     int last;
-    lpi_close_all(loop); /* which may be work for the first */
+    lpi_close_all(loop);
     loop->ended = 1;
     last = !lpi_atomic_sub(&server->serving, 1);
-    lpi_lock(&hub->mutex);
-    if (last) hub->stopped = 1;
-    sleepers = lpi_hub_sleepers(hub);
-    lpi_unlock(&hub->mutex);
-    lpi_hub_signal(hub, sleepers);
+    lpi_hub_part(&server->hub, last);
     if (last) lpi_log(server, LP_LOG_INFO, "stopped", "");
 }
 
@@ -8274,8 +8667,8 @@ static void lpi_loops_break(lp_server *server)
 {
     uint32_t i;
     lpi_atomic_set(&server->broken, 1);
-    for (i = 0; i < server->hub.loop_count; i++)
-        server->os.wake_signal(server->os.ctx, server->hub.loops[i].wake[1]);
+    for (i = 0; i < server->loop_count; i++)
+        server->os.wake_signal(server->os.ctx, server->loops[i].wake[1]);
 }
 
 /* Step until the end, or until any loop fails. */
@@ -8302,8 +8695,8 @@ static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
     loop->os = &server->os;
     loop->index = index;
     loop->poller.fd = loop->wake[0] = loop->wake[1] = -1;
-    loop->ready_first = loop->ready_last = loop->closed = LPI_NONE;
     loop->sweep_ms = UINT64_MAX;
+    lpi_list_init(&loop->closed);
     lpi_list_init(&loop->queue);
 }
 
@@ -8331,6 +8724,8 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     int error;
     lpi_loop_now(loop);
     lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection), 8);
+    lpi_links_init(&loop->links, &loop->connections,
+                   offsetof(lpi_connection, timer.link));
     lpi_wheel_init(&loop->wheel, &loop->connections,
                    offsetof(lpi_connection, timer), (uint32_t)loop->now_ms);
     lp_json_init(&loop->json, memory);
@@ -8341,11 +8736,35 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
         memory, loop->batch.message_capacity * sizeof(lpi_message *));
     loop->in = (char *)lpi_alloc(memory, LPI_READ_SIZE);
     if (!loop->in || !loop->batch.messages) return -ENOMEM;
-    if (lpi_mutex_init(&loop->inbox.mutex)) return -ENOMEM;
-    loop->inbox.has_mutex = 1;
+    if (lpi_mutex_init(&loop->mutex)) return -ENOMEM;
+    loop->has_mutex = 1;
     error = os->poller_open(os->ctx, &loop->poller);
     if (error) return error;
-    return lpi_loop_open_wake(loop);
+    error = lpi_loop_open_wake(loop);
+    if (!error)
+        lpi_hub_join(&server->hub, loop->index, &loop->connections,
+                     offsetof(lpi_connection, wait), loop->wake[1]);
+    return error;
+}
+
+/* Close the connections and tell the outcomes that other threads have left. */
+static void lpi_loop_free_tasks(lpi_loop *loop)
+{
+    const lp_os *os = loop->os;
+    lpi_task *task;
+    while (loop->tasks || (loop->tasks = lpi_inbox_take(loop))) {
+        task = loop->tasks;
+        loop->tasks = task->next;
+        if (task->kind == LPI_TASK_OPEN) {
+            const lpi_handover *handover = &task->of.handover;
+            os->shutdown(os->ctx, handover->fd, LP_READ | LP_WRITE);
+            os->close(os->ctx, handover->fd);
+            lpi_accept_undo(loop->server, handover);
+        } else {
+            lpi_loop_tell_outcome(&task->of.outcome);
+        }
+        lpi_free(&loop->server->memory, task, sizeof *task);
+    }
 }
 
 static void lpi_loop_free(lpi_loop *loop)
@@ -8353,16 +8772,9 @@ static void lpi_loop_free(lpi_loop *loop)
     const lp_memory *memory = &loop->server->memory;
     const lp_os *os = loop->os;
     lpi_close_all(loop);
-    if (loop->inbox.has_mutex) {
-        lpi_handover handover;
-        lpi_inbox_tell(&loop->inbox, memory);
-        while (lpi_inbox_handed_over(&loop->inbox, memory, &handover)) {
-            os->shutdown(os->ctx, handover.fd, LP_READ | LP_WRITE);
-            os->close(os->ctx, handover.fd);
-            lpi_accept_unadmit(loop->server, &handover);
-        }
-        lpi_free(memory, loop->inbox.handovers, loop->inbox.handovers_capacity);
-        lpi_mutex_free(&loop->inbox.mutex);
+    if (loop->has_mutex) {
+        lpi_loop_free_tasks(loop);
+        lpi_mutex_free(&loop->mutex);
     }
     if (loop->wake[0] >= 0) {
         os->poller_set(os->ctx, &loop->poller, loop->wake[0], LPI_TAG_WAKE,
@@ -8374,8 +8786,7 @@ static void lpi_loop_free(lpi_loop *loop)
     while (loop->spare) {
         lpi_request_buffer *buffer = loop->spare;
         loop->spare = buffer->next;
-        lpi_free(memory, buffer->in, buffer->in_capacity);
-        lpi_free(memory, buffer, sizeof *buffer);
+        lpi_request_buffer_free(loop, buffer);
     }
     lpi_free(memory, loop->in, LPI_READ_SIZE);
     lpi_free(memory, loop->batch.messages,
@@ -8849,16 +9260,15 @@ static void lpi_server_blank(lp_server *server, const lp_config *config,
 
 static int lpi_server_loops(lp_server *server)
 {
-    lpi_hub *hub = &server->hub;
     uint32_t i, count = server->config.loops;
     int error = 0;
-    hub->loops = (lpi_loop *)lpi_alloc(&server->memory,
-                                       count * sizeof *hub->loops);
-    if (!hub->loops) return -ENOMEM;
-    hub->loop_count = server->serving = count;
-    for (i = 0; i < count; i++) lpi_loop_blank(&hub->loops[i], server, i);
+    server->loops = (lpi_loop *)lpi_alloc(&server->memory,
+                                          count * sizeof *server->loops);
+    if (!server->loops) return -ENOMEM;
+    server->loop_count = server->serving = count;
+    for (i = 0; i < count; i++) lpi_loop_blank(&server->loops[i], server, i);
     for (i = 0; i < count && !error; i++)
-        error = lpi_loop_init(&hub->loops[i], server);
+        error = lpi_loop_init(&server->loops[i], server);
     return error;
 }
 
@@ -8899,20 +9309,18 @@ LPDEF lp_result lp_create(lp_server **out, const lp_config *config)
 LPDEF void lp_destroy(lp_server *server)
 {
     lp_memory memory;
-    lpi_hub *hub;
     uint32_t i;
     int cancel;
     if (!server) return;
     cancel = lpi_cancel_defer();
     memory = server->memory;
-    hub = &server->hub;
-    hub->stopped = 1;
+    server->hub.stopped = 1;
     lpi_accept_close_listener(server);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
-    for (i = 0; i < hub->loop_count; i++) lpi_loop_free(&hub->loops[i]);
-    lpi_hub_free(hub);
-    lpi_free(&memory, hub->loops, hub->loop_count * sizeof *hub->loops);
+    for (i = 0; i < server->loop_count; i++) lpi_loop_free(&server->loops[i]);
+    lpi_hub_free(&server->hub);
+    lpi_free(&memory, server->loops, server->loop_count * sizeof(lpi_loop));
     lpi_arena_clear(&server->strings, 0);
     lpi_free(&memory, server, sizeof *server);
     lpi_cancel_restore(cancel);
@@ -8923,7 +9331,7 @@ LPDEF lp_result lp_step(lp_server *server, int wait_ms)
     lpi_loop *loop;
     lp_result result;
     int cancel;
-    if (!server || server->hub.loop_count > 1) return LP_ERR_ARG;
+    if (!server || server->loop_count > 1) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
     result = lpi_loop_step(loop, wait_ms);
@@ -8935,15 +9343,15 @@ LPDEF lp_result lp_step(lp_server *server, int wait_ms)
 /* Run all loops, the first on this thread, until they have ended. */
 static lp_result lpi_loops_run(lp_server *server)
 {
-    lpi_loop *loops = server->hub.loops;
+    lpi_loop *loops = server->loops;
     lp_result result;
     uint32_t i = 1;
     server->started = 1;
     lpi_atomic_set(&server->broken, 0);
-    while (i < server->hub.loop_count &&
+    while (i < server->loop_count &&
            !lpi_thread_start(&loops[i].thread, lpi_loop_thread, &loops[i]))
         i++;
-    if (i < server->hub.loop_count) {
+    if (i < server->loop_count) {
         lpi_log(server, LP_LOG_ERROR, "cannot start a thread", "");
         lpi_loops_break(server);
     }
@@ -8985,7 +9393,7 @@ LPDEF uint16_t lp_port(const lp_server *server)
 
 LPDEF int lp_fd(const lp_server *server)
 {
-    if (!server || server->hub.loop_count > 1) return -1;
+    if (!server || server->loop_count > 1) return -1;
     return lpi_first_loop(server)->poller.fd;
 }
 
@@ -8993,7 +9401,7 @@ LPDEF int lp_wait_ms(lp_server *server)
 {
     lpi_loop *loop;
     int cancel, wait_ms = 0;
-    if (!server || server->hub.loop_count > 1) return -1;
+    if (!server || server->loop_count > 1) return -1;
     cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
     if (!lpi_loop_sleep(loop)) {
@@ -9006,10 +9414,17 @@ LPDEF int lp_wait_ms(lp_server *server)
 
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
 {
-    lpi_lock(&server->hub.mutex);
-    *out = server->hub.stats;
-    lpi_unlock(&server->hub.mutex);
-    out->connections = lpi_atomic_get(&server->hub.connections);
+    uint32_t i, k;
+    lpi_hub_stats(&server->hub, out);
+    for (i = 0; i < server->loop_count; i++) {
+        lpi_loop *loop = &server->loops[i];
+        lpi_lock(&loop->mutex);
+        for (k = 0; k < LP_LATENCIES; k++) {
+            out->latencies[k] += loop->latencies[k];
+            out->first_latencies[k] += loop->first_latencies[k];
+        }
+        lpi_unlock(&loop->mutex);
+    }
 }
 
 LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
@@ -9035,7 +9450,7 @@ LPDEF lp_result lp_on(lp_server *server, const char *method,
     if (!server || !method || !handler ||
         !lpi_route_pattern_good(lp_s(pattern)))
         return LP_ERR_ARG;
-    if (server->started && server->hub.loop_count > 1) return LP_ERR_ARG;
+    if (server->started && server->loop_count > 1) return LP_ERR_ARG;
     for (m = 0; m <= LPI_DELETE; m++)
         if (!strcmp(method, lpi_method_names[m]) && m != LPI_HEAD &&
             !lpi_route_pattern_hidden(server, (lpi_method)m, lp_s(pattern)))
@@ -9082,10 +9497,7 @@ LPDEF lp_slice lp_body(const lp_request *r) { return r->body; }
 LPDEF lp_slice lp_client(lp_request *r)
 {
     char *to = lpi_arena_take(&r->loop->arena, INET6_ADDRSTRLEN);
-    uint8_t address[16];
-    if (!to) return lpi_slice(NULL, 0);
-    lpi_route_client_address(r, address);
-    return lpi_address_put(to, address);
+    return to ? lpi_address_put(to, r->client) : lpi_slice(NULL, 0);
 }
 
 static int lpi_is_value(lp_slice s)
@@ -9161,22 +9573,24 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
 LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
                                  lp_slice json, lp_published_fn fn, void *ctx)
 {
+    lpi_task *task;
     lpi_outcome *outcome;
     int cancel;
     if (!server || !fn) return LP_ERR_ARG;
-    outcome = (lpi_outcome *)lpi_alloc_zero(&server->memory, sizeof *outcome);
-    if (!outcome) return LP_ERR_NOMEM;
+    task = (lpi_task *)lpi_alloc_zero(&server->memory, sizeof *task);
+    if (!task) return LP_ERR_NOMEM;
+    task->kind = LPI_TASK_TELL;
+    outcome = &task->of.outcome;
     outcome->fn = fn;
     outcome->ctx = ctx;
     cancel = lpi_cancel_defer();
     outcome->result = lp_publish(server, channel, json, &outcome->published);
     if (outcome->result == LP_ERR_STOPPED) {
-        lpi_free(&server->memory, outcome, sizeof *outcome);
+        lpi_free(&server->memory, task, sizeof *task);
         lpi_cancel_restore(cancel);
         return LP_ERR_STOPPED;
     }
-    lpi_inbox_add(&lpi_first_loop(server)->inbox, outcome);
-    server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
+    lpi_inbox_add(lpi_first_loop(server), task);
     lpi_cancel_restore(cancel);
     return LP_OK;
 }

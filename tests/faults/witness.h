@@ -485,7 +485,7 @@ static void follow_all(void) {
 static lpi_connection *connection_of(const peer *p) {
     uint32_t index = 0;
     lpi_connection *c;
-    for (; (c = lpi_loop_each(&w.s->hub.loops[0], &index)); index++)
+    for (; (c = lpi_loop_each(&w.s->loops[0], &index)); index++)
         if (c->fd == p->fd) return c;
     return NULL;
 }
@@ -493,7 +493,7 @@ static lpi_connection *connection_of(const peer *p) {
 static int is_behind(uint32_t index) {
     const lpi_waiter *waiter = lpi_waiter_at(&w.s->hub, index);
     uint32_t channel = lpi_waiter_list_at(&w.s->hub, waiter->list)->channel;
-    return lpi_waiter_behind(waiter, lpi_channel_at(&w.s->hub, channel));
+    return lpi_waiter_is_behind(waiter, lpi_channel_at(&w.s->hub, channel));
 }
 
 /* Whether a poll of it is parked where nothing more has come. */
@@ -501,7 +501,7 @@ static int waits_rightly(const client *c) {
     lpi_connection *at = c->p->fd >= 0 ? connection_of(c->p) : NULL;
     uint32_t waiter;
     if (!at || at->phase != LPI_PARKED) return 0;
-    for (waiter = at->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(&w.s->hub, waiter)->sibling)
+    for (waiter = at->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(&w.s->hub, waiter)->sibling)
         if (is_behind(waiter)) COMPLAIN("a wake-up was lost");
     return 1;
 }

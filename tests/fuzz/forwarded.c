@@ -287,7 +287,8 @@ static void library_answer(const lpi_http *http, const char *bytes, uint8_t at[1
     r.connection = index;
     r.http = http;
     r.bytes = bytes;
-    lpi_route_client_address(&r, at);
+    lpi_request_find_client(&r);
+    memcpy(at, r.client, 16);
 }
 
 /* A Host that stands for this machine whatever DNS says. */

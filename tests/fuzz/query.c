@@ -392,7 +392,7 @@ static void check_ask(lp_slice text)
     if (!good) return;
     for (i = 0; i < LPI_Q_KNOWN; i++)
         MUST(!values[i].bytes == !a.value[i].bytes && fuzz_same(values[i], a.value[i]),
-             "the value of %s", lpi_query_names[i]);
+             "the value of %s", lpi_query_names[i].bytes);
     check_where(&a);
     check_numbers(&a, 0);
     check_numbers(&a, 1);

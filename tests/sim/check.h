@@ -66,12 +66,11 @@ static uint64_t check_table(const lpi_table *t, const char *name)
            t->segment_count * LPI_SEGMENT * sizeof(uint32_t);
 }
 
-static uint32_t check_list(const lpi_list *list, const lpi_slab *slab, size_t offset,
-                           const char *name)
+static uint32_t check_list(const lpi_list *list, const lpi_links *links, const char *name)
 {
     uint32_t i = list->head, before = LPI_NONE, n = 0;
-    for (; i != LPI_NONE; before = i, i = lpi_link_at(slab, offset, i)->next, n++)
-        MUST(n < slab->used && lpi_link_at(slab, offset, i)->prev == before, "list: %s", name);
+    for (; i != LPI_NONE; before = i, i = lpi_link_at(links, i)->next, n++)
+        MUST(n < links->slab->used && lpi_link_at(links, i)->prev == before, "list: %s", name);
     SAME(list->tail, before, name);
     return n;
 }
@@ -122,19 +121,8 @@ static struct {
     uint64_t partial, pinned;
 } accounts[64];
 
-/* Polls by counter: 1 + how many, or 0 for a counter that nothing refers to. */
-static uint32_t tally_counts[2 * CONNS + 512];
-static uint32_t tally_used;
-
-static void tally_count(uint32_t index, uint32_t polls)
-{
-    MUST(index < sizeof tally_counts / sizeof *tally_counts, "a tally's index is %u", index);
-    if (!tally_counts[index]) {
-        tally_counts[index] = 1;
-        tally_used++;
-    }
-    tally_counts[index] += polls;
-}
+/* Parked polls by counter. */
+static uint32_t counts[2 * CONNS + 512];
 
 static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
 {
@@ -152,20 +140,15 @@ static struct {
     uint64_t phases[LPI_PHASES], connections, waiters, requested, pinned, partial;
 } all; /* over all loops */
 
-/* A counter that counts nobody stays only where a connection counted last. */
-static void count_last(lpi_hub *hub, uint32_t index)
-{
-    if (lpi_slab_has(&hub->counters, index) && lpi_counter_at(hub, index)->node.own)
-        tally_count(index, 0);
-}
-
 static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
-    tally_count(c->client, 1);
-    accounts[c->account].polls++;
-    MUST(lpi_counter_value(hub, c->client) <= hub->config->waiters_per_client,
+    MUST(c->wait.counter < sizeof counts / sizeof *counts, "a counter's index is %u",
+         c->wait.counter);
+    counts[c->wait.counter]++;
+    accounts[c->wait.account].polls++;
+    MUST(lpi_counter_at(hub, c->wait.counter)->node.count <= hub->config->waiters_per_client,
          "too many polls of one client");
-    MUST(lpi_account_at(hub, c->account)->node.own <= hub->config->waiters_per_address,
+    MUST(lpi_account_at(hub, c->wait.account)->node.count <= hub->config->waiters_per_address,
          "too many polls from one address");
 }
 
@@ -175,7 +158,7 @@ static uint32_t count_io(const lpi_connection *c, uint32_t n)
     const lpi_request_buffer *buffer = c->buffer;
     uint32_t i;
     all.partial += sizeof *buffer + buffer->in_capacity;
-    accounts[c->account].partial += sizeof *buffer + buffer->in_capacity;
+    accounts[c->wait.account].partial += sizeof *buffer + buffer->in_capacity;
     MUST(buffer->in_length <= buffer->in_capacity, "kept bytes");
     MUST(c->phase != LPI_READING_BODY || buffer->route->kind != LPI_POLLS ||
          buffer->in_length == buffer->head_length, "a poll's body is kept");
@@ -188,9 +171,9 @@ static uint32_t count_io(const lpi_connection *c, uint32_t n)
         all.pinned += sizeof(lpi_send_buffer) + buffer->out->length;
     }
     blobs[i].count++;
-    if (!(blobs[i].accounts >> c->account & 1))
-        accounts[c->account].pinned += sizeof(lpi_send_buffer) + buffer->out->length;
-    blobs[i].accounts |= UINT64_C(1) << c->account;
+    if (!(blobs[i].accounts >> c->wait.account & 1))
+        accounts[c->wait.account].pinned += sizeof(lpi_send_buffer) + buffer->out->length;
+    blobs[i].accounts |= UINT64_C(1) << c->wait.account;
     return n;
 }
 
@@ -213,12 +196,12 @@ static void check_account(lpi_hub *hub, uint32_t index)
     const lp_config *cfg = hub->config;
     const lpi_account *is = lpi_account_at(hub, index);
     SAME(is->refs, accounts[index].refs, "an account");
-    SAME(is->node.own, accounts[index].polls, "an account");
+    SAME(is->node.count, accounts[index].polls, "an account");
     SAME(is->connections, accounts[index].connections, "an account");
     SAME(is->partial_bytes, accounts[index].partial, "an account");
     SAME(is->pinned_bytes, accounts[index].pinned, "an account");
     SAME(is->trusted, proxies && is->node.hash == M.keys[A_PROXY], "an account");
-    MUST(is->node.own <= cfg->waiters_per_address, "too many polls from one address");
+    MUST(is->node.count <= cfg->waiters_per_address, "too many polls from one address");
     MUST(is->connections <= cfg->connections_per_address, "too many connections from one address");
     if (is->trusted) return;
     MUST(cfg->partial_bytes_max == LP_UNLIMITED || is->partial_bytes <= cfg->partial_bytes_max / 4,
@@ -238,7 +221,7 @@ static void check_accounts(lpi_hub *hub)
         used++;
     }
     SAME(used, hub->accounts.used, "accounts");
-    SAME(used, hub->addresses.count, "accounts");
+    SAME(used, hub->account_table.count, "accounts");
 }
 
 static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connection *c)
@@ -246,25 +229,24 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     lpi_hub *hub = &S->hub;
     uint32_t waiter;
     const descriptor *d = fd_at(c->fd, D_SOCKET);
-    int waits = c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
+    int waits = c->phase == LPI_PARKED;
     SAME(d->watched, c->interest, "what is watched");
     SAME(d->slot, loop->index, "whose poller watches");
     MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
     MUST((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out), "a reply that is written");
-    MUST(waits == (c->waiter != LPI_NONE), "seats without a wait, or the other way");
+    MUST(waits == (c->wait.waiter != LPI_NONE), "seats without a wait, or the other way");
     MUST((c->phase != LPI_READING_HEAD && c->phase != LPI_READING_BODY) || c->buffer, "what has come is lost");
     MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
-    count_account(&K.conns[d->conn], c->account, c->flags & LPI_TRUSTED ? 1 : 0);
+    count_account(&K.conns[d->conn], c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
     if (waits) count_waiter(hub, c);
-    count_last(hub, c->client);
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
-    for (waiter = c->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
+    for (waiter = c->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
         all.waiters++;
         SAME(lpi_waiter_at(hub, waiter)->connection, index, "a seat's connection");
         SAME(lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->loop, loop->index,
              "the loop of a seat's view");
-        all.requested += c->phase == LPI_FETCHING;
+        all.requested += c->wait.fetching;
     }
 }
 
@@ -281,7 +263,13 @@ static uint64_t check_loop(lpi_loop *loop)
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(c, n);
     }
-    for (i = 0; i < n; i++) SAME(blobs[i].send_buffer->refs, blobs[i].count, "a blob's references");
+    for (i = 0; i < n; i++) {
+        uint32_t holders = 0;
+        for (buffer = blobs[i].send_buffer->holders; buffer; buffer = buffer->next_holder)
+            MUST(holders++ < blobs[i].count && buffer->out == blobs[i].send_buffer,
+                 "who waits for a send buffer");
+        SAME(holders, blobs[i].count, "how many wait for a send buffer");
+    }
     for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) {
         SAME(loop->phases[i], phases[i], "phases");
         all.phases[i] += phases[i];
@@ -289,8 +277,7 @@ static uint64_t check_loop(lpi_loop *loop)
     SAME(loop->connections.used, used, "connections");
     SAME(K.known[loop->index], used, "connections");
     all.connections += used;
-    queued = check_list(&loop->queue, &loop->connections, offsetof(lpi_connection, timer.link),
-                        "queue");
+    queued = check_list(&loop->queue, &loop->links, "queue");
     SAME(queued, phases[LPI_QUEUED], "queued");
     for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
         SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
@@ -300,77 +287,75 @@ static uint64_t check_loop(lpi_loop *loop)
     return bytes;
 }
 
-/* What the first loop has handed over, and is not taken yet. */
-static uint32_t check_arrivals(const lpi_inbox *inbox)
+/* Connections that the first loop has handed over, and that are not opened yet. */
+static uint32_t check_arrivals(const lpi_task *task)
 {
-    uint32_t i;
-    MUST(inbox->handover_at <= inbox->handover_count, "arrivals");
-    for (i = inbox->handover_at; i < inbox->handover_count; i++) {
-        lpi_handover handover;
+    uint32_t n = 0;
+    for (; task; task = task->next) {
         const conn *c;
-        memcpy(&handover, inbox->handovers + i * sizeof handover, sizeof handover);
-        c = &K.conns[fd_at(handover.fd, D_SOCKET)->conn];
+        if (task->kind != LPI_TASK_OPEN) continue;
+        c = &K.conns[fd_at(task->of.handover.fd, D_SOCKET)->conn];
         MUST(!c->known, "an arrival that is known");
-        count_account(c, handover.account, proxies && c->address.bytes[15] == A_PROXY);
+        count_account(c, task->of.handover.account, proxies && c->address.bytes[15] == A_PROXY);
+        n++;
     }
-    return inbox->handover_count - inbox->handover_at;
+    return n;
 }
 
 /* The connections of all loops, waiters, counters. Returns the memory. */
 static uint64_t check_connections(lpi_hub *hub)
 {
     uint64_t bytes = 0, arriving = 0;
-    uint32_t i;
-    tally_used = 0;
-    memset(tally_counts, 0, sizeof tally_counts);
+    uint32_t i, used = 0;
+    memset(counts, 0, sizeof counts);
     memset(accounts, 0, sizeof accounts);
     memset(&all, 0, sizeof all);
-    for (i = 0; i < hub->loop_count; i++) {
-        bytes += check_loop(&hub->loops[i]);
-        arriving += check_arrivals(&hub->loops[i].inbox);
+    for (i = 0; i < S->loop_count; i++) {
+        bytes += check_loop(&S->loops[i]);
+        arriving += check_arrivals(S->loops[i].tasks);
+        arriving += check_arrivals(S->loops[i].inbox.first);
     }
+    bytes += arriving * sizeof(lpi_task);
     SAME(all.phases[LPI_SERVING], 0, "being served");
-    SAME(hub->connections, all.connections + arriving, "connections");
+    SAME(hub->stats.connections, all.connections + arriving, "connections");
     SAME(K.sockets, all.connections + arriving, "connections");
-    SAME(hub->stats.waiters, all.phases[LPI_PARKED] + all.phases[LPI_FETCHING], "waiters");
+    SAME(hub->stats.waiters, all.phases[LPI_PARKED], "waiters");
     SAME(hub->waiters.used, all.waiters, "seats");
     SAME(hub->requested.used, all.requested, "claims");
     SAME(hub->stats.pinned_bytes, all.pinned, "pinned_bytes");
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
     check_accounts(hub);
-    for (i = 0; i < sizeof tally_counts / sizeof *tally_counts; i++)
-        if (tally_counts[i]) SAME(lpi_counter_value(hub, i) + 1, tally_counts[i], "a tally");
-    SAME(tally_used, hub->counter_table.count, "tallies");
-    SAME(tally_used, hub->counters.used, "tallies");
+    for (i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (!counts[i]) continue;
+        SAME(lpi_counter_at(hub, i)->node.count, counts[i], "a counter");
+        used++;
+    }
+    SAME(used, hub->counter_table.count, "counters");
+    SAME(used, hub->counters.used, "counters");
     return bytes + all.pinned + all.partial;
 }
 
-/* The delays that are counted, and those that their loops have noted. */
-static void check_delays(const lpi_hub *hub)
+/* The latencies that the loops have counted. */
+static void check_delays(void)
 {
-    static uint64_t counts[LP_LATENCIES];
     uint64_t firsts = 0;
     uint32_t i, k;
-    for (i = 0; i < LP_LATENCIES; i++) {
-        counts[i] = hub->stats.latencies[i];
-        firsts += hub->stats.first_latencies[i];
-    }
-    for (i = 0; i < hub->loop_count; i++) {
-        const lpi_latencies *latencies = &hub->loops[i].latencies;
-        for (k = 0; k < latencies->count; k++) {
-            if (latencies->notes[k].first) firsts += latencies->notes[k].times;
-            else counts[latencies->notes[k].at] += latencies->notes[k].times;
+    for (k = 0; k < LP_LATENCIES; k++) {
+        uint64_t n = 0;
+        for (i = 0; i < S->loop_count; i++) {
+            n += S->loops[i].latencies[k];
+            firsts += S->loops[i].first_latencies[k];
         }
+        SAME(n, M.latencies[k], "latencies");
     }
-    for (i = 0; i < LP_LATENCIES; i++) SAME(counts[i], M.latencies[i], "delays");
-    SAME(firsts, M.firsts, "delays of those who were first");
+    SAME(firsts, M.firsts, "latencies of those who were first");
 }
 
 static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *waiters_since_publish,
                             uint32_t *ready)
 {
     uint32_t v, waiter_records = 0, loops = 0;
-    check_list(&ch->lists, &hub->lists, offsetof(lpi_waiter_list, link), "views");
+    check_list(&ch->lists, &hub->list_links, "views");
     for (v = ch->lists.head; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
         lpi_waiter_list *waiter_list = lpi_waiter_list_at(hub, v);
         uint32_t waiter, n, r;
@@ -379,19 +364,19 @@ static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint3
         MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
              "a channel has two views of one loop");
         loops |= 1u << waiter_list->loop;
-        n = check_list(&waiter_list->parked, &hub->waiters, offsetof(lpi_waiter, link), "parked") +
-            check_list(&waiter_list->fetching, &hub->waiters, offsetof(lpi_waiter, link), "fetching");
+        n = check_list(&waiter_list->parked, &hub->waiter_links, "parked") +
+            check_list(&waiter_list->fetching, &hub->waiter_links, "fetching");
         SAME(waiter_list->waiters, n, "a view's seats");
         MUST(n || waiter_list->ready, "a view of nobody");
         waiter_records += n;
         for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
             const lpi_waiter *s = lpi_waiter_at(hub, waiter);
             SAME(s->list, v, "a seat's view");
-            MUST(s->seq >= before, "seats out of order");
-            MUST(s->seq <= ch->last, "a seat ahead of its channel");
-            MUST(s->seq == ch->last || waiter_list->ready, "a poll is forgotten");
-            before = s->seq;
-            *waiters_since_publish += s->seq == ch->last && s->epoch_number == ch->epoch_number;
+            MUST(s->from.seq >= before, "seats out of order");
+            MUST(s->from.seq <= ch->last, "a seat ahead of its channel");
+            MUST(s->from.seq == ch->last || waiter_list->ready, "a poll is forgotten");
+            before = s->from.seq;
+            *waiters_since_publish += s->from.seq == ch->last && s->epoch_number == ch->epoch_number;
             waiter = s->link.next;
         }
         for (r = hub->loops[waiter_list->loop].ready_first; r != LPI_NONE && r != v;)
@@ -444,8 +429,8 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     SAME(hub->stats.messages, messages, "messages");
     SAME(hub->stats.history_bytes, bytes, "history_bytes");
     SAME(hub->stats.published - hub->stats.evicted, messages, "messages");
-    for (b = 0; b < hub->names.buckets; b++) {
-        uint32_t index = *lpi_table_bucket(&hub->names, b);
+    for (b = 0; b < hub->channel_table.buckets; b++) {
+        uint32_t index = *lpi_table_bucket(&hub->channel_table, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next, channels++) {
             lpi_channel *ch = lpi_channel_at(hub, index);
             uint32_t waiters_since_publish = 0, k, waiter_records = check_views(hub, ch, index, &waiters_since_publish, &ready);
@@ -476,10 +461,10 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     SAME(messages, 0, "messages in rings");
     SAME(waiters, hub->waiters.used, "waiters on channels");
     SAME(channels, hub->stats.channels, "channels");
-    SAME(channels, hub->names.count, "channels");
+    SAME(channels, hub->channel_table.count, "channels");
     SAME(waiter_lists, hub->lists.used, "views");
     check_ready(hub, ready);
-    SAME(idle, check_list(&hub->idle, &hub->channels, offsetof(lpi_channel, idle_link), "idle"),
+    SAME(idle, check_list(&hub->idle, &hub->idle_links, "idle"),
          "idle channels");
     for (i = hub->news.head; i != LPI_NONE;) {
         const lpi_channel *ch = lpi_channel_at(hub, i);
@@ -490,10 +475,8 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         }
         i = ch->watch_link.next;
     }
-    SAME(vacated, check_list(&hub->vacated, &hub->channels,
-                              offsetof(lpi_channel, watch_link), "deserted"), "deserted");
-    SAME(news, check_list(&hub->news, &hub->channels,
-                          offsetof(lpi_channel, watch_link), "news"), "news");
+    SAME(vacated, check_list(&hub->vacated, &hub->watch_links, "deserted"), "deserted");
+    SAME(news, check_list(&hub->news, &hub->watch_links, "news"), "news");
     SAME(channels, hub->channels.used, "channels");
     return bytes + other;
 }
@@ -503,7 +486,7 @@ static void check_limits(void)
     const lp_config *cfg = &S->config;
     const lpi_hub *hub = &S->hub;
     MUST(hub->stats.waiters <= cfg->waiters_max, "too many waiters");
-    MUST(hub->connections <= cfg->connections_max, "too many connections");
+    MUST(hub->stats.connections <= cfg->connections_max, "too many connections");
     MUST(hub->stats.channels <= cfg->channels_max, "too many channels");
     if (cfg->history_bytes != LP_UNLIMITED) {
         MUST(hub->stats.pinned_bytes <= cfg->history_bytes / 2, "too much is pinned");
@@ -520,7 +503,7 @@ static void check_limits(void)
 
 static uint64_t loop_bytes(const lpi_loop *loop)
 {
-    return sizeof *loop + loop->inbox.handovers_capacity + arena_bytes(&loop->arena) +
+    return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
            loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.capacity;
@@ -533,16 +516,16 @@ static void check_memory(uint64_t bytes)
     const lp_config *cfg = &S->config;
     uint64_t bound = 2 << 20;
     uint32_t i;
-    bytes += sizeof *S + arena_bytes(&S->strings) + M.asyncs * sizeof(lpi_outcome);
-    for (i = 0; i < hub->loop_count; i++) {
-        bytes += loop_bytes(&hub->loops[i]);
-        bound += (1 << 20) + hub->loops[i].json.capacity;
+    bytes += sizeof *S + arena_bytes(&S->strings) + M.asyncs * sizeof(lpi_task);
+    for (i = 0; i < S->loop_count; i++) {
+        bytes += loop_bytes(&S->loops[i]);
+        bound += (1 << 20) + S->loops[i].json.capacity;
     }
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "views") +
              check_slab(&hub->waiters, "seats") + check_slab(&hub->requested, "claims") +
              check_slab(&hub->counters, "tallies") + check_slab(&hub->accounts, "accounts");
-    bytes += check_table(&hub->names, "names") + check_table(&hub->counter_table, "tallied") +
-             check_table(&hub->addresses, "addresses");
+    bytes += check_table(&hub->channel_table, "names") + check_table(&hub->counter_table, "tallied") +
+             check_table(&hub->account_table, "addresses");
     SAME(bytes, K.memory_bytes, "memory");
     if (cfg->history_bytes == LP_UNLIMITED || cfg->partial_bytes_max == LP_UNLIMITED) return;
     bound += cfg->history_bytes * 2 + cfg->partial_bytes_max + cfg->message_bytes_max + FDS * 2048;
@@ -589,9 +572,9 @@ static void lpi_check(lp_server *server)
     full_checks++;
     bytes = check_connections(&server->hub);
     bytes += check_hub(&server->hub, 1);
-    for (i = 0; i < server->hub.loop_count; i++) check_wheel(&server->hub.loops[i]);
+    for (i = 0; i < server->loop_count; i++) check_wheel(&server->loops[i]);
     check_memory(bytes);
-    check_delays(&server->hub);
+    check_delays();
     check_limits();
     check_hung();
     check_left();
@@ -610,7 +593,7 @@ static int others_rest(void)
    may not; nor may the server wake up again and again for nothing. */
 static void check_step(void)
 {
-    const lpi_loop *loop = &S->hub.loops[cur->slot];
+    const lpi_loop *loop = &S->loops[cur->slot];
     const lpi_hub *hub = &S->hub;
     uint32_t phase, n = 0;
     if (hub->stopped) return;
@@ -618,7 +601,7 @@ static void check_step(void)
     for (phase = LPI_CLOSED + 1; phase < LPI_PHASES; phase++) n += loop->phases[phase];
     SAME(n, K.known[cur->slot], "phases and connections");
     SAME(loop->phases[LPI_SERVING], 0, "being served between steps");
-    SAME(loop->closed, LPI_NONE, "closed and not given back");
+    SAME(loop->closed.head, LPI_NONE, "closed and not given back");
     SAME(loop->batch.recipient_count + loop->batch.message_count + loop->batch.reply_count, 0,
          "a batch that was not sent");
     SAME(cur->delayed_count, 0, "delays that are not measured");
@@ -631,7 +614,7 @@ static void check_step(void)
     cur->idle_progress = cur->progress;
     if (steps % 64) return;
     if (others_rest()) lpi_check(S);
-    else check_wheel(&S->hub.loops[cur->slot]);
+    else check_wheel(&S->loops[cur->slot]);
 }
 
 /* Whether each fetching poll of the waiter list waits for some channel. */
@@ -640,7 +623,7 @@ static int polls_fetch(lpi_hub *hub, uint32_t v)
     uint32_t s = lpi_waiter_list_at(hub, v)->fetching.head;
     for (; s != LPI_NONE; s = lpi_waiter_at(hub, s)->link.next) {
         uint32_t c = lpi_waiter_at(hub, s)->connection, fetching = 0;
-        uint32_t waiter = lpi_connection_at(&hub->loops[lpi_waiter_list_at(hub, v)->loop], c)->waiter;
+        uint32_t waiter = lpi_connection_at(&S->loops[lpi_waiter_list_at(hub, v)->loop], c)->wait.waiter;
         for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling)
             fetching |= lpi_channel_at(
                 hub, lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->channel)->fetching;
@@ -670,11 +653,9 @@ static uint64_t oversleep_ns(void)
 static void check_sleeper(const thread *t, const lpi_loop *loop)
 {
     const lpi_hub *hub = &S->hub;
-    const lpi_inbox *inbox = &loop->inbox;
     SAME(loop->queue.head, LPI_NONE, "it sleeps on its queue");
-    SAME(loop->ready_first, LPI_NONE, "it sleeps on ready views");
-    SAME(inbox->handover_count - inbox->handover_at, 0, "it sleeps, and has arrivals");
-    MUST(!inbox->first, "it sleeps, and has somebody to tell");
+    SAME(hub->loops[loop->index].ready_first, LPI_NONE, "it sleeps on ready views");
+    MUST(!loop->inbox.first && !loop->tasks, "it sleeps, and has tasks");
     MUST(loop->drain_ms || !(loop->index ? S->draining : S->stopping),
          "it sleeps, and should drain");
     MUST(!S->broken, "it sleeps, and another loop has failed");
@@ -697,7 +678,7 @@ static void check_sleeping_views(int i, const thread *const *asleep)
         if (!asleep[lpi_waiter_list_at(hub, v)->loop]) continue;
         MUST(lpi_waiter_list_at(hub, v)->fetching.head == LPI_NONE || polls_fetch(hub, v),
              "it sleeps, and a poll on \"%s\" could be judged", names[i].name);
-        MUST(head == LPI_NONE || lpi_waiter_at(hub, head)->seq >= ch->last,
+        MUST(head == LPI_NONE || lpi_waiter_at(hub, head)->from.seq >= ch->last,
              "it sleeps, and a poll on \"%s\" has something to hear", names[i].name);
     }
 }
@@ -738,9 +719,9 @@ static void check_sleep(void)
     const thread *asleep[LOOPS] = {NULL};
     uint32_t slot, i, conns = (uint32_t)K.conn_top;
     if (S->hub.stopped) return;
-    for (slot = 0; slot < S->hub.loop_count; slot++) {
+    for (slot = 0; slot < S->loop_count; slot++) {
         asleep[slot] = sleeper(slot);
-        if (asleep[slot]) check_sleeper(asleep[slot], &S->hub.loops[slot]);
+        if (asleep[slot]) check_sleeper(asleep[slot], &S->loops[slot]);
     }
     for (i = 0; i < world_channels && i < SOME; i++) {
         uint32_t ch = ++K.looked_at % world_channels;

@@ -654,18 +654,16 @@ static void arrive_happens(void)
     uint32_t b;
     if (hub->stopped) return;
     cur->cancel = PTHREAD_CANCEL_DISABLE;
-    lpi_lock(&hub->mutex);
-    for (b = 0; b < hub->names.buckets; b++) {
-        uint32_t i = *lpi_table_bucket(&hub->names, b);
-        for (; i != LPI_NONE; i = lpi_node_at(&hub->names, i)->next)
+    lpi_hub_lock(hub);
+    for (b = 0; b < hub->channel_table.buckets; b++) {
+        uint32_t i = *lpi_table_bucket(&hub->channel_table, b);
+        for (; i != LPI_NONE; i = lpi_node_at(&hub->channel_table, i)->next)
             if (lpi_channel_at(hub, i)->fetching && one_in(2)) {
                 lpi_hub_loaded(hub, i);
                 handovers++;
             }
     }
-    b = lpi_hub_sleepers(hub);
-    lpi_unlock(&hub->mutex);
-    lpi_hub_signal(hub, b);
+    lpi_hub_unlock_and_signal(hub);
     cur->cancel = PTHREAD_CANCEL_ENABLE;
     happen(K.now_ns + (uint64_t)below(20000) * 1000, H_JOB, J_ARRIVE, 0, 0);
 }

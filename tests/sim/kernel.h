@@ -575,7 +575,7 @@ static conn *conn_open(int client, uint32_t address, uint32_t window)
 }
 
 /* Of a connection that is known to it: its loop, and the loop's record. */
-static lpi_loop *loop_of(const conn *c) { return &S->hub.loops[K.fds[c->fd].slot]; }
+static lpi_loop *loop_of(const conn *c) { return &S->loops[K.fds[c->fd].slot]; }
 
 static uint32_t index_of(const conn *c) { return K.fds[c->fd].tag & LPI_TAG_INDEX; }
 
@@ -1117,7 +1117,7 @@ static int sim_poller_open(void *ctx, lp_poller *out)
 static int slot_of(const lp_poller *poller)
 {
     int slot = fd_at(poller->fd, D_POLLER)->slot;
-    MUST(!S || &S->hub.loops[slot].poller == poller, "another loop's poller");
+    MUST(!S || &S->loops[slot].poller == poller, "another loop's poller");
     return slot;
 }
 

@@ -201,35 +201,34 @@ static uint64_t resident_bytes(void)
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Answered, a connection keeps its counters for its next poll: they count nobody. */
-static void check_tallies(lpi_hub *hub, uint32_t waiters)
+/* A client has a counter while its poll is parked, and an address an account while it has a
+   connection. */
+static void check_counters(lpi_hub *hub, const lpi_loop *loop, uint32_t waiters)
 {
-    uint64_t named = 0;
     uint32_t i;
-    check_table(&hub->counter_table, "tallied");
-    check_slab(&hub->counters, "tallies");
-    check_table(&hub->addresses, "addresses");
+    check_table(&hub->counter_table, "counter_table");
+    check_slab(&hub->counters, "counters");
+    check_table(&hub->account_table, "account_table");
     check_slab(&hub->accounts, "accounts");
-    SAME(hub->counters.used, L.count, "tallies");
+    SAME(hub->counters.used, waiters, "counters");
     SAME(hub->accounts.used, L.named ? 1 : L.count, "accounts");
     for (i = 0; i < L.count; i++) {
-        const lpi_connection *c = lpi_connection_at(&hub->loops[0], i);
-        named += lpi_counter_value(hub, c->client);
-        SAME(lpi_account_at(hub, c->account)->node.own, L.named ? waiters : waiters != 0,
-             "an address");
+        const lpi_connection *c = lpi_connection_at((lpi_loop *)loop, i);
+        if (waiters) SAME(lpi_counter_at(hub, c->wait.counter)->node.count, 1, "a client");
+        SAME(lpi_account_at(hub, c->wait.account)->node.count,
+             L.named ? waiters : waiters != 0, "an address");
     }
-    SAME(named, waiters, "clients");
 }
 
 static void check_million(lp_server *server, uint32_t waiters)
 {
     lpi_hub *hub = &server->hub;
-    check_tallies(hub, waiters);
-    check_table(&hub->names, "names");
+    check_counters(hub, &server->loops[0], waiters);
+    check_table(&hub->channel_table, "names");
     check_slab(&hub->waiters, "seats");
-    check_slab(&server->hub.loops[0].connections, "connections");
+    check_slab(&server->loops[0].connections, "connections");
     SAME(hub->stats.waiters, waiters, "waiters");
-    SAME(server->hub.loops[0].phases[LPI_PARKED], waiters, "parked");
+    SAME(server->loops[0].phases[LPI_PARKED], waiters, "parked");
     SAME(hub->waiters.used, waiters, "seats");
     SAME(hub->stats.pinned_bytes, 0, "pinned_bytes");
     SAME(server->hub.partial_bytes, 0, "partial_bytes");

@@ -240,7 +240,7 @@ static uint32_t recount_seats(const channel *ch, uint64_t seq)
     for (; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
         uint32_t waiter = lpi_waiter_list_at(hub, v)->parked.tail;
         for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->link.prev) {
-            if (lpi_waiter_at(hub, waiter)->seq != seq) break;
+            if (lpi_waiter_at(hub, waiter)->from.seq != seq) break;
             n++;
         }
     }
@@ -408,8 +408,8 @@ static void learn_channels(int waiters_since_publish)
     lpi_hub *hub = &S->hub;
     uint32_t b, i;
     M.seen++;
-    for (b = 0; b < hub->names.buckets; b++) {
-        uint32_t index = *lpi_table_bucket(&hub->names, b);
+    for (b = 0; b < hub->channel_table.buckets; b++) {
+        uint32_t index = *lpi_table_bucket(&hub->channel_table, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next)
             learn_channel(index, waiters_since_publish);
     }
@@ -773,7 +773,7 @@ static void verify_limit(const conn *c, const request *r)
 /* Under the mutex, or at rest: the server's account of an address, or NULL. */
 static const lpi_account *account_of(uint32_t address)
 {
-    uint32_t index = lpi_table_first(&S->hub.addresses, M.keys[address]);
+    uint32_t index = lpi_table_first(&S->hub.account_table, M.keys[address]);
     return index == LPI_NONE ? NULL : lpi_account_at(&S->hub, index);
 }
 
@@ -1050,13 +1050,13 @@ static void hub_taken(void)
     cur->waiters = hub->stats.waiters;
     cur->partial = hub->partial_bytes;
     cur->pinned = hub->stats.pinned_bytes;
-    cur->recipients = cur->slot < 0 ? 0 : hub->loops[cur->slot].batch.recipient_count;
+    cur->recipients = cur->slot < 0 ? 0 : S->loops[cur->slot].batch.recipient_count;
 }
 
 static void plan_taken(lpi_loop *loop)
 {
     const lpi_batch *batch = &loop->batch;
-    uint32_t i, ended = 0;
+    uint32_t i, r, ended = 0;
     cur->reply.count = M.count;
     for (i = 0; i < world_channels; i++) {
         cur->reply.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
@@ -1065,10 +1065,12 @@ static void plan_taken(lpi_loop *loop)
     }
     for (i = cur->recipients; i < batch->recipient_count; i++) {
         int fd = lpi_connection_at(loop, batch->recipients[i].connection)->fd;
-        K.conns[fd_mine(fd)->conn].parked = batch->recipients[i].parked;
-        ended += batch->recipients[i].parked;
-        M.firsts += batch->recipients[i].first && batch->replies[batch->recipients[i].reply].count;
+        K.conns[fd_mine(fd)->conn].parked = batch->recipients[i].waited;
+        ended += batch->recipients[i].waited;
     }
+    for (r = 0; r < batch->reply_count; r++)
+        for (i = batch->replies[r].recipient_first; i != LPI_NONE; i = batch->recipients[i].next)
+            M.firsts += i >= cur->recipients && batch->recipients[i].first && batch->replies[r].count;
     if (!S->hub.remote)
         SAME(cur->waiters - S->hub.stats.waiters, ended, "waits that ended, and replies to them");
 }
@@ -1087,7 +1089,7 @@ static void refusal_taken(void)
         const lpi_connection *is;
         if (!c->used || c->fd < 0 || !c->known) continue;
         is = record_of(c);
-        if ((is->phase != LPI_PARKED && is->phase != LPI_FETCHING) || is->waiter == LPI_NONE) continue;
+        if (is->wait.waiter == LPI_NONE) continue;
         to->parked[to->waiters].name = c->name;
         to->parked[to->waiters++].address = c->speaks;
     }
@@ -1100,12 +1102,13 @@ static void hub_released(void)
     const lpi_hub *hub = &S->hub;
     model_sync();
     if (hub->stats.channels > cur->channels_most) cur->channels_most = hub->stats.channels;
+    if (hub->stats.connections > cur->connections_most) cur->connections_most = hub->stats.connections;
     if (cur->slot < 0) return;
     if (hub->partial_bytes != cur->partial || hub->stats.pinned_bytes != cur->pinned ||
         (!cur->slot && S->config.connections_per_address < CONNS))
         M.spendings++;
     if (cur->noted != M.spendings) note_accounts();
-    if (hub->loops[cur->slot].batch.recipient_count > cur->recipients) plan_taken(&hub->loops[cur->slot]);
+    if (S->loops[cur->slot].batch.recipient_count > cur->recipients) plan_taken(&S->loops[cur->slot]);
     if (hub->stats.refused != cur->refused) refusal_taken();
 }
 

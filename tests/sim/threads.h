@@ -28,6 +28,7 @@ static void sim_mutex_lock(sim_mutex *m);
 static void sim_mutex_unlock(sim_mutex *m);
 static int sim_thread_create(sim_thread *out, void *(*run)(void *), void *ctx);
 static void sim_thread_join(sim_thread t);
+static sim_thread sim_thread_self(void);
 static int sim_setcancelstate(int state, int *was);
 static void sim_touch(const uint32_t *value);
 
@@ -39,6 +40,7 @@ static void sim_touch(const uint32_t *value);
 #define pthread_t sim_thread
 #define pthread_create(t, attributes, run, ctx) sim_thread_create(t, run, ctx)
 #define pthread_join(t, out) sim_thread_join(t)
+#define pthread_self() sim_thread_self()
 #define pthread_setcancelstate(state, was) sim_setcancelstate(state, was)
 #define __atomic_add_fetch(value, n, order) (sim_touch(value), *(value) += (n))
 #define __atomic_sub_fetch(value, n, order) (sim_touch(value), *(value) -= (n))

@@ -205,7 +205,7 @@ TEST(without_even_a_reserve_the_listener_rests) {
     c = dial(&w);
     settle(&w);
     CHECK(w.s->accept_resume_ms);
-    CHECK_STR(lp_s(w.log), "the listener rests");
+    CHECK_STR(lp_s(w.log), "accepting pauses");
     calls = w.k.calls[K_ACCEPT];
     steps = pass(&w, 10 * REST_MS);
     CHECK(steps < 60); /* and not a busy loop */
@@ -317,8 +317,8 @@ TEST(without_memory_for_a_record_one_is_turned_away) {
 
     memset(&w, 0, sizeof w);
     open_world(&w);
-    w.s->hub.loops[0].json.bytes = NULL; /* (it has none yet) */
-    lp_json_object(&w.s->hub.loops[0].json), lp_json_end(&w.s->hub.loops[0].json);
+    w.s->loops[0].json.bytes = NULL; /* (it has none yet) */
+    lp_json_object(&w.s->loops[0].json), lp_json_end(&w.s->loops[0].json);
     w.m.fail_at = w.m.calls + 1;
     c = dial(&w);
     settle(&w);
@@ -335,7 +335,7 @@ TEST(descriptor_zero_is_one) {
     int fd;
     open_world(&w);
     for (fd = 0; fd < w.k.fd_count && w.k.fds[fd].kind != K_SPARE;) fd++;
-    CHECK_INT(w.s->hub.loops[0].poller.fd, 0); /* all were opened from there */
+    CHECK_INT(w.s->loops[0].poller.fd, 0); /* all were opened from there */
     c = dial(&w);
     CHECK_INT(ask(&w, c, "/")->status, 404);
     close_world(&w);

@@ -1,438 +1,428 @@
-/* >>channel: cursors are judged here. */
+/* >>channel: cursors are judged, timestamps grow, messages are held in order. */
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
 #include "../../longpoll.h"
 #include "unit.h"
-#include "fake.h"
+#include "kernel.h"
 
-/* A channel of SEQ 1 to `last` of which the newest `held` are held, a millisecond apart. */
-static lpi_channel *channel(uint32_t last, uint32_t held) {
-    lpi_channel *ch;
+static world w;
+static uint64_t start_us;        /* of the channel "news"                   */
+static char epoch[17];           /* of it                                   */
+static uint64_t published_us[64]; /* of its messages, by SEQ; 0: its start  */
+
+enum { AGE_MS = 100000 };
+
+static uint64_t us_of(lp_slice seconds) {
+    uint64_t us;
+    CHECK(!lpi_query_seconds(seconds, 1, &us));
+    return us;
+}
+
+/* A channel with the messages 1 to `last` of which the newest `held` are held, published a
+   millisecond apart. */
+static void channel(uint32_t last, uint32_t held) {
+    answer *a;
     uint32_t i;
-    fake_start(1);
-    fake_make("news");
-    for (i = 0; i < last; i++) {
-        fake_tick(1);
-        fake_publish("news");
+    memset(&w, 0, sizeof w);
+    w.cfg.history_age_ms = AGE_MS;
+    if (held) w.cfg.history_count = held;
+    open_world(&w);
+    a = look(&w, "news", "");
+    start_us = published_us[0] = us_of(member(a->body, "timestamp"));
+    memcpy(epoch, member(a->body, "last_id").bytes, 16);
+    for (i = 1; i <= last; i++) {
+        w.k.now_us += 1000;
+        published_us[i] = publish_n(&w, "news", (int)i).timestamp_us;
     }
-    ch = fake_channel("news");
-    while (ch->held > held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
-    CHECK_INT(ch->last, last);
-    CHECK_INT(ch->held, held);
-    check_hub();
-    return ch;
+    if (last && !held) w.k.now_us += AGE_MS * 1000;
+    CHECK_STR(member(look(&w, "news", "now")->body, "count"), "0");
+    CHECK_INT(stats_of(&w).messages, held < last ? held : last);
 }
 
-static void check_cursor(const lpi_channel *ch, uint64_t epoch, uint64_t s,
-                         lpi_reason reason, uint64_t from) {
-    lpi_requested requested;
-    uint64_t seq = 99;
-    requested.kind = LPI_FROM_CURSOR;
-    requested.epoch = epoch;
-    requested.seq = s;
-    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), reason);
-    CHECK_INT(seq, from);
+/* The reply has this reset, or none ("0"), and the messages from `from` + 1 to `last`. */
+static void check_reply(const answer *a, const char *reset, uint64_t from, uint64_t last) {
+    char want[400] = "", id[40];
+    int n = 0;
+    CHECK_INT(a->status, 200);
+    snprintf(id, sizeof id, "%s-%llu", epoch, (unsigned long long)last);
+    CHECK_STR(member(a->body, "last_id"), id);
+    for (; from < last; from++)
+        n += sprintf(want + n, "%s%llu", n ? "," : "", (unsigned long long)from + 1);
+    CHECK_STR(lp_s(ns_of(a)), want);
+    snprintf(want, sizeof want, ",\"reset\":{\"news\":\"%s\"}}", reset);
+    if (*reset == '0') CHECK(!has(a->body, "\"reset\""));
+    else if (!has(a->body, want))
+        unit_fail(__FILE__, __LINE__, "no %s in %.*s", want, (int)a->body.length, a->body.bytes);
 }
 
-static void check_since(const lpi_channel *ch, uint64_t us, lpi_reason reason, uint64_t from) {
-    lpi_requested requested;
-    uint64_t seq = 99;
-    requested.kind = LPI_FROM_TIME;
-    requested.epoch = 0;
-    requested.seq = us;
-    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), reason);
-    CHECK_INT(seq, from);
+static void check_cursor_of(const char *of, uint64_t seq, const char *reset, uint64_t from,
+                            uint64_t last) {
+    char id[40];
+    snprintf(id, sizeof id, "%s-%llu", of, (unsigned long long)seq);
+    check_reply(look(&w, "news", id), reset, from, last);
 }
 
-static void check_plain(const lpi_channel *ch, lpi_requested_kind kind, uint64_t from) {
-    lpi_requested requested;
-    uint64_t seq = 99;
-    requested.kind = kind;
-    requested.epoch = requested.seq = 0;
-    CHECK_INT(lpi_channel_judge(ch, &requested, &seq), LPI_NO_RESET);
-    CHECK_INT(seq, from);
+/* Sent as since=; one message is given at a time. */
+static void check_since(uint64_t us, const char *reset, uint64_t from, uint64_t last) {
+    answer *a = askf(&w, w.looker, "/api/poll/news?timeout=0&since=%llu.%06llu",
+                     (unsigned long long)us / 1000000, (unsigned long long)us % 1000000);
+    check_reply(a, reset, from, from < last ? from + 1 : from);
 }
 
 /* ---- cursors: continuous from oldest_held - 1 to last ---- */
 
-TEST(channel_cursor_with_some_evicted) {
-    lpi_channel *ch = channel(10, 4); /* 7, 8, 9, 10 */
-    uint64_t e = ch->epoch;
-    check_cursor(ch, e, 0, LPI_EVICTED, 6);
-    check_cursor(ch, e, 5, LPI_EVICTED, 6);  /* oldest - 2 */
-    check_cursor(ch, e, 6, LPI_NO_RESET, 6); /* oldest - 1 */
-    check_cursor(ch, e, 7, LPI_NO_RESET, 7); /* oldest     */
-    check_cursor(ch, e, 9, LPI_NO_RESET, 9);
-    check_cursor(ch, e, 10, LPI_NO_RESET, 10);
-    check_cursor(ch, e, 11, LPI_AHEAD, 6);
-    check_cursor(ch, e, UINT64_MAX, LPI_AHEAD, 6);
-    fake_end();
-}
-
-TEST(channel_cursor_with_all_held) {
-    lpi_channel *ch = channel(3, 3);
-    uint64_t e = ch->epoch;
-    check_cursor(ch, e, 0, LPI_NO_RESET, 0);
-    check_cursor(ch, e, 1, LPI_NO_RESET, 1);
-    check_cursor(ch, e, 3, LPI_NO_RESET, 3);
-    check_cursor(ch, e, 4, LPI_AHEAD, 0);
-    fake_end();
-}
-
-TEST(channel_cursor_with_nothing_held) {
-    lpi_channel *ch = channel(3, 0); /* oldest_held is 4 */
-    uint64_t e = ch->epoch;
-    check_cursor(ch, e, 2, LPI_EVICTED, 3);
-    check_cursor(ch, e, 3, LPI_NO_RESET, 3);
-    check_cursor(ch, e, 4, LPI_AHEAD, 3);
-    fake_end();
-}
-
-TEST(channel_cursor_on_a_new_channel) {
-    lpi_channel *ch = channel(0, 0);
-    check_cursor(ch, ch->epoch, 0, LPI_NO_RESET, 0);
-    check_cursor(ch, ch->epoch, 1, LPI_AHEAD, 0);
-    fake_end();
-}
-
-/* Whatever S is, another epoch is what is told. */
-TEST(channel_cursor_of_another_epoch) {
-    lpi_channel *ch = channel(10, 4);
-    uint64_t s;
-    for (s = 0; s < 13; s++) {
-        check_cursor(ch, ch->epoch + 1, s, LPI_EPOCH, 6);
-        check_cursor(ch, ch->epoch ^ UINT64_C(1) << 63, s, LPI_EPOCH, 6);
-        check_cursor(ch, 0, s, LPI_EPOCH, 6);
+TEST(channel_cursor_against_what_is_held) {
+    static const struct {
+        uint32_t last, held;
+        uint64_t seq;
+        const char *reset;
+        uint64_t from;
+    } cases[] = {
+        {10, 4, 0, "evicted", 6}, {10, 4, 5, "evicted", 6}, /* 7 to 10 are held */
+        {10, 4, 6, "0", 6},       {10, 4, 7, "0", 7},
+        {10, 4, 9, "0", 9},       {10, 4, 10, "0", 10},
+        {10, 4, 11, "ahead", 6},  {10, 4, UINT64_MAX, "ahead", 6},
+        {3, 3, 0, "0", 0},        {3, 3, 1, "0", 1},
+        {3, 3, 3, "0", 3},        {3, 3, 4, "ahead", 0},
+        {3, 0, 2, "evicted", 3},  {3, 0, 3, "0", 3}, {3, 0, 4, "ahead", 3},
+        {0, 0, 0, "0", 0},        {0, 0, 1, "ahead", 0}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        channel(cases[i].last, cases[i].held);
+        check_cursor_of(epoch, cases[i].seq, cases[i].reset, cases[i].from, cases[i].last);
+        close_world(&w);
     }
-    fake_end();
+}
+
+/* Whatever SEQ is, another epoch is what is told. */
+TEST(channel_cursor_of_another_epoch) {
+    char other[17];
+    uint64_t seq;
+    channel(10, 4);
+    strcpy(other, epoch);
+    other[0] = other[0] == '7' ? '8' : '7';
+    for (seq = 0; seq < 13; seq++) {
+        check_cursor_of(other, seq, "epoch", 6, 10);
+        check_cursor_of("0000000000000000", seq, "epoch", 6, 10);
+    }
+    strcpy(other, epoch);
+    other[15] = other[15] == '7' ? '8' : '7';
+    check_cursor_of(other, 10, "epoch", 6, 10);
+    close_world(&w);
 }
 
 TEST(channel_from_the_start_and_from_now) {
-    lpi_channel *ch = channel(10, 4);
-    check_plain(ch, LPI_FROM_START, 6);
-    check_plain(ch, LPI_FROM_NOW, 10);
-    fake_end();
-    ch = channel(10, 0);
-    check_plain(ch, LPI_FROM_START, 10);
-    check_plain(ch, LPI_FROM_NOW, 10);
-    fake_end();
-    ch = channel(0, 0);
-    check_plain(ch, LPI_FROM_START, 0);
-    check_plain(ch, LPI_FROM_NOW, 0);
-    fake_end();
+    static const uint32_t cases[][2] = {{10, 4}, {10, 0}, {0, 0}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        uint32_t last = cases[i][0];
+        channel(last, cases[i][1]);
+        check_reply(look(&w, "news", ""), "0", last - cases[i][1], last);
+        check_reply(look(&w, "news", "0"), "0", last - cases[i][1], last);
+        check_reply(look(&w, "news", "now"), "0", last, last);
+        close_world(&w);
+    }
 }
 
 /* ---- since: to the microsecond ---- */
 
-TEST(channel_since_with_all_held) {
-    lpi_channel *ch = channel(3, 3);
-    uint64_t s = ch->start_us;
-    check_since(ch, 0, LPI_NO_RESET, 0);
-    check_since(ch, 1, LPI_EPOCH, 0);
-    check_since(ch, s - 1, LPI_EPOCH, 0);
-    check_since(ch, s, LPI_NO_RESET, 0);
-    check_since(ch, s + 999, LPI_NO_RESET, 0);
-    check_since(ch, s + 1000, LPI_NO_RESET, 1);
-    check_since(ch, s + 1001, LPI_NO_RESET, 1);
-    check_since(ch, s + 1999, LPI_NO_RESET, 1);
-    check_since(ch, s + 2000, LPI_NO_RESET, 2);
-    check_since(ch, s + 2999, LPI_NO_RESET, 2);
-    check_since(ch, s + 3000, LPI_NO_RESET, 3);
-    check_since(ch, s + 3001, LPI_AHEAD, 0);
-    check_since(ch, UINT64_MAX, LPI_AHEAD, 0);
-    fake_end();
-}
-
-TEST(channel_since_with_some_evicted) {
-    lpi_channel *ch = channel(5, 3); /* 3, 4, 5 */
-    uint64_t s = ch->start_us;
-    CHECK_INT(ch->evicted_us, s + 2000);
-    check_since(ch, 0, LPI_NO_RESET, 2);
-    check_since(ch, s - 1, LPI_EPOCH, 2);
-    check_since(ch, s, LPI_EVICTED, 2);
-    check_since(ch, s + 1999, LPI_EVICTED, 2);
-    check_since(ch, s + 2000, LPI_NO_RESET, 2);
-    check_since(ch, s + 2001, LPI_NO_RESET, 2);
-    check_since(ch, s + 3000, LPI_NO_RESET, 3);
-    check_since(ch, s + 5000, LPI_NO_RESET, 5);
-    check_since(ch, s + 5001, LPI_AHEAD, 2);
-    fake_end();
-}
-
-TEST(channel_since_with_nothing_held) {
-    lpi_channel *ch = channel(2, 0);
-    uint64_t s = ch->start_us;
-    check_since(ch, s + 1999, LPI_EVICTED, 2);
-    check_since(ch, s + 2000, LPI_NO_RESET, 2);
-    check_since(ch, s + 2001, LPI_AHEAD, 2);
-    fake_end();
-    ch = channel(0, 0);
-    s = ch->start_us;
-    check_since(ch, s - 1, LPI_EPOCH, 0);
-    check_since(ch, s, LPI_NO_RESET, 0);
-    check_since(ch, s + 1, LPI_AHEAD, 0);
-    fake_end();
+TEST(channel_since_against_what_is_held) {
+    static const struct {
+        uint32_t last, held;
+        int64_t us; /* after the start */
+        const char *reset;
+        uint64_t from;
+    } cases[] = {
+        {3, 3, -1, "epoch", 0}, {3, 3, 0, "0", 0},    {3, 3, 999, "0", 0},
+        {3, 3, 1000, "0", 1},   {3, 3, 1001, "0", 1}, {3, 3, 1999, "0", 1},
+        {3, 3, 2000, "0", 2},   {3, 3, 2999, "0", 2}, {3, 3, 3000, "0", 3},
+        {3, 3, 3001, "ahead", 0},
+        {5, 3, -1, "epoch", 2}, {5, 3, 0, "evicted", 2}, {5, 3, 1999, "evicted", 2},
+        {5, 3, 2000, "0", 2},   {5, 3, 2001, "0", 2},    {5, 3, 3000, "0", 3},
+        {5, 3, 5000, "0", 5},   {5, 3, 5001, "ahead", 2},
+        {2, 0, 1999, "evicted", 2}, {2, 0, 2000, "0", 2}, {2, 0, 2001, "ahead", 2},
+        {0, 0, -1, "epoch", 0}, {0, 0, 0, "0", 0},    {0, 0, 1, "ahead", 0}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        channel(cases[i].last, cases[i].held);
+        check_since(0, "0", cases[i].last - cases[i].held, cases[i].last);
+        check_since(1, "epoch", cases[i].last - cases[i].held, cases[i].last);
+        check_since(start_us + (uint64_t)cases[i].us, cases[i].reset, cases[i].from,
+                    cases[i].last);
+        close_world(&w);
+    }
 }
 
 /* A search in halves against a search one by one, round the ring's end too. */
 TEST(channel_since_finds_the_same_as_a_plain_search) {
-    int rounds = unit_rounds(300), i;
+    int rounds = unit_rounds(100), i;
     for (i = 0; i < rounds; i++) {
-        uint32_t last = unit_below(30), n;
-        uint64_t us, seq, k;
-        lpi_channel *ch;
-        fake_start(1);
-        fake.config->history_count = 1 + unit_below(12);
-        fake_make("news");
-        for (n = 0; n < last; n++) {
-            fake.wall_us += unit_below(3);
-            fake_publish("news");
+        uint32_t last = unit_below(30), held = 1 + unit_below(12), n, floor, k;
+        uint64_t us;
+        memset(&w, 0, sizeof w);
+        w.cfg.history_count = held;
+        open_world(&w);
+        published_us[0] = us_of(member(look(&w, "news", "")->body, "timestamp"));
+        memcpy(epoch, member(look(&w, "news", "")->body, "last_id").bytes, 16);
+        for (n = 1; n <= last; n++) {
+            w.k.wall_us += unit_below(3);
+            published_us[n] = publish_n(&w, "news", (int)n).timestamp_us;
         }
-        ch = fake_channel("news");
-        for (us = lpi_max64(ch->start_us, ch->evicted_us); us <= ch->last_us; us++) {
-            seq = lpi_channel_floor(ch);
-            for (k = seq + 1; k <= ch->last; k++)
-                if (lpi_channel_message(ch, k)->timestamp_us <= us) seq = k;
-            check_since(ch, us, LPI_NO_RESET, seq);
+        floor = last > held ? last - held : 0;
+        for (us = published_us[floor]; us <= published_us[last]; us++) {
+            for (k = last; published_us[k] > us;) k--;
+            check_since(us, "0", k, last);
         }
-        fake_end();
+        close_world(&w);
     }
 }
 
 /* The timestamp of a reply is a cursor as good as its last_id. */
 TEST(channel_time_of_a_cursor_is_that_cursor) {
-    uint32_t last, held, s;
+    uint32_t last, held, seq;
     for (last = 0; last < 8; last++)
         for (held = 0; held <= last; held++) {
-            lpi_channel *ch = channel(last, held);
-            for (s = last - held; s <= last; s++)
-                check_since(ch, lpi_channel_time_at(ch, s), LPI_NO_RESET, s);
-            CHECK_INT(lpi_channel_time_at(ch, last), ch->last_us);
-            fake_end();
+            channel(last, held);
+            for (seq = last - held; seq <= last; seq++)
+                check_since(published_us[seq], "0", seq, last);
+            CHECK_INT(us_of(member(look(&w, "news", "now")->body, "timestamp")),
+                      published_us[last]);
+            for (seq = last - held + 1; seq <= last; seq++) { /* the last of each reply */
+                answer *a = askf(&w, w.looker, "/api/poll/news?limit=1&last_id=%s-%u", epoch,
+                                 seq - 1);
+                CHECK_INT(us_of(member(a->body, "timestamp")), published_us[seq]);
+            }
+            close_world(&w);
         }
 }
 
 /* ---- timestamps ---- */
 
 TEST(channel_timestamps_increase_when_the_clock_stands) {
-    uint64_t start;
     uint32_t i;
-    fake_start(1);
-    start = fake_make("news")->start_us;
-    CHECK_INT(start, fake.wall_us);
-    for (i = 1; i < 100; i++) CHECK_INT(fake_publish("news").timestamp_us, start + i);
-    fake.wall_us += 1000;
-    CHECK_INT(fake_publish("news").timestamp_us, start + 1000);
-    check_hub();
-    fake_end();
+    channel(0, 0);
+    CHECK_INT(start_us, w.k.wall_us + w.k.now_us);
+    for (i = 1; i < 100; i++)
+        CHECK_INT(publish_n(&w, "news", 1).timestamp_us, start_us + i);
+    w.k.wall_us += 1000;
+    CHECK_INT(publish_n(&w, "news", 1).timestamp_us, start_us + 1000);
+    close_world(&w);
 }
 
 TEST(channel_timestamps_increase_when_the_clock_jumps_back) {
-    uint64_t us;
-    fake_start(1);
-    us = fake_publish("news").timestamp_us;
-    fake.wall_us -= UINT64_C(86400000000);
-    CHECK_INT(fake_publish("news").timestamp_us, us + 1);
-    fake.wall_us = 0;
-    CHECK_INT(fake_publish("news").timestamp_us, us + 2);
-    fake.wall_us = us + 3;
-    CHECK_INT(fake_publish("news").timestamp_us, us + 3);
-    fake.wall_us = us + 3;
-    CHECK_INT(fake_publish("news").timestamp_us, us + 4);
-    check_hub();
-    fake_end();
+    uint64_t us, wall;
+    open_world(&w);
+    us = publish(&w, "news", "{}").timestamp_us;
+    wall = w.k.wall_us;
+    w.k.wall_us -= UINT64_C(86400000000);
+    CHECK_INT(publish(&w, "news", "{}").timestamp_us, us + 1);
+    w.k.wall_us = 0 - w.k.now_us; /* 1970 */
+    CHECK_INT(publish(&w, "news", "{}").timestamp_us, us + 2);
+    w.k.wall_us = wall + 2; /* as far as the first one's, and 3 */
+    CHECK_INT(publish(&w, "news", "{}").timestamp_us, us + 3);
+    CHECK_INT(publish(&w, "news", "{}").timestamp_us, us + 4);
+    close_world(&w);
 }
 
 /* ---- the ring ---- */
 
+/* Held are the messages from `first` to `last`. */
+static void check_held(const char *name, int first, int last) {
+    char want[8192] = "";
+    int n = 0, i;
+    for (i = first; i <= last; i++)
+        n += sprintf(want + n, "%s%d", n ? "," : "", i);
+    CHECK_STR(lp_s(ns_of(look(&w, name, "0"))), want);
+}
+
 TEST(channel_ring_at_every_size) {
-    uint32_t limit, n;
+    int limit, n;
     for (limit = 1; limit < 40; limit++) {
-        fake_start(1);
-        fake.config->history_count = limit;
+        memset(&w, 0, sizeof w);
+        w.cfg.history_count = (uint32_t)limit;
+        open_world(&w);
         for (n = 1; n < 100; n++) {
-            lpi_channel *ch;
-            CHECK_INT(fake_publish("news").waiters, 0);
-            ch = fake_channel("news");
-            CHECK_INT(ch->held, n < limit ? n : limit);
-            CHECK_INT(ch->last, n);
-            check_hub();
+            CHECK_INT(publish_n(&w, "news", n).waiters, 0);
+            check_held("news", n < limit ? 1 : n - limit + 1, n);
+            CHECK_INT(stats_of(&w).messages, n < limit ? n : limit);
         }
-        fake_end();
+        close_world(&w);
     }
 }
 
 /* A ring that has turned is unrolled when it grows. */
 TEST(channel_ring_grows_after_it_has_turned) {
-    lpi_channel *ch;
-    int n;
-    fake_start(1);
-    fake.config->history_age_ms = 1000;
-    for (n = 0; n < 40; n++) {
-        fake_publish("news");
-        fake_tick(n < 30 ? 200 : 10);
-        check_hub();
+    uint64_t at_ms[41];
+    int n, first = 1;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
+    for (n = 1; n <= 40; n++) {
+        publish_n(&w, "news", n);
+        at_ms[n] = now_ms(&w);
+        w.k.now_us += n <= 30 ? 200000 : 10000;
+        while (first <= n && at_ms[first] + 1000 <= now_ms(&w)) first++;
+        check_held("news", first, n);
     }
-    ch = fake_channel("news");
-    CHECK(ch->ring_size >= 8);
-    fake_end();
+    close_world(&w);
 }
 
-/* What evicted messages leave of the ring goes with them; order stays. */
+/* What evicted messages leave of the ring goes with them. */
 TEST(channel_ring_shrinks) {
-    lpi_channel *ch;
-    int turned;
+    enum { N = 900 };
+    int turned, n;
     for (turned = 0; turned < 2; turned++) {
-        fake_start(1);
-        fake.config->history_count = 1000;
-        if (turned) {
-            fake.config->history_count = 900;
-            fake_publish_many("news", 1300);
-        } else {
-            fake_publish_many("news", 900);
+        int last = turned ? N + 400 : N;
+        size_t before;
+        memset(&w, 0, sizeof w);
+        w.cfg.history_count = turned ? N : 1000;
+        w.cfg.history_age_ms = 200000;
+        open_world(&w);
+        publish_n(&w, "news", 1);
+        settle(&w);
+        before = w.m.bytes - stats_of(&w).history_bytes;
+        for (n = 2; n <= last; n++) {
+            w.k.now_us += 100000;
+            publish_n(&w, "news", n);
         }
-        ch = fake_channel("news");
-        CHECK_INT(ch->held, 900);
-        while (ch->held) {
-            lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
-            CHECK(ch->ring_size <= 8 || ch->held > ch->ring_size / 4);
-            CHECK(ch->ring_size >= ch->held);
-            check_hub();
+        CHECK_INT(stats_of(&w).messages, N);
+        CHECK(w.m.bytes - stats_of(&w).history_bytes > before + N * sizeof(void *) / 2);
+        while (stats_of(&w).messages) {
+            uint32_t held;
+            pass(&w, 10000); /* a hundred of them, once they are old */
+            held = stats_of(&w).messages;
+            CHECK(w.m.bytes - stats_of(&w).history_bytes <
+                  before + 4 * sizeof(void *) * held + 256);
         }
-        CHECK_INT(ch->ring_size, 8);
-        fake_publish_many("news", 20);
-        CHECK_INT(ch->held, 20);
-        check_hub();
-        fake_end();
+        for (n = 1; n <= 20; n++) publish_n(&w, "news", n);
+        check_held("news", 1, 20);
+        close_world(&w);
     }
+}
+
+/* And those that stay are in order. */
+TEST(channel_ring_that_shrinks_keeps_its_order) {
+    int n, first;
+    w.cfg.history_age_ms = 200000;
+    open_world(&w);
+    for (n = 1; n <= 900; n++) {
+        publish_n(&w, "news", n);
+        w.k.now_us += 100000;
+    }
+    w.k.now_us += 200000 * 1000 - 900 * 100000; /* the first is old now */
+    for (first = 2; first <= 890; first += 37) {
+        check_held("news", first, 900);
+        w.k.now_us += 37 * 100000;
+    }
+    close_world(&w);
 }
 
 TEST(channel_ring_without_memory_stays_large) {
-    lpi_channel *ch;
-    fake_start(1);
-    fake.config->history_count = 1000;
-    fake_publish_many("news", 100);
-    ch = fake_channel("news");
-    fake.memory.fail_at = fake.memory.calls + 1, fake.memory.fail_forever = 1;
-    while (ch->held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
-    CHECK_INT(ch->ring_size, 128);
-    check_hub();
-    fake.memory.fail_at = 0, fake.memory.fail_forever = 0;
-    fake_publish("news");
-    check_hub();
-    fake_end();
+    w.cfg.history_age_ms = 10000;
+    open_world(&w);
+    while (stats_of(&w).messages < 100) publish_n(&w, "news", 0);
+    settle(&w);
+    w.m.fail_at = w.m.calls + 1, w.m.fail_forever = 1;
+    pass(&w, 12000);
+    CHECK_INT(stats_of(&w).messages, 0);
+    CHECK(w.m.failed);
+    w.m.fail_at = 0, w.m.fail_forever = 0;
+    publish_n(&w, "news", 101);
+    check_held("news", 101, 101);
+    close_world(&w);
 }
 
 TEST(channel_ring_without_memory) {
     lp_published out;
-    lpi_channel *ch;
     uint64_t us;
-    fake_start(1);
-    fake.config->history_count = 16;
-    fake_publish_many("news", 8); /* the ring is full */
-    ch = fake_channel("news");
-    us = ch->last_us;
-    CHECK_INT(ch->held, ch->ring_size);
-    fake.memory.fail_at = fake.memory.calls + 2; /* after the message itself */
-    CHECK_INT(fake_try_publish("news", "{}", &out), LP_ERR_NOMEM);
-    CHECK_INT(ch->last, 8);
-    CHECK_INT(ch->last_us, us);
-    check_hub();
-    fake.memory.fail_at = 0;
-    fake_publish("news");
-    CHECK_INT(ch->last, 9);
-    check_hub();
-    fake_end();
+    int forever;
+    for (forever = 0; forever < 2; forever++) {
+        channel(8, 16); /* the ring is full */
+        us = published_us[8];
+        w.m.fail_at = w.m.calls + 2; /* after the message itself */
+        w.m.fail_forever = forever;
+        CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s("{}"), &out), LP_ERR_NOMEM);
+        w.m.fail_at = 0;
+        CHECK_INT(w.m.failed, 1);
+        check_cursor_of(epoch, 8, "0", 8, 8);
+        CHECK_INT(us_of(member(look(&w, "news", "now")->body, "timestamp")), us);
+        publish_n(&w, "news", 9);
+        check_cursor_of(epoch, 0, "0", 0, 9);
+        close_world(&w);
+    }
 }
 
 /* ---- names ---- */
 
 TEST(channel_names_are_compared_in_full) {
-    static const char *const names[] = {"a", "A", "aa", "a ", "b", "a/b", "a,b", "\xC3\xA9"};
-    uint32_t i, index;
-    fake_start(1);
-    for (i = 0; i < LPI_COUNT(names); i++) fake_publish_many(names[i], (int)i + 1);
-    CHECK_INT(fake.hub->stats.channels, LPI_COUNT(names));
-    for (i = 0; i < LPI_COUNT(names); i++) CHECK_INT(fake_channel(names[i])->last, i + 1);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("c"),
-                               lpi_hash(fake.hub->hash_key, 'c', LPI_S("c")), fake_now()),
-              LPI_NONE);
-    CHECK_INT(lpi_channel_get(fake.hub, LPI_S("a"), lpi_channel_hash(fake.hub, LPI_S("a")), fake_now(), &index), LP_OK);
-    CHECK_INT(index, fake_find("a"));
-    fake_end();
+    static const char *const names[][2] = {
+        {"a", "a"},     {"A", "A"},         {"aa", "aa"},       {"a ", "a%20"},
+        {"b", "b"},     {"a/b", "a%2Fb"},   {"a,b", "a%2Cb"},   {"\xC3\xA9", "%C3%A9"},
+        {"a name of 17 by", "a%20name%20of%2017%20by"},
+        {"a name of 17 byt", "a%20name%20of%2017%20byt"},
+        {"a name of 17 byte", "a%20name%20of%2017%20byte"}};
+    uint32_t i, k;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(names); i++)
+        for (k = 0; k <= i; k++) publish_n(&w, names[i][0], (int)k + 1);
+    CHECK_INT(stats_of(&w).channels, LPI_COUNT(names));
+    for (i = 0; i < LPI_COUNT(names); i++) check_held(names[i][1], 1, (int)i + 1);
+    CHECK_INT(stats_of(&w).channels, LPI_COUNT(names));
+    check_held("c", 1, 0);
+    CHECK_INT(stats_of(&w).channels, LPI_COUNT(names) + 1);
+    close_world(&w);
 }
 
-/* A short name stands in the record, a longer one beside it; both go with it. */
+/* A name of any length; its memory goes with the channel. */
 TEST(channel_names_of_every_length) {
     char name[LPI_CHANNEL_BYTES + 1];
-    size_t n, bytes;
-    fake_start(1);
-    fake.config->history_age_ms = 1000;
-    fake_make("to have a chunk");
-    bytes = fake.memory.bytes;
-    for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
-        size_t calls = fake.memory.calls;
-        memset(name, 'n', n);
-        name[n] = 0;
-        fake_make(name);
-        if (n < 60) CHECK_INT(fake.memory.calls - calls, n > 16); /* of the first chunk */
-        CHECK_STR(lpi_channel_name(fake_channel(name)), name);
+    size_t n, bytes, round;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
+    publish_n(&w, "kept", 1);
+    for (bytes = round = 0; round < 3; round++) {
+        for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
+            memset(name, 'n', n);
+            name[n] = 0;
+            publish_n(&w, name, (int)n);
+        }
+        for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
+            answer *a;
+            memset(name, 'n', n);
+            name[n] = 0;
+            a = look(&w, name, "");
+            CHECK_STR(member(a->body, "channel"), name);
+            CHECK_INT(atoi(ns_of(a)), n);
+        }
+        pass(&w, 5000);
+        CHECK_INT(stats_of(&w).channels, 0);
+        if (round) CHECK_INT(w.m.bytes, bytes);
+        bytes = w.m.bytes;
     }
-    for (n = 1; n <= LPI_CHANNEL_BYTES; n++) {
-        memset(name, 'n', n);
-        name[n] = 0;
-        CHECK_STR(lpi_channel_name(fake_channel(name)), name);
-    }
-    check_hub();
-    fake_tick(1000);
-    CHECK_STR(fake_sweep(), "");
-    CHECK_INT(fake.hub->channels.used, 0);
-    CHECK(fake.memory.bytes <= bytes + 4096); /* the tables of chunks and of names */
-    fake_end();
-}
-
-/* Two names with one hash are two channels. */
-TEST(channel_hash_collision) {
-    uint32_t a = LPI_NONE, b = LPI_NONE, c = LPI_NONE;
-    fake_start(1);
-    CHECK_INT(lpi_channel_make(fake.hub, LPI_S("a"), 5, fake_now(), &a), LP_OK);
-    CHECK_INT(lpi_channel_make(fake.hub, LPI_S("b"), 5, fake_now(), &b), LP_OK);
-    CHECK_INT(lpi_channel_make(fake.hub, LPI_S("c"), 5, fake_now(), &c), LP_OK);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("a"), 5, fake_now()), a);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("b"), 5, fake_now()), b);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("c"), 5, fake_now()), c);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("d"), 5, fake_now()), LPI_NONE);
-    lpi_hub_forget(fake.hub, b);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("b"), 5, fake_now()), LPI_NONE);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("a"), 5, fake_now()), a);
-    CHECK_INT(lpi_channel_find(fake.hub, LPI_S("c"), 5, fake_now()), c);
-    fake_end();
+    close_world(&w);
 }
 
 TEST(channel_many_names) {
     char name[16];
     int i, count = unit_rounds(20000);
-    fake_start(1);
-    fake.config->history_age_ms = 1000;
+    w.cfg.history_age_ms = 1000;
+    w.unchecked = 1; /* in between */
+    open_world(&w);
     for (i = 0; i < count; i++) {
         sprintf(name, "c%d", i);
-        fake_make(name);
+        publish_n(&w, name, i);
     }
-    CHECK_INT(fake.hub->stats.channels, count);
+    CHECK_INT(stats_of(&w).channels, count);
     for (i = 0; i < count; i += 7) {
         sprintf(name, "c%d", i);
-        CHECK(fake_find(name) != LPI_NONE);
+        check_held(name, i, i);
     }
-    check_hub();
-    fake_tick(1000);
-    for (i = 0; i < count; i += LPI_SWEEP_MAX) CHECK_STR(fake_sweep(), "");
-    CHECK_INT(fake.hub->stats.channels, 0);
-    check_hub();
-    fake_end();
-}
-
-TEST(channel_records_are_as_small_as_they_are_said_to_be) {
-    CHECK_INT(sizeof(lpi_connection), 64);
-    CHECK_INT(sizeof(lpi_waiter), 32);
+    CHECK_INT(stats_of(&w).channels, count);
+    w.unchecked = 0;
+    check_world(&w);
+    w.unchecked = 1;
+    pass(&w, 5000);
+    CHECK_INT(stats_of(&w).channels, 0);
+    w.unchecked = 0;
+    close_world(&w);
 }

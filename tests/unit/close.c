@@ -14,7 +14,7 @@ static void leave(peer *c, int how) {
 }
 
 static uint32_t armed_timers(void) {
-    lpi_wheel *wheel = &w.s->hub.loops[0].wheel;
+    lpi_wheel *wheel = &w.s->loops[0].wheel;
     uint32_t slot, i, n = 0;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++)
         for (i = wheel->heads[slot]; i != LPI_NONE; i = lpi_timer_at(wheel, i)->link.next)
@@ -41,7 +41,7 @@ TEST(a_parked_poll_that_leaves_is_free_at_once) {
         CHECK_INT(w.s->hub.waiters.used, 0);
         CHECK_INT(w.s->hub.lists.used, 0);
         CHECK_INT(w.s->hub.counters.used, 0);
-        CHECK_INT(w.s->hub.loops[0].connections.used, 0);
+        CHECK_INT(w.s->loops[0].connections.used, 0);
         CHECK_INT(armed_timers(), 0);
         CHECK_INT(publish(&w, "a", "{}").waiters, 0);
         close_world(&w);
@@ -148,7 +148,7 @@ TEST(an_end_behind_requests_behind_a_parked_poll) {
     settle(&w);
     CHECK(c->closed);
     CHECK_INT(stats_of(&w).waiters, 0);
-    CHECK_INT(w.s->hub.loops[0].spare_count, 1);
+    CHECK_INT(w.s->loops[0].spare_count, 1);
     close_world(&w);
 }
 
@@ -241,7 +241,7 @@ TEST(descriptors_and_records_are_reused) {
         CHECK_INT(turn(&w, 0), LP_OK);
     }
     settle(&w);
-    CHECK(w.s->hub.loops[0].connections.chunk_count == 1);
+    CHECK(w.s->loops[0].connections.chunk_count == 1);
     close_world(&w);
 }
 
@@ -254,7 +254,7 @@ TEST(an_event_of_a_closed_connection_is_not_the_next_ones) {
     uint32_t recvs;
     int i;
     open_world(&w);
-    loop = &w.s->hub.loops[0];
+    loop = &w.s->loops[0];
     c = dial(&w);
     settle(&w);
     old.tag = w.k.fds[c->fd].tag;
@@ -287,7 +287,7 @@ TEST(a_listener_that_is_closed_accepts_nobody) {
     lp_stop(w.s);
     CHECK_INT(turn(&w, 0), LP_OK);
     calls = w.k.calls[K_ACCEPT];
-    lpi_loop_event(&w.s->hub.loops[0], &event);
+    lpi_loop_event(&w.s->loops[0], &event);
     CHECK_INT(w.k.calls[K_ACCEPT], calls);
     CHECK_INT(w.log_lines[LP_LOG_WARN], 0);
     close_world(&w);

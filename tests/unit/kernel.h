@@ -14,6 +14,10 @@
        CHECK_INT(take(c)->status, 200);
        close_world(&w);                  nothing may have leaked
 
+   With cfg.loops = 3 the test steps the loops: settle() and pass() all of them, one
+   after the other, settle_loop() one. The first loop gives each connection to the next
+   loop in turn; c->loop tells which. while_asleep() has several loops wait at once.
+
    The kernel is strict: a descriptor used after its close, a `was` that is not what the
    poller watches, a send after a shutdown, closing what is watched or was not shut down,
    or waiting for ever end the test. After each step check_world() counts everything that can be counted in two ways. */
@@ -38,6 +42,7 @@ typedef struct peer {
     struct peer *queued;     /* in the listener's queue                         */
     lp_address address;
     int fd;                  /* the server's end; -1 before and after           */
+    uint32_t loop;           /* whose poller watched it last                    */
     char *in;                /* said, and not received yet                      */
     size_t in_at, in_length, in_capacity;
     char *out;               /* all that the server sent                        */
@@ -55,6 +60,8 @@ typedef struct peer {
 typedef struct kernel_fd {
     kernel_kind kind;
     uint32_t tag, watched;
+    int poller;              /* that watches it                                 */
+    uint32_t loop;           /* of a poller or a wake: the index of its loop    */
     int ended;               /* shut down, or that was tried                    */
     peer *peer;
 } kernel_fd;
@@ -77,7 +84,14 @@ typedef struct kernel {
     uint32_t calls[K_CALLS];
     kernel_fault faults[K_CALLS];
     kernel_fd *fds;
-    int fd_count, fd_limit, turn, poller, signalled;
+    int fd_count, fd_limit, turn, poller;
+    uint32_t signalled;       /* a bit for each loop whose wake is readable     */
+    uint32_t signals[32];     /* how often each loop was signalled              */
+    int frozen;               /* no wait lets time pass                         */
+    uint32_t shortest_ms;     /* of the waits since then                        */
+    uint32_t sleepers;        /* loops that are to sleep while `asleep` is called */
+    void (*asleep)(struct world *);
+    struct world *world;
     peer *queue, **queue_end;
     int sleeps_for_ever;      /* it may; it would have                          */
     int wait_ms;              /* the last that was asked for, rounded up; -1: for ever */
@@ -93,6 +107,7 @@ typedef struct world {
     lp_server *s;
     peer *peers;
     answer *answers;
+    peer *looker;             /* see look()                                     */
     int unchecked;            /* check_world is too slow for this test          */
     int log_lines[3];
     char log[256];            /* the last line                                  */
@@ -304,11 +319,12 @@ enum { KERNEL_TIMER = -77 }; /* what is the poller's own is not the loop's to ch
 
 static int kernel_poller_open(void *ctx, lp_poller *out) {
     kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_POLLER_OPEN), fd;
-    if (error) return -error;
-    fd = kernel_fd_open(k, K_POLLER);
+    int error = kernel_called(k, K_POLLER_OPEN), loop = kernel_open_count(k, K_POLLER), fd;
+    fd = error ? -error : kernel_fd_open(k, K_POLLER);
     if (fd < 0) return fd;
-    k->poller = out->fd = fd;
+    k->fds[fd].loop = (uint32_t)loop;
+    if (!loop) k->poller = fd;
+    out->fd = fd;
     out->timer = KERNEL_TIMER;
     return 0;
 }
@@ -326,6 +342,9 @@ static int kernel_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
     CHECK(fd >= 0 && fd < k->fd_count && k->fds[fd].kind != K_FREE);
     CHECK_INT(was, k->fds[fd].watched);
     CHECK(was != want);
+    if (was) CHECK_INT(k->fds[fd].poller, poller->fd);
+    k->fds[fd].poller = poller->fd;
+    if (k->fds[fd].peer) k->fds[fd].peer->loop = k->fds[poller->fd].loop;
     if (k->fds[fd].peer) k->fds[fd].peer->sets++;
     if (error && want) return -error; /* taking away never fails */
     k->fds[fd].watched = want;
@@ -339,7 +358,7 @@ static uint32_t kernel_ready(const kernel *k, const kernel_fd *f) {
     uint32_t what = 0;
     if (!f->watched) return 0;
     if (f->kind == K_LISTENER) return k->queue ? LP_READ : 0;
-    if (f->kind == K_WAKE_IN) return k->signalled ? LP_READ : 0;
+    if (f->kind == K_WAKE_IN) return k->signalled >> f->loop & 1 ? LP_READ : 0;
     if (f->kind != K_SOCKET) return 0;
     if (c->rst || (c->shut && c->fin)) return LP_READ | LP_WRITE | LP_HANGUP;
     if (c->fin || c->in_at < c->in_length) what |= LP_READ;
@@ -348,12 +367,13 @@ static uint32_t kernel_ready(const kernel *k, const kernel_fd *f) {
     return what & f->watched;
 }
 
-static int kernel_events(kernel *k, lp_event *events, int max) {
+/* Of one poller, or of all: -1. */
+static int kernel_events_of(kernel *k, int poller, lp_event *events, int max) {
     int i, n = 0, turn = k->turn;
     for (i = 0; i < k->fd_count && n < max; i++) {
         int fd = (turn + i) % k->fd_count;
         uint32_t what = kernel_ready(k, &k->fds[fd]);
-        if (!what) continue;
+        if (!what || (poller >= 0 && k->fds[fd].poller != poller)) continue;
         if (events) {
             events[n].tag = k->fds[fd].tag;
             events[n].what = what;
@@ -364,16 +384,29 @@ static int kernel_events(kernel *k, lp_event *events, int max) {
     return n;
 }
 
+static int kernel_events(kernel *k, lp_event *events, int max) {
+    return kernel_events_of(k, -1, events, max);
+}
+
+static void next_falls_asleep(struct world *w);
+
 static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
                               uint64_t until_us) {
     kernel *k = (kernel *)ctx;
     int error = kernel_called(k, K_POLLER_WAIT), n;
     uint64_t left_us = until_us > k->now_us ? until_us - k->now_us : 0;
+    uint32_t wait_ms;
     kernel_poller_at(k, poller);
     k->wait_ms = until_us == UINT64_MAX ? -1 : (int)((left_us + 999) / 1000);
     if (error) return -error;
-    n = kernel_events(k, events, max);
-    if (n || !left_us) return n;
+    wait_ms = (uint32_t)k->wait_ms; /* no deadline: UINT32_MAX */
+    n = kernel_events_of(k, poller->fd, events, max);
+    if (k->frozen && (n || wait_ms < k->shortest_ms)) k->shortest_ms = n ? 0 : wait_ms;
+    if (n || !left_us || k->frozen) return n;
+    if (k->asleep) {
+        next_falls_asleep(k->world);
+        return kernel_events_of(k, poller->fd, events, max);
+    }
     if (until_us != UINT64_MAX) k->now_us = until_us;
     else if (!k->sleeps_for_ever) unit_fail(__FILE__, __LINE__, "it would sleep for ever");
     return 0;
@@ -388,25 +421,26 @@ static void kernel_poller_close(void *ctx, lp_poller *poller) {
 
 static int kernel_wake_open(void *ctx, int fds[2]) {
     kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_WAKE_OPEN);
+    int error = kernel_called(k, K_WAKE_OPEN), loop = kernel_open_count(k, K_WAKE_IN);
     if (error) return -error;
     fds[0] = kernel_fd_open(k, K_WAKE_IN);
     fds[1] = kernel_fd_open(k, K_WAKE_OUT);
+    k->fds[fds[0]].loop = k->fds[fds[1]].loop = (uint32_t)loop;
     return 0;
 }
 
 static void kernel_wake_signal(void *ctx, int fd) {
     kernel *k = (kernel *)ctx;
+    uint32_t loop = kernel_fd_at(k, fd, K_WAKE_OUT)->loop;
     kernel_called(k, K_WAKE_SIGNAL);
-    kernel_fd_at(k, fd, K_WAKE_OUT);
-    k->signalled = 1;
+    k->signalled |= 1u << loop;
+    k->signals[loop]++;
 }
 
 static void kernel_wake_clear(void *ctx, int fd) {
     kernel *k = (kernel *)ctx;
     kernel_called(k, K_WAKE_CLEAR);
-    kernel_fd_at(k, fd, K_WAKE_IN);
-    k->signalled = 0;
+    k->signalled &= ~(1u << kernel_fd_at(k, fd, K_WAKE_IN)->loop);
 }
 
 /* ---- the world ---- */
@@ -433,6 +467,7 @@ UNIT_UNUSED static void prepare_world(world *w) {
     if (!w->k.wall_us) w->k.wall_us = UINT64_C(1732412345123456) - w->k.now_us;
     w->k.random = unit_seed;
     w->k.queue_end = &w->k.queue;
+    w->k.world = w;
     w->cfg.os = &w->os;
     w->cfg.memory = unit_memory_of(&w->m);
     w->cfg.log.write = world_log;
@@ -462,14 +497,34 @@ static void free_world(world *w) {
     w->k.fd_count = 0;
 }
 
-/* Every connection in use, in its phase; waiters, waiters, counters, pinned bytes; no
-   timer of a record that is not in use; what the kernel watches. */
-static void check_connections(world *w) {
-    lpi_loop *loop = &w->s->hub.loops[0];
+/* Connections that the first loop has handed over and no loop has opened yet; of one
+   account, or of all: LPI_NONE. */
+static uint32_t handed_over(world *w, uint32_t account) {
+    uint32_t i, k, n = 0;
+    for (i = 0; i < w->s->loop_count; i++)
+        for (k = 0; k < 2; k++) {
+            const lpi_loop *loop = &w->s->loops[i];
+            const lpi_task *task = k ? loop->tasks : loop->inbox.first;
+            for (; task; task = task->next)
+                n += task->kind == LPI_TASK_OPEN &&
+                     (account == LPI_NONE || task->of.handover.account == account);
+        }
+    return n;
+}
+
+/* What is counted over the connections of all loops. */
+typedef struct check_totals {
+    uint32_t used, waiting, waiters, requested;
+    size_t pinned, partial;
+    int too_many; /* send buffers to be told apart */
+} check_totals;
+
+/* Every connection of the loop in use, in its phase; what the kernel watches. */
+static void check_loop(world *w, lpi_loop *loop, check_totals *all) {
     lpi_hub *hub = &w->s->hub;
-    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, waiter_records = 0, requested = 0;
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0;
     lpi_send_buffer *blobs[64];
-    size_t blob_count = 0, i, pinned = 0, partial = 0;
+    size_t blob_count = 0, i;
     uint32_t queued = 0, q;
     lpi_connection *c;
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
@@ -478,50 +533,64 @@ static void check_connections(world *w) {
         CHECK_INT(kernel_fd_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
         CHECK(!c->interest || w->k.fds[c->fd].tag == lpi_tag_of(c, index));
         CHECK((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out));
-        if (c->buffer) partial += sizeof *c->buffer + c->buffer->in_capacity;
-        CHECK((c->phase == LPI_PARKED || c->phase == LPI_FETCHING) ==
-              (c->waiter != LPI_NONE));
-        for (waiter = c->waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
+        if (c->buffer) all->partial += sizeof *c->buffer + c->buffer->in_capacity;
+        CHECK((c->phase == LPI_PARKED) ==
+              (c->wait.waiter != LPI_NONE));
+        for (waiter = c->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
             CHECK_INT(lpi_waiter_at(hub, waiter)->connection, index);
-            waiter_records++;
-            requested += c->phase == LPI_FETCHING;
+            all->waiters++;
+            all->requested += c->wait.fetching;
         }
         if (!c->buffer || !c->buffer->out) continue;
         for (i = 0; i < blob_count && blobs[i] != c->buffer->out;) i++;
         if (i < blob_count) continue;
         if (blob_count < 64) blobs[blob_count++] = c->buffer->out;
-        pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
+        else all->too_many = 1;
+        all->pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
     }
     for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) CHECK_INT(loop->phases[i], phases[i]);
     CHECK_INT(phases[LPI_SERVING], 0);
     CHECK_INT(loop->connections.used, used);
-    CHECK_INT(hub->connections, used);
-    CHECK_INT(kernel_open_count(&w->k, K_SOCKET), used);
-    CHECK_INT(hub->stats.waiters, phases[LPI_PARKED] + phases[LPI_FETCHING]);
-    CHECK_INT(hub->waiters.used, waiter_records);
-    CHECK_INT(hub->requested.used, requested);
-    if (blob_count < 64) CHECK_INT(hub->stats.pinned_bytes, pinned);
-    CHECK_INT(loop->closed, LPI_NONE);
-    CHECK_INT(hub->partial_bytes, partial);
+    CHECK_INT(loop->closed.head, LPI_NONE);
     for (q = loop->queue.head; q != LPI_NONE; queued++) {
         CHECK_INT(lpi_connection_at(loop, q)->phase, LPI_QUEUED);
         q = lpi_connection_at(loop, q)->timer.link.next;
     }
     CHECK_INT(queued, phases[LPI_QUEUED]);
+    all->used += used;
+    all->waiting += phases[LPI_PARKED];
 }
 
-static void check_timers(world *w) {
-    lpi_wheel *wheel = &w->s->hub.loops[0].wheel;
+/* No timer of a record that is not in use. */
+static void check_timers(lpi_loop *loop) {
+    lpi_wheel *wheel = &loop->wheel;
     uint32_t slot, i;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++) {
-        uint32_t before = LPI_SLOT_MARK | slot, left = w->s->hub.loops[0].connections.used;
+        uint32_t before = LPI_SLOT_MARK | slot, left = loop->connections.used;
         for (i = wheel->heads[slot]; i != LPI_NONE; i = lpi_timer_at(wheel, i)->link.next) {
-            if (!left-- || lpi_connection_at(&w->s->hub.loops[0], i)->phase == LPI_CLOSED ||
+            if (!left-- || lpi_connection_at(loop, i)->phase == LPI_CLOSED ||
                 lpi_timer_at(wheel, i)->link.prev != before)
                 unit_fail(__FILE__, __LINE__, "the wheel holds a timer of no connection");
             before = i;
         }
     }
+}
+
+/* What the hub counts of all connections. */
+static void check_connections(world *w) {
+    lpi_hub *hub = &w->s->hub;
+    check_totals all = {0, 0, 0, 0, 0, 0, 0};
+    uint32_t i, taken = 0;
+    for (i = 0; i < w->s->loop_count; i++) check_loop(w, &w->s->loops[i], &all);
+    for (i = 0; i < w->s->loop_count; i++) check_timers(&w->s->loops[i]);
+    taken = all.used + handed_over(w, LPI_NONE);
+    CHECK_INT(hub->stats.connections, taken);
+    CHECK_INT(kernel_open_count(&w->k, K_SOCKET), taken);
+    CHECK_INT(hub->stats.waiters, all.waiting);
+    CHECK_INT(hub->waiters.used, all.waiters);
+    CHECK_INT(hub->requested.used, all.requested);
+    if (!all.too_many) CHECK_INT(hub->stats.pinned_bytes, all.pinned);
+    CHECK_INT(hub->partial_bytes, all.partial);
 }
 
 static void check_hub(world *w) {
@@ -536,8 +605,8 @@ static void check_hub(world *w) {
     CHECK(hub->newest == before);
     CHECK_INT(hub->stats.messages, messages);
     CHECK_INT(hub->stats.history_bytes, bytes);
-    for (c = 0; c < hub->names.buckets; c++) {
-        uint32_t index = *lpi_table_bucket(&hub->names, c);
+    for (c = 0; c < hub->channel_table.buckets; c++) {
+        uint32_t index = *lpi_table_bucket(&hub->channel_table, c);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next) {
             lpi_channel *ch = lpi_channel_at(hub, index);
             channels++;
@@ -562,7 +631,7 @@ static void check_hub(world *w) {
     for (c = 0; c < hub->counter_table.buckets; c++) {
         uint32_t index = *lpi_table_bucket(&hub->counter_table, c);
         for (; index != LPI_NONE; index = lpi_node_at(&hub->counter_table, index)->next)
-            counters += lpi_counter_value(hub, index);
+            counters += lpi_counter_at(hub, index)->node.count;
     }
     CHECK_INT(counters, hub->stats.waiters);
 }
@@ -572,49 +641,54 @@ static int is_charged(lpi_loop *loop, const lpi_connection *c, uint32_t index) {
     uint32_t i = 0;
     const lpi_connection *d;
     for (; (d = lpi_loop_each(loop, &i)) && i < index; i++)
-        if (d->account == c->account && d->buffer && d->buffer->out == c->buffer->out) return 1;
+        if (d->wait.account == c->wait.account && d->buffer && d->buffer->out == c->buffer->out) return 1;
     return 0;
 }
 
-/* What each address is charged with, by its connections. */
-static void check_accounts(world *w) {
-    lpi_loop *loop = &w->s->hub.loops[0];
+/* What an address is charged with, by its connections. Returns their number. */
+static uint32_t check_account(world *w, uint32_t i) {
     lpi_hub *hub = &w->s->hub;
-    uint32_t b, i, index, accounts = 0, refs = 0;
-    lpi_connection *c;
-    for (b = 0; b < hub->addresses.buckets; b++)
-        for (i = *lpi_table_bucket(&hub->addresses, b); i != LPI_NONE;
-             i = lpi_node_at(&hub->addresses, i)->next, accounts++) {
-            const lpi_account *account = lpi_account_at(hub, i);
-            uint32_t here = 0, own = 0, polls = 0;
-            uint64_t partial = 0, pinned = 0;
-            for (index = 0; (c = lpi_loop_each(loop, &index)); index++) {
-                if (c->account != i) continue;
-                here++;
-                own += !(c->flags & LPI_TRUSTED);
-                polls += c->phase == LPI_PARKED || c->phase == LPI_FETCHING;
-                if (!c->buffer) continue;
-                partial += sizeof *c->buffer + c->buffer->in_capacity;
-                if (!c->buffer->out) continue;
-                CHECK_INT(c->buffer->account, i);
-                if (!is_charged(loop, c, index))
-                    pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
-            }
-            CHECK_INT(account->refs, here);
-            CHECK_INT(account->connections, own);
-            CHECK_INT(account->node.own, polls);
-            CHECK_INT(account->partial_bytes, partial);
-            CHECK_INT(account->pinned_bytes, pinned);
-            refs += here;
+    const lpi_account *account = lpi_account_at(hub, i);
+    uint32_t here = handed_over(w, i), own = account->trusted ? 0 : here, polls = 0, l, index;
+    uint64_t partial = 0, pinned = 0;
+    for (l = 0; l < w->s->loop_count; l++) {
+        lpi_loop *loop = &w->s->loops[l];
+        lpi_connection *c;
+        for (index = 0; (c = lpi_loop_each(loop, &index)); index++) {
+            if (c->wait.account != i) continue;
+            here++;
+            own += !(c->flags & LPI_TRUSTED);
+            polls += c->phase == LPI_PARKED;
+            if (!c->buffer) continue;
+            partial += sizeof *c->buffer + c->buffer->in_capacity;
+            if (!c->buffer->out) continue;
+            CHECK_INT(c->buffer->account, i);
+            if (!is_charged(loop, c, index))
+                pinned += sizeof(lpi_send_buffer) + c->buffer->out->length;
         }
-    CHECK_INT(refs, loop->connections.used);
+    }
+    CHECK_INT(account->refs, here);
+    CHECK_INT(account->connections, own);
+    CHECK_INT(account->node.count, polls);
+    CHECK_INT(account->partial_bytes, partial);
+    CHECK_INT(account->pinned_bytes, pinned);
+    return here;
+}
+
+static void check_accounts(world *w) {
+    lpi_hub *hub = &w->s->hub;
+    uint32_t b, i, accounts = 0, refs = 0;
+    for (b = 0; b < hub->account_table.buckets; b++)
+        for (i = *lpi_table_bucket(&hub->account_table, b); i != LPI_NONE;
+             i = lpi_node_at(&hub->account_table, i)->next, accounts++)
+            refs += check_account(w, i);
+    CHECK_INT(refs, hub->stats.connections);
     CHECK_INT(accounts, hub->accounts.used);
 }
 
 UNIT_UNUSED static void check_world(world *w) {
     if (!w->s || w->unchecked) return;
     check_connections(w);
-    check_timers(w);
     check_hub(w);
     check_accounts(w);
 }
@@ -633,10 +707,45 @@ UNIT_UNUSED static void close_world(world *w) {
 
 UNIT_UNUSED static uint64_t now_ms(const world *w) { return w->k.now_us / 1000; }
 
-UNIT_UNUSED static lp_result turn(world *w, int wait_ms) {
-    lp_result result = lp_step(w->s, wait_ms);
+/* A step of one loop. */
+UNIT_UNUSED static lp_result turn_loop(world *w, uint32_t loop, int wait_ms) {
+    lp_result result = lpi_loop_step(&w->s->loops[loop], wait_ms);
     check_world(w);
     return result;
+}
+
+/* A step of each loop; then as much time passes as all would wait. */
+static lp_result turn_all(world *w, int wait_ms) {
+    lp_result result = LP_ERR_STOPPED;
+    uint32_t i;
+    w->k.frozen = 1;
+    w->k.shortest_ms = (uint32_t)wait_ms;
+    for (i = 0; i < w->s->loop_count; i++)
+        if (turn_loop(w, i, wait_ms) == LP_OK) result = LP_OK;
+    w->k.frozen = 0;
+    w->k.now_us += w->k.shortest_ms * UINT64_C(1000);
+    return result;
+}
+
+UNIT_UNUSED static lp_result turn(world *w, int wait_ms) {
+    lp_result result;
+    if (w->s->loop_count > 1) return turn_all(w, wait_ms);
+    result = lp_step(w->s, wait_ms);
+    check_world(w);
+    return result;
+}
+
+static int loop_is_busy(const world *w, uint32_t i) {
+    const lpi_loop *loop = &w->s->loops[i];
+    return w->s->hub.loops[i].ready_first != LPI_NONE || loop->queue.head != LPI_NONE;
+}
+
+/* Whether something is to be done at once. */
+static int is_busy(world *w) {
+    uint32_t i;
+    for (i = 0; i < w->s->loop_count; i++)
+        if (loop_is_busy(w, i)) return 1;
+    return kernel_events(&w->k, NULL, 1) || w->s->hub.news.head != LPI_NONE;
 }
 
 /* Until nothing more happens without time passing. The steps that it took. */
@@ -645,9 +754,42 @@ UNIT_UNUSED static int settle(world *w) {
     do {
         if (turn(w, 0) != LP_OK) break;
         if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
-    } while (kernel_events(&w->k, NULL, 1) || w->s->hub.loops[0].ready_first != LPI_NONE ||
-             w->s->hub.loops[0].queue.head != LPI_NONE || w->s->hub.news.head != LPI_NONE);
+    } while (is_busy(w));
     return steps;
+}
+
+/* Likewise, of one loop; the others stand still. */
+UNIT_UNUSED static void settle_loop(world *w, uint32_t loop) {
+    int poller = 0, steps = 0;
+    while (w->k.fds[poller].kind != K_POLLER || w->k.fds[poller].loop != loop) poller++;
+    do {
+        if (turn_loop(w, loop, 0) != LP_OK) break;
+        if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
+    } while (kernel_events_of(&w->k, poller, NULL, 1) || loop_is_busy(w, loop));
+}
+
+/* While one loop sleeps the next falls asleep in turn, and when all do it is called. */
+static void next_falls_asleep(world *w) {
+    uint32_t loop = 0, sleepers = w->k.sleepers;
+    void (*what)(world *) = w->k.asleep;
+    w->k.sleepers &= sleepers - 1;
+    if (!sleepers) {
+        w->k.asleep = NULL;
+        what(w);
+        return;
+    }
+    while (!(sleepers >> loop & 1)) loop++;
+    lpi_loop_step(&w->s->loops[loop], -1);
+    CHECK(!w->k.asleep); /* it fell asleep, since it had nothing to do */
+}
+
+/* Call `what` while all loops of the mask sleep at once. They wake up for what it did, or
+   for nothing; no time passes. */
+UNIT_UNUSED static void while_asleep(world *w, uint32_t mask, void (*what)(world *)) {
+    w->k.sleepers = mask;
+    w->k.asleep = what;
+    next_falls_asleep(w);
+    check_world(w);
 }
 
 /* Let `ms` pass. The steps that it took; ends early once the server has stopped. */
@@ -877,6 +1019,32 @@ UNIT_UNUSED static void park(world *w, peer *c, const char *target) {
     CHECK_SILENT(c);
     CHECK(!c->closed);
     CHECK_INT(w->s->hub.stats.waiters, before + 1);
+}
+
+/* The answer to a poll that would not wait, of up to 1,000 messages, on a connection that
+   is kept for that. */
+UNIT_UNUSED static answer *look(world *w, const char *channels, const char *last_id) {
+    if (!w->looker || w->looker->closed) w->looker = dial_from(w, "10.255.255.255");
+    return askf(w, w->looker, "/api/poll/%s?last_id=%s&timeout=0&limit=1000", channels, last_id);
+}
+
+/* The N of all messages {"n":N} of a reply, in their order, with ',' between. */
+UNIT_UNUSED static const char *ns_of(const answer *a) {
+    static char buffers[4][8192];
+    static int next;
+    char *to = buffers[next++ % 4];
+    lp_slice rest = a->body, n;
+    size_t length = 0;
+    to[0] = 0;
+    while ((n = member(rest, "n")).bytes) {
+        CHECK(length + n.length + 2 < sizeof buffers[0]);
+        if (length) to[length++] = ',';
+        memcpy(to + length, n.bytes, n.length);
+        to[length += n.length] = 0;
+        rest.length -= (size_t)(n.bytes + n.length - rest.bytes);
+        rest.bytes = n.bytes + n.length;
+    }
+    return to;
 }
 
 UNIT_UNUSED static lp_stats stats_of(world *w) {

@@ -5,466 +5,427 @@
 #define LONGPOLL_DEBUG
 #include "../../longpoll.h"
 #include "unit.h"
-#include "fake.h"
+#include "kernel.h"
 
-/* ---- sockets that say only what became of them ---- */
+static world w;
+static peer *conn[2000]; /* in the order in which they came */
+static int dialed;
 
-enum { FIRST_FD = 1000, FDS = 1000 };
+enum { TAKEN = 64 }; /* that a loop accepts, or takes in, in one step */
 
-static uint8_t sent[FDS], closed[FDS]; /* how often */
-static char said[600];
-static int poller_refuses;
-
-static long loops_send(void *ctx, int fd, const lp_slice *parts, int count)
+static void open_loops(uint32_t loops)
 {
-    size_t all = 0;
+    w.cfg.loops = loops;
+    w.cfg.head_ms = LP_OFF;
+    open_world(&w);
+}
+
+static void dial_some(int count)
+{
+    while (count--) conn[dialed++] = dial(&w);
+}
+
+/* Those with the numbers from `from`, every `step`, up to `to`: the loop serves them, in that
+   order, and the kernel watches them for it. */
+static void check_has(uint32_t loop, int from, int step, int to)
+{
     int i;
-    (void)ctx;
-    said[0] = 0;
-    for (i = 0; i < count; i++) {
-        CHECK(all + parts[i].length < sizeof said);
-        memcpy(said + all, parts[i].bytes, parts[i].length);
-        all += parts[i].length;
-        said[all] = 0;
-    }
-    sent[fd - FIRST_FD]++;
-    return (long)all;
-}
-
-static long loops_recv(void *ctx, int fd, void *bytes, size_t size)
-{
-    (void)ctx, (void)fd, (void)bytes, (void)size;
-    return -EAGAIN;
-}
-
-static int loops_shutdown(void *ctx, int fd, uint32_t how)
-{
-    (void)ctx, (void)fd, (void)how;
-    return 0;
-}
-
-static void loops_close(void *ctx, int fd)
-{
-    (void)ctx;
-    if (fd >= FIRST_FD) closed[fd - FIRST_FD]++;
-}
-
-static int loops_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
-                            uint32_t was, uint32_t want)
-{
-    (void)ctx, (void)poller, (void)fd, (void)tag, (void)was;
-    return want && poller_refuses ? -ENOSPC : 0;
-}
-
-static void loops_start(uint32_t count)
-{
-    fake_start(count);
-    fake.server.os.send = loops_send;
-    fake.server.os.recv = loops_recv;
-    fake.server.os.shutdown = loops_shutdown;
-    fake.server.os.close = loops_close;
-    fake.server.os.poller_set = loops_poller_set;
-    fake.server.serving = count;
-}
-
-/* Connections number `from` to `to`, which is not among them; each has an address of
-   its own. */
-static void hand_over(int from, int to)
-{
-    for (; from < to; from++) {
-        lp_address peer;
-        memset(&peer, 0, sizeof peer);
-        peer.bytes[14] = (uint8_t)(from >> 8);
-        peer.bytes[15] = (uint8_t)from;
-        lpi_accept_hand_over(&fake.loops[0], FIRST_FD + from, &peer);
+    uint32_t watched = 0;
+    for (i = 0; i < w.k.fd_count; i++)
+        if (w.k.fds[i].kind == K_SOCKET && w.k.fds[i].watched)
+            watched += w.k.fds[w.k.fds[i].poller].loop == loop;
+    CHECK_INT(watched, from < to ? (to - from + step - 1) / step : 0);
+    for (i = from; i < to; i += step) {
+        CHECK_INT(conn[i]->loop, loop);
+        CHECK(conn[i]->sets == 1 && !conn[i]->closed);
     }
 }
 
-static void wake(uint32_t loop)
+static void check_rejected(peer *c)
 {
-    lp_event event;
-    fake.server.os.wake_clear = loops_close; /* of a wake: nothing to do */
-    event.tag = LPI_TAG_WAKE;
-    event.what = LP_READ;
-    lpi_loop_event(&fake.loops[loop], &event);
+    answer *a = take(c);
+    CHECK_INT(a->status, 503);
+    CHECK_STR(heading(a, "Retry-After"), "5");
+    CHECK_STR(heading(a, "Connection"), "close");
+    CHECK(c->closed);
 }
 
-/* The loop's connections are those from `from` on, in steps, in that order. */
-static void check_has(uint32_t loop, int from, int step, uint32_t count)
-{
-    uint32_t index = 0, n = 0;
-    lpi_connection *c;
-    for (; (c = lpi_loop_each(&fake.loops[loop], &index)); index++, n++) {
-        int number = c->fd - FIRST_FD;
-        CHECK_INT(number, from + (int)n * step);
-        CHECK_INT(c->address[14] * 256 + c->address[15], number);
-        CHECK_INT(c->phase, LPI_ACCEPTED);
-        CHECK(lpi_timer_armed(&fake.loops[loop].wheel, index));
-    }
-    CHECK_INT(n, count);
-    CHECK_INT(fake.loops[loop].phases[LPI_ACCEPTED], count);
-}
-
-static void check_untouched(int from, int to)
-{
-    for (; from < to; from++) CHECK(!sent[from] && !closed[from]);
-}
-
-static void check_turned_away(int fd)
-{
-    CHECK_INT(sent[fd], 1);
-    CHECK_INT(closed[fd], 1);
-    CHECK(!strncmp(said, "HTTP/1.1 503 ", 13));
-    CHECK(strstr(said, "Retry-After: 5\r\n") && strstr(said, "Connection: close\r\n"));
-}
+static void step_loop(uint32_t loop) { CHECK_INT(turn_loop(&w, loop, 0), LP_OK); }
 
 /* ---- handing over ---- */
 
 TEST(loops_take_turns)
 {
-    loops_start(3);
-    hand_over(0, 30);
-    CHECK_INT(fake.hub->connections, 30); /* from when they are accepted */
-    check_has(0, 0, 3, 10);
+    int i;
+    open_loops(3);
+    dial_some(30);
+    step_loop(0);
+    CHECK_INT(stats_of(&w).connections, 30); /* from when they are accepted */
+    check_has(0, 0, 3, 30);
     check_has(1, 1, 3, 0);
-    CHECK_INT(fake.signals[0], 0);
-    CHECK_INT(fake.signals[1], 1); /* for the first of them */
-    CHECK_INT(fake.signals[2], 1);
-    wake(1);
-    check_has(1, 1, 3, 10);
-    hand_over(30, 36);
-    CHECK_INT(fake.signals[1], 2); /* it had taken all */
-    CHECK_INT(fake.signals[2], 1); /* it had not */
-    wake(1), wake(2);
-    check_has(0, 0, 3, 12);
-    check_has(1, 1, 3, 12);
-    check_has(2, 2, 3, 12);
-    check_untouched(0, 36);
-    CHECK_INT(fake.hub->connections, 36);
-    fake_end();
-    CHECK_INT(fake.hub->connections, 0);
-}
-
-TEST(one_loop_keeps_all)
-{
-    loops_start(1);
-    hand_over(0, 10);
-    check_has(0, 0, 1, 10);
-    CHECK_INT(fake.signals[0], 0);
-    fake_end();
+    CHECK_INT(w.k.signals[0], 0);
+    CHECK_INT(w.k.signals[1], 1); /* for the first of them */
+    CHECK_INT(w.k.signals[2], 1);
+    step_loop(1);
+    check_has(1, 1, 3, 30);
+    dial_some(6);
+    step_loop(0);
+    CHECK_INT(w.k.signals[1], 2); /* it had taken all */
+    CHECK_INT(w.k.signals[2], 1); /* it had not */
+    step_loop(1);
+    step_loop(2);
+    for (i = 0; i < 3; i++) check_has((uint32_t)i, i, 3, 36);
+    CHECK_INT(stats_of(&w).connections, 36);
+    for (i = 0; i < 36; i++) CHECK_INT(ask(&w, conn[i], "/")->status, 404);
+    close_world(&w);
 }
 
 /* In the next step the rest, since a storm is not to hold up those who are here. */
 TEST(a_bounded_number_is_taken_in_per_step)
 {
-    loops_start(2);
-    hand_over(0, 2 * 150);
-    CHECK_INT(fake.signals[1], 1);
-    wake(1);
-    check_has(1, 1, 2, 64);
-    CHECK_INT(fake.signals[1], 2); /* by itself */
-    hand_over(300, 304);
-    CHECK_INT(fake.signals[1], 2); /* that one is on its way */
-    wake(1);
-    check_has(1, 1, 2, 128);
-    CHECK_INT(fake.signals[1], 3);
-    wake(1);
-    check_has(1, 1, 2, 152);
-    CHECK_INT(fake.signals[1], 3);
-    check_untouched(0, 304);
-    fake_end();
+    open_loops(2);
+    dial_some(4 * TAKEN);
+    step_loop(0);
+    step_loop(0);
+    step_loop(0);
+    step_loop(0); /* half of them are the other's: */
+    CHECK_INT(stats_of(&w).connections, 4 * TAKEN);
+    CHECK_INT(w.k.signals[1], 1);
+    step_loop(1);
+    check_has(1, 1, 2, 2 * TAKEN);
+    CHECK_INT(w.k.signals[1], 2); /* by itself */
+    dial_some(4);
+    step_loop(0);
+    CHECK_INT(w.k.signals[1], 3); /* its inbox was empty */
+    step_loop(1);
+    check_has(1, 1, 2, 4 * TAKEN);
+    CHECK_INT(w.k.signals[1], 4);
+    step_loop(1);
+    check_has(1, 1, 2, 4 * TAKEN + 4);
+    CHECK_INT(w.k.signals[1], 4);
+    close_world(&w);
 }
 
 TEST(what_is_handed_over_counts_against_the_limit)
 {
-    loops_start(3);
-    fake.config->connections_max = 4;
-    hand_over(0, 6);
-    CHECK_INT(fake.hub->connections, 4);
-    check_untouched(0, 4);
-    check_turned_away(4);
-    check_turned_away(5);
-    CHECK_INT(fake.hub->stats.refused, 2);
-    wake(1), wake(2);
-    CHECK_INT(fake.hub->connections, 4);
-    fake_hang_up(1, 0);
-    CHECK_INT(fake.hub->connections, 3);
-    hand_over(6, 8);
-    CHECK_INT(fake.hub->connections, 4);
-    check_untouched(6, 7);
-    check_turned_away(7);
-    wake(1); /* 4 and 5 were nobody's turn: now it was the second loop's */
-    check_has(1, 6, 0, 1);
-    fake_end();
-    CHECK_INT(fake.hub->connections, 0);
+    w.cfg.connections_max = 4;
+    open_loops(3);
+    dial_some(6);
+    step_loop(0);
+    CHECK_INT(stats_of(&w).connections, 4);
+    check_rejected(conn[4]);
+    check_rejected(conn[5]);
+    CHECK_INT(stats_of(&w).refused, 2);
+    settle(&w);
+    CHECK_INT(stats_of(&w).connections, 4);
+    CHECK_INT(conn[1]->loop, 1);
+    finish(conn[1]);
+    settle(&w);
+    CHECK_INT(stats_of(&w).connections, 3);
+    dial_some(2);
+    step_loop(0);
+    CHECK_INT(stats_of(&w).connections, 4);
+    check_rejected(conn[7]);
+    settle(&w);
+    CHECK_INT(conn[6]->loop, 1); /* 4 and 5 were nobody's turn: now it was the second's */
+    CHECK_INT(ask(&w, conn[6], "/")->status, 404);
+    close_world(&w);
 }
 
 TEST(without_memory_for_the_inbox_the_first_loop_serves_it)
 {
-    loops_start(2);
-    hand_over(0, 1); /* it has a record's memory now */
-    fake.memory.calls = 0;
-    fake.memory.fail_at = 1;
-    hand_over(1, 4);
-    CHECK_INT(fake.memory.failed, 1);
-    CHECK_INT(fake.loops[0].phases[LPI_ACCEPTED], 3); /* 0, 1 and 2 */
-    CHECK_INT(fake.signals[1], 1);                 /* for 3 */
-    wake(1);
-    check_has(1, 3, 1, 1);
-    check_untouched(0, 4);
-    CHECK_INT(fake.hub->connections, 4);
-    fake_end();
-    CHECK_INT(fake.hub->connections, 0);
+    open_loops(2);
+    dial_some(1);
+    step_loop(0); /* it has a record's memory now */
+    dial_some(3);
+    w.m.fail_at = w.m.calls + 1;
+    step_loop(0);
+    CHECK_INT(w.m.failed, 1);
+    w.m.fail_at = 0;
+    settle(&w);
+    CHECK_INT(conn[0]->loop + conn[1]->loop + conn[2]->loop, 0);
+    CHECK_INT(conn[3]->loop, 1);
+    CHECK_INT(stats_of(&w).connections, 4);
+    close_world(&w);
 }
 
+/* Neither for the inbox nor for a record, as the first loop has no room for more. */
 TEST(without_any_memory_one_is_turned_away)
 {
-    loops_start(2);
-    hand_over(0, 2);
-    wake(1);
-    while (fake.loops[0].connections.roomy != LPI_NONE)
-        fake_connect(0); /* until there is no record left */
-    fake_hang_up(1, 0);
-    lpi_free(&fake.server.memory, fake.loops[1].inbox.handovers,
-             fake.loops[1].inbox.handovers_capacity);
-    fake.loops[1].inbox.handovers = NULL;
-    fake.loops[1].inbox.handovers_capacity = 0;
-    {
-        uint32_t before = fake.hub->connections;
-        lpi_date(&fake.loops[0]);
-        lpi_reserve(&fake.server.memory, &fake.loops[0].head.bytes,
-                    &fake.loops[0].head.capacity, 1000); /* to say so */
-        lpi_body_error(&fake.loops[0], "Server at capacity");
-        fake.memory.calls = 0;
-        fake.memory.fail_at = 1;
-        fake.memory.fail_forever = 1;
-        fake.server.next_loop = 1;
-        hand_over(2, 4);
-        fake.memory.fail_at = 0;
-        check_turned_away(2);
-        check_turned_away(3);
-        CHECK_INT(fake.hub->connections, before);
-        CHECK_INT(fake.hub->stats.refused, 2);
+    uint32_t before, closed = 0;
+    int i;
+    open_loops(2);
+    while (stats_of(&w).connections < 512) dial_some(1), settle(&w);
+    for (i = 0; i < 2; i++) /* to have what an answer needs */
+        CHECK_INT(ask(&w, conn[i], "/")->status, 404);
+    w.m.fail_at = w.m.calls + 1;
+    w.m.fail_forever = 1;
+    before = stats_of(&w).connections;
+    dial_some(TAKEN);
+    settle(&w);
+    w.m.fail_at = 0;
+    CHECK(w.m.failed);
+    for (i = 512; i < dialed; i++) {
+        if (!conn[i]->closed) continue;
+        check_rejected(conn[i]);
+        closed++;
     }
-    fake_end();
+    CHECK(closed > 0);
+    CHECK_INT(stats_of(&w).refused, closed);
+    CHECK_INT(stats_of(&w).connections, before + TAKEN - closed);
+    dial_some(2);
+    CHECK_INT(ask(&w, conn[dialed - 1], "/")->status, 404);
+    close_world(&w);
 }
 
 TEST(a_loop_whose_poller_takes_no_more_turns_away)
 {
-    loops_start(2);
-    hand_over(0, 4);
-    poller_refuses = 1;
-    wake(1);
-    check_turned_away(1);
-    check_turned_away(3);
-    check_untouched(0, 1);
-    CHECK_INT(fake.hub->connections, 2);
-    CHECK_INT(fake.loops[1].connections.used, 0);
-    poller_refuses = 0;
-    hand_over(4, 6);
-    wake(1);
-    check_has(1, 5, 1, 1);
-    fake_end();
+    open_loops(2);
+    dial_some(4);
+    step_loop(0);
+    fault(&w, K_POLLER_SET, ENOSPC, 0, 2);
+    step_loop(1);
+    check_rejected(conn[1]);
+    check_rejected(conn[3]);
+    check_has(0, 0, 2, 4);
+    CHECK_INT(stats_of(&w).connections, 2);
+    dial_some(2);
+    settle(&w);
+    check_has(1, 5, 2, 6);
+    close_world(&w);
 }
 
-/* ---- the inbox ---- */
+/* ---- what waits for a loop ---- */
 
-TEST(an_inbox_is_first_come_first_served)
+/* Of any number that is left for it, and however often it looks. */
+TEST(handed_over_is_first_come_first_served)
 {
-    lpi_inbox *inbox;
-    lpi_handover a, b;
-    int in = 0, out = 0, round;
-    memset(&a, 0, sizeof a);
-    loops_start(2);
-    inbox = &fake.loops[1].inbox;
-    for (round = 0; round < unit_rounds(10000); round++) {
-        if (unit_one_in(2)) {
-            a.fd = in;
-            a.peer.port = (uint16_t)in;
-            CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), in == out);
-            in++;
-        } else {
-            int some = lpi_inbox_handed_over(inbox, &fake.server.memory, &b);
-            CHECK_INT(some, in > out);
-            if (!some) continue;
-            CHECK_INT(b.fd, out);
-            CHECK_INT(b.peer.port, (uint16_t)out);
-            out++;
-        }
+    int round, rounds = unit_rounds(400), taken = 1, i;
+    open_loops(2);
+    for (round = 0; round < rounds && dialed < 1900; round++) {
+        if (unit_one_in(2)) dial_some((int)unit_below(20));
+        if (unit_one_in(2)) step_loop(0);
+        if (!unit_one_in(8)) continue;
+        step_loop(1);
+        for (; taken < dialed && conn[taken]->sets; taken += 2) CHECK_INT(conn[taken]->loop, 1);
+        for (i = taken; i < dialed; i += 2) CHECK(!conn[i]->sets); /* none before another */
     }
-    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
-    CHECK_INT(in, out);
-    fake_end();
+    settle(&w);
+    for (i = 0; i < dialed; i++) CHECK_INT(conn[i]->loop, i % 2);
+    CHECK_INT(stats_of(&w).connections, dialed);
+    close_world(&w);
+}
+
+static void finish_all(void)
+{
+    while (dialed) finish(conn[--dialed]);
+    settle(&w);
+    CHECK_INT(stats_of(&w).connections, 0);
 }
 
 TEST(an_inbox_gives_back_what_a_storm_needed)
 {
-    lpi_inbox *inbox;
-    lpi_handover a;
-    size_t before;
-    int i;
-    memset(&a, 0, sizeof a);
-    loops_start(2);
-    inbox = &fake.loops[1].inbox;
-    before = fake.memory.bytes;
-    for (i = 0; i < 5000; i++) CHECK(lpi_inbox_hand_over(inbox, &fake.server.memory, &a) >= 0);
-    CHECK(fake.memory.bytes > before + 5000 * sizeof a);
-    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
-    CHECK_INT(fake.memory.bytes, before);
-    CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), 1);
-    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
-    CHECK(fake.memory.bytes <= before + LPI_INBOX_BYTES);
-    before = fake.memory.bytes;
-    fake.memory.calls = 0;
-    for (i = 0; i < 1000; i++) { /* the usual one is kept */
-        CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), 1);
-        while (lpi_inbox_handed_over(inbox, &fake.server.memory, &a)) {}
+    enum { STORM = 2000 };
+    size_t bytes[3];
+    int round;
+    open_loops(2);
+    for (round = 0; round < 3; round++) {
+        size_t before = w.m.bytes;
+        dial_some(STORM);
+        while (stats_of(&w).connections < STORM) step_loop(0);
+        CHECK(w.m.bytes > before + STORM / 2 * (sizeof(int) + sizeof(lp_address)));
+        settle(&w);
+        finish_all();
+        bytes[round] = w.m.bytes;
     }
-    CHECK_INT(fake.memory.bytes, before);
-    CHECK_INT(fake.memory.calls, 0);
-    fake_end();
+    CHECK_INT(bytes[1], bytes[0]);
+    CHECK_INT(bytes[2], bytes[0]);
+    close_world(&w);
 }
 
 /* Its loop takes some in each step, and never all. */
 TEST(an_inbox_that_never_empties_does_not_grow)
 {
-    lpi_inbox *inbox;
-    lpi_handover a, b;
-    size_t before;
-    int i, out = 0;
-    memset(&a, 0, sizeof a);
-    loops_start(2);
-    inbox = &fake.loops[1].inbox;
-    before = fake.memory.bytes;
-    for (i = 0; i < unit_rounds(100000); i++) {
-        a.fd = i;
-        CHECK_INT(lpi_inbox_hand_over(inbox, &fake.server.memory, &a), i == 0);
-        if (i < 50) continue;
-        CHECK(lpi_inbox_handed_over(inbox, &fake.server.memory, &b));
-        CHECK_INT(b.fd, out++);
+    size_t most = 0;
+    int round, rounds = unit_rounds(200), i, left = 0;
+    w.cfg.history_age_ms = LP_UNLIMITED;
+    open_loops(2);
+    for (round = 0; round < rounds; round++) {
+        dial_some(TAKEN * (round ? 2 : 4));
+        for (i = 0; i < (round ? 2 : 4); i++) step_loop(0);
+        step_loop(1); /* takes as many as came, and half as many wait */
+        if (round < 20 && w.m.bytes > most) most = w.m.bytes;
+        CHECK(round < 20 || w.m.bytes <= most);
+        for (i = left = 0; i < dialed; i++) {
+            if (conn[i]->sets) finish(conn[i]);
+            else conn[left++] = conn[i];
+        }
+        CHECK_INT(left, TAKEN);
+        dialed = left;
+        settle_loop(&w, 0);
     }
-    CHECK(fake.memory.bytes <= before + 200 * sizeof a);
-    while (lpi_inbox_handed_over(inbox, &fake.server.memory, &b)) CHECK_INT(b.fd, out++);
-    fake_end();
+    settle(&w);
+    CHECK_INT(stats_of(&w).connections, TAKEN);
+    close_world(&w);
 }
 
 TEST(who_is_still_in_an_inbox_is_closed_with_its_loop)
 {
-    int i;
-    loops_start(3);
-    hand_over(0, 9);
-    fake_end();
-    for (i = 0; i < 9; i++) CHECK_INT(closed[i], 1);
+    open_loops(3);
+    dial_some(9);
+    step_loop(0);
+    CHECK_INT(stats_of(&w).connections, 9);
+    CHECK_INT(conn[1]->sets + conn[2]->sets, 0);
+    close_world(&w); /* the kernel has no descriptor left, and each was shut down */
 }
 
 /* ---- the end ---- */
 
+/* Connections that are parked on each loop, `each` of them, from conn[0] on. A drain answers
+   who has its first record at once, so that one is of another, who has gone. */
+static void park_on_all(int each)
+{
+    int loops = (int)w.cfg.loops, i;
+    peer *gone[3];
+    for (i = 0; i < loops; i++) gone[i] = dial(&w);
+    dial_some(each * loops);
+    settle(&w);
+    for (i = 0; i < loops; i++) finish(gone[i]);
+    for (i = 0; i < dialed; i++) park(&w, conn[i], i % 2 ? "/api/poll/a,b" : "/api/poll/a");
+    lp_stop(w.s);
+    settle(&w);
+    for (i = 0; i < dialed; i++) CHECK_SILENT(conn[i]);
+}
+
 TEST(a_loop_that_drains_takes_in_who_was_handed_over)
 {
-    loops_start(2);
-    hand_over(0, 2 * 150);
-    lpi_loop_drain(&fake.loops[1], 1);
-    CHECK_INT(fake.loops[1].drain_ms, 0); /* the door is open */
-    fake.server.draining = 1;
-    lpi_loop_drain(&fake.loops[1], 1);
-    CHECK(fake.loops[1].drain_ms > 0);
-    check_has(1, 1, 2, 150); /* all, since this is the last time */
-    check_untouched(0, 300);
-    fake_end();
+    int i;
+    open_loops(2);
+    dial_some(4 * TAKEN);
+    lp_stop(w.s);
+    step_loop(1); /* the door is open: 64 of those who are there, and there are none yet */
+    check_has(1, 1, 2, 0);
+    step_loop(0); /* all who wait outside, and then it shuts the door */
+    CHECK_INT(stats_of(&w).connections, 4 * TAKEN);
+    for (i = 0; i < 4 * TAKEN; i++) get(conn[i], "/api/poll/a?timeout=60");
+    step_loop(1); /* takes in all, since this is the last time */
+    check_has(1, 1, 2, 4 * TAKEN);
+    while (turn(&w, 1000) == LP_OK) {}
+    for (i = 0; i < 4 * TAKEN; i++) CHECK_INT(take(conn[i])->status, 200);
+    close_world(&w);
 }
 
-/* The channel of the last poll is idle once its loop has closed it, and the first loop,
-   which sweeps, may sleep for ever. */
+static void end_loop_1(world *v)
+{
+    int i;
+    for (i = 0; i < 20; i++)
+        if (turn_loop(v, 1, 0) == LP_ERR_STOPPED) return;
+    CHECK(!"it has ended");
+}
+
+/* The channel of the last poll is idle once its loop has closed it, and the first loop, which
+   sweeps, may sleep for long. */
 TEST(a_loop_that_ends_wakes_the_first_if_there_is_work)
 {
-    loops_start(2);
-    fake.config->history_age_ms = 1000;
-    fake_park(1, "a", "");
-    fake_tick(1000);
-    fake_sweep(); /* it was idle before the poll: no more */
-    fake_sleep(0);
-    CHECK(fake.loops[0].sweep_ms == UINT64_MAX);
-    fake_sleep(1);
-    CHECK_INT(fake.signals[0], 0);
-    lpi_loop_end(&fake.loops[1]);
-    CHECK(fake.loops[1].ended);
-    CHECK(!fake.hub->stopped);
-    CHECK_INT(fake.server.serving, 1);
-    CHECK_INT(fake.hub->stats.waiters, 0);
-    CHECK_INT(fake.hub->connections, 0);
-    CHECK_INT(fake.signals[0], 1);
-    CHECK_INT(fake.signals[1], 0);
-    lpi_loop_wake(&fake.loops[0]);
-    fake_sleep(0);
-    CHECK_INT(fake.loops[0].sweep_ms, fake_now() + 1000); /* it knows */
-    CHECK_INT(fake.signals[0], 1);
-    lpi_loop_wake(&fake.loops[0]);
-    lpi_loop_end(&fake.loops[0]);
-    CHECK(fake.hub->stopped);
-    CHECK_INT(fake.signals[0], 1);
-    fake_end();
+    int work;
+    for (work = 0; work < 2; work++) {
+        memset(&w, 0, sizeof w);
+        dialed = 0;
+        w.cfg.history_age_ms = work ? 500 : LP_UNLIMITED;
+        w.cfg.drain_ms = w.cfg.timeout_ms = 60000;
+        open_loops(2);
+        park_on_all(1); /* the second alone waits on b */
+        pass(&w, 2000); /* and no sweep is due */
+        finish(conn[1]);
+        memset(w.k.signals, 0, sizeof w.k.signals);
+        CHECK_SILENT(conn[0]);
+        while_asleep(&w, 1, end_loop_1);
+        CHECK_INT(w.k.signals[0], work);
+        CHECK_INT(w.k.signals[1], 0);
+        CHECK_INT(stats_of(&w).waiters, 1);
+        CHECK_INT(stats_of(&w).connections, 1);
+        CHECK_INT(lp_publish(w.s, lp_s("c"), lp_s("{}"), NULL), LP_OK);
+        CHECK_INT(turn_loop(&w, 1, 0), LP_ERR_STOPPED);
+        while (turn_loop(&w, 0, 1000) == LP_OK) {}
+        CHECK_INT(take(conn[0])->status, 200);
+        CHECK_INT(stats_of(&w).channels, work ? 0 : 3);
+        CHECK_INT(lp_publish(w.s, lp_s("c"), lp_s("{}"), NULL), LP_ERR_STOPPED);
+        close_world(&w);
+    }
 }
 
-TEST(a_loop_that_ends_with_nothing_wakes_nobody)
-{
-    loops_start(3);
-    fake_park(0, "a", "");
-    hand_over(0, 9);
-    wake(1), wake(2);
-    fake.signals[0] = fake.signals[1] = fake.signals[2] = 0;
-    fake_sleep(0), fake_sleep(1);
-    lpi_loop_end(&fake.loops[2]);
-    CHECK_INT(fake.signals[0] + fake.signals[1] + fake.signals[2], 0);
-    CHECK_INT(fake.hub->connections, 1 + 6);
-    CHECK(!fake.hub->stopped);
-    CHECK_INT(fake.server.serving, 2);
-    fake_end();
-}
-
-/* Only the last makes publishing end, in whatever order they end. */
+/* Only the last makes publishing end, in whatever order they end: each has a client that
+   leaves when it is to. */
 TEST(the_last_loop_stops_the_server)
 {
     static const uint32_t orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
                                           {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    lp_published p;
     int o, i;
     for (o = 0; o < 6; o++) {
-        loops_start(3);
+        memset(&w, 0, sizeof w);
+        dialed = 0;
+        w.cfg.drain_ms = w.cfg.timeout_ms = 60000;
+        open_loops(3);
+        park_on_all(1);
         for (i = 0; i < 3; i++) {
-            fake_publish("a");
-            lpi_loop_end(&fake.loops[orders[o][i]]);
-            CHECK_INT(fake.hub->stopped, i == 2);
+            publish(&w, "c", "{}");
+            CHECK_INT(turn(&w, 0), LP_OK);
+            finish(conn[orders[o][i]]);
+            while (turn_loop(&w, orders[o][i], 0) == LP_OK) CHECK(conn[orders[o][i]]->closed);
         }
-        CHECK_INT(fake_try_publish("a", "{}", &p), LP_ERR_STOPPED);
-        fake_end();
+        CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_ERR_STOPPED);
+        CHECK_INT(turn(&w, 0), LP_ERR_STOPPED);
+        CHECK_STR(lp_s(w.log), "stopped");
+        close_world(&w);
     }
 }
 
-/* A message that comes while one loop has ended still reaches the others, each of which
-   is signalled once in a turn. */
-TEST(the_others_are_still_woken_once_a_turn)
+static void publish_on_a(world *v)
 {
-    uint32_t i;
-    loops_start(3);
-    fake.config->history_age_ms = LP_UNLIMITED;
-    for (i = 0; i < 3; i++) fake_park(i, "a", ""), fake_park(i, "a", "");
-    fake_sleep(1), fake_sleep(2);
-    lpi_loop_end(&fake.loops[0]);
-    CHECK_INT(fake_publish("a").waiters, 4);
-    fake_publish("a");
-    CHECK_INT(fake.signals[0], 0);
-    CHECK_INT(fake.signals[1], 1);
-    CHECK_INT(fake.signals[2], 1);
-    lpi_loop_wake(&fake.loops[1]);
-    CHECK_INT(fake_deliver(1), 2);
-    fake_flush(1);
-    fake_park(1, "a", "now");
-    fake_sleep(1);
-    fake_publish("a");
-    CHECK_INT(fake.signals[1], 2); /* its next turn */
-    CHECK_INT(fake.signals[2], 1); /* still in the one before */
-    lpi_loop_wake(&fake.loops[1]), lpi_loop_wake(&fake.loops[2]);
-    CHECK_INT(fake_deliver(1) + fake_deliver(2), 3);
-    check_hub();
-    fake_end();
+    CHECK_INT(publish(v, "a", "{\"n\":1}").waiters, 4);
+    publish(v, "a", "{\"n\":2}");
+    CHECK_INT(v->k.signals[0], 0);
+    CHECK_INT(v->k.signals[1], 1);
+    CHECK_INT(v->k.signals[2], 1);
+}
+
+/* A message that comes while one loop has ended still reaches the others, each of which is
+   signalled once. */
+TEST(the_others_are_still_woken_once)
+{
+    int i;
+    w.cfg.drain_ms = w.cfg.timeout_ms = 60000;
+    w.cfg.history_age_ms = LP_UNLIMITED;
+    open_loops(3);
+    park_on_all(2);
+    finish(conn[0]);
+    finish(conn[3]);
+    while (turn_loop(&w, 0, 0) == LP_OK) {}
+    settle_loop(&w, 1), settle_loop(&w, 2);
+    memset(w.k.signals, 0, sizeof w.k.signals);
+    while_asleep(&w, 6, publish_on_a);
+    settle_loop(&w, 1), settle_loop(&w, 2);
+    for (i = 0; i < 6; i++)
+        if (i % 3) CHECK_STR(lp_s(ns_of(take(conn[i]))), "1,2");
+    close_world(&w);
+}
+
+/* A connection that comes while its loop sleeps wakes it, and is served by it alone. */
+static void accept_two(world *v)
+{
+    dial_some(2);
+    get(conn[dialed - 1], "/");
+    turn_loop(v, 0, 0);
+    CHECK_INT(v->k.signals[1], 1);
+}
+
+TEST(a_loop_that_sleeps_is_woken_for_a_connection)
+{
+    open_loops(2);
+    settle(&w);
+    while_asleep(&w, 2, accept_two);
+    CHECK_INT(conn[1]->loop, 1);
+    settle_loop(&w, 1);
+    CHECK_INT(take(conn[1])->status, 404);
+    close_world(&w);
 }

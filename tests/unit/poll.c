@@ -565,11 +565,25 @@ TEST(head_never_waits) {
 
 /* ---- fetching: the store is elsewhere ---- */
 
-static uint32_t channel_index(const char *name) {
+static lpi_channel *channel_named(const char *name) {
     lpi_hub *hub = &w.s->hub;
-    return lpi_channel_find(hub, lp_s(name), lpi_hash(hub->hash_key, 'c', lp_s(name)),
-                            hub->os->monotonic_us(hub->os->ctx) / 1000);
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, lp_s(name), lpi_channel_hash(hub, lp_s(name)), now_ms(&w));
+    lpi_hub_unlock(hub);
+    return lpi_channel_at(hub, index);
 }
+
+/* The channel's state has come. */
+static void load(const char *name) {
+    lpi_hub *hub = &w.s->hub;
+    lpi_hub_lock(hub);
+    lpi_hub_loaded(hub, lpi_channel_find(hub, lp_s(name), lpi_channel_hash(hub, lp_s(name)),
+                                         now_ms(&w)));
+    lpi_hub_unlock(hub);
+}
+
+static uint32_t parked(void) { return w.s->loops[0].phases[LPI_PARKED]; }
 
 TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     peer *c, *d, *e;
@@ -581,17 +595,18 @@ TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     park(&w, d, "/api/poll/a?last_id=0123456789abcdef-7");
     e = dial(&w);
     park(&w, e, "/api/poll/a?timeout=1");
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 3);
+    CHECK_INT(parked(), 3);
     CHECK_INT(w.s->hub.requested.used, 4);
     CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0")->status, 503);
-    lpi_hub_loaded(&w.s->hub, channel_index("a"));
+    load("a");
     settle(&w);
     CHECK(has(take(d)->body, "\"reset\":{\"a\":\"epoch\"}"));
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_FETCHING], 1);
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 1);
-    lpi_hub_loaded(&w.s->hub, channel_index("b"));
+    CHECK_INT(parked(), 2);
+    CHECK_INT(w.s->hub.requested.used, 2); /* that of c, which waits for b */
+    load("b");
     settle(&w);
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_PARKED], 2);
+    CHECK_INT(parked(), 2);
+    CHECK_INT(w.s->hub.requested.used, 0);
     CHECK_INT(publish_n(&w, "a", 1).waiters, 2);
     settle(&w);
     CHECK_STR(member(take(c)->body, "n"), "1");
@@ -625,8 +640,8 @@ TEST(another_epoch_while_parked_is_a_reset) {
     open_world(&w);
     c = dial(&w);
     park(&w, c, "/api/poll/a");
-    lpi_channel_at(&w.s->hub, channel_index("a"))->epoch_number++;
-    lpi_channel_at(&w.s->hub, channel_index("a"))->epoch++;
+    channel_named("a")->epoch_number++;
+    channel_named("a")->epoch++;
     publish_n(&w, "a", 1);
     settle(&w);
     CHECK(has(take(c)->body, "\"reset\":{\"a\":\"epoch\"}"));

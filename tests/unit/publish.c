@@ -342,14 +342,14 @@ TEST(a_channel_younger_than_the_step_is_not_forgotten) {
     uint64_t now;
     char before[40];
     open_world(&w);
-    now = w.s->hub.loops[0].now_ms;
+    now = w.s->loops[0].now_ms;
     w.k.now_us += 5000;
     strcpy(before, publish(&w, "news", "{}").id);
-    lpi_lock(&w.s->hub.mutex); /* its message is pushed out, so it falls idle now */
-    lpi_hub_evict(&w.s->hub, w.s->hub.oldest, w.s->hub.os->monotonic_us(w.s->hub.os->ctx) / 1000);
+    lpi_hub_lock(&w.s->hub); /* its message is pushed out, so it falls idle now */
+    lpi_channel_evict(&w.s->hub, w.s->hub.oldest, w.s->hub.os->monotonic_us(w.s->hub.os->ctx) / 1000);
     CHECK(lpi_channel_find(&w.s->hub, lp_s("news"),
-                           lpi_hash(w.s->hub.hash_key, 'c', lp_s("news")), now) != LPI_NONE);
-    lpi_unlock(&w.s->hub.mutex);
+                           lpi_channel_hash(&w.s->hub, lp_s("news")), now) != LPI_NONE);
+    lpi_hub_unlock(&w.s->hub);
     CHECK(!strncmp(publish(&w, "news", "{}").id, before, 17));
     close_world(&w);
 }

@@ -17,7 +17,7 @@ static const char *const chunked =
     "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\n{\"n\r\n5\r\n\":123\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n";
 
 static uint32_t phase_of(uint32_t index) {
-    return lpi_connection_at(&w.s->hub.loops[0], index)->phase;
+    return lpi_connection_at(&w.s->loops[0], index)->phase;
 }
 
 /* Wherever it is cut in two, three, or into bytes: the same. */
@@ -46,7 +46,7 @@ static void check_pieces(const char *text) {
     CHECK_INT(take(c)->status, 200);
     CHECK_INT(stats_of(&w).published, n + 2);
     CHECK(has(ask(&w, c, "/api/poll/news?timeout=0&limit=1000")->body, "\"n\":123}"));
-    CHECK_INT(w.s->hub.loops[0].spare_count, 1); /* its buffer was given back */
+    CHECK_INT(w.s->loops[0].spare_count, 1); /* its buffer was given back */
     close_world(&w);
 }
 
@@ -174,12 +174,12 @@ TEST(many_long_pipelines_take_turns) {
     }
     reset(c[7]); /* one leaves while it waits for its turn */
     for (i = 0; i < 2; i++) CHECK_INT(turn(&w, 0), LP_OK);
-    CHECK(w.s->hub.loops[0].phases[LPI_QUEUED] > 50);
+    CHECK(w.s->loops[0].phases[LPI_QUEUED] > 50);
     finish(c[8]); /* and one ends: it is answered nevertheless */
     for (k = 0; k < 5; k++) { /* the first, the last and some between leave */
-        uint32_t first = w.s->hub.loops[0].queue.head, last = w.s->hub.loops[0].queue.tail;
+        uint32_t first = w.s->loops[0].queue.head, last = w.s->loops[0].queue.tail;
         for (i = 0; i < N; i++)
-            if (c[i]->fd == lpi_connection_at(&w.s->hub.loops[0], k & 1 ? first : last)->fd) break;
+            if (c[i]->fd == lpi_connection_at(&w.s->loops[0], k & 1 ? first : last)->fd) break;
         reset(c[i]);
         CHECK_INT(turn(&w, 0), LP_OK);
     }
@@ -204,8 +204,8 @@ TEST(reading_pauses_behind_a_parked_poll_and_goes_on) {
     settle(&w);
     CHECK(said > 60000);
     CHECK_INT(said - (c->in_length - c->in_at), 1024);
-    CHECK(!(lpi_connection_at(&w.s->hub.loops[0], 0)->interest & LP_READ));
-    CHECK_INT(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length, 1024);
+    CHECK(!(lpi_connection_at(&w.s->loops[0], 0)->interest & LP_READ));
+    CHECK_INT(lpi_connection_at(&w.s->loops[0], 0)->buffer->in_length, 1024);
     CHECK(pass(&w, 5000) < 30); /* and it is not asked again and again */
     publish_n(&w, "news", 1);
     settle(&w);
@@ -227,7 +227,7 @@ TEST(one_large_read_behind_a_poll_is_kept_once) {
     for (i = 0; i < 4000; i++) get(c, "/nowhere");
     settle(&w);
     CHECK(c->recvs <= 2);
-    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length <= LPI_READ_SIZE);
+    CHECK(lpi_connection_at(&w.s->loops[0], 0)->buffer->in_length <= LPI_READ_SIZE);
     publish_n(&w, "news", 1);
     settle(&w);
     CHECK_INT(take(c)->status, 200);
@@ -654,11 +654,11 @@ TEST(an_idle_or_parked_connection_holds_no_buffer) {
         say(c, request + 50);
         settle(&w);
         CHECK_INT(take(c)->status, 200);
-        CHECK(!lpi_connection_at(&w.s->hub.loops[0], (uint32_t)i)->buffer);
+        CHECK(!lpi_connection_at(&w.s->loops[0], (uint32_t)i)->buffer);
     }
     park(&w, c, "/api/poll/news?last_id=now");
-    CHECK(!lpi_connection_at(&w.s->hub.loops[0], 39)->buffer);
-    CHECK(w.s->hub.loops[0].spare_count <= LPI_SPARE_MAX);
+    CHECK(!lpi_connection_at(&w.s->loops[0], 39)->buffer);
+    CHECK(w.s->loops[0].spare_count <= LPI_SPARE_MAX);
     close_world(&w);
 }
 
@@ -676,7 +676,7 @@ TEST(a_large_buffer_is_not_kept_as_a_spare) {
     say(c, json + 30000);
     settle(&w);
     CHECK_INT(take(c)->status, 200);
-    CHECK_INT(w.s->hub.loops[0].spare_count, 0);
+    CHECK_INT(w.s->loops[0].spare_count, 0);
     free(json);
     close_world(&w);
 }

@@ -187,7 +187,7 @@ TEST(refusals_of_any_number_of_kinds) {
     int i;
     open_world(&w);
     for (i = 0; i < 40; i++)
-        lpi_note_refusal(&w.s->hub.loops[0], 400 + i, "No", lp_s(""), address);
+        lpi_note_refusal(&w.s->loops[0], 400 + i, "No", lp_s(""), address);
     CHECK_INT(w.log_lines[LP_LOG_WARN], LPI_REFUSALS);
     pass(&w, 1100);
     CHECK_INT(w.log_lines[LP_LOG_WARN], LPI_REFUSALS + 1);
@@ -471,7 +471,7 @@ TEST(a_large_answer_in_pieces) {
     widen(c, 100000);
     get(c, "/large");
     settle(&w);
-    while (w.s->hub.loops[0].phases[LPI_WRITING]) {
+    while (w.s->loops[0].phases[LPI_WRITING]) {
         widen(c, 100000);
         settle(&w);
     }

@@ -179,14 +179,14 @@ typedef struct list_record {
 
 enum { LIST_RECORDS = 40 };
 
-static void check_list(const lpi_list *list, const lpi_slab *s, size_t offset,
-                       const uint32_t *want, uint32_t count) {
+static void check_list(const lpi_list *list, const lpi_links *links, const uint32_t *want,
+                       uint32_t count) {
     uint32_t i, at = list->head, before = LPI_NONE;
     for (i = 0; i < count; i++) {
         CHECK_INT(at, want[i]);
-        CHECK_INT(lpi_link_at(s, offset, at)->prev, before);
+        CHECK_INT(lpi_link_at(links, at)->prev, before);
         before = at;
-        at = lpi_link_at(s, offset, at)->next;
+        at = lpi_link_at(links, at)->next;
     }
     CHECK_INT(at, LPI_NONE);
     CHECK_INT(list->tail, before);
@@ -194,7 +194,7 @@ static void check_list(const lpi_list *list, const lpi_slab *s, size_t offset,
 
 /* Two lists run through the same records and leave each other alone. */
 TEST(slab_lists_like_arrays) {
-    static const size_t offsets[2] = {offsetof(list_record, a), offsetof(list_record, b)};
+    lpi_links links[2];
     unit_memory m = {0};
     lp_memory memory = unit_memory_of(&m);
     lpi_slab s;
@@ -202,6 +202,8 @@ TEST(slab_lists_like_arrays) {
     uint32_t records[LIST_RECORDS], model[2][LIST_RECORDS], count[2] = {0, 0}, i, k;
     int round;
     lpi_slab_init(&s, &memory, sizeof(list_record), 3);
+    lpi_links_init(&links[0], &s, offsetof(list_record, a));
+    lpi_links_init(&links[1], &s, offsetof(list_record, b));
     for (i = 0; i < LIST_RECORDS; i++) records[i] = lpi_slab_take(&s);
     lpi_list_init(&lists[0]);
     lpi_list_init(&lists[1]);
@@ -209,15 +211,15 @@ TEST(slab_lists_like_arrays) {
         uint32_t l = unit_below(2), which = records[unit_below(LIST_RECORDS)];
         for (i = 0; i < count[l] && model[l][i] != which;) i++;
         if (i < count[l]) {
-            lpi_list_remove(&lists[l], &s, offsets[l], which);
+            lpi_list_remove(&lists[l], &links[l], which);
             count[l]--;
             for (k = i; k < count[l]; k++) model[l][k] = model[l][k + 1];
         } else {
-            lpi_list_append(&lists[l], &s, offsets[l], which);
+            lpi_list_append(&lists[l], &links[l], which);
             model[l][count[l]++] = which;
         }
-        check_list(&lists[0], &s, offsets[0], model[0], count[0]);
-        check_list(&lists[1], &s, offsets[1], model[1], count[1]);
+        check_list(&lists[0], &links[0], model[0], count[0]);
+        check_list(&lists[1], &links[1], model[1], count[1]);
     }
     lpi_slab_free(&s);
 }

@@ -266,7 +266,7 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
 static size_t kept_after_a_burst(int records)
 {
     const lpi_hub *hub = &w.s->hub;
-    const lpi_loop *loop = &hub->loops[0];
+    const lpi_loop *loop = &w.s->loops[0];
     size_t bytes = 0;
     bytes += lpi_slab_chunk_bytes(&hub->channels);
     bytes += lpi_slab_chunk_bytes(&hub->lists);

@@ -1,1529 +1,1139 @@
 /* >>waiter: polls are parked and let go, and what they are told when they are. The end of
-   the file holds the whole of >>message to >>waiter against models. */
+   the file holds polls, messages and limits against a model. */
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
 #include "../../longpoll.h"
 #include "unit.h"
-#include "fake.h"
+#include "kernel.h"
 
-/* Answered at once: its reply. */
-static const lpi_reply *answer(const char *channels, const char *last_id) {
-    uint32_t c = fake_connect(0);
-    lpi_poll_request ask = fake_ask(channels, last_id);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    CHECK_INT(fake_phase(0, c), LPI_SERVING);
-    return fake_plan(0, fake.loops[0].batch.recipient_count - 1);
+static world w;
+
+/* ---- the inside, here alone: a store that is elsewhere, which only tests have yet ---- */
+
+/* New channels are fetching from now on. */
+static void go_remote(void) { w.s->hub.remote = 1; }
+
+/* The state of the channel is here, if there is such a channel and it is fetching. */
+static void loaded(const char *name) {
+    lpi_hub *hub = &w.s->hub;
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, lp_s(name), lpi_channel_hash(hub, lp_s(name)), now_ms(&w));
+    if (index != LPI_NONE && lpi_channel_at(hub, index)->fetching) lpi_hub_loaded(hub, index);
+    lpi_hub_unlock_and_signal(hub);
 }
 
-static const char *cursor(const char *name, uint64_t seq) {
-    static char text[4][40];
-    static int at;
-    at = (at + 1) % 4;
-    text[at][lpi_put_id(text[at], fake_channel(name)->epoch, seq)] = 0;
-    return text[at];
+/* ---- */
+
+static void tick(uint32_t ms) { w.k.now_us += ms * UINT64_C(1000); }
+
+static peer *park_new(const char *target) {
+    peer *c = dial(&w);
+    park(&w, c, target);
+    return c;
 }
 
-static lpi_connection *connection(uint32_t loop, uint32_t index) {
-    return lpi_connection_at(&fake.loops[loop], index);
+static void leave(peer *c) {
+    finish(c);
+    settle(&w);
+    CHECK(c->closed);
+}
+
+/* "/api/poll/CHANNEL?last_id=..." of the message's epoch and that SEQ. */
+static const char *at_cursor(const char *channel, const lp_published *p, unsigned seq) {
+    static char text[4][100];
+    static int next;
+    char *to = text[next++ % 4];
+    snprintf(to, 100, "/api/poll/%s?last_id=%.16s-%u", channel, p->id, seq);
+    return to;
+}
+
+static uint64_t us_of(lp_slice seconds) {
+    uint64_t us;
+    CHECK(!lpi_query_seconds(seconds, 1, &us));
+    return us;
+}
+
+/* The next answer has these messages, and this as its reset ("a":"evicted"), or none. */
+static answer *check_take(peer *c, const char *ns, const char *reset) {
+    answer *a = take(c);
+    char want[100];
+    CHECK_INT(a->status, 200);
+    CHECK_STR(lp_s(ns_of(a)), ns);
+    snprintf(want, sizeof want, ",\"reset\":{%s}}", reset);
+    if (*reset) CHECK(has(a->body, want));
+    else CHECK(!has(a->body, "\"reset\""));
+    return a;
 }
 
 /* ---- refusals: in this order, and exactly at the edge ---- */
 
-static void check_refused(const lpi_poll_request *ask, const char *why) {
-    uint32_t c = fake_connect(0);
-    uint64_t refused = fake.hub->stats.refused;
-    uint32_t waiters = fake.hub->stats.waiters;
-    CHECK_INT(fake_poll(0, c, ask), 429);
-    CHECK_STR(lp_s(fake.why), why);
-    CHECK_INT(fake.hub->stats.refused, refused + 1);
-    CHECK_INT(fake.hub->stats.waiters, waiters);
-    CHECK_INT(fake_phase(0, c), LPI_SERVING);
-    check_hub();
-    fake_hang_up(0, c);
-}
-
-static uint32_t check_parked(const lpi_poll_request *ask) {
-    uint32_t c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, ask), 0);
-    CHECK_INT(fake_phase(0, c), LPI_PARKED);
-    check_hub();
+/* The poll of a new connection is refused, or, without an error, parked. */
+static peer *check_poll(const char *target, const char *client, const char *error) {
+    peer *c = dial(&w);
+    uint64_t refused = stats_of(&w).refused;
+    uint32_t waiters = stats_of(&w).waiters;
+    get_as(c, target, client);
+    settle(&w);
+    CHECK_INT(stats_of(&w).refused, refused + (error != NULL));
+    CHECK_INT(stats_of(&w).waiters, waiters + (error == NULL));
+    if (error) {
+        answer *a = take(c);
+        CHECK_INT(a->status, 429);
+        CHECK_STR(member(a->body, "error"), error);
+    }
+    CHECK_SILENT(c);
     return c;
 }
 
+static const char *const errors[] = {"Server at capacity", "Too many connections from client",
+                                     "Channel at capacity",
+                                     "Too many connections from address"};
+
 TEST(waiter_refused_at_each_edge) {
-    lpi_poll_request ask;
-    uint32_t first, i;
+    uint32_t i, k;
     for (i = 0; i < 4; i++) {
-        static const char *const why[] = {"Server at capacity",
-                                          "Too many connections from client",
-                                          "Channel at capacity",
-                                          "Too many connections from address"};
-        fake_start(1);
-        if (i == 0) fake.config->waiters_max = 3;
-        if (i == 1) fake.config->waiters_per_client = 3;
-        if (i == 2) fake.config->waiters_per_channel = 3;
-        if (i == 3) fake.config->waiters_per_address = 3;
-        ask = fake_ask("a", "");
-        first = check_parked(&ask);
-        check_parked(&ask);
-        check_parked(&ask);
-        check_refused(&ask, why[i]);
-        fake_hang_up(0, first);
-        check_parked(&ask);
-        check_refused(&ask, why[i]);
-        fake_end();
+        peer *first;
+        memset(&w, 0, sizeof w);
+        if (i == 0) w.cfg.waiters_max = 3;
+        if (i == 1) w.cfg.waiters_per_client = 3;
+        if (i == 2) w.cfg.waiters_per_channel = 3;
+        if (i == 3) w.cfg.waiters_per_address = 3;
+        open_world(&w);
+        first = check_poll("/api/poll/a", "amy", NULL);
+        for (k = 0; k < 2; k++) check_poll("/api/poll/a", "amy", NULL);
+        check_poll("/api/poll/a", "amy", errors[i]);
+        leave(first);
+        check_poll("/api/poll/a", "amy", NULL);
+        check_poll("/api/poll/a", "amy", errors[i]);
+        close_world(&w);
     }
 }
 
+/* Each of the first `i` limits is lifted. */
 TEST(waiter_refusals_have_an_order) {
-    lpi_poll_request ask;
-    fake_start(1);
-    ask = fake_ask("a", "");
-    check_parked(&ask);
-    fake.config->waiters_max = 1;
-    fake.config->waiters_per_client = 1;
-    fake.config->waiters_per_channel = 1;
-    fake.config->waiters_per_address = 1;
-    check_refused(&ask, "Server at capacity");
-    fake.config->waiters_max = 2;
-    check_refused(&ask, "Too many connections from client");
-    fake.config->waiters_per_client = 2;
-    check_refused(&ask, "Channel at capacity");
-    fake.config->waiters_per_channel = 2;
-    check_refused(&ask, "Too many connections from address");
-    fake.config->waiters_per_address = 2;
-    check_parked(&ask);
-    fake_end();
+    uint32_t i;
+    for (i = 0; i < 5; i++) {
+        memset(&w, 0, sizeof w);
+        w.cfg.waiters_max = i > 0 ? 2 : 1;
+        w.cfg.waiters_per_client = i > 1 ? 2 : 1;
+        w.cfg.waiters_per_channel = i > 2 ? 2 : 1;
+        w.cfg.waiters_per_address = i > 3 ? 2 : 1;
+        open_world(&w);
+        check_poll("/api/poll/a", "amy", NULL);
+        check_poll("/api/poll/a", "amy", i < 4 ? errors[i] : NULL);
+        close_world(&w);
+    }
 }
 
 TEST(waiter_limits_are_apart) {
-    lpi_poll_request one, two, both;
-    fake_start(1);
-    one = fake_ask("a", "");
-    two = fake_ask("b", "");
-    fake.config->waiters_per_client = 1;
-    fake.config->waiters_per_channel = 1;
-    one.client_key = 1;
-    two.client_key = 2;
-    check_parked(&one);
-    check_parked(&two);
-    both = fake_ask("c,b", ""); /* any of its channels */
-    check_refused(&both, "Channel at capacity");
-    both = fake_ask("c,d", "");
-    check_parked(&both);
-    CHECK_INT(fake_channel("c")->waiters, 1);
-    CHECK_INT(fake_channel("d")->waiters, 1);
-    CHECK_INT(fake.hub->stats.waiters, 3);
-    check_hub();
-    fake_end();
+    w.cfg.waiters_per_client = 1;
+    w.cfg.waiters_per_channel = 1;
+    open_world(&w);
+    check_poll("/api/poll/a", "amy", NULL);
+    check_poll("/api/poll/b", "bob", NULL);
+    check_poll("/api/poll/c,b", "eve", errors[2]); /* any of its channels */
+    check_poll("/api/poll/c,d", "eve", NULL);
+    CHECK_INT(publish_n(&w, "c", 1).waiters, 1);
+    CHECK_INT(publish_n(&w, "d", 1).waiters, 1);
+    CHECK_INT(stats_of(&w).waiters, 3);
+    close_world(&w);
 }
 
 /* What is answered at once counts nowhere. */
 TEST(waiter_limits_do_not_touch_who_does_not_wait) {
-    lpi_poll_request ask;
-    uint32_t c;
-    fake_start(1);
-    fake_publish("a");
-    fake.config->waiters_max = 1;
-    fake_park(0, "b", "");
-    CHECK_INT(answer("a", "")->count, 1);
-    ask = fake_ask("a", "now");
-    ask.wait_ms = 0;
-    c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    CHECK_INT(fake_plan(0, 1)->count, 0);
-    CHECK_INT(fake.hub->stats.refused, 0);
-    check_hub();
-    fake_end();
+    w.cfg.waiters_max = 1;
+    open_world(&w);
+    publish_n(&w, "a", 1);
+    park_new("/api/poll/b");
+    CHECK_STR(lp_s(ns_of(ask(&w, dial(&w), "/api/poll/a"))), "1");
+    CHECK_STR(member(look(&w, "a", "now")->body, "status"), "timeout");
+    CHECK_INT(stats_of(&w).refused, 0);
+    close_world(&w);
 }
 
 TEST(waiter_limits_may_be_unlimited) {
-    lpi_poll_request ask;
     int i;
-    fake_start(1);
-    fake.config->waiters_max = fake.config->waiters_per_client = LP_UNLIMITED;
-    fake.config->waiters_per_channel = fake.config->waiters_per_address = LP_UNLIMITED;
-    ask = fake_ask("a", "");
-    for (i = 0; i < 100; i++) check_parked(&ask);
-    fake_end();
+    w.cfg.waiters_max = w.cfg.waiters_per_client = LP_UNLIMITED;
+    w.cfg.waiters_per_channel = w.cfg.waiters_per_address = LP_UNLIMITED;
+    open_world(&w);
+    for (i = 0; i < 100; i++) check_poll("/api/poll/a", "amy", NULL);
+    close_world(&w);
 }
 
 /* ---- parking and leaving ---- */
 
-TEST(waiter_of_many_channels_has_a_seat_in_each) {
-    static const char all[] = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    uint32_t c, i;
-    char name[2] = "a";
-    fake_start(2);
-    fake_park(0, "c", "");
-    c = fake_park(1, all, "");
-    check_hub();
-    CHECK_INT(fake.hub->waiters.used, 17);
-    CHECK_INT(fake.hub->stats.waiters, 2);
-    CHECK_INT(lpi_waiters_cursors(fake.hub, connection(1, c), at), 16);
+TEST(waiter_of_many_channels_waits_on_each) {
+    static const char all[] = "/api/poll/a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
+    lp_published p[16];
+    peer *c, *d;
+    answer *a;
+    char name[2] = "a", want[16 * 40 + 1] = "";
+    int i, n = 0;
+    w.cfg.loops = 2;
+    open_world(&w);
+    d = park_new("/api/poll/c");
+    c = park_new(all);
     for (i = 0; i < 16; i++, name[0]++) {
-        CHECK_INT(at[i].channel, fake_find(name)); /* in the order of the poll */
-        CHECK_INT(at[i].seq, 0);
-        CHECK_INT(at[i].reason, LPI_NO_RESET);
-        CHECK_INT(fake_channel(name)->waiters, i == 2 ? 2 : 1);
+        p[i] = publish_n(&w, name, i);
+        CHECK_INT(p[i].waiters, i == 2 ? 2 : 1);
+        n += sprintf(want + n, "%s%.39s", i ? "," : "", p[i].id);
     }
-    fake_hang_up(1, c);
-    CHECK_INT(fake.hub->waiters.used, 1);
-    CHECK_INT(fake.hub->lists.used, 1);
-    CHECK(!fake_channel("c")->idle);
-    CHECK(fake_channel("d")->idle);
-    check_hub();
-    fake_end();
+    settle(&w);
+    check_take(d, "2", "");
+    a = check_take(c, "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "");
+    CHECK_STR(member(a->body, "last_id"), want); /* in the order of the poll */
+    get(c, all);
+    settle(&w);
+    check_take(c, "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "");
+    sayf(c, "GET %s?last_id=now HTTP/1.1\r\nHost: localhost\r\n\r\n", all);
+    settle(&w);
+    CHECK_INT(stats_of(&w).waiters, 1);
+    leave(c);
+    for (name[0] = 'a'; name[0] <= 'p'; name[0]++) CHECK_INT(publish_n(&w, name, 0).waiters, 0);
+    close_world(&w);
 }
 
 TEST(waiter_of_two_channels_is_answered_once) {
-    const lpi_reply *reply;
-    uint32_t c;
-    fake_start(1);
-    c = fake_park(0, "a,b", "");
-    CHECK_INT(fake_publish("b").waiters, 1);
-    fake_tick(1);
-    fake_publish("a");
-    CHECK_INT(fake_deliver(0), 1);
-    check_hub();
-    reply = fake_plan(0, 0);
-    CHECK_INT(fake.loops[0].batch.recipients[0].connection, c);
-    CHECK_INT(reply->channel_count, 2);
-    CHECK_INT(reply->count, 2);
-    CHECK_INT(fake_message(0, reply, 0)->channel, fake_find("b")); /* it was first */
-    CHECK_INT(fake_message(0, reply, 1)->channel, fake_find("a"));
-    CHECK_INT(reply->at[0].seq, 1);
-    CHECK_INT(reply->at[1].seq, 1);
-    CHECK(reply->at[0].epoch == fake_channel("a")->epoch);
-    CHECK(reply->at[1].epoch == fake_channel("b")->epoch);
-    CHECK_INT(fake.hub->stats.delivered, 2);
-    CHECK_INT(fake_deliver(0), 0);
-    fake_flush(0);
-    check_hub();
-    fake_end();
+    lp_published a, b;
+    peer *c;
+    char want[80];
+    open_world(&w);
+    c = park_new("/api/poll/a,b");
+    CHECK_INT((b = publish_n(&w, "b", 1)).waiters, 1);
+    tick(1);
+    a = publish_n(&w, "a", 2);
+    settle(&w);
+    sprintf(want, "%s,%s", a.id, b.id);
+    CHECK_STR(member(check_take(c, "1,2", "")->body, "last_id"), want);
+    CHECK_INT(stats_of(&w).delivered, 2);
+    CHECK_SILENT(c);
+    close_world(&w);
 }
 
 TEST(waiter_leaves_in_any_order) {
-    int round, rounds = unit_rounds(300);
+    static const char *const targets[] = {"/api/poll/a", "/api/poll/b", "/api/poll/a,b",
+                                          "/api/poll/b,a", "/api/poll/c,a,b"};
+    int round, rounds = unit_rounds(100);
+    w.cfg.loops = 3;
+    w.cfg.waiters_per_client = 12;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
     for (round = 0; round < rounds; round++) {
-        static const char *const lists[] = {"a", "b", "a,b", "b,a", "c,a,b"};
-        uint32_t c[12], loop[12], n = 12, i;
-        fake_start(3);
-        for (i = 0; i < n; i++)
-            c[i] = fake_park(loop[i] = unit_below(3), lists[unit_below(5)], "");
+        peer *c[12];
+        uint32_t n = 12, i;
+        for (i = 0; i < n; i++) c[i] = park_new(targets[unit_below(5)]);
         while (n) {
             i = unit_below(n--);
-            fake_hang_up(loop[i], c[i]);
+            leave(c[i]);
             c[i] = c[n];
-            loop[i] = loop[n];
-            check_hub();
+            CHECK_INT(stats_of(&w).waiters, n);
         }
-        CHECK_INT(fake.hub->lists.used, 0);
-        CHECK_INT(fake.hub->counters.used, 0);
-        fake_end();
+        CHECK_INT(publish_n(&w, "a", 1).waiters + publish_n(&w, "b", 1).waiters, 0);
+        pass(&w, 5000);
+        CHECK_INT(stats_of(&w).channels, 0);
     }
+    close_world(&w);
 }
 
 /* What a wait that ran out returns: the cursor that it was parked with. */
 TEST(waiter_expires_with_its_own_cursor) {
-    const lpi_reply *reply;
-    uint32_t c;
-    fake_start(1);
-    fake_publish_many("a", 3);
-    c = fake_park(0, "a,b", "now");
-    lpi_deliver_release(&fake.loops[0], c);
-    check_hub();
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->count, 0);
-    CHECK_INT(reply->resets, 0);
-    CHECK_INT(reply->at[0].seq, 3);
-    CHECK_INT(reply->at[1].seq, 0);
-    CHECK_INT(reply->timestamp_us, lpi_max64(fake_channel("a")->last_us,
-                                            fake_channel("b")->start_us));
-    CHECK_INT(fake_phase(0, c), LPI_SERVING);
-    fake_flush(0);
-    check_hub();
-    fake_end();
+    lp_published p;
+    answer *a;
+    peer *c;
+    uint64_t start_us;
+    int order;
+    for (order = 0; order < 2; order++) { /* which channel is the younger */
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        if (order) look(&w, "b", ""), tick(5);
+        publish_n(&w, "a", 1);
+        publish_n(&w, "a", 2);
+        p = publish_n(&w, "a", 3);
+        tick(5);
+        start_us = us_of(member(look(&w, "b", "")->body, "timestamp"));
+        c = park_new("/api/poll/a,b?last_id=now&timeout=1");
+        pass(&w, 1002);
+        a = check_take(c, "", "");
+        CHECK_STR(member(a->body, "status"), "timeout");
+        CHECK_BYTES(member(a->body, "last_id").bytes, 18, p.id, 18);
+        CHECK_BYTES(member(a->body, "last_id").bytes + 35, 2, "-0", 2);
+        CHECK_INT(us_of(member(a->body, "timestamp")), order ? p.timestamp_us : start_us);
+        close_world(&w);
+    }
 }
 
-/* Published, and not yet delivered when the wait runs out: it gets it now. */
+/* Published, and not yet delivered when the wait runs out: it gets it now, and once. */
 TEST(waiter_expires_with_what_has_come) {
-    uint32_t c, other;
-    fake_start(1);
-    c = fake_park(0, "a", "");
-    other = fake_park(0, "a", "");
-    fake_publish("a");
-    lpi_deliver_release(&fake.loops[0], c);
-    check_hub();
-    CHECK_INT(fake_plan(0, 0)->count, 1);
-    CHECK_INT(fake_plan(0, 0)->at[0].seq, 1);
-    CHECK_INT(fake_deliver(0), 1);
-    CHECK_INT(fake.loops[0].batch.recipients[1].connection, other);
-    fake_flush(0);
-    check_hub();
-    fake_end();
+    peer *c, *other;
+    open_world(&w);
+    c = park_new("/api/poll/a?timeout=1");
+    other = park_new("/api/poll/a?timeout=60");
+    publish_n(&w, "a", 1);
+    tick(2000);
+    settle(&w);
+    check_take(c, "1", "");
+    check_take(other, "1", "");
+    CHECK_SILENT(c);
+    CHECK_INT(stats_of(&w).delivered, 2);
+    close_world(&w);
 }
 
 /* ---- compare and park: in the history, or woken; never neither ---- */
 
-TEST(waiter_gets_what_came_before_its_poll) {
-    const lpi_reply *reply;
-    fake_start(1);
-    fake_publish_many("a", 5);
-    reply = answer("a", cursor("a", 3));
-    CHECK_INT(reply->count, 2);
-    CHECK_INT(fake_message(0, reply, 0)->seq, 4);
-    CHECK_INT(fake_message(0, reply, 1)->seq, 5);
-    CHECK_INT(reply->at[0].seq, 5);
-    CHECK_INT(reply->timestamp_us, fake_channel("a")->last_us);
-    check_hub();
-    fake_end();
+TEST(waiter_gets_what_came_before_its_poll_or_is_parked) {
+    lp_published p;
+    peer *c[2];
+    answer *a;
+    int i;
+    open_world(&w);
+    for (i = 1; i <= 5; i++) p = publish_n(&w, "a", i);
+    a = ask(&w, dial(&w), at_cursor("a", &p, 3));
+    CHECK_STR(lp_s(ns_of(a)), "4,5");
+    CHECK_STR(member(a->body, "last_id"), p.id);
+    CHECK_INT(us_of(member(a->body, "timestamp")), p.timestamp_us);
+    c[0] = park_new(at_cursor("a", &p, 5));
+    c[1] = park_new("/api/poll/a?last_id=now");
+    CHECK_INT(publish_n(&w, "a", 6).waiters, 2);
+    settle(&w);
+    for (i = 0; i < 2; i++) check_take(c[i], "6", "");
+    close_world(&w);
 }
 
-TEST(waiter_at_the_end_is_parked) {
-    fake_start(1);
-    fake_publish_many("a", 5);
-    fake_park(0, "a", cursor("a", 5));
-    fake_park(0, "a", "now");
-    CHECK_INT(fake_publish("a").waiters, 2);
-    CHECK_INT(fake_deliver(0), 2);
-    CHECK_INT(fake.loops[0].batch.reply_count, 1); /* they stand at one place */
-    CHECK_INT(fake_plan(0, 0)->count, 1);
-    CHECK_INT(fake_message(0, fake_plan(0, 0), 0)->seq, 6);
-    check_hub();
-    fake_end();
-}
-
-/* ---- resets when the poll comes ---- */
-
-static void check_reset(const char *last_id, lpi_reason reason, uint32_t count) {
-    const lpi_reply *reply = answer("a", last_id);
-    CHECK_INT(reply->at[0].reason, reason);
-    CHECK_INT(reply->resets, reason != LPI_NO_RESET);
-    CHECK_INT(reply->count, count);
-    CHECK_INT(reply->at[0].seq, fake_channel("a")->last);
-    check_hub();
-    fake_flush(0);
-}
+/* ---- resets when the poll comes: at once, with nothing held too ---- */
 
 TEST(waiter_reset_is_answered_at_once) {
-    char other[40];
-    fake_start(1);
-    fake.config->history_count = 3;
-    fake_publish_many("a", 5);
-    other[lpi_put_id(other, fake_channel("a")->epoch + 1, 4)] = 0;
-    check_reset(cursor("a", 1), LPI_EVICTED, 3);
-    check_reset(cursor("a", 2), LPI_NO_RESET, 3);
-    check_reset(cursor("a", 6), LPI_AHEAD, 3);
-    check_reset(other, LPI_EPOCH, 3);
-    check_reset("", LPI_NO_RESET, 3);
-    check_reset("0", LPI_NO_RESET, 3);
-    CHECK_INT(fake.hub->stats.resets, 3);
-    while (fake.hub->oldest) lpi_hub_evict(fake.hub, fake.hub->oldest, fake_now());
-    check_reset(cursor("a", 4), LPI_EVICTED, 0); /* and with nothing held too */
-    check_reset(cursor("a", 6), LPI_AHEAD, 0);
-    check_reset(other, LPI_EPOCH, 0);
-    fake_park(0, "a", cursor("a", 5));
-    fake_end();
+    lp_published p, other;
+    peer *c;
+    int i, gone;
+    w.cfg.history_count = 3;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
+    for (i = 1; i <= 5; i++) p = publish_n(&w, "a", i);
+    other = p;
+    other.id[3] = other.id[3] == '0' ? '1' : '0';
+    c = dial(&w);
+    for (gone = 0; gone < 2; gone++) {
+        const char *held = gone ? "" : "3,4,5";
+        get(c, at_cursor("a", &p, 1)), settle(&w);
+        check_take(c, held, "\"a\":\"evicted\"");
+        get(c, at_cursor("a", &p, gone ? 4 : 1)), settle(&w);
+        check_take(c, held, "\"a\":\"evicted\"");
+        get(c, at_cursor("a", &p, 6)), settle(&w);
+        check_take(c, held, "\"a\":\"ahead\"");
+        get(c, at_cursor("a", &other, 4)), settle(&w);
+        CHECK_STR(member(check_take(c, held, "\"a\":\"epoch\"")->body, "last_id"), p.id);
+        CHECK_INT(stats_of(&w).resets, 4 * (gone + 1));
+        if (!gone) get(c, at_cursor("a", &p, 2)), settle(&w), check_take(c, held, "");
+        tick(1000);
+    }
+    close_world(&w);
 }
 
 TEST(waiter_reset_of_one_channel_of_several) {
-    const lpi_reply *reply;
-    char list[100];
-    fake_start(1);
-    fake_publish("a");
-    fake_publish("b");
-    sprintf(list, "%s,%s", cursor("a", 1), cursor("b", 2));
-    reply = answer("a,b", list);
-    CHECK_INT(reply->at[0].reason, LPI_NO_RESET);
-    CHECK_INT(reply->at[1].reason, LPI_AHEAD);
-    CHECK_INT(reply->count, 1);
-    CHECK_INT(fake_message(0, reply, 0)->channel, fake_find("b"));
-    CHECK_BYTES(fake.loops[0].batch.names.bytes + reply->at[1].name_at,
-                reply->at[1].name_length, "b", 1);
-    fake_end();
+    lp_published a, b;
+    char target[120];
+    peer *c;
+    open_world(&w);
+    a = publish_n(&w, "a", 1);
+    b = publish_n(&w, "b", 2);
+    sprintf(target, "/api/poll/a,b?last_id=%s,%.16s-2", a.id, b.id);
+    get(c = dial(&w), target);
+    settle(&w);
+    check_take(c, "2", "\"b\":\"ahead\"");
+    close_world(&w);
 }
 
-/* ---- the basic dialect: a reset with nothing held waits ---- */
+/* ---- the basic dialect: a reset with nothing held waits (poll.c has more) ---- */
 
 TEST(waiter_basic_reset_rides_on_the_reply) {
-    lpi_poll_request ask;
-    uint32_t c, i;
+    uint64_t us;
+    peer *c;
+    answer *a;
+    int i;
     for (i = 0; i < 2; i++) {
-        fake_start(1);
-        fake_make("a");
-        ask = fake_ask_since("a", fake.wall_us + 99);
-        c = fake_connect(0);
-        CHECK_INT(fake_poll(0, c, &ask), 0);
-        CHECK_INT(fake_phase(0, c), LPI_PARKED);
-        CHECK_INT(connection(0, c)->reset, LPI_AHEAD);
-        check_hub();
-        if (i) {
-            CHECK_INT(fake_publish("a").waiters, 1);
-            CHECK_INT(fake_deliver(0), 1);
-        } else {
-            lpi_deliver_release(&fake.loops[0], c);
-        }
-        CHECK_INT(fake_plan(0, 0)->at[0].reason, LPI_AHEAD);
-        CHECK_INT(fake_plan(0, 0)->count, i);
-        CHECK_INT(fake_plan(0, 0)->basic, 1);
-        check_hub();
-        fake_end();
+        char target[80];
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        us = us_of(member(look(&w, "a", "")->body, "timestamp")) + 99;
+        snprintf(target, sizeof target, "/api/poll/a?timeout=1&since=%lu.%06lu",
+                 (unsigned long)(us / 1000000), (unsigned long)(us % 1000000));
+        c = park_new(target);
+        if (i) CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
+        if (i) settle(&w);
+        else pass(&w, 1002);
+        a = check_take(c, i ? "1" : "", "\"a\":\"ahead\"");
+        CHECK_STR(member(a->body, "status"), i ? "message" : "timeout");
+        close_world(&w);
     }
-}
-
-TEST(waiter_basic_reset_with_something_held_is_answered) {
-    lpi_poll_request ask;
-    uint32_t c;
-    fake_start(1);
-    fake_publish_many("a", 2);
-    ask = fake_ask_since("a", 1);
-    c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    CHECK_INT(fake_plan(0, 0)->reason, LPI_EPOCH);
-    CHECK_INT(fake_plan(0, 0)->count, 1); /* one at a time */
-    CHECK_INT(fake_plan(0, 0)->more, 1);
-    CHECK_INT(fake_plan(0, 0)->at[0].seq, 1);
-    fake_flush(0);
-    ask = fake_ask_since("a", fake_channel("a")->last_us - 1);
-    c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    CHECK_INT(fake_plan(0, 0)->reason, LPI_NO_RESET);
-    CHECK_INT(fake_plan(0, 0)->at[0].seq, 2);
-    fake_flush(0);
-    ask = fake_ask_since("a", fake_channel("a")->last_us);
-    c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    CHECK_INT(fake_phase(0, c), LPI_PARKED);
-    CHECK_INT(connection(0, c)->reset, LPI_NO_RESET);
-    fake_end();
 }
 
 /* ---- judged again when it is answered ---- */
 
 TEST(waiter_whose_next_messages_are_gone_is_told) {
-    const lpi_reply *reply;
-    fake_start(1);
-    fake.config->history_count = 3;
-    fake_publish_many("a", 2);
-    fake_park(0, "a", "now"); /* at 2 */
-    fake_publish_many("a", 3); /* 3, 4, 5: 3 is still held */
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->at[0].reason, LPI_NO_RESET);
-    CHECK_INT(reply->count, 3);
-    fake_flush(0);
-    fake_park(0, "a", "now"); /* at 5 */
-    fake_publish_many("a", 4); /* 6 to 9: 6 is gone */
-    check_hub();
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
-    CHECK_INT(reply->from, 6); /* the floor */
-    CHECK_INT(reply->count, 3);
-    CHECK_INT(fake_message(0, reply, 0)->seq, 7);
-    CHECK_INT(reply->at[0].seq, 9);
-    CHECK_INT(fake.hub->stats.resets, 1);
-    check_hub();
-    fake_end();
+    lp_published p;
+    peer *c;
+    int i;
+    w.cfg.history_count = 3;
+    open_world(&w);
+    for (i = 1; i <= 2; i++) publish_n(&w, "a", i);
+    c = park_new("/api/poll/a?last_id=now"); /* at 2 */
+    for (i = 3; i <= 5; i++) publish_n(&w, "a", i); /* 3 is still held */
+    settle(&w);
+    check_take(c, "3,4,5", "");
+    park(&w, c, "/api/poll/a?last_id=now"); /* at 5 */
+    for (i = 6; i <= 9; i++) p = publish_n(&w, "a", i); /* 6 is gone */
+    settle(&w);
+    CHECK_STR(member(check_take(c, "7,8,9", "\"a\":\"evicted\"")->body, "last_id"), p.id);
+    CHECK_INT(stats_of(&w).resets, 1);
+    close_world(&w);
 }
 
+/* The first loop has swept before the poll's own one looked. */
 TEST(waiter_whose_messages_are_all_gone_is_told) {
-    const lpi_reply *reply;
-    fake_start(1);
-    fake.config->history_age_ms = 100;
-    fake_park(0, "a", "");
-    fake_publish_many("a", 2);
-    fake_tick(100);
-    fake_sweep();
-    CHECK_INT(fake_channel("a")->held, 0);
-    check_hub();
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
-    CHECK_INT(reply->count, 0);
-    CHECK_INT(reply->at[0].seq, 2);
-    CHECK_INT(reply->timestamp_us, fake_channel("a")->last_us);
-    check_hub();
-    fake_end();
+    lp_published p;
+    peer *c;
+    answer *a;
+    w.cfg.loops = 2;
+    w.cfg.history_age_ms = 100;
+    open_world(&w);
+    dial(&w);
+    c = park_new("/api/poll/a?timeout=60");
+    CHECK_INT(c->loop, 1);
+    publish_n(&w, "a", 1);
+    p = publish_n(&w, "a", 2);
+    tick(5000);
+    settle_loop(&w, 0);
+    settle_loop(&w, 0);
+    CHECK_INT(stats_of(&w).messages, 0);
+    settle(&w);
+    a = check_take(c, "", "\"a\":\"evicted\"");
+    CHECK_STR(member(a->body, "status"), "messages");
+    CHECK_STR(member(a->body, "last_id"), p.id);
+    CHECK_INT(us_of(member(a->body, "timestamp")), p.timestamp_us);
+    close_world(&w);
 }
 
 /* The other channel's place is its own. */
 TEST(waiter_of_two_channels_one_of_which_lost_some) {
-    const lpi_reply *reply;
-    fake_start(1);
-    fake.config->history_count = 2;
-    fake_park(0, "a,b", "");
-    fake_publish_many("a", 3);
-    fake_publish("b");
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->at[0].reason, LPI_EVICTED);
-    CHECK_INT(reply->at[1].reason, LPI_NO_RESET);
-    CHECK_INT(reply->count, 3);
-    CHECK_INT(reply->at[0].seq, 3);
-    CHECK_INT(reply->at[1].seq, 1);
-    fake_end();
+    lp_published a, b;
+    char want[80];
+    peer *c;
+    int i;
+    w.cfg.history_count = 2;
+    open_world(&w);
+    c = park_new("/api/poll/a,b");
+    for (i = 1; i <= 3; i++) a = publish_n(&w, "a", i);
+    tick(1);
+    b = publish_n(&w, "b", 4);
+    settle(&w);
+    sprintf(want, "%s,%s", a.id, b.id);
+    CHECK_STR(member(check_take(c, "2,3,4", "\"a\":\"evicted\"")->body, "last_id"), want);
+    close_world(&w);
 }
 
-/* As the Redis part will do it: another life of the channel, and who waits is told. */
-static void begin_epoch(const char *name) {
-    lpi_channel *ch = fake_channel(name);
-    while (ch->held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
-    ch->epoch = unit_random();
-    ch->epoch_number++;
-    ch->last = 0;
-    ch->evicted_us = 0;
-    ch->start_us = ++ch->last_us;
-    ch->waiters_since_publish = 0;
-    lpi_channel_wake(fake.hub, ch);
-}
+/* ---- deliveries in batches (deliver.c has more) ---- */
 
-TEST(waiter_of_another_epoch_is_told) {
-    const lpi_reply *reply;
-    uint32_t c;
-    fake_start(1);
-    fake_publish_many("a", 2);
-    c = fake_park(0, "a", "now");
-    begin_epoch("a");
-    check_hub();
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(fake.loops[0].batch.recipients[0].connection, c);
-    CHECK_INT(reply->at[0].reason, LPI_EPOCH);
-    CHECK(reply->at[0].epoch == fake_channel("a")->epoch);
-    CHECK_INT(reply->at[0].seq, 0);
-    CHECK_INT(reply->count, 0);
-    fake_flush(0);
-    check_hub();
-    fake_park(0, "a", "now"); /* at 0 */
-    begin_epoch("a");
-    fake_publish_many("a", 2);
-    CHECK_INT(fake_deliver(0), 1);
-    reply = fake_plan(0, 0);
-    CHECK_INT(reply->at[0].reason, LPI_EPOCH); /* and not what 0 would get */
-    CHECK_INT(reply->count, 2);
-    fake_flush(0);
-    check_hub();
-    fake_end();
-}
-
-/* A poll of the epoch before, whose SEQ is by chance the last one, leaves: it is not one
-   of those that the next message wakes. */
-TEST(waiter_of_another_epoch_leaves) {
-    uint32_t c;
-    fake_start(1);
-    fake_publish_many("a", 2);
-    c = fake_park(0, "a", "now"); /* at 2 */
-    begin_epoch("a");
-    fake_publish_many("a", 2); /* at 2 again */
-    fake_park(0, "a", "now");
-    check_hub();
-    fake_hang_up(0, c);
-    check_hub();
-    CHECK_INT(fake_publish("a").waiters, 1);
-    fake_end();
-}
-
-/* ---- deliveries in batches ---- */
-
-TEST(waiter_crowd_is_served_in_batches) {
-    uint32_t i, got[3] = {0, 0, 0}, rounds = 0;
-    fake_start(3);
-    for (i = 0; i < 300; i++) fake_park(i % 3, "a", "");
-    CHECK_INT(fake_publish("a").waiters, 300);
-    for (i = 0; i < 3; i++) {
-        lpi_loop *loop = &fake.loops[i];
-        while (lpi_deliver_waiter_list(loop)) {
-            uint32_t n = loop->batch.recipient_count;
-            CHECK(n <= LPI_BATCH);
-            CHECK_INT(loop->batch.reply_count, 1);
-            CHECK_INT(loop->batch.message_count, 1);
-            check_hub();
-            got[i] += n;
-            fake_flush(i);
-            CHECK(++rounds < 100);
+TEST(waiter_crowd_of_all_loops_is_served_by_each) {
+    enum { N = 300 };
+    peer *c[N];
+    uint32_t loop;
+    int i;
+    w.cfg.loops = 3;
+    w.cfg.waiters_per_client = N;
+    open_world(&w);
+    for (i = 0; i < N; i++) get(c[i] = dial(&w), "/api/poll/a");
+    settle(&w);
+    CHECK_INT(publish_n(&w, "a", 1).waiters, N);
+    for (loop = 0; loop < 3; loop++) {
+        int answered = 0;
+        settle_loop(&w, loop);
+        for (i = 0; i < N; i++) {
+            if (c[i]->loop == loop) check_take(c[i], "1", ""), answered++;
+            else if (c[i]->loop > loop) CHECK_SILENT(c[i]);
         }
-        CHECK_INT(got[i], 100);
+        CHECK_INT(answered, N / 3);
     }
-    CHECK_INT(fake.hub->lists.used, 0);
-    CHECK_INT(fake.hub->stats.delivered, 300);
-    check_hub();
-    fake_end();
+    CHECK_INT(stats_of(&w).delivered, N);
+    CHECK_INT(stats_of(&w).waiters, 0);
+    close_world(&w);
 }
 
-/* A large crowd does not hold up the next channel. */
-TEST(waiter_channels_take_turns) {
-    uint32_t i, channel;
-    fake_start(1);
-    for (i = 0; i < 100; i++) fake_park(0, "a", "");
-    fake_park(0, "b", "");
-    fake_publish("a");
-    fake_publish("b");
-    CHECK(lpi_deliver_waiter_list(&fake.loops[0]));
-    CHECK_INT(fake.loops[0].batch.recipient_count, LPI_BATCH);
-    fake_flush(0);
-    CHECK(lpi_deliver_waiter_list(&fake.loops[0]));
-    CHECK_INT(fake.loops[0].batch.recipient_count, 1);
-    channel = fake_plan(0, 0)->channel;
-    CHECK_INT(channel, fake_find("b"));
-    check_hub();
-    fake_end();
-}
-
-/* The room for messages runs out before the batch does. */
+/* The room for messages runs out before a batch is full of polls. */
 TEST(waiter_batch_is_full_of_messages) {
-    lpi_loop *loop;
-    uint32_t i, served = 0;
-    fake_start(1);
-    loop = &fake.loops[0];
+    peer *c[4];
+    char target[60];
+    int i;
+    open_world(&w);
     for (i = 0; i < 4; i++) { /* each with a reply of its own */
-        lpi_poll_request ask = fake_ask("a", "now");
-        ask.limit = (uint16_t)(1000 - i);
-        CHECK_INT(fake_poll(0, fake_connect(0), &ask), 0);
+        sprintf(target, "/api/poll/a?last_id=now&limit=%d", 1000 - i);
+        c[i] = park_new(target);
     }
-    fake_publish_many("a", 1000);
-    while (lpi_deliver_waiter_list(loop)) {
-        CHECK(loop->batch.message_count <= loop->batch.message_capacity);
-        served += loop->batch.recipient_count;
-        check_hub();
-        fake_flush(0);
+    for (i = 0; i < 1000; i++) publish_n(&w, "a", i);
+    settle(&w);
+    for (i = 0; i < 4; i++) {
+        answer *a = take(c[i]);
+        CHECK_INT(atoi(text_of(a->body, "count")), 1000 - i);
+        CHECK_INT(count_of(a->body, "\"n\":"), 1000 - i);
+        CHECK_INT(has(a->body, ",\"more\":true"), i > 0);
     }
-    CHECK_INT(served, 4);
-    CHECK_INT(fake.hub->stats.delivered, 1000 + 999 + 998 + 997);
-    fake_end();
+    CHECK_INT(stats_of(&w).delivered, 1000 + 999 + 998 + 997);
+    close_world(&w);
 }
 
-TEST(waiter_polls_share_a_plan_only_if_all_is_the_same) {
-    uint32_t i;
-    fake_start(1);
-    fake_publish_many("a", 3);
-    answer("a", "");
-    answer("a", cursor("a", 0));
-    CHECK_INT(fake.loops[0].batch.reply_count, 1);
-    answer("a", cursor("a", 1)); /* another place */
-    CHECK_INT(fake.loops[0].batch.reply_count, 2);
-    answer("a", cursor("a", 9)); /* a reset */
-    CHECK_INT(fake.loops[0].batch.reply_count, 3);
-    answer("a,b", "");
-    answer("a,b", ""); /* several channels never share */
-    CHECK_INT(fake.loops[0].batch.reply_count, 5);
-    for (i = 0; i < 2; i++) {
-        lpi_poll_request ask = fake_ask("a", "");
-        uint32_t c = fake_connect(0);
-        ask.limit = 2;
-        CHECK_INT(fake_poll(0, c, &ask), 0);
-        CHECK_INT(fake.loops[0].batch.reply_count, 6);
-    }
-    CHECK_INT(fake_plan(0, 7)->count, 2);
-    CHECK_INT(fake_plan(0, 7)->more, 1);
-    CHECK_INT(fake_plan(0, 7)->at[0].seq, 2);
-    check_hub();
-    fake_end();
-}
-
-TEST(waiter_messages_are_merged_by_timestamp_then_by_the_list) {
-    static const char want[] = "bacbc";
-    const lpi_reply *reply;
-    uint32_t i;
-    fake_start(1);
-    fake_make("a"), fake_make("b"), fake_make("c"), fake_tick(10);
-    fake_publish("b"), fake_tick(10);
-    fake_publish("c"); /* these two at one microsecond, a before c in the list */
-    fake_publish("a"), fake_tick(10);
-    fake_publish("b"), fake_tick(10);
-    fake_publish("c");
-    reply = answer("a,b,c", "");
-    CHECK_INT(reply->count, 5);
-    for (i = 0; i < 5; i++) {
-        char name[2] = "";
-        name[0] = want[i];
-        CHECK_INT(fake_message(0, reply, i)->channel, fake_find(name));
-    }
-    fake_end();
-}
-
+/* To the byte, never below one message. */
 TEST(waiter_reply_is_cut_at_its_bytes) {
-    uint32_t length;
-    fake_start(1);
-    fake_publish_many("a", 5);
-    length = fake_channel("a")->ring[0]->length;
-    fake.config->reply_bytes_max = 3 * length;
-    CHECK_INT(answer("a", "")->count, 3);
-    CHECK_INT(fake_plan(0, 0)->more, 1);
-    fake_flush(0);
-    fake.config->reply_bytes_max = 3 * length - 1;
-    CHECK_INT(answer("a", "")->count, 2);
-    fake_flush(0);
-    fake.config->reply_bytes_max = 1; /* never below one */
-    CHECK_INT(answer("a", "")->count, 1);
-    fake_flush(0);
-    fake.config->reply_bytes_max = 5 * length;
-    CHECK_INT(answer("a", "")->count, 5);
-    CHECK_INT(fake_plan(0, 0)->more, 0);
-    fake_end();
-}
-
-/* A message is kept by the batch when the history lets go of it. */
-TEST(waiter_reply_outlives_the_history) {
-    const lpi_reply *reply;
-    fake_start(1);
-    fake_publish("a");
-    reply = answer("a", "");
-    lpi_hub_evict(fake.hub, fake.hub->oldest, fake_now());
-    CHECK_INT(fake_message(0, reply, 0)->refs, 1);
-    CHECK_INT(lp_json_check(lpi_message_text(fake_message(0, reply, 0)), NULL), LP_OK);
-    fake_flush(0);
-    check_hub();
-    fake_end();
+    static const struct { uint32_t times, minus; const char *ns; int more; } cases[] = {
+        {3, 0, "1,2,3", 1}, {3, 1, "1,2", 1}, {1, 5, "1", 1}, {5, 0, "1,2,3,4,5", 0}};
+    size_t i, length = 0;
+    for (i = 0; i <= LPI_COUNT(cases); i++) {
+        answer *a;
+        const char *message;
+        int n;
+        memset(&w, 0, sizeof w);
+        if (i) w.cfg.reply_bytes_max =
+            cases[i - 1].times * (uint32_t)length - cases[i - 1].minus;
+        open_world(&w);
+        for (n = 1; n <= 5; n++) publish_n(&w, "a", n);
+        a = ask(&w, dial(&w), i ? "/api/poll/a" : "/api/poll/a?limit=1");
+        if (i) CHECK_STR(lp_s(ns_of(a)), cases[i - 1].ns);
+        if (i) CHECK_INT(has(a->body, "\"more\":true"), cases[i - 1].more);
+        message = (const char *)memmem(a->body.bytes, a->body.length, "{\"id\"", 5);
+        CHECK(message);
+        if (!i) length = (size_t)(strchr(message, '}') + 1 - message);
+        close_world(&w);
+    }
 }
 
 /* ---- fetching ---- */
 
-static void start_remote(uint32_t loops) {
-    fake_start(loops);
-    fake.hub->remote = 1;
-}
-
-/* What the store has had of the channel. */
-static void arrive(const char *name, uint64_t epoch, uint64_t last) {
-    lpi_channel *ch = fake_channel(name);
-    ch->epoch = epoch;
-    ch->last = last;
-    lpi_hub_loaded(fake.hub, fake_find(name));
-}
-
 TEST(fetching_poll_is_neither_answered_nor_parked) {
-    lpi_poll_request ask;
-    uint32_t c;
-    start_remote(1);
-    c = fake_park(0, "a", "00000000000000aa-5");
-    CHECK_INT(fake_phase(0, c), LPI_FETCHING);
-    CHECK_INT(fake_channel("a")->waiters, 1);
-    CHECK_INT(fake_channel("a")->waiters_since_publish, 0);
-    CHECK_INT(fake.hub->requested.used, 1);
-    CHECK_INT(fake.hub->stats.waiters, 1);
-    check_hub();
-    CHECK_INT(fake_deliver(0), 0);
-    c = fake_connect(0); /* who would not wait */
-    ask = fake_ask("a", "");
-    ask.wait_ms = 0;
-    CHECK_INT(fake_poll(0, c, &ask), 503);
-    check_hub();
-    fake_end();
+    peer *c;
+    open_world(&w);
+    go_remote();
+    c = park_new("/api/poll/a?last_id=00000000000000aa-5");
+    CHECK_INT(publish_n(&w, "a", 1).waiters, 0);
+    settle(&w);
+    CHECK_SILENT(c);
+    CHECK_STR(member(look(&w, "a", "")->body, "error"), "Channel not available yet");
+    CHECK_INT(stats_of(&w).waiters, 1);
+    close_world(&w);
 }
 
 TEST(fetching_poll_is_judged_when_the_state_is_here) {
-    static const struct { const char *last_id; lpi_reason reason; int parked; } polls[] = {
-        {"00000000000000aa-5", LPI_NO_RESET, 1}, {"00000000000000aa-4", LPI_EVICTED, 0},
-        {"00000000000000aa-6", LPI_AHEAD, 0},    {"00000000000000bb-5", LPI_EPOCH, 0},
-        {"", LPI_NO_RESET, 1},                   {"now", LPI_NO_RESET, 1}};
-    uint32_t i, c;
+    static const struct { int seq; const char *reset, *ns; } polls[] = {
+        /* of five messages the last is held; -1 another epoch, -2 start, -3 now */
+        {5, "", NULL}, {4, "", "5"}, {3, "\"a\":\"evicted\"", "5"}, {6, "\"a\":\"ahead\"", "5"},
+        {-1, "\"a\":\"epoch\"", "5"}, {-2, "", "5"}, {-3, "", NULL}};
+    uint32_t i, n;
     for (i = 0; i < LPI_COUNT(polls); i++) {
-        start_remote(2);
-        c = fake_park(1, "a", polls[i].last_id);
-        fake_sleep(1);
-        fake_tick(10);
-        arrive("a", 0xaa, 5); /* nothing held: only 5 is continuous */
-        CHECK_INT(lpi_hub_sleepers(fake.hub), 2);
-        check_hub();
-        CHECK_INT(fake_deliver(1), !polls[i].parked);
-        check_hub();
-        CHECK_INT(fake.hub->requested.used, 0);
-        CHECK_INT(fake_phase(1, c), polls[i].parked ? LPI_PARKED : LPI_SERVING);
-        if (!polls[i].parked) {
-            CHECK_INT(fake_plan(1, 0)->at[0].reason, polls[i].reason);
-            CHECK_INT(fake_plan(1, 0)->at[0].seq, 5);
-            CHECK_INT(fake_plan(1, 0)->count, 0);
+        lp_published p;
+        peer *c;
+        memset(&w, 0, sizeof w);
+        w.cfg.loops = 2;
+        w.cfg.history_count = 1;
+        open_world(&w);
+        go_remote();
+        dial(&w);
+        for (n = 1; n <= 5; n++) p = publish_n(&w, "a", (int)n);
+        if (polls[i].seq == -1) memcpy(p.id, "00000000000000aa", 16);
+        c = park_new(polls[i].seq == -2 ? "/api/poll/a" : polls[i].seq == -3
+                         ? "/api/poll/a?last_id=now"
+                         : at_cursor("a", &p, polls[i].seq < 0 ? 5 : (unsigned)polls[i].seq));
+        CHECK_INT(c->loop, 1);
+        loaded("a");
+        settle(&w);
+        if (polls[i].ns) {
+            check_take(c, polls[i].ns, polls[i].reset);
         } else {
-            CHECK_INT(fake_channel("a")->waiters_since_publish, 1);
-            CHECK_INT(fake_publish("a").waiters, 1);
-            CHECK_INT(fake_deliver(1), 1);
-            CHECK_INT(fake_message(1, fake_plan(1, 0), 0)->seq, 6);
+            CHECK_SILENT(c);
+            CHECK_INT(publish_n(&w, "a", 6).waiters, 1);
+            settle(&w);
+            check_take(c, "6", "");
         }
-        fake_flush(1);
-        check_hub();
-        fake_end();
+        close_world(&w);
     }
-}
-
-TEST(fetching_poll_that_is_behind_is_answered) {
-    uint32_t c;
-    start_remote(1);
-    c = fake_park(0, "a", "");
-    fake_publish_many("a", 3); /* merged while it was on its way */
-    CHECK_INT(fake_deliver(0), 0);
-    CHECK_INT(fake_phase(0, c), LPI_FETCHING);
-    check_hub();
-    arrive("a", 0xaa, 3);
-    CHECK_INT(fake_deliver(0), 1);
-    CHECK_INT(fake_plan(0, 0)->count, 3);
-    CHECK_INT(fake_plan(0, 0)->resets, 0);
-    check_hub();
-    fake_end();
 }
 
 TEST(fetching_poll_waits_for_all_its_channels) {
-    uint32_t c;
-    start_remote(1);
-    fake_make("a");
-    arrive("a", 0xaa, 5);
-    c = fake_park(0, "a,b", "00000000000000aa-5,00000000000000bb-7");
-    CHECK_INT(fake_phase(0, c), LPI_FETCHING);
-    CHECK_INT(fake_publish("a").waiters, 0); /* it doesn't wake it yet */
-    CHECK_INT(fake_deliver(0), 0);
-    CHECK_INT(fake_phase(0, c), LPI_FETCHING);
-    check_hub();
-    arrive("b", 0xbb, 7);
-    check_hub();
-    CHECK_INT(fake_deliver(0), 1);
-    CHECK_INT(fake_plan(0, 0)->count, 1); /* it came while the poll was fetching */
-    CHECK_INT(fake_plan(0, 0)->resets, 0);
-    CHECK_INT(fake_plan(0, 0)->at[0].seq, 6);
-    CHECK_INT(fake_plan(0, 0)->at[1].seq, 7);
-    check_hub();
-    fake_end();
+    peer *c;
+    open_world(&w);
+    go_remote();
+    publish_n(&w, "a", 1);
+    loaded("a");
+    c = park_new("/api/poll/a,b?last_id=now");
+    CHECK_INT(publish_n(&w, "a", 2).waiters, 0); /* it doesn't wake it yet */
+    settle(&w);
+    CHECK_SILENT(c);
+    loaded("b");
+    settle(&w);
+    CHECK_SILENT(c); /* "now" is when it is judged */
+    CHECK_INT(publish_n(&w, "a", 3).waiters, 1);
+    settle(&w);
+    check_take(c, "3", "");
+    park(&w, c, "/api/poll/a,c");
+    tick(1);
+    publish_n(&w, "c", 4); /* on its way */
+    settle(&w);
+    CHECK_SILENT(c);
+    loaded("c");
+    settle(&w);
+    check_take(c, "1,2,3,4", "");
+    close_world(&w);
 }
 
-TEST(fetching_claims_keep_the_order_of_the_poll) {
-    uint32_t c;
-    lpi_cursor at[LPI_POLL_CHANNELS];
-    start_remote(1);
-    c = fake_park(0, "a,b,c", "00000000000000aa-1,00000000000000bb-2,00000000000000cc-3");
-    arrive("c", 0xcc, 3);
-    arrive("a", 0xaa, 1);
-    CHECK_INT(fake_deliver(0), 0);
-    check_hub();
-    arrive("b", 0xbb, 2);
-    CHECK_INT(fake_deliver(0), 0);
-    CHECK_INT(fake_phase(0, c), LPI_PARKED);
-    CHECK_INT(lpi_waiters_cursors(fake.hub, connection(0, c), at), 3);
-    CHECK_INT(at[0].seq, 1);
-    CHECK_INT(at[1].seq, 2);
-    CHECK_INT(at[2].seq, 3);
-    CHECK_INT(at[0].reason + at[1].reason + at[2].reason, 0);
-    check_hub();
-    fake_end();
+TEST(fetching_cursors_keep_the_order_of_the_poll) {
+    lp_published a, b, c;
+    char want[120], target[200];
+    peer *p;
+    open_world(&w);
+    go_remote();
+    a = publish_n(&w, "a", 1);
+    b = publish_n(&w, "b", 1), b = publish_n(&w, "b", 2);
+    c = publish_n(&w, "c", 1), c = publish_n(&w, "c", 2), c = publish_n(&w, "c", 3);
+    sprintf(want, "%s,%s,%s", a.id, b.id, c.id);
+    sprintf(target, "/api/poll/a,b,c?timeout=1&last_id=%s", want);
+    p = park_new(target);
+    loaded("c");
+    loaded("a");
+    settle(&w);
+    loaded("b");
+    settle(&w);
+    CHECK_SILENT(p);
+    pass(&w, 1002);
+    CHECK_STR(member(check_take(p, "", "")->body, "last_id"), want);
+    close_world(&w);
 }
 
 TEST(fetching_basic_reset_rides_on_the_reply) {
-    lpi_poll_request ask;
-    uint32_t c;
-    start_remote(1);
-    fake_make("a");
-    ask = fake_ask_since("a", fake.wall_us + 1000);
-    c = fake_connect(0);
-    CHECK_INT(fake_poll(0, c, &ask), 0);
-    arrive("a", 0xaa, 0);
-    CHECK_INT(fake_deliver(0), 0);
-    CHECK_INT(fake_phase(0, c), LPI_PARKED);
-    CHECK_INT(connection(0, c)->reset, LPI_AHEAD);
-    check_hub();
-    fake_publish("a");
-    CHECK_INT(fake_deliver(0), 1);
-    CHECK_INT(fake_plan(0, 0)->at[0].reason, LPI_AHEAD);
-    CHECK_INT(fake_plan(0, 0)->count, 1);
-    fake_end();
+    peer *c;
+    open_world(&w);
+    go_remote();
+    c = park_new("/api/poll/a?since=9999999999");
+    loaded("a");
+    settle(&w);
+    CHECK_SILENT(c);
+    CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
+    settle(&w);
+    check_take(c, "1", "\"a\":\"ahead\"");
+    close_world(&w);
 }
 
-TEST(fetching_poll_may_leave_or_run_out) {
-    uint32_t c, d;
-    start_remote(1);
-    c = fake_park(0, "a,b", "");
-    d = fake_park(0, "b", "");
-    fake_hang_up(0, c); /* its client is gone */
-    CHECK_INT(fake.hub->requested.used, 1);
-    check_hub();
-    lpi_lock(&fake.hub->mutex); /* as lpi_close_expired does before its 503 */
-    lpi_hub_unpark(fake.hub, connection(0, d), fake_now());
-    lpi_unlock(&fake.hub->mutex);
-    lpi_set_phase(&fake.loops[0], connection(0, d), LPI_SERVING);
-    CHECK_INT(fake.hub->requested.used, 0);
-    CHECK_INT(fake.hub->lists.used, 0);
-    CHECK_INT(lpi_counter_value(fake.hub, connection(0, d)->client), 0);
-    check_hub();
-    arrive("a", 0xaa, 1);
-    CHECK_INT(fake_deliver(0), 0);
-    fake_end();
-}
-
-/* It arrived, and before its loop looks the poll is gone and the channel is unwanted. */
-TEST(fetching_poll_leaves_after_the_arrival) {
-    lp_published out;
-    uint32_t c;
-    start_remote(1);
-    fake.config->channels_max = 1;
-    c = fake_park(0, "a", "");
-    arrive("a", 0xaa, 5);
-    fake_hang_up(0, c);
-    check_hub();
-    (void)fake_try_publish("b", "{}", &out); /* may be LP_ERR_FULL while the waiter list is there */
-    check_hub();
-    CHECK_INT(fake_deliver(0), 0);
-    CHECK_INT(fake_try_publish("b", "{}", &out), LP_OK);
-    check_hub();
-    fake_end();
+/* It has come, and before its loop looks the poll is gone and the channel is unwanted. */
+TEST(fetching_poll_leaves_before_and_after_it_has_come) {
+    peer *c, *d;
+    w.cfg.channels_max = 1;
+    w.cfg.waiters_per_client = 1;
+    open_world(&w);
+    go_remote();
+    d = park_new("/api/poll/a");
+    leave(d);
+    c = park_new("/api/poll/a"); /* and it counts no more */
+    loaded("a");
+    finish(c);
+    (void)lp_publish(w.s, lp_s("b"), lp_s("{}"), NULL); /* may be LP_ERR_FULL until it looks */
+    settle(&w);
+    CHECK(c->closed);
+    CHECK_INT(lp_publish(w.s, lp_s("b"), lp_s("{}"), NULL), LP_OK);
+    settle(&w);
+    close_world(&w);
 }
 
 TEST(fetching_polls_count_in_the_limits) {
-    lpi_poll_request ask;
-    start_remote(1);
-    fake.config->waiters_per_channel = 2;
-    fake_park(0, "a", "");
-    fake_park(0, "a", "");
-    ask = fake_ask("a", "");
-    check_refused(&ask, "Channel at capacity");
-    arrive("a", 0xaa, 0);
-    CHECK_INT(fake_deliver(0), 0);
-    check_refused(&ask, "Channel at capacity");
-    fake_end();
+    w.cfg.waiters_per_channel = 2;
+    open_world(&w);
+    go_remote();
+    park_new("/api/poll/a");
+    park_new("/api/poll/a");
+    check_poll("/api/poll/a", "amy", errors[2]);
+    loaded("a");
+    settle(&w);
+    check_poll("/api/poll/a", "amy", errors[2]);
+    CHECK_INT(publish_n(&w, "a", 1).waiters, 2);
+    close_world(&w);
 }
 
-/* More polls than a batch holds are waiting for one arrival. */
+/* More polls than a batch holds wait for one channel. */
 TEST(fetching_crowd_is_judged_in_batches) {
-    uint32_t i, answered = 0, rounds = 0;
-    start_remote(1);
-    for (i = 0; i < 100; i++)
-        fake_park(0, "a", i % 2 ? "00000000000000aa-5" : "00000000000000aa-1");
-    arrive("a", 0xaa, 5);
-    while (lpi_deliver_waiter_list(&fake.loops[0])) {
-        answered += fake.loops[0].batch.recipient_count;
-        check_hub();
-        fake_flush(0);
-        CHECK(++rounds < 20);
-    }
-    CHECK_INT(answered, 50);
-    CHECK_INT(fake_channel("a")->waiters, 50);
-    CHECK_INT(fake_publish("a").waiters, 50);
-    check_hub();
-    fake_end();
-}
-
-/* The state is fetched once more, with polls parked: what waits is still counted. */
-TEST(fetching_again_keeps_who_waits) {
-    start_remote(1);
-    fake_make("a");
-    arrive("a", 0xaa, 5);
-    fake_park(0, "a", "now");
-    fake_channel("a")->fetching = 1;
-    arrive("a", 0xaa, 5);
-    CHECK_INT(fake_deliver(0), 0);
-    check_hub();
-    CHECK_INT(fake_publish("a").waiters, 1);
-    CHECK_INT(fake_deliver(0), 1);
-    fake_end();
+    enum { N = 200 };
+    peer *c[N];
+    lp_published p;
+    int i;
+    w.cfg.waiters_per_client = N;
+    w.cfg.history_count = 1;
+    open_world(&w);
+    go_remote();
+    for (i = 1; i <= 5; i++) p = publish_n(&w, "a", i);
+    for (i = 0; i < N; i++) get(c[i] = dial(&w), at_cursor("a", &p, i % 2 ? 5 : 1));
+    settle(&w);
+    CHECK_INT(stats_of(&w).waiters, N);
+    loaded("a");
+    settle(&w);
+    for (i = 0; i < N; i += 2) check_take(c[i], "5", "\"a\":\"evicted\"");
+    CHECK_INT(publish_n(&w, "a", 6).waiters, N / 2);
+    settle(&w);
+    for (i = 1; i < N; i += 2) check_take(c[i], "6", "");
+    close_world(&w);
 }
 
 /* ---- without memory: each allocation in turn, and everything is as before ---- */
 
-/* How many allocations it takes. */
-static size_t park_failing(const char *channels, int remote, int forever) {
-    size_t k;
-    int failed = 1;
+/* How many allocations a poll takes. `others` polls are parked before it. */
+static int park_failing(const char *target, int others, int remote, int forever) {
+    int k, failed = 1;
     for (k = 1; failed; k++) {
-        lpi_poll_request ask;
-        uint32_t c, status, waiter_records, counters;
-        fake_start(2);
-        fake_park(1, "z", "");
-        fake.hub->remote = remote;
-        ask = fake_ask(channels, "");
-        c = fake_connect(0);
-        waiter_records = fake.hub->waiters.used;
-        counters = fake.hub->counters.used;
-        fake.memory.fail_at = fake.memory.calls + k;
-        fake.memory.fail_forever = forever;
-        status = (uint32_t)fake_poll(0, c, &ask);
-        failed = fake.memory.failed != 0;
-        fake.memory.fail_at = 0;
-        check_hub();
-        if (status) {
-            CHECK(failed);
-            CHECK_INT(status, 503);
-            CHECK_INT(fake_phase(0, c), LPI_SERVING);
-            CHECK_INT(fake.hub->waiters.used, waiter_records);
-            CHECK(fake.hub->counters.used <= counters + 2); /* kept for the next poll */
-            CHECK_INT(fake.hub->requested.used, 0);
-            CHECK_INT(fake.hub->lists.used, 1);
-            CHECK_INT(fake.hub->stats.waiters, 1);
-            CHECK_INT(fake_poll(0, c, &ask), 0);
+        char name[30];
+        peer *c;
+        int i;
+        memset(&w, 0, sizeof w);
+        w.cfg.waiters_per_address = LP_UNLIMITED;
+        open_world(&w);
+        for (i = 0; i < others; i++) {
+            sprintf(name, "/api/poll/%d", i);
+            check_poll(name, name + 10, NULL);
         }
-        CHECK_INT(fake_phase(0, c), remote ? LPI_FETCHING : LPI_PARKED);
-        check_hub();
-        fake_end();
+        c = dial(&w);
+        ask(&w, c, "/api/poll/z?timeout=0"); /* to have what a loop keeps */
+        if (remote) go_remote();
+        w.m.fail_at = w.m.calls + (size_t)k;
+        w.m.fail_forever = forever;
+        get(c, target);
+        settle(&w);
+        failed = w.m.failed != 0;
+        w.m.fail_at = 0;
+        if (unheard(c).length || c->closed) {
+            CHECK(failed);
+            if (unheard(c).length) CHECK_INT(take(c)->status, 503);
+            CHECK_INT(stats_of(&w).waiters, others);
+            if (c->closed) c = dial(&w);
+            get(c, target);
+            settle(&w);
+        }
+        CHECK_SILENT(c);
+        CHECK_INT(stats_of(&w).waiters, others + 1);
+        close_world(&w);
     }
     return k - 2;
 }
 
+#define LONG "a-name-that-needs-memory"
+
 TEST(waiter_parks_without_memory) {
-#define LONG "a name that needs memory"
-    CHECK(park_failing(LONG, 0, 0) >= 1); /* the name; slabs have room */
-    CHECK(park_failing(LONG, 0, 1) >= 1);
-    CHECK(park_failing("a " LONG ",b " LONG ",c " LONG, 0, 0) >= 3);
-    CHECK(park_failing(LONG, 1, 0) >= 2); /* and claims */
-    CHECK(park_failing("a " LONG ",b " LONG ",c " LONG, 1, 1) >= 4);
-    CHECK(park_failing("a", 1, 0) >= 1);
-#undef LONG
+    CHECK(park_failing("/api/poll/" LONG, 1, 0, 0) >= 1); /* the name; slabs have room */
+    CHECK(park_failing("/api/poll/" LONG, 1, 0, 1) >= 1);
+    CHECK(park_failing("/api/poll/a" LONG ",b" LONG ",c" LONG, 1, 0, 0) >= 3);
+    CHECK(park_failing("/api/poll/" LONG, 1, 1, 0) >= 2); /* and what is requested */
+    CHECK(park_failing("/api/poll/a" LONG ",b" LONG ",c" LONG, 1, 1, 1) >= 4);
 }
 
 /* The first poll of all, and the slabs full to the brim. */
 TEST(waiter_parks_without_memory_for_records) {
-    uint32_t full;
-    for (full = 0; full < 4; full++) {
-        size_t k;
-        int failed = 1;
-        for (k = 1; failed; k++) {
-            lpi_poll_request ask;
-            uint32_t c, i, status, waiters;
-            fake_start(1);
-            for (i = 0; i < full * 64; i++) {
-                char name[16];
-                sprintf(name, "c%u", i);
-                fake_park(0, name, "");
-            }
-            ask = fake_ask("a,b", "");
-            waiters = fake.hub->stats.waiters;
-            c = fake_connect(0);
-            fake.memory.fail_at = fake.memory.calls + k;
-            status = (uint32_t)fake_poll(0, c, &ask);
-            failed = fake.memory.failed != 0;
-            fake.memory.fail_at = 0;
-            check_hub();
-            CHECK(failed || !status);
-            if (status) CHECK_INT(fake.hub->stats.waiters, waiters);
-            if (status) CHECK_INT(fake_poll(0, c, &ask), 0);
-            check_hub();
-            fake_end();
-        }
-        CHECK(k > 3);
-    }
+    int full;
+    for (full = 0; full < 4; full++) CHECK(park_failing("/api/poll/a,b", full * 64, 0, 0) >= 1);
+    CHECK(park_failing("/api/poll/a,b", 255, 0, 0) >= 1);
 }
 
-/* A fetching poll that cannot be parked is answered with its own cursor. */
+/* A fetching poll is parked for certain: its places are those that it had. */
 TEST(fetching_poll_is_parked_without_memory) {
-    uint32_t i, n, full;
-    for (full = 0; full < 2; full++) {
-        start_remote(1);
-        fake_park(0, "a,b", "00000000000000aa-5,00000000000000bb-6");
-        /* Its waiters are given back first, so that memory is wanted only if they were the
-           last of their chunk: fill all others, as polls of another channel. */
-        for (i = 0; full && i < 600; i++) fake_park(0, "z", "");
-        arrive("a", 0xaa, 5);
-        arrive("b", 0xbb, 6);
-        fake.memory.fail_at = fake.memory.calls + 1;
-        fake.memory.fail_forever = 1;
-        n = fake_deliver(0);
-        fake.memory.fail_at = 0;
-        check_hub();
-        CHECK_INT(n, 0);
-        CHECK_INT(fake_channel("a")->waiters, 1);
-        fake_end();
+    int others, i;
+    for (others = 0; others < 300; others += 253) {
+        peer *c;
+        memset(&w, 0, sizeof w);
+        w.cfg.waiters_per_client = LP_UNLIMITED;
+        open_world(&w);
+        go_remote();
+        c = park_new("/api/poll/a,b");
+        for (i = 0; i < others; i++) park_new("/api/poll/z");
+        loaded("a");
+        loaded("b");
+        w.m.fail_at = w.m.calls + 1;
+        w.m.fail_forever = 1;
+        settle(&w);
+        w.m.fail_at = 0;
+        CHECK_SILENT(c);
+        CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
+        settle(&w);
+        check_take(c, "1", "");
+        close_world(&w);
     }
 }
 
 /* ---- all of it against a simple model ----
 
-   Six names, three loops, limits so tight that all of them are met, clocks of the loops
-   that lag. The model keeps plain arrays and follows DESIGN.md 3 by the letter; each
-   reply, refusal, count and timestamp is compared, and after each step all is counted. */
+   Six names, three loops that look when they like, limits so tight that all of them are
+   met, a wall clock that jumps. The model keeps plain arrays and follows DESIGN.md 3 by the
+   letter; each reply, refusal, count and timestamp is compared. Nothing grows old: hub.c has
+   that, and the promise below. */
 
-enum { NAMES = 6, HELD = 8, POLLS = 24 };
+enum { NAMES = 6, HELD = 5, POLLS = 24, BODIES = 3, BUDGET = 14 };
 
-typedef struct model_message { uint64_t seq, us, born_ms, order, bytes; } model_message;
+typedef struct model_message { uint64_t seq, us, order, bytes; int n; } model_message;
 
 typedef struct model_channel {
-    int exists, idle, pinned;
-    uint64_t epoch, start_us, last_us, evicted_us, last;
-    uint64_t idle_ms, idle_order;
+    char epoch[17]; /* empty: not seen yet */
+    int exists;
+    uint64_t start_us, last_us, evicted_us, last;
     model_message held[HELD + 1];
     uint32_t count;
 } model_channel;
 
 typedef struct model_poll {
-    int parked;
-    uint32_t loop, connection, count, names[3], limit, client, address;
-    uint64_t seq[3];
-    lpi_reason reset;
-    int basic;
+    peer *c;
+    int parked, basic;
+    uint32_t count, names[3], limit, client, address;
+    uint64_t seq[3], deadline_ms;
+    const char *reset; /* of the basic dialect */
 } model_poll;
 
 static struct {
     model_channel channels[NAMES];
     model_poll polls[POLLS];
-    uint64_t order, forgotten_us, bytes, old_epoch[NAMES];
-    uint32_t made, answered, parked, refused, resets, forgotten, delivered;
+    uint64_t order, bytes, evicted, delivered, size[BODIES];
+    int next_n;
+    uint32_t parked, refused, resets, timeouts, cut, woken, why[4];
 } model;
 
-static const char *model_name(uint32_t i) {
-    static const char *const names[NAMES] = {"a", "b", "c", "d", "e", "f"};
-    return names[i];
+static const char *const bodies[BODIES] = {"{\"n\":%d}", "{\"n\":%d,\"a\":1}",
+                                           "{\"n\":%d,\"text\":\"0123456789\"}"};
+
+static lp_published model_send(const char *name, uint32_t body) {
+    char json[80];
+    snprintf(json, sizeof json, bodies[body], model.next_n++);
+    return publish(&w, name, json);
 }
 
-static uint32_t model_waiters(uint32_t name) {
-    uint32_t i, k, n = 0;
-    for (i = 0; i < POLLS; i++)
-        for (k = 0; model.polls[i].parked && k < model.polls[i].count; k++)
-            n += model.polls[i].names[k] == name;
-    return n;
-}
-
-static void model_settle(uint32_t name, uint64_t now_ms) {
-    model_channel *ch = &model.channels[name];
-    uint32_t index = fake_find(model_name(name));
-    /* A waiter list that its loop has still to look at keeps the channel, as the hub's own. */
-    int kept = index != LPI_NONE && lpi_channel_at(fake.hub, index)->lists.head != LPI_NONE;
-    int idle = ch->exists && !ch->count && !model_waiters(name) && !kept;
-    if (idle == ch->idle) return;
-    ch->idle = idle;
-    ch->idle_ms = now_ms;
-    ch->idle_order = ++model.order;
+/* What a message of each body takes: all N have six digits. */
+static void model_measure(void) {
+    uint32_t body;
+    model.next_n = 100000;
+    for (body = 0; body < BODIES; body++) {
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        model_send("?", body);
+        model.size[body] = stats_of(&w).history_bytes;
+        close_world(&w);
+    }
 }
 
 static uint64_t model_floor(const model_channel *ch) { return ch->last - ch->count; }
 
-static void model_evict(uint32_t name, uint64_t now_ms) {
-    model_channel *ch = &model.channels[name];
+static void model_evict(model_channel *ch) {
     ch->evicted_us = ch->held[0].us;
     model.bytes -= ch->held[0].bytes;
+    model.evicted++;
     memmove(ch->held, ch->held + 1, --ch->count * sizeof ch->held[0]);
-    if (!ch->count) model_settle(name, now_ms);
 }
 
-static void model_forget(uint32_t name) {
-    model_channel *ch = &model.channels[name];
-    model.forgotten_us = lpi_max64(model.forgotten_us, ch->last_us);
-    model.old_epoch[name] = ch->epoch;
-    model.forgotten++;
-    memset(ch, 0, sizeof *ch);
-}
-
-static int model_aged(uint64_t since_ms, uint64_t now_ms) {
-    return now_ms >= since_ms + fake.config->history_age_ms;
-}
-
-/* The name of the oldest message, or of the channel that is idle first, or NAMES. */
-static uint32_t model_oldest(void) {
-    uint32_t i, best = NAMES;
-    for (i = 0; i < NAMES; i++)
-        if (model.channels[i].count &&
-            (best == NAMES || model.channels[i].held[0].order <
-                                  model.channels[best].held[0].order))
-            best = i;
+/* The channel with the oldest message of all. */
+static model_channel *model_oldest(void) {
+    model_channel *ch, *best = NULL;
+    for (ch = model.channels; ch < model.channels + NAMES; ch++)
+        if (ch->count && (!best || ch->held[0].order < best->held[0].order)) best = ch;
     return best;
 }
 
-static uint32_t model_idlest(void) {
-    uint32_t i, best = NAMES;
-    for (i = 0; i < NAMES; i++)
-        if (model.channels[i].idle && !model.channels[i].pinned &&
-            (best == NAMES || model.channels[i].idle_order < model.channels[best].idle_order))
-            best = i;
-    return best;
-}
-
-/* Find or make; 0 if the table is full. The epoch is not known yet. */
-static int model_get(uint32_t name, uint64_t now_ms) {
+static model_channel *model_get(uint32_t name) {
     model_channel *ch = &model.channels[name];
-    uint32_t i, n = 0;
-    while (ch->exists && ch->count && model_aged(ch->held[0].born_ms, now_ms))
-        model_evict(name, now_ms);
-    if (ch->exists && ch->idle && model_aged(ch->idle_ms, now_ms)) model_forget(name);
-    if (ch->exists) return 1;
-    for (i = 0; i < NAMES; i++) n += (uint32_t)model.channels[i].exists;
-    if (n == fake.config->channels_max) {
-        if (model_idlest() == NAMES) return 0;
-        model_forget(model_idlest());
-    }
+    if (!ch->exists) ch->start_us = ch->last_us = w.k.wall_us + w.k.now_us;
     ch->exists = 1;
-    ch->start_us = ch->last_us = lpi_max64(fake.wall_us, model.forgotten_us + 1);
-    model.made++;
-    model_settle(name, now_ms);
-    return 1;
+    return ch;
 }
-
-/* The channels that are there, with the epochs that only the hub could draw. */
-static void model_compare(void) {
-    uint32_t i, k, name;
-    for (i = 0; i < NAMES; i++) {
-        model_channel *want = &model.channels[i];
-        uint32_t index = fake_find(model_name(i));
-        const lpi_channel *ch;
-        CHECK_INT(index != LPI_NONE, want->exists);
-        if (!want->exists) continue;
-        ch = lpi_channel_at(fake.hub, index);
-        if (!want->epoch) CHECK(ch->epoch != model.old_epoch[i]);
-        if (!want->epoch) want->epoch = ch->epoch;
-        CHECK(ch->epoch == want->epoch);
-        CHECK_INT(ch->last, want->last);
-        CHECK_INT(ch->held, want->count);
-        CHECK_INT(ch->start_us, want->start_us);
-        CHECK_INT(ch->last_us, want->last_us);
-        CHECK_INT(ch->evicted_us, want->evicted_us);
-        CHECK_INT(ch->waiters, model_waiters(i));
-        CHECK_INT(ch->idle, want->idle);
-        for (k = 0; k < want->count; k++)
-            CHECK_INT(lpi_channel_message(ch, want->held[k].seq)->timestamp_us,
-                      want->held[k].us);
-    }
-    CHECK_INT(fake.hub->stats.history_bytes, model.bytes);
-    for (i = fake.hub->idle.head, k = NAMES; i != LPI_NONE; k = name) {
-        const lpi_channel *ch = lpi_channel_at(fake.hub, i);
-        name = (uint32_t)(*ch->name - 'a');
-        CHECK_INT(ch->idle_ms, model.channels[name].idle_ms);
-        CHECK(k == NAMES ||
-              model.channels[k].idle_order < model.channels[name].idle_order);
-        i = ch->idle_link.next;
-    }
-}
-
-/* ---- publishing */
 
 static void model_publish(uint32_t name) {
-    static const char *const bodies[] = {"{}", "{\"a\":1}", "{\"text\":\"0123456789\"}"};
-    uint64_t now_ms = fake_now(), bytes, oldest_us;
-    model_channel *ch = &model.channels[name];
-    lpi_message *m;
+    char text[2] = "a", id[40];
+    uint32_t body = unit_below(BODIES), i, k, woken = 0;
+    model_channel *ch = model_get(name);
     lp_published out;
-    lp_result result;
-    size_t offset;
-    uint32_t i, k, woken = 0;
-    m = lpi_message_new(&fake.server.memory, lp_s(model_name(name)),
-                        lp_s(bodies[unit_below(3)]), &result, &offset);
-    CHECK(m);
-    bytes = m->size;
-    result = lpi_hub_publish(fake.hub, lp_s(model_name(name)), m, fake.now_us, &out);
-    if (!model_get(name, now_ms)) {
-        CHECK_INT(result, LP_ERR_FULL);
-        lpi_message_unref(&fake.server.memory, m);
-        return;
-    }
-    CHECK_INT(result, LP_OK);
+    text[0] = (char)('a' + name);
+    out = model_send(text, body);
     for (i = 0; i < POLLS; i++)
         for (k = 0; model.polls[i].parked && k < model.polls[i].count; k++)
             woken += model.polls[i].names[k] == name && model.polls[i].seq[k] == ch->last;
     CHECK_INT(out.waiters, woken);
-    if (ch->count == fake.config->history_count) model_evict(name, now_ms);
-    oldest_us = ch->last_us;
-    ch->last_us = lpi_max64(fake.wall_us, ch->last_us + 1);
-    CHECK(out.timestamp_us == ch->last_us && ch->last_us > oldest_us);
+    model.woken += woken;
+    if (ch->count == HELD) model_evict(ch);
+    ch->last_us = lpi_max64(w.k.wall_us + w.k.now_us, ch->last_us + 1);
+    CHECK_INT(out.timestamp_us, ch->last_us);
     ch->held[ch->count].seq = ++ch->last;
     ch->held[ch->count].us = ch->last_us;
-    ch->held[ch->count].born_ms = now_ms;
     ch->held[ch->count].order = ++model.order;
-    ch->held[ch->count].bytes = bytes;
-    ch->count++;
-    model.bytes += bytes;
-    model_settle(name, now_ms);
-    while (model.bytes > fake.config->history_bytes &&
-           (model_oldest() != name || ch->count > 1))
-        model_evict(model_oldest(), now_ms);
-}
-
-/* ---- judging */
-
-static lpi_reason model_judge(const model_channel *ch, const lpi_requested *requested, uint64_t *seq) {
-    uint64_t oldest_held = ch->count ? ch->held[0].seq : ch->last + 1;
-    uint32_t i;
-    *seq = oldest_held - 1;
-    if (requested->kind == LPI_FROM_NOW) *seq = ch->last;
-    if (requested->kind == LPI_FROM_CURSOR) {
-        if (requested->epoch != ch->epoch) return LPI_EPOCH;
-        if (requested->seq + 1 < oldest_held) return LPI_EVICTED;
-        if (requested->seq > ch->last) return LPI_AHEAD;
-        *seq = requested->seq;
-    }
-    if (requested->kind == LPI_FROM_TIME && requested->seq) {
-        if (requested->seq < ch->start_us) return LPI_EPOCH;
-        if (requested->seq < ch->evicted_us) return LPI_EVICTED;
-        if (requested->seq > ch->last_us) return LPI_AHEAD;
-        for (i = 0; i < ch->count; i++)
-            if (ch->held[i].us <= requested->seq) *seq = ch->held[i].seq;
-    }
-    return LPI_NO_RESET;
-}
-
-static lpi_requested model_claim(const model_channel *ch, uint32_t name) {
-    lpi_requested requested;
-    memset(&requested, 0, sizeof requested);
-    requested.kind = unit_one_in(4) ? (lpi_requested_kind)unit_below(2) : LPI_FROM_CURSOR;
-    if (requested.kind != LPI_FROM_CURSOR) return requested;
-    requested.epoch = unit_one_in(20) ? model.old_epoch[name] : ch->epoch;
-    requested.seq = ch->last - (unit_one_in(4) ? unit_below(HELD) : 0);
-    if (requested.seq > ch->last) requested.seq = 0;
-    if (unit_one_in(20)) requested.seq = ch->last + unit_below(3);
-    return requested;
-}
-
-static lpi_requested model_claim_time(const model_channel *ch) {
-    lpi_requested requested;
-    uint64_t at = ch->start_us;
-    requested.kind = LPI_FROM_TIME;
-    requested.epoch = 0;
-    if (unit_one_in(2)) at = ch->evicted_us;
-    if (unit_one_in(2)) at = ch->last_us;
-    if (ch->count && unit_one_in(2)) at = ch->held[unit_below(ch->count)].us;
-    requested.seq = at && !unit_one_in(8) ? at : 0;
-    if (requested.seq && unit_one_in(3)) requested.seq = at - 1 + unit_below(3);
-    return requested;
+    ch->held[ch->count].bytes = model.size[body];
+    ch->held[ch->count++].n = model.next_n - 1;
+    model.bytes += model.size[body];
+    while (model.bytes > w.cfg.history_bytes) model_evict(model_oldest());
+    if (!*ch->epoch) memcpy(ch->epoch, out.id, 16);
+    snprintf(id, sizeof id, "%s-%lu", ch->epoch, (unsigned long)ch->last);
+    CHECK_STR(lp_s(out.id), id);
 }
 
 /* ---- replies */
 
-/* The reply to a poll that stands at `seq`, for these reasons. */
-static void model_check_reply(uint32_t loop, const lpi_reply *reply, const model_poll *poll,
-                              const uint64_t *from, const lpi_reason *reason) {
+/* The reply to a poll that stands at `from`, with these resets ("" for none). */
+static void model_check_reply(answer *a, const model_poll *poll, const uint64_t *from,
+                              const char *const *reason) {
+    char ns[200] = "", cursor[120] = "", resets[60] = "", text[80];
     uint64_t seq[3], us = 0;
-    uint32_t i, n, best, resets = 0;
+    uint32_t i, n, best;
     memcpy(seq, from, sizeof seq);
     for (n = 0;; n++) {
-        uint64_t best_us = UINT64_MAX;
-        best = 3;
-        for (i = 0; i < poll->count; i++) {
+        const model_message *next = NULL, *m;
+        for (best = 3, i = 0; i < poll->count; i++) {
             const model_channel *ch = &model.channels[poll->names[i]];
             if (seq[i] == ch->last) continue;
-            if (ch->held[seq[i] - model_floor(ch)].us >= best_us) continue;
-            best_us = ch->held[seq[i] - model_floor(ch)].us;
-            best = i;
+            m = &ch->held[seq[i] - model_floor(ch)];
+            if (!next || m->us < next->us) next = m, best = i;
         }
         if (best == 3 || n == poll->limit) break;
-        CHECK_STR(lpi_channel_name(lpi_channel_at(
-                      fake.hub, fake_message(loop, reply, n)->channel)),
-                  model_name(poll->names[best]));
-        CHECK_INT(fake_message(loop, reply, n)->seq, ++seq[best]);
-        us = best_us;
+        sprintf(ns + strlen(ns), "%s%d", n ? "," : "", next->n);
+        seq[best]++;
+        us = next->us;
     }
-    CHECK_INT(reply->count, n);
-    CHECK_INT(reply->more, best != 3);
-    CHECK_INT(reply->channel_count, poll->count);
+    CHECK_INT(a->status, 200);
+    CHECK_STR(lp_s(ns_of(a)), ns);
+    CHECK_INT(atoi(text_of(a->body, "count")), n);
+    CHECK_INT(has(a->body, ",\"more\":true"), best != 3 && !poll->basic);
     for (i = 0; i < poll->count; i++) {
-        CHECK(reply->at[i].epoch == model.channels[poll->names[i]].epoch);
-        CHECK_INT(reply->at[i].seq, seq[i]);
-        CHECK_INT(reply->at[i].reason, reason[i]);
-        resets |= reason[i] != LPI_NO_RESET;
-        if (!n) us = lpi_max64(us, model.channels[poll->names[i]].last_us);
+        model_channel *ch = &model.channels[poll->names[i]];
+        if (!*ch->epoch) memcpy(ch->epoch, member(a->body, "last_id").bytes + strlen(cursor) + !!i, 16);
+        sprintf(cursor + strlen(cursor), "%s%s-%lu", i ? "," : "", ch->epoch,
+                (unsigned long)seq[i]);
+        if (!n) us = lpi_max64(us, ch->last_us);
+        if (!*reason[i]) continue;
+        sprintf(resets + strlen(resets), "%s\"%c\":\"%s\"", *resets ? "," : "",
+                'a' + poll->names[i], reason[i]);
     }
-    CHECK_INT(reply->resets, resets);
-    CHECK_INT(reply->timestamp_us, us);
-    model.answered++;
-    model.resets += resets;
+    CHECK_STR(member(a->body, "last_id"), cursor);
+    CHECK_INT(us_of(member(a->body, "timestamp")), us);
+    snprintf(text, sizeof text, ",\"reset\":{%s}}", resets);
+    CHECK_INT(has(a->body, *resets ? text : "\"reset\""), *resets != 0);
+    CHECK_STR(member(a->body, "status"), n ? poll->basic ? "message" : "messages"
+                                          : *resets && !poll->basic ? "messages" : "timeout");
+    model.resets += *resets != 0;
     model.delivered += n;
+    model.timeouts += !n && !*resets;
+    model.cut += best != 3;
+}
+
+static int model_behind(const model_poll *poll) {
+    uint32_t i;
+    for (i = 0; i < poll->count; i++)
+        if (poll->seq[i] < model.channels[poll->names[i]].last) return 1;
+    return 0;
 }
 
 /* The end of a wait: it is judged again. */
-static void model_check_released(uint32_t loop, const lpi_reply *reply, const model_poll *poll) {
+static void model_check_released(model_poll *poll) {
+    const char *reason[3];
     uint64_t seq[3];
-    lpi_reason reason[3];
     uint32_t i;
     for (i = 0; i < poll->count; i++) {
         uint64_t floor = model_floor(&model.channels[poll->names[i]]);
         reason[i] = poll->reset;
-        seq[i] = poll->seq[i];
-        if (seq[i] >= floor) continue;
-        seq[i] = floor;
-        if (!reason[i]) reason[i] = LPI_EVICTED;
+        seq[i] = lpi_max64(poll->seq[i], floor);
+        if (poll->seq[i] < floor && !*reason[i]) reason[i] = "evicted";
     }
-    model_check_reply(loop, reply, poll, seq, reason);
-}
-
-static int model_behind(const model_poll *poll) {
-    uint32_t i, behind = 0;
-    for (i = 0; i < poll->count; i++)
-        behind |= poll->seq[i] < model.channels[poll->names[i]].last;
-    return poll->parked && behind;
-}
-
-static void model_gone(model_poll *poll, uint64_t now_ms) {
-    uint32_t i;
+    model_check_reply(take(poll->c), poll, seq, reason);
     poll->parked = 0;
-    for (i = 0; i < poll->count; i++) model_settle(poll->names[i], now_ms);
 }
 
-static void model_deliver(uint32_t loop_index) {
-    lpi_loop *loop = &fake.loops[loop_index];
-    int all = unit_one_in(2);
-    uint32_t i, k;
-    do {
-        while (lpi_deliver_waiter_list(loop) && all && loop->batch.recipient_count < LPI_BATCH) {}
-        for (i = 0; i < loop->batch.recipient_count; i++) {
-            for (k = 0; k < POLLS; k++)
-                if (model.polls[k].parked && model.polls[k].loop == loop_index &&
-                    model.polls[k].connection == loop->batch.recipients[i].connection)
-                    break;
-            CHECK(k < POLLS && model_behind(&model.polls[k]));
-            model_check_released(loop_index, fake_plan(loop_index, i), &model.polls[k]);
-            model.polls[k].parked = 0;
+/* The loop has looked: who is behind is answered, and who has waited long enough. */
+static void model_look(uint32_t loop) {
+    model_poll *poll;
+    settle_loop(&w, loop);
+    for (poll = model.polls; poll < model.polls + POLLS; poll++) {
+        if (!poll->parked || poll->c->loop != loop) continue;
+        if (model_behind(poll) || poll->deadline_ms + 2 < now_ms(&w) || unheard(poll->c).length) {
+            CHECK(model_behind(poll) || poll->deadline_ms <= now_ms(&w));
+            model_check_released(poll);
         }
-        fake_flush(loop_index);
-    } while (all && loop->ready_first != LPI_NONE);
-    /* In which order the channels fell idle is the hub's business, here. */
-    for (i = 0; i < NAMES; i++) model_settle(i, loop->now_ms);
-    for (i = 0; i < NAMES; i++) {
-        uint32_t index = fake_find(model_name(i));
-        const lpi_channel *ch;
-        if (index == LPI_NONE || !model.channels[i].idle) continue;
-        ch = lpi_channel_at(fake.hub, index);
-        model.channels[i].idle_order = 0;
-        CHECK(ch->idle);
+        CHECK_SILENT(poll->c);
     }
-    for (i = fake.hub->idle.head; i != LPI_NONE; i = lpi_channel_at(fake.hub, i)->idle_link.next)
-        model.channels[lpi_channel_at(fake.hub, i)->name[0] - 'a'].idle_order = ++model.order;
-    for (k = 0; all && k < POLLS; k++)
-        CHECK(model.polls[k].loop != loop_index || !model_behind(&model.polls[k]));
 }
 
 /* ---- polls */
 
+static const char *model_judge(const model_channel *ch, const char *epoch, uint64_t seq,
+                               uint64_t *out) {
+    *out = model_floor(ch);
+    if (strcmp(epoch, ch->epoch)) return "epoch";
+    if (seq < model_floor(ch)) return "evicted";
+    if (seq > ch->last) return "ahead";
+    *out = seq;
+    return "";
+}
+
+/* One element of last_id=, into `text`; what it comes to. */
+static const char *model_cursor(model_channel *ch, char *text, uint64_t *out) {
+    char epoch[17];
+    uint64_t seq;
+    if (unit_one_in(4) || !*ch->epoch) {
+        int from_now = unit_one_in(2);
+        strcpy(text, from_now ? "now" : "0");
+        *out = from_now ? ch->last : model_floor(ch);
+        return "";
+    }
+    strcpy(epoch, ch->epoch);
+    if (unit_one_in(20)) epoch[7] = epoch[7] == 'a' ? 'b' : 'a';
+    seq = ch->last - (unit_one_in(4) ? unit_below(HELD + 3) : 0);
+    if (seq > ch->last) seq = 0;
+    if (unit_one_in(20)) seq = ch->last + unit_below(3);
+    sprintf(text, "%s-%lu", epoch, (unsigned long)seq);
+    return model_judge(ch, epoch, seq, out);
+}
+
+static const char *model_since(const model_channel *ch, char *text, uint64_t *out) {
+    uint64_t us = ch->start_us;
+    uint32_t i;
+    if (unit_one_in(2)) us = ch->evicted_us;
+    if (unit_one_in(2)) us = ch->last_us;
+    if (ch->count && unit_one_in(2)) us = ch->held[unit_below(ch->count)].us;
+    if (us && unit_one_in(3)) us = us - 1 + unit_below(3);
+    if (unit_one_in(8)) us = 0;
+    sprintf(text, "%lu.%06lu", (unsigned long)(us / 1000000), (unsigned long)(us % 1000000));
+    *out = model_floor(ch);
+    if (!us) return "";
+    if (us < ch->start_us) return "epoch";
+    if (us < ch->evicted_us) return "evicted";
+    if (us > ch->last_us) return "ahead";
+    for (i = 0; i < ch->count; i++)
+        if (ch->held[i].us <= us) *out = ch->held[i].seq;
+    return "";
+}
+
 static const char *model_refusal(const model_poll *poll) {
-    uint32_t i, all = 0, client = 0, address = 0;
+    uint32_t all = 0, client = 0, address = 0, full = 0, i, k;
     for (i = 0; i < POLLS; i++) {
         if (!model.polls[i].parked) continue;
         all++;
-        client += model.polls[i].client == poll->client;
         address += model.polls[i].address == poll->address;
+        client += model.polls[i].address == poll->address &&
+                  model.polls[i].client == poll->client;
     }
-    if (all >= fake.config->waiters_max) return "Server at capacity";
-    if (client >= fake.config->waiters_per_client) return "Too many connections from client";
-    for (i = 0; i < poll->count; i++)
-        if (model_waiters(poll->names[i]) >= fake.config->waiters_per_channel)
-            return "Channel at capacity";
-    if (address >= fake.config->waiters_per_address) return "Too many connections from address";
-    return NULL;
+    for (k = 0; k < poll->count; k++) {
+        uint32_t waiters = 0, j;
+        for (i = 0; i < POLLS; i++)
+            for (j = 0; model.polls[i].parked && j < model.polls[i].count; j++)
+                waiters += model.polls[i].names[j] == poll->names[k];
+        full |= waiters >= w.cfg.waiters_per_channel;
+    }
+    if (all >= w.cfg.waiters_max) return errors[0];
+    if (client >= w.cfg.waiters_per_client) return errors[1];
+    if (full) return errors[2];
+    return address >= w.cfg.waiters_per_address ? errors[3] : NULL;
 }
 
-static int model_get_all(const model_poll *poll, uint64_t now_ms) {
-    uint32_t n, i;
-    for (n = 0; n < poll->count && model_get(poll->names[n], now_ms); n++)
-        model.channels[poll->names[n]].pinned = 1;
-    for (i = 0; i < n; i++) model.channels[poll->names[i]].pinned = 0;
-    return n == poll->count;
-}
-
-static lpi_poll_request model_ask(model_poll *poll) {
-    lpi_poll_request ask;
-    uint32_t i, k, name;
-    memset(&ask, 0, sizeof ask);
+/* Draw a poll and say it. Where it will stand, and why, go to poll->seq and `reason`; whether
+   it must be answered at once. */
+static int model_say(model_poll *poll, const char **reason) {
+    static const char *const waits[] = {"0", "0.05", "60", "60"};
+    static const uint32_t waits_ms[] = {0, 50, 60000, 60000};
+    char names[8] = "", cursors[160] = "", text[60], *to = cursors, target[300], client[12];
+    uint32_t i, k, wait = unit_below(4);
+    int at_once = !wait;
     poll->basic = unit_one_in(5);
     poll->count = poll->basic ? 1 : 1 + unit_below(3);
     for (i = 0; i < poll->count; i++) {
+        model_channel *ch;
         do {
-            name = unit_below(NAMES);
-            for (k = 0; k < i && poll->names[k] != name; k++) {}
+            poll->names[i] = unit_below(NAMES);
+            for (k = 0; k < i && poll->names[k] != poll->names[i];) k++;
         } while (k < i);
-        poll->names[i] = name;
-        ask.names[i] = lp_s(model_name(name));
-        ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
-        ask.requested[i] = poll->basic ? model_claim_time(&model.channels[name])
-                                    : model_claim(&model.channels[name], name);
+        ch = model_get(poll->names[i]);
+        reason[i] = poll->basic ? model_since(ch, text, &poll->seq[i])
+                                : model_cursor(ch, text, &poll->seq[i]);
+        sprintf(names + strlen(names), "%s%c", i ? "," : "", 'a' + poll->names[i]);
+        to += sprintf(to, "%s%s", i ? "," : "", text);
+        if (poll->seq[i] < ch->last || (*reason[i] && !poll->basic)) at_once = 1;
     }
+    poll->reset = poll->basic ? reason[0] : "";
     poll->limit = poll->basic ? 1 : 1 + unit_below(6);
-    poll->client = unit_below(6);
-    poll->address = unit_below(2);
-    ask.count = poll->count;
-    ask.basic = (uint8_t)poll->basic;
-    ask.limit = (uint16_t)poll->limit;
-    ask.wait_ms = unit_one_in(8) ? 0 : 30000;
-    ask.client_key = 1000 + poll->client;
-    ask.address_key = 2000 + poll->address;
-    return ask;
+    poll->client = unit_below(5);
+    poll->deadline_ms = now_ms(&w) + waits_ms[wait];
+    snprintf(client, sizeof client, "client-%u", poll->client);
+    snprintf(target, sizeof target, "/api/poll/%s?%s=%s&timeout=%s&limit=%u", names,
+             poll->basic ? "since" : "last_id", cursors, waits[wait], poll->limit);
+    get_as(poll->c, target, client);
+    return at_once;
 }
 
-static void model_ask_one(model_poll *poll) {
-    lpi_poll_request ask;
-    lpi_reason reason[3];
-    const char *why;
-    int status, answer = 0;
-    uint32_t i;
-    poll->loop = unit_below(3);
-    ask = model_ask(poll);
-    poll->connection = fake_connect(poll->loop);
-    status = fake_poll(poll->loop, poll->connection, &ask);
-    if (!model_get_all(poll, fake.loops[poll->loop].now_ms)) {
-        CHECK_INT(status, 503);
-        CHECK_INT(fake.result, LP_ERR_FULL);
-        fake_hang_up(poll->loop, poll->connection);
-        return;
-    }
-    CHECK_INT(fake.result, LP_OK);
-    for (i = 0; i < poll->count; i++) { /* those made just now have their epoch */
-        model_channel *ch = &model.channels[poll->names[i]];
-        if (!ch->epoch) ch->epoch = fake_channel(model_name(poll->names[i]))->epoch;
-        reason[i] = model_judge(ch, &ask.requested[i], &poll->seq[i]);
-        if (poll->seq[i] < ch->last || (reason[i] && !poll->basic)) answer = 1;
-    }
-    if (answer || !ask.wait_ms) {
-        CHECK_INT(status, 0);
-        CHECK_INT(fake_phase(poll->loop, poll->connection), LPI_SERVING);
-        model_check_reply(poll->loop, fake_plan(poll->loop, 0), poll, poll->seq, reason);
-        fake_flush(poll->loop);
-        return;
-    }
-    why = model_refusal(poll);
-    if (why) {
-        CHECK_INT(status, 429);
-        CHECK_STR(lp_s(fake.why), why);
-        fake_hang_up(poll->loop, poll->connection);
+static void model_ask(model_poll *poll) {
+    const char *reason[3], *why = NULL;
+    int at_once = model_say(poll, reason), i;
+    if (!at_once) why = model_refusal(poll);
+    settle_loop(&w, poll->c->loop);
+    if (at_once) {
+        model_check_reply(take(poll->c), poll, poll->seq, reason);
+    } else if (why) {
+        answer *a = take(poll->c);
+        CHECK_INT(a->status, 429);
+        CHECK_STR(member(a->body, "error"), why);
         model.refused++;
-        return;
-    }
-    CHECK_INT(status, 0);
-    CHECK_INT(fake_phase(poll->loop, poll->connection), LPI_PARKED);
-    poll->reset = reason[0];
-    poll->parked = 1;
-    model.parked++;
-    for (i = 0; i < poll->count; i++)
-        model_settle(poll->names[i], fake.loops[poll->loop].now_ms);
-}
-
-/* The waiters are given back in the order of the poll. */
-static void model_end_wait(model_poll *poll) {
-    lpi_loop *loop = &fake.loops[poll->loop];
-    if (unit_one_in(2)) {
-        fake_hang_up(poll->loop, poll->connection);
+        for (i = 0; i < 4; i++) model.why[i] += why == errors[i];
     } else {
-        lpi_deliver_release(loop, poll->connection);
-        model_check_released(poll->loop, fake_plan(poll->loop, 0), poll);
-        fake_flush(poll->loop);
+        poll->parked = 1;
+        model.parked++;
     }
-    model_gone(poll, loop->now_ms);
+    CHECK_SILENT(poll->c);
+    model_look(poll->c->loop);
 }
 
-static void model_sweep(void) {
-    uint64_t now_ms = fake.loops[0].now_ms;
-    if (now_ms < fake.hub->sweep_ms) return;
-    fake_sweep();
-    while (model_oldest() != NAMES &&
-           model_aged(model.channels[model_oldest()].held[0].born_ms, now_ms))
-        model_evict(model_oldest(), now_ms);
-    while (model_idlest() != NAMES &&
-           model_aged(model.channels[model_idlest()].idle_ms, now_ms))
-        model_forget(model_idlest());
+static void model_look_all(void) {
+    uint32_t i;
+    for (i = 0; i < 3; i++) model_look(i);
+}
+
+static void model_dial(model_poll *poll) {
+    poll->address = unit_below(2);
+    poll->c = dial_from(&w, poll->address ? "10.0.0.1" : "10.0.0.2");
+    settle_loop(&w, 0);
+    model_look_all();
 }
 
 static void model_time(void) {
-    uint32_t i;
-    fake.now_us += unit_below(unit_one_in(20) ? 600000 : 4000);
-    if (unit_one_in(2)) fake.wall_us += unit_below(4000);
-    if (unit_one_in(50)) fake.wall_us += UINT64_C(5000000);
-    if (unit_one_in(50)) fake.wall_us -= UINT64_C(5000000);
-    for (i = 0; i < 3; i++)
-        if (unit_one_in(2) || fake.loops[i].now_ms + 5 < fake_now())
-            fake.loops[i].now_ms = fake_now();
-    fake.lag_ms = 1000; /* of what was noted by a clock that lagged, to be sure */
+    tick(unit_below(unit_one_in(50) ? 70000 : 10));
+    w.k.now_us += unit_below(1000);
+    if (unit_one_in(50)) w.k.wall_us += UINT64_C(5000000);
+    if (unit_one_in(50)) w.k.wall_us -= UINT64_C(5000000);
+    if (unit_one_in(2)) w.k.wall_us -= 3000; /* so that it stands for a while */
+}
+
+/* What is held, and what is counted. */
+static void model_compare(int deeply) {
+    lp_stats stats = stats_of(&w);
+    uint32_t i, k, waiters = 0;
+    for (i = 0; i < POLLS; i++) waiters += model.polls[i].parked != 0;
+    CHECK_INT(stats.waiters, waiters);
+    CHECK_INT(stats.history_bytes, model.bytes);
+    CHECK_INT(stats.evicted, model.evicted);
+    for (i = 0; deeply && i < NAMES; i++) {
+        char name[2] = "a", want[100] = "";
+        model_channel *ch = &model.channels[i];
+        name[0] = (char)('a' + i);
+        if (!ch->exists) continue;
+        for (k = 0; k < ch->count; k++)
+            sprintf(want + strlen(want), "%s%d", k ? "," : "", ch->held[k].n);
+        CHECK_STR(lp_s(ns_of(look(&w, name, "0"))), want);
+        model.delivered += ch->count;
+        model_look_all(); /* all loops have */
+    }
 }
 
 TEST(waiter_model) {
-    int i, rounds = unit_rounds(100000);
-    fake_start(3);
-    memset(&model, 0, sizeof model);
-    fake.config->channels_max = 5;
-    fake.config->history_count = 5;
-    fake.config->history_age_ms = 900;
-    fake.config->history_bytes = 14 * 200;
-    fake.config->waiters_max = 14;
-    fake.config->waiters_per_client = 4;
-    fake.config->waiters_per_channel = 6;
-    fake.config->waiters_per_address = 9;
+    int i, rounds = unit_rounds(30000);
+    model_measure();
+    memset(&w, 0, sizeof w);
+    w.cfg.loops = 3;
+    w.cfg.history_count = HELD;
+    w.cfg.history_age_ms = LP_UNLIMITED;
+    w.cfg.history_bytes = BUDGET * model.size[1];
+    w.cfg.waiters_max = 14;
+    w.cfg.waiters_per_client = 3;
+    w.cfg.waiters_per_channel = 6;
+    w.cfg.waiters_per_address = 7;
+    w.cfg.head_ms = w.cfg.idle_ms = LP_OFF;
+    open_world(&w);
+    for (i = 0; i < POLLS; i++) model_dial(&model.polls[i]);
     for (i = 0; i < rounds; i++) {
         model_poll *poll = &model.polls[unit_below(POLLS)];
         int busy = i / 500 % 4; /* by turns: quiet, with few polls; polls; messages */
@@ -1534,215 +1144,190 @@ TEST(waiter_model) {
         case 1:
             if (busy == 3) model_publish(unit_below(NAMES));
             break;
-        case 2: model_deliver(unit_below(3)); break;
-        case 3: model_sweep(); break;
-        case 4: model_time(); break;
+        case 2: model_look(unit_below(3)); break;
+        case 3: model_time(); break;
         default:
-            if (poll->parked && unit_one_in(busy ? 12 : 2)) model_end_wait(poll);
-            else if (!poll->parked && (busy || unit_one_in(8))) model_ask_one(poll);
+            if (!poll->parked && (busy || unit_one_in(8))) {
+                model_ask(poll);
+            } else if (poll->parked && unit_one_in(busy ? 20 : 4)) {
+                if (unit_one_in(2)) finish(poll->c);
+                else reset(poll->c);
+                settle_loop(&w, poll->c->loop);
+                CHECK(poll->c->closed);
+                CHECK_SILENT(poll->c);
+                poll->parked = 0;
+                model_look(poll->c->loop);
+                model_dial(poll);
+            }
         }
-        model_compare();
-        check_hub();
+        model_compare(unit_one_in(100));
     }
-    CHECK_INT(fake.hub->stats.delivered, model.delivered);
-    CHECK_INT(fake.hub->stats.resets, model.resets);
-    CHECK_INT(fake.hub->stats.refused, model.refused);
-    if (rounds > 50000) /* that it went everywhere */
-        CHECK(model.forgotten > 60 && model.refused > 100 && model.resets > 500 &&
-              model.parked > 2000 && fake.hub->stats.evicted > 5000);
-    fake_end();
+    CHECK_INT(stats_of(&w).delivered, model.delivered);
+    CHECK_INT(stats_of(&w).resets, model.resets);
+    CHECK_INT(stats_of(&w).refused, model.refused);
+    if (rounds > 20000) /* that it went everywhere */
+        CHECK(model.resets > 500 && model.parked > 1000 && model.timeouts > 200 &&
+              model.cut > 500 && model.woken > 500 && model.evicted > 500 &&
+              model.why[0] && model.why[1] > 9 && model.why[2] > 9 && model.why[3] > 9);
+    close_world(&w);
 }
 
 /* ---- the promise, as a client of a remote store sees it ----
 
-   Channels are fetched, fetched again, and now and then their store begins another epoch.
-   Every client sends back the cursors that it was last given; what it then gets follows
-   on, or it is told, and told for a reason. */
+   Channels are fetching at first, and again when they were forgotten and are made anew.
+   Every client sends back the cursors that it was last given; what it then gets follows on,
+   or it is told, and told for a reason. */
 
 enum { STORED = 4, CLIENTS = 14 };
 
-typedef struct remote_client {
-    int waits;
-    uint32_t loop, connection, count, names[2];
-    uint64_t epoch[2], seq[2]; /* had; epoch 0: nothing yet */
-} remote_client;
-
 static struct {
-    uint64_t epoch[STORED], last[STORED];
-    remote_client clients[CLIENTS];
-    uint32_t judged, resets, messages;
-} remote;
+    peer *c;
+    int waits, count;
+    char name[2], epoch[2][17]; /* had; empty: nothing yet */
+    uint64_t seq[2];
+} clients[CLIENTS];
 
-static void remote_arrive(uint32_t name) {
-    uint32_t index = fake_find(model_name(name));
-    lpi_channel *ch;
-    if (index == LPI_NONE) return;
-    ch = lpi_channel_at(fake.hub, index);
-    if (!ch->fetching) return;
-    if (ch->epoch != remote.epoch[name]) {
-        while (ch->held) lpi_hub_evict(fake.hub, ch->ring[ch->ring_at], fake_now());
-        ch->epoch = remote.epoch[name];
-        ch->epoch_number++;
-        ch->last = remote.last[name];
-        ch->waiters_since_publish = 0;
+static struct { int messages, epochs, evicted, unavailable; } seen;
+
+static void client_read(int k, answer *a) {
+    lp_slice list = member(a->body, "last_id"), rest = a->body, one;
+    int i, more = has(a->body, "\"more\":true");
+    clients[k].waits = 0;
+    if (a->status == 503) { /* too long on its way */
+        CHECK_STR(member(a->body, "error"), "Channel not available yet");
+        seen.unavailable++;
+        return;
     }
-    CHECK_INT(ch->last, remote.last[name]);
-    lpi_hub_loaded(fake.hub, index);
-}
-
-/* It must be asked for again; the store may have lost everything meanwhile. */
-static void remote_lose(uint32_t name) {
-    uint32_t index = fake_find(model_name(name));
-    if (index != LPI_NONE) lpi_channel_at(fake.hub, index)->fetching = 1;
-    if (!unit_one_in(4)) return;
-    if (index == LPI_NONE || lpi_channel_at(fake.hub, index)->fetching) {
-        remote.epoch[name] = unit_random();
-        remote.last[name] = unit_below(4);
-    }
-}
-
-static void remote_publish(uint32_t name) {
-    uint32_t index = fake_find(model_name(name));
-    if (index == LPI_NONE || lpi_channel_at(fake.hub, index)->fetching) return;
-    fake_publish(model_name(name));
-    index = fake_find(model_name(name));
-    if (lpi_channel_at(fake.hub, index)->fetching) { /* it was forgotten, and made again */
-        remote.epoch[name] = lpi_channel_at(fake.hub, index)->epoch;
-        remote.last[name] = 0;
-    }
-    remote.last[name]++;
-}
-
-static void remote_read(remote_client *client, uint32_t loop, const lpi_reply *reply) {
-    uint32_t i, k;
-    CHECK_INT(reply->channel_count, client->count);
-    for (i = 0; i < client->count; i++) {
-        const lpi_channel *ch = fake_channel(model_name(client->names[i]));
-        uint64_t seq = client->seq[i], epoch = reply->at[i].epoch;
-        CHECK(epoch == ch->epoch);
-        if (reply->at[i].reason) {
-            remote.resets++;
-            CHECK(reply->at[i].reason != LPI_AHEAD); /* nobody made a cursor up */
-            if (reply->at[i].reason == LPI_EPOCH) CHECK(client->epoch[i] != epoch);
-            if (client->epoch[i] && reply->at[i].reason == LPI_EVICTED)
-                CHECK(client->epoch[i] == epoch && seq < lpi_channel_floor(ch));
-            seq = lpi_channel_floor(ch);
-        } else if (client->epoch[i]) {
-            CHECK(client->epoch[i] == epoch);
-        } else { /* it asked for what comes from now on */
-            seq = reply->at[i].seq;
-            for (k = 0; k < reply->count; k++)
-                seq -= lpi_channel_at(fake.hub, fake_message(loop, reply, k)->channel) == ch;
+    CHECK_INT(a->status, 200);
+    for (i = 0; i < clients[k].count; i++) {
+        char name[40], epoch[17] = "";
+        uint64_t seq, at = clients[k].seq[i], first = 0;
+        int known = *clients[k].epoch[i] != 0, epoch_reset, evicted, n = 0;
+        CHECK(lpi_split(&list, ',', &one));
+        memcpy(epoch, one.bytes, 16);
+        seq = strtoull(one.bytes + 17, NULL, 10);
+        sprintf(name, "\"%c\":\"epoch\"", clients[k].name[i]);
+        epoch_reset = has(a->body, name);
+        sprintf(name, "\"%c\":\"evicted\"", clients[k].name[i]);
+        evicted = has(a->body, name);
+        CHECK(!has(a->body, "\"ahead\"")); /* nobody made a cursor up */
+        CHECK(known || !(epoch_reset || evicted));
+        if (known) CHECK_INT(epoch_reset, strcmp(epoch, clients[k].epoch[i]) != 0);
+        sprintf(name, ",\"channel\":\"%c\"", clients[k].name[i]);
+        rest = a->body;
+        for (;;) { /* each message once, and in order */
+            const char *id = (const char *)memmem(rest.bytes, rest.length, "{\"id\":\"", 7);
+            uint64_t m;
+            if (!id) break;
+            rest.length -= (size_t)(id + 7 - rest.bytes);
+            rest.bytes = id + 7;
+            m = strtoull(rest.bytes + 17, NULL, 10);
+            if (memcmp(strchr(rest.bytes, ','), name, strlen(name))) continue;
+            CHECK_BYTES(rest.bytes, 16, epoch, 16);
+            if (n++) CHECK_INT(m, at + 1);
+            else first = m;
+            at = m;
         }
-        for (k = 0; k < reply->count; k++) {
-            const lpi_message *m = fake_message(loop, reply, k);
-            if (lpi_channel_at(fake.hub, m->channel) != ch) continue;
-            CHECK_INT(m->seq, ++seq); /* exactly once, and in order */
-            remote.messages++;
-        }
-        CHECK_INT(reply->at[i].seq, seq);
-        client->epoch[i] = epoch;
-        client->seq[i] = seq;
-    }
-    client->waits = 0;
-}
-
-static void remote_take(uint32_t loop_index) {
-    lpi_loop *loop = &fake.loops[loop_index];
-    uint32_t i, k;
-    for (i = 0; i < loop->batch.recipient_count; i++) {
-        for (k = 0; k < CLIENTS; k++)
-            if (remote.clients[k].waits && remote.clients[k].loop == loop_index &&
-                remote.clients[k].connection == loop->batch.recipients[i].connection)
-                break;
-        CHECK(k < CLIENTS);
-        remote_read(&remote.clients[k], loop_index, fake_plan(loop_index, i));
-    }
-    fake_flush(loop_index);
-}
-
-static void remote_ask(remote_client *client) {
-    lpi_poll_request ask;
-    uint32_t i;
-    client->loop = unit_below(3); /* a client may move, with its cursor */
-    client->connection = fake_connect(client->loop);
-    ask = fake_ask(client->count == 1 ? "a" : "a,b", "");
-    for (i = 0; i < client->count; i++) {
-        ask.names[i] = lp_s(model_name(client->names[i]));
-        ask.hashes[i] = lpi_channel_hash(fake.hub, ask.names[i]);
-        ask.requested[i].kind = client->epoch[i] ? LPI_FROM_CURSOR : LPI_FROM_NOW;
-        ask.requested[i].epoch = client->epoch[i];
-        ask.requested[i].seq = client->seq[i];
-    }
-    ask.limit = (uint16_t)(1 + unit_below(5));
-    CHECK_INT(fake_poll(client->loop, client->connection, &ask), 0);
-    client->waits = 1;
-    if (fake_phase(client->loop, client->connection) == LPI_FETCHING) remote.judged++;
-    remote_take(client->loop);
-}
-
-static void remote_leave(remote_client *client) {
-    if (unit_one_in(2) || fake_phase(client->loop, client->connection) == LPI_FETCHING) {
-        fake_hang_up(client->loop, client->connection);
-        client->waits = 0;
-    } else {
-        lpi_deliver_release(&fake.loops[client->loop], client->connection);
-        remote_take(client->loop);
+        if (n) CHECK_INT(at, seq);
+        if (n && known && !epoch_reset && !evicted) CHECK_INT(first, clients[k].seq[i] + 1);
+        if (!n && known && !epoch_reset && !evicted) CHECK_INT(seq, clients[k].seq[i]);
+        if (evicted) CHECK(n ? first > clients[k].seq[i] + 1 : more || seq > clients[k].seq[i]);
+        strcpy(clients[k].epoch[i], epoch);
+        clients[k].seq[i] = seq;
+        seen.messages += n;
+        seen.epochs += epoch_reset;
+        seen.evicted += evicted;
     }
 }
 
-static void remote_step(void) {
-    remote_client *client = &remote.clients[unit_below(CLIENTS)];
-    uint32_t name = unit_below(STORED), loop = unit_below(3);
-    switch (unit_below(10)) {
-    case 0:
-    case 1: remote_publish(name); break;
-    case 2: remote_arrive(name); break;
-    case 3: if (unit_one_in(4)) remote_lose(name); break;
-    case 4:
-        lpi_deliver_waiter_list(&fake.loops[loop]);
-        remote_take(loop);
-        break;
-    case 5: fake_tick(unit_below(20)); break;
-    case 6: if (fake_now() >= fake.hub->sweep_ms) fake_sweep(); break;
-    default:
-        if (!client->waits) remote_ask(client);
-        else if (unit_one_in(6)) remote_leave(client);
-    }
+static void clients_read(void) {
+    int k;
+    for (k = 0; k < CLIENTS; k++)
+        if (clients[k].c && unheard(clients[k].c).length) client_read(k, take(clients[k].c));
 }
 
-static void remote_start(void) {
-    uint32_t i;
-    fake_start(3);
-    memset(&remote, 0, sizeof remote);
-    fake.hub->remote = fake.arrives_twice = 1;
-    fake.config->history_count = 4;
-    fake.config->history_age_ms = 1000;
-    for (i = 0; i < STORED; i++) {
-        remote.epoch[i] = unit_random();
-        remote.last[i] = unit_below(9);
+static void client_ask(int k) {
+    char cursor[100] = "", names[4];
+    int i;
+    if (clients[k].c && clients[k].c->shut) finish(clients[k].c);
+    if (!clients[k].c || clients[k].c->shut || clients[k].c->closed) { /* on any loop, with its cursor */
+        clients[k].c = dial(&w);
+        settle_loop(&w, 0);
+        for (i = 0; i < 3; i++) settle_loop(&w, (uint32_t)i);
+        clients_read();
     }
-    for (i = 0; i < CLIENTS; i++) {
-        remote.clients[i].count = 1 + i % 2;
-        remote.clients[i].names[0] = unit_below(STORED);
-        remote.clients[i].names[1] = (remote.clients[i].names[0] + 1) % STORED;
-    }
+    for (i = 0; i < clients[k].count; i++)
+        if (*clients[k].epoch[i])
+            sprintf(cursor + strlen(cursor), "%s%s-%lu", i ? "," : "", clients[k].epoch[i],
+                    (unsigned long)clients[k].seq[i]);
+        else strcat(cursor, i ? ",now" : "now");
+    snprintf(names, sizeof names, clients[k].count > 1 ? "%c,%c" : "%c", clients[k].name[0],
+             clients[k].name[1]);
+    sayf(clients[k].c, "GET /api/poll/%s?last_id=%s&limit=%u&timeout=%s HTTP/1.1\r\n"
+                       "Host: localhost\r\nX-Client-ID: client-%d\r\n\r\n", names, cursor,
+         1 + unit_below(5), unit_one_in(4) ? "60" : "0.03", k);
+    clients[k].waits = 1;
+    settle_loop(&w, clients[k].c->loop);
 }
 
 TEST(fetching_clients_get_everything_or_are_told) {
-    int i, rounds = unit_rounds(100000);
-    uint32_t k, loop;
-    remote_start();
-    for (i = 0; i < rounds; i++) {
-        remote_step();
-        check_hub();
+    int i, k, rounds = unit_rounds(40000), round;
+    w.cfg.loops = 3;
+    w.cfg.history_count = 4;
+    w.cfg.history_age_ms = 1000;
+    open_world(&w);
+    go_remote();
+    for (k = 0; k < CLIENTS; k++) {
+        clients[k].count = 1 + k % 2;
+        for (i = 0; i < 2; i++) clients[k].name[i] = (char)('a' + (k / 2 + i) % STORED);
     }
-    for (k = 0; k < STORED; k++) remote_arrive(k);
-    for (loop = 0; loop < 3; loop++)
-        while (lpi_deliver_waiter_list(&fake.loops[loop])) remote_take(loop);
-    for (loop = 0; loop < 3; loop++) CHECK_INT(fake.loops[loop].phases[LPI_FETCHING], 0);
-    check_hub();
-    if (rounds > 50000) /* that it went everywhere */
-        CHECK(remote.judged > 1000 && remote.resets > 500 && remote.messages > 5000);
-    fake_end();
+    for (round = 0; round < rounds; round++) {
+        char name[2] = "a";
+        name[0] = (char)('a' + unit_below(STORED));
+        k = (int)unit_below(CLIENTS);
+        switch (unit_below(10)) {
+        case 0:
+        case 1: publish_n(&w, name, round); break;
+        case 2: loaded(name); break;
+        case 3: settle_loop(&w, unit_below(3)); break;
+        case 4:
+            tick(unit_below(20));
+            if (!unit_one_in(150)) break;
+            for (k = 0; k < CLIENTS; k++) { /* all go, and channels are forgotten */
+                if (!clients[k].waits) continue;
+                finish(clients[k].c);
+                clients[k].waits = 0;
+            }
+            settle(&w);
+            clients_read();
+            pass(&w, 3000);
+            break;
+        default:
+            if (!clients[k].waits) {
+                client_ask(k);
+            } else if (unit_one_in(12)) {
+                finish(clients[k].c);
+                settle_loop(&w, clients[k].c->loop);
+                if (unheard(clients[k].c).length) client_read(k, take(clients[k].c));
+                clients[k].waits = 0;
+            }
+        }
+        clients_read();
+    }
+    for (i = 0; i < STORED; i++) loaded(i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d");
+    settle(&w);
+    clients_read();
+    for (k = 0; k < CLIENTS; k++) /* nobody is left on the way */
+        if (!clients[k].waits) client_ask(k);
+    for (i = 0; i < STORED; i++) loaded(i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d");
+    settle(&w);
+    clients_read();
+    for (i = 0; i < STORED; i++) publish_n(&w, i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d", 1);
+    settle(&w);
+    clients_read();
+    for (k = 0; k < CLIENTS; k++) CHECK(!clients[k].waits);
+    if (rounds > 30000) /* that it went everywhere */
+        CHECK(seen.messages > 3000 && seen.epochs > 50 && seen.evicted > 50 &&
+              seen.unavailable > 10);
+    close_world(&w);
 }

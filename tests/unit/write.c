@@ -38,7 +38,7 @@ TEST(a_short_write_goes_on_where_it_stopped) {
         settle(&w);
         CHECK_INT(unheard(c).length, cut);
         CHECK(stats_of(&w).pinned_bytes >= 900 - cut);
-        while (w.s->hub.loops[0].phases[LPI_WRITING]) { /* in pieces of any size */
+        while (w.s->loops[0].phases[LPI_WRITING]) { /* in pieces of any size */
             widen(c, 1 + unit_below(200));
             settle(&w);
         }
@@ -81,7 +81,7 @@ TEST(a_send_that_fails_closes) {
         widen(c, 5);
         get(c, "/");
         settle(&w);
-        CHECK_INT(w.s->hub.loops[0].phases[LPI_WRITING], 1);
+        CHECK_INT(w.s->loops[0].phases[LPI_WRITING], 1);
         fault(&w, K_SEND, errors[i], 0, 1);
         widen(c, 5);
         settle(&w);
@@ -101,7 +101,7 @@ TEST(slow_readers_of_the_same_share_one_blob) {
     settle(&w);
     one = stats_of(&w).pinned_bytes;
     CHECK(one > 30000 && one < 31000);
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_WRITING], 20);
+    CHECK_INT(w.s->loops[0].phases[LPI_WRITING], 20);
     for (i = 0; i < 19; i++) {
         widen(c[i], SIZE_MAX);
         settle(&w);
@@ -155,7 +155,7 @@ TEST(progress_renews_the_deadline) {
     settle(&w);
     for (i = 0; i < 3; i++) {
         pass(&w, 29000);
-        widen(c, LPI_MOVED);
+        widen(c, LPI_WRITTEN);
         settle(&w);
         CHECK(!c->closed);
     }
@@ -167,7 +167,7 @@ TEST(progress_renews_the_deadline) {
     publish_padded(&w, "big", 65000);
     settle(&w);
     pass(&w, 15000);
-    widen(d, LPI_MOVED - 1);
+    widen(d, LPI_WRITTEN - 1);
     settle(&w);
     pass(&w, 14990);
     CHECK(!d->closed);
@@ -348,8 +348,8 @@ TEST(without_memory_a_slow_reader_is_cut_off) {
         open_world(&w);
         park_slow(&c, 1, 400);
         publish_padded(&w, "big", 5000);
-        lpi_reserve(&w.s->hub.loops[0].json.memory, &w.s->hub.loops[0].json.bytes,
-                    &w.s->hub.loops[0].json.capacity, 10000);
+        lpi_reserve(&w.s->loops[0].json.memory, &w.s->loops[0].json.bytes,
+                    &w.s->loops[0].json.capacity, 10000);
         w.m.fail_at = w.m.calls + (size_t)k;
         settle(&w);
         CHECK_INT(w.m.failed, 1);
@@ -388,7 +388,7 @@ TEST(a_poller_that_fails_at_a_refusal_behind_a_pause_closes) {
     say(c, "GET /api/poll/news HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     for (i = 0; i < 50; i++) get(c, "/nowhere");
     settle(&w);
-    CHECK(!(lpi_connection_at(&w.s->hub.loops[0], 0)->interest & LP_READ)); /* paused */
+    CHECK(!(lpi_connection_at(&w.s->loops[0], 0)->interest & LP_READ)); /* paused */
     fault(&w, K_POLLER_SET, ENOMEM, 0, 1); /* when it would linger */
     publish_n(&w, "news", 1);
     settle(&w);
@@ -439,16 +439,16 @@ TEST(requests_behind_a_slow_reply_wait_and_are_bounded) {
     widen(c, 1000);
     get(c, "/api/poll/big");
     settle(&w);
-    CHECK_INT(w.s->hub.loops[0].phases[LPI_WRITING], 1);
+    CHECK_INT(w.s->loops[0].phases[LPI_WRITING], 1);
     for (i = 0; i < 100; i++) get(c, "/nowhere");
     settle(&w);
-    CHECK(lpi_connection_at(&w.s->hub.loops[0], 0)->buffer->in_length <= 512);
+    CHECK(lpi_connection_at(&w.s->loops[0], 0)->buffer->in_length <= 512);
     widen(c, SIZE_MAX);
     settle(&w);
     CHECK_STR(member(take(c)->body, "count"), "1");
     for (i = 0; i < 100; i++) CHECK_INT(take(c)->status, 404);
     CHECK_SILENT(c);
-    CHECK_INT(lpi_connection_at(&w.s->hub.loops[0], 0)->phase, LPI_IDLE);
+    CHECK_INT(lpi_connection_at(&w.s->loops[0], 0)->phase, LPI_IDLE);
     close_world(&w);
 }
 
