@@ -900,12 +900,6 @@ static int lpi_is(char c, uint8_t classes)
 static size_t lpi_count_of(const char *bytes, size_t length, uint8_t classes)
 {
     size_t i = 0;
-    for (; length - i >= 4; i += 4) {
-        if (!lpi_is(bytes[i], classes)) return i;
-        if (!lpi_is(bytes[i + 1], classes)) return i + 1;
-        if (!lpi_is(bytes[i + 2], classes)) return i + 2;
-        if (!lpi_is(bytes[i + 3], classes)) return i + 3;
-    }
     while (i < length && lpi_is(bytes[i], classes)) i++;
     return i;
 }
@@ -926,10 +920,12 @@ static uint32_t lpi_half(const uint8_t *b)
 
 static uint64_t lpi_word(const char *bytes)
 {
-    const uint8_t *b = (const uint8_t *)bytes;
-    return b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 |
-           (uint64_t)b[3] << 24 | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 |
-           (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
 }
 
 /* At most seven bytes, and zeros behind them: of two halves, which may share
@@ -1001,6 +997,48 @@ static size_t lpi_count_plain(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * ' ', LPI_ONES * '"',
                            LPI_ONES * '\\');
+}
+
+/* How many bytes from the first are of LPI_TOKEN. Nearly all are letters and
+   hyphens; the test finds each other byte. */
+static size_t lpi_count_token(const char *bytes, size_t length)
+{
+    size_t i = 0;
+    while (i + 8 <= length) {
+        uint64_t word = lpi_word(bytes + i), lower = word | LPI_ONES * 0x20;
+        uint64_t letters = (lower + LPI_ONES * (0x80 - 'a')) &
+                           ~(lower + LPI_ONES * (0x7f - 'z'));
+        uint64_t no_hyphen = (word ^ LPI_ONES * '-') + LPI_ONES * 0x7f;
+        uint64_t others = ((no_hyphen & ~letters) | word) & LPI_TOPS;
+        if (!others) {
+            i += 8;
+            continue;
+        }
+        i += lpi_lowest(others) / 8;
+        if (!lpi_is(bytes[i], LPI_TOKEN)) return i;
+        i++;
+    }
+    return i + lpi_count_of(bytes + i, length - i, LPI_TOKEN);
+}
+
+/* How many bytes from the first are of LPI_VALUE. The test finds each control
+   character and DEL, and some bytes that are neither. */
+static size_t lpi_count_value(const char *bytes, size_t length)
+{
+    size_t i = 0;
+    while (i + 8 <= length) {
+        uint64_t word = lpi_word(bytes + i);
+        uint64_t others =
+            ((word - LPI_ONES * ' ') | (word + LPI_ONES)) & LPI_TOPS;
+        if (!others) {
+            i += 8;
+            continue;
+        }
+        i += lpi_lowest(others) / 8;
+        if (!lpi_is(bytes[i], LPI_VALUE)) return i;
+        i++;
+    }
+    return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
 }
 
 static lp_slice lpi_slice(const char *bytes, size_t length)
@@ -1113,18 +1151,28 @@ static size_t lpi_put_epoch(char *to, uint64_t epoch)
     return 16;
 }
 
-/* Sixteen hexadecimal digits, in lower case. 0, or -1 if they are not that. */
+/* Eight hexadecimal digits, in lower case. 0, or -1 if they are not that. All
+   eight are read at once: branches on digits that look random cost more. */
+static int lpi_parse_hex(const char *bytes, uint32_t *out)
+{
+    uint64_t word = lpi_word(bytes);
+    uint64_t value = (word & LPI_ONES * 15) + (word >> 6 & LPI_ONES) * 9;
+    uint64_t letters = (value + LPI_ONES * (0x80 - 10)) >> 7 & LPI_ONES;
+    uint64_t again = value + LPI_ONES * '0' + letters * ('a' - '0' - 10);
+    if ((again ^ word) | (value & LPI_ONES * 0xf0)) return -1;
+    value = (value << 4 | value >> 8) & UINT64_C(0x00ff00ff00ff00ff);
+    value = (value << 8 | value >> 16) & UINT64_C(0x0000ffff0000ffff);
+    *out = (uint32_t)(value << 16 | value >> 32);
+    return 0;
+}
+
+/* Sixteen of them. 0 or -1. */
 static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
-    uint64_t value = 0;
-    int i;
-    for (i = 0; i < 16; i++) {
-        if (!lpi_is(bytes[i], LPI_HEX) || bytes[i] < '0' ||
-            (bytes[i] > '9' && bytes[i] < 'a'))
-            return -1;
-        value = value << 4 | (uint64_t)lpi_hex_value(bytes[i]);
-    }
-    *out = value;
+    uint32_t high, low;
+    if (lpi_parse_hex(bytes, &high) || lpi_parse_hex(bytes + 8, &low))
+        return -1;
+    *out = (uint64_t)high << 32 | low;
     return 0;
 }
 
@@ -1532,11 +1580,16 @@ static void lpi_list_set(lpi_list *list, const lpi_links *links, uint32_t index,
 /* ==========================================================================
    A5  TABLE                                                          >>table
 
-   A hash table over the records of a slab, whose first member is an lpi_node.
-   Linear hashing (Litwin, 1980): an insertion beyond one entry per bucket
-   splits one bucket, a removal below half merges two, so there is never a
-   pause in which all move, and the memory follows the number of entries down
-   as well as up.
+   A hash table of chains over the records of a slab, whose first member is an
+   lpi_node. It is a linear hash table (Litwin, 1980): an insertion beyond one
+   entry per bucket splits one bucket in two, and a removal below half an entry
+   per bucket merges two. So there is never a pause in which all entries move:
+   to double a table of 1,000,000 at once takes 50 to 100 ms.
+
+   Uses      >>memory >>slab
+   Touches   the lpi_table that it is given, and its entries' nodes.
+   Promises  Adding never fails: without memory for more buckets, chains grow
+             longer. Memory follows the number of entries down as well as up.
    ========================================================================== */
 
 typedef struct lpi_node {
@@ -1545,45 +1598,44 @@ typedef struct lpi_node {
     uint32_t count; /* the record's own, where padding would be */
 } lpi_node;
 
-enum { LPI_SEGMENT = 256 }; /* buckets that are allocated together */
+enum { LPI_BUCKETS_MIN = 256 };
 
 typedef struct lpi_table {
     const lpi_slab *slab;
-    uint32_t **segments;
-    uint32_t segment_count, segment_capacity;
-    uint32_t buckets; /* in use: 2^level <= buckets < 2^(level + 1) */
-    uint32_t round;   /* 2^level                                    */
-    uint32_t count;
+    uint32_t *heads;   /* the first entry of each bucket's chain, or LPI_NONE */
+    uint32_t capacity; /* how many heads there is room for                    */
+    uint32_t buckets;  /* how many are in use                                 */
+    uint32_t round;    /* the largest power of two that is not above that     */
+    uint32_t count;    /* of entries                                          */
 } lpi_table;
+
+static lpi_node *lpi_node_at(const lpi_table *t, uint32_t index)
+{
+    return (lpi_node *)lpi_at(t->slab, index);
+}
 
 static uint32_t *lpi_table_bucket(const lpi_table *t, uint32_t bucket)
 {
-    return &t->segments[bucket / LPI_SEGMENT][bucket % LPI_SEGMENT];
+    return &t->heads[bucket];
 }
 
+/* The bucket of this hash: of its low bits, one more for the buckets that are
+   split in this round. */
 static uint32_t lpi_table_index(const lpi_table *t, uint64_t hash)
 {
     uint32_t bucket = (uint32_t)hash & (t->round * 2 - 1);
     return bucket < t->buckets ? bucket : bucket - t->round;
 }
 
-static int lpi_table_add_segment(lpi_table *t)
+static int lpi_table_reserve(lpi_table *t, uint32_t capacity)
 {
     const lp_memory *memory = t->slab->memory;
-    uint32_t *segment;
-    if (t->segment_count == t->segment_capacity) {
-        uint32_t grown = t->segment_capacity ? t->segment_capacity * 2 : 4;
-        void *ptr = memory->resize(memory->ctx, t->segments,
-                                   t->segment_capacity * sizeof(uint32_t *),
-                                   grown * sizeof(uint32_t *));
-        if (!ptr) return -1;
-        t->segments = (uint32_t **)ptr;
-        t->segment_capacity = grown;
-    }
-    segment = (uint32_t *)lpi_alloc(memory, LPI_SEGMENT * sizeof *segment);
-    if (!segment) return -1;
-    memset(segment, 0xff, LPI_SEGMENT * sizeof *segment); /* LPI_NONE */
-    t->segments[t->segment_count++] = segment;
+    void *ptr = memory->resize(memory->ctx, t->heads,
+                               t->capacity * sizeof *t->heads,
+                               capacity * sizeof *t->heads);
+    if (!ptr) return -1;
+    t->heads = (uint32_t *)ptr;
+    t->capacity = capacity;
     return 0;
 }
 
@@ -1591,24 +1643,17 @@ static int lpi_table_init(lpi_table *t, const lpi_slab *slab)
 {
     memset(t, 0, sizeof *t);
     t->slab = slab;
-    t->buckets = t->round = 16;
-    return lpi_table_add_segment(t);
+    t->buckets = t->round = LPI_BUCKETS_MIN;
+    if (lpi_table_reserve(t, t->buckets)) return -1;
+    memset(t->heads, 0xff, t->buckets * sizeof *t->heads); /* LPI_NONE */
+    return 0;
 }
 
 static void lpi_table_free(lpi_table *t)
 {
-    const lp_memory *memory = t->slab ? t->slab->memory : NULL;
-    if (!memory) return;
-    while (t->segment_count)
-        lpi_free(memory, t->segments[--t->segment_count],
-                 LPI_SEGMENT * sizeof(uint32_t));
-    lpi_free(memory, t->segments, t->segment_capacity * sizeof(uint32_t *));
-    t->segments = NULL;
-}
-
-static lpi_node *lpi_node_at(const lpi_table *t, uint32_t index)
-{
-    return (lpi_node *)lpi_at(t->slab, index);
+    if (t->heads)
+        lpi_free(t->slab->memory, t->heads, t->capacity * sizeof *t->heads);
+    t->heads = NULL;
 }
 
 /* The first entry with this hash at or after `index` in its chain. Start with
@@ -1623,58 +1668,50 @@ static uint32_t lpi_table_match(const lpi_table *t, uint32_t index,
 
 static uint32_t lpi_table_first(const lpi_table *t, uint64_t hash)
 {
-    return lpi_table_match(t, *lpi_table_bucket(t, lpi_table_index(t, hash)),
-                           hash);
+    return lpi_table_match(t, t->heads[lpi_table_index(t, hash)], hash);
 }
 
+/* Put all entries of a chain that was taken out, from `index` on, into the
+   buckets that they belong in. */
+static void lpi_table_link(lpi_table *t, uint32_t index)
+{
+    while (index != LPI_NONE) {
+        lpi_node *node = lpi_node_at(t, index);
+        uint32_t next = node->next;
+        uint32_t *head = lpi_table_bucket(t, lpi_table_index(t, node->hash));
+        node->next = *head;
+        *head = index;
+        index = next;
+    }
+}
+
+/* One bucket more: the next of this round is split. */
 static void lpi_table_split(lpi_table *t)
 {
-    uint32_t *from, *to, i;
-    if (t->buckets == t->segment_count * LPI_SEGMENT &&
-        lpi_table_add_segment(t))
-        return; /* longer chains, until there is memory again */
-    from = lpi_table_bucket(t, t->buckets - t->round);
-    to = lpi_table_bucket(t, t->buckets);
-    i = *from;
-    *from = *to = LPI_NONE;
-    t->buckets++;
-    while (i != LPI_NONE) {
-        lpi_node *node = lpi_node_at(t, i);
-        uint32_t next = node->next;
-        uint32_t *home = node->hash & t->round ? to : from;
-        node->next = *home;
-        *home = i;
-        i = next;
-    }
-    if (t->buckets == t->round * 2) t->round *= 2;
+    uint32_t *split, chain;
+    if (t->buckets == t->capacity && lpi_table_reserve(t, t->capacity * 2))
+        return;
+    split = &t->heads[t->buckets - t->round];
+    chain = *split;
+    *split = t->heads[t->buckets] = LPI_NONE;
+    if (++t->buckets == t->round * 2) t->round *= 2;
+    lpi_table_link(t, chain);
 }
 
+/* One bucket less: the last goes back into the one that it was split from. */
 static void lpi_table_merge(lpi_table *t)
 {
-    uint32_t *from, *to;
     if (t->buckets == t->round) t->round /= 2;
     t->buckets--;
-    from = lpi_table_bucket(t, t->buckets);
-    to = lpi_table_bucket(t, t->buckets - t->round);
-    while (*from != LPI_NONE) {
-        lpi_node *node = lpi_node_at(t, *from);
-        uint32_t moved = *from;
-        *from = node->next;
-        node->next = *to;
-        *to = moved;
-    }
-    if (t->buckets + LPI_SEGMENT < t->segment_count * LPI_SEGMENT)
-        lpi_free(t->slab->memory, t->segments[--t->segment_count],
-                 LPI_SEGMENT * sizeof(uint32_t));
+    lpi_table_link(t, t->heads[t->buckets]);
+    if (t->buckets <= t->capacity / 4) lpi_table_reserve(t, t->capacity / 2);
 }
 
-/* The entry's node has its hash already. Cannot fail. */
+/* The entry's node has its hash already. */
 static void lpi_table_add(lpi_table *t, uint32_t index)
 {
-    lpi_node *node = lpi_node_at(t, index);
-    uint32_t *bucket = lpi_table_bucket(t, lpi_table_index(t, node->hash));
-    node->next = *bucket;
-    *bucket = index;
+    lpi_node_at(t, index)->next = LPI_NONE;
+    lpi_table_link(t, index);
     if (++t->count > t->buckets) lpi_table_split(t);
 }
 
@@ -1686,8 +1723,9 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
     while (*link != index) link = &lpi_node_at(t, *link)->next;
     *link = node->next;
     t->count--;
-    for (i = 0; i < 2 && t->count * 2 < t->buckets && t->buckets > 16; i++)
-        lpi_table_merge(t);
+    for (i = 0; i < 2; i++) /* for one entry less, two buckets less */
+        if (t->count < t->buckets / 2 && t->buckets > LPI_BUCKETS_MIN)
+            lpi_table_merge(t);
 }
 
 /* ==========================================================================
@@ -1737,16 +1775,19 @@ static const lp_slice lpi_field_names[LPI_F_KNOWN] = {
     LPI_NAMED("Access-Control-Request-Method"), LPI_NAMED("Connection"),
     LPI_NAMED("X-Forwarded-For")};
 
-/* Which of them has a name of that length: at most one, but for Expect and
-   Origin. */
-static const uint8_t lpi_field_of[] = {
-    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_HOST,
-    LPI_F_KNOWN, LPI_F_EXPECT, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_REAL_IP,
-    LPI_F_CONNECTION, LPI_F_CLIENT_ID, LPI_F_TYPE, LPI_F_AUTHORIZATION,
-    LPI_F_LENGTH, LPI_F_FORWARDED, LPI_F_CODING, LPI_F_ENCODING, LPI_F_KNOWN,
-    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN,
-    LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN, LPI_F_KNOWN,
-    LPI_F_PREFLIGHT};
+/* By the length of a name, the one that has it, and its first letter. Origin is
+   as long as Expect. */
+static const struct {
+    char letter;
+    uint8_t field;
+} lpi_field_of[] = {
+    {0, 0}, {0, 0}, {0, 0}, {0, 0}, {'h', LPI_F_HOST}, {0, 0},
+    {'e', LPI_F_EXPECT}, {0, 0}, {0, 0}, {'x', LPI_F_REAL_IP},
+    {'c', LPI_F_CONNECTION}, {'x', LPI_F_CLIENT_ID}, {'c', LPI_F_TYPE},
+    {'a', LPI_F_AUTHORIZATION}, {'c', LPI_F_LENGTH}, {'x', LPI_F_FORWARDED},
+    {'c', LPI_F_CODING}, {'t', LPI_F_ENCODING}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+    {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+    {'a', LPI_F_PREFLIGHT}};
 
 typedef struct lpi_http {
     uint32_t line;           /* where the line that is looked for begins     */
@@ -1762,16 +1803,15 @@ typedef struct lpi_http {
     uint8_t expects;         /* a 100 (Continue)                             */
     uint8_t escaped;         /* the target has a % or a +                    */
     uint64_t content_length;
-    uint16_t field_count;
-    uint8_t known[LPI_F_KNOWN]; /* 1 + the index of the (last) such field    */
+    uint8_t field_count;
+    uint32_t fields;         /* where the first field's line begins          */
     lpi_span method_text, path, query, authority;
-    lpi_span names[LPI_FIELDS_MAX], values[LPI_FIELDS_MAX];
+    lpi_span values[LPI_F_KNOWN]; /* of the last such field; at 0: of none   */
 } lpi_http;
 
-/* All but the arrays of fields, whose first field_count are set by then. */
 static void lpi_http_init(lpi_http *h, uint32_t limit)
 {
-    memset(h, 0, offsetof(lpi_http, names));
+    memset(h, 0, sizeof *h);
     h->limit = limit;
 }
 
@@ -1788,11 +1828,44 @@ static lp_slice lpi_text_of(const char *bytes, lpi_span span)
     return lpi_slice(bytes + span.at, span.length);
 }
 
+static int lpi_http_has(const lpi_http *h, lpi_field field)
+{
+    return h->values[field].at != 0;
+}
+
+/* The value of the last such field; its bytes are NULL if there is none. */
 static lp_slice lpi_http_field(const lpi_http *h, const char *bytes,
                                lpi_field field)
 {
-    if (!h->known[field]) return lpi_slice(NULL, 0);
-    return lpi_text_of(bytes, h->values[h->known[field] - 1]);
+    if (!lpi_http_has(h, field)) return lpi_slice(NULL, 0);
+    return lpi_text_of(bytes, h->values[field]);
+}
+
+/* Walk through the fields of a complete head: `at` is h->fields at first.
+   Returns 0 behind the last field. */
+static int lpi_http_next(const lpi_http *h, const char *bytes, size_t *at,
+                         lp_slice *name, lp_slice *value)
+{
+    lp_slice line = lpi_slice(bytes + *at, h->line - *at);
+    if (*line.bytes == '\r') return 0;
+    lpi_split(&line, ':', name);
+    lpi_split(&line, '\r', value);
+    *value = lpi_trim(*value);
+    *at = (size_t)(line.bytes + 1 - bytes);
+    return 1;
+}
+
+/* The value of the last field of that name that stands before the one that has
+   `value`; its bytes are NULL if there is none. */
+static lp_slice lpi_http_field_before(const lpi_http *h, const char *bytes,
+                                      lpi_field field, lp_slice value)
+{
+    lp_slice found = lpi_slice(NULL, 0), name, other;
+    size_t at = h->fields;
+    while (lpi_http_next(h, bytes, &at, &name, &other) &&
+           other.bytes < value.bytes)
+        if (lpi_alike(lpi_field_names[field], name)) found = other;
+    return found;
 }
 
 /* [ ":" port ], at most 65535. */
@@ -1895,9 +1968,10 @@ static uint8_t lpi_http_method(lp_slice name)
     return method;
 }
 
-static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t end)
+static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t at,
+                                 size_t end)
 {
-    size_t at = h->line, target, version;
+    size_t target, version;
     int bad;
     if (end - at > 5 && !memcmp(bytes + at, "GET ", 4)) target = at + 3;
     else target = at + lpi_count_of(bytes + at, end - at, LPI_TOKEN);
@@ -1927,75 +2001,67 @@ static void lpi_http_connection(lpi_http *h, lp_slice value)
 /* The field of that name; LPI_F_KNOWN if the library does not read it. */
 static uint8_t lpi_http_field_known(lp_slice name)
 {
-    uint8_t field = name.length < sizeof lpi_field_of
-                        ? lpi_field_of[name.length] : (uint8_t)LPI_F_KNOWN;
-    if (field == LPI_F_EXPECT && lpi_lower(*name.bytes) == 'o')
+    uint8_t field;
+    if (name.length >= LPI_COUNT(lpi_field_of)) return LPI_F_KNOWN;
+    if ((*name.bytes | 32) == lpi_field_of[name.length].letter)
+        field = lpi_field_of[name.length].field;
+    else if (name.length == 6 && (*name.bytes | 32) == 'o')
         field = LPI_F_ORIGIN;
-    if (field == LPI_F_KNOWN || /* most begin with another letter */
-        lpi_lower(*name.bytes) != lpi_lower(*lpi_field_names[field].bytes))
-        return LPI_F_KNOWN;
+    else return LPI_F_KNOWN; /* as nearly all that are not read */
     return lpi_alike(lpi_field_names[field], name) ? field
                                                    : (uint8_t)LPI_F_KNOWN;
 }
 
-/* Note one that the library reads; a second one of most is 400. */
-static int lpi_http_note(lpi_http *h, uint8_t field, lp_slice value)
+/* Note the value of a field that the library reads; a second one of most is
+   an error. */
+static int lpi_http_note(lpi_http *h, lpi_field field, const char *bytes,
+                         lp_slice value)
 {
-    if (h->known[field] && field < LPI_F_LISTS) return -400;
-    h->known[field] = (uint8_t)(h->field_count + 1);
+    if (lpi_http_has(h, field) && field < LPI_F_LISTS) return -400;
+    value = lpi_trim(value);
+    h->values[field] =
+        lpi_span_of((size_t)(value.bytes - bytes), value.length);
     if (field == LPI_F_CONNECTION) lpi_http_connection(h, value);
     return 0;
 }
 
-/* How many bytes from the first are of LPI_VALUE: eight at a time, up to a
-   control character or DEL. */
-static size_t lpi_count_value(const char *bytes, size_t length)
+/* Note a field whose line is good: at bytes[h->line] its name, and behind the
+   colon its value. 0 or -STATUS. */
+static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
+                              size_t value)
 {
-    size_t i = 0;
-    for (; i + 8 <= length; i += 8) {
-        uint64_t word = lpi_word(bytes + i), del = word ^ LPI_ONES * 0x7f;
-        uint64_t controls = ((word - LPI_ONES * ' ') | (del - LPI_ONES)) &
-                            ~word & LPI_TOPS;
-        if (!controls) continue;
-        i += lpi_lowest(controls) / 8;
-        if (bytes[i] != '\t') return i;
-        i -= 7;
+    const char *line = bytes + h->line;
+    uint8_t field = lpi_http_field_known(lpi_slice(line, name));
+    if (h->field_count++ == LPI_FIELDS_MAX) return -431;
+    if (field == LPI_F_KNOWN) return 0;
+    return lpi_http_note(h, (lpi_field)field, bytes,
+                         lpi_slice(line + name + 1, value));
+}
+
+/* Read the lines behind the request line, from h->line on. 1 if the head is
+   complete, 0 if it is not here yet, or -STATUS. What is wrong with a line is
+   said once its end is here. */
+static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
+{
+    if (h->scanned > h->line && /* a part of the line was here before */
+        !memchr(bytes + h->scanned, '\n', seen - h->scanned))
+        return 0;
+    while (h->line < seen && bytes[h->line] != '\r') {
+        const char *line = bytes + h->line;
+        size_t left = seen - h->line, name = lpi_count_token(line, left);
+        size_t end = name;
+        int bad;
+        if (name && name < left && line[name] == ':')
+            end += 1 + lpi_count_value(line + name + 1, left - name - 1);
+        if (end == name || left - end < 2 || memcmp(line + end, "\r\n", 2))
+            return memchr(line, '\n', left) ? -400 : 0;
+        bad = lpi_http_field_add(h, bytes, name, end - name - 1);
+        if (bad) return bad;
+        h->line += (uint32_t)end + 2;
     }
-    return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
-}
-
-/* Note a field of which the name and the value are good. 0 or -STATUS. */
-static int lpi_http_field_add(lpi_http *h, uint8_t field, const char *bytes,
-                              lp_slice name, lp_slice value)
-{
-    if (h->field_count == LPI_FIELDS_MAX) return -431;
-    if (field < LPI_F_KNOWN && lpi_http_note(h, field, value)) return -400;
-    h->names[h->field_count] = lpi_span_of(h->line, name.length);
-    h->values[h->field_count++] =
-        lpi_span_of((size_t)(value.bytes - bytes), value.length);
-    return 0;
-}
-
-/* The field's line that begins at h->line: 1, 0 if its end is not here yet, or
-   -STATUS. It is read in one go, and what is wrong with it is said once its
-   end is here. */
-static int lpi_http_field_line(lpi_http *h, const char *bytes, size_t seen)
-{
-    size_t left = seen - h->line, length, end;
-    lp_slice name = lpi_slice(bytes + h->line, left), value;
-    uint8_t field;
-    int bad;
-    length = name.length = lpi_count_of(name.bytes, left, LPI_TOKEN);
-    field = lpi_http_field_known(name);
-    end = length + 1;
-    if (end < left) end += lpi_count_value(name.bytes + end, left - end);
-    if (!length || end + 1 >= left || name.bytes[length] != ':' ||
-        name.bytes[end] != '\r' || name.bytes[end + 1] != '\n')
-        return memchr(name.bytes, '\n', left) ? -400 : 0;
-    value = lpi_trim(lpi_slice(name.bytes + length + 1, end - length - 1));
-    bad = lpi_http_field_add(h, field, bytes, name, value);
-    h->scanned = h->line + (uint32_t)end + 2;
-    return bad ? bad : 1;
+    if (seen - h->line < 2) return 0;
+    h->line += 2;
+    return bytes[h->line - 1] == '\n' ? 1 : -400;
 }
 
 /* What the fields say together: who is asked, and where the body ends
@@ -2007,21 +2073,22 @@ static int lpi_http_validate(lpi_http *h, const char *bytes)
     if (!value.bytes && h->minor) return -400;
     if (value.bytes && !lpi_http_authority_good(value)) return -400;
     if (value.bytes && !h->absolute)
-        h->authority = h->values[h->known[LPI_F_HOST] - 1];
-    if (h->known[LPI_F_ENCODING]) {
+        h->authority = h->values[LPI_F_HOST];
+    if (lpi_http_has(h, LPI_F_ENCODING)) {
         value = lpi_http_field(h, bytes, LPI_F_ENCODING);
-        if (h->known[LPI_F_LENGTH] || !h->minor || !value.length) return -400;
+        if (lpi_http_has(h, LPI_F_LENGTH) || !h->minor || !value.length)
+            return -400;
         h->chunked = (uint8_t)lpi_alike(value, LPI_S("chunked"));
         for (i = 0; i < value.length; i++)
             if (!lpi_is(value.bytes[i], LPI_TOKEN)) return -400;
         if (!h->chunked) return -501;
     }
-    if (h->known[LPI_F_LENGTH] &&
+    if (lpi_http_has(h, LPI_F_LENGTH) &&
         (lpi_parse_uint(lpi_http_field(h, bytes, LPI_F_LENGTH),
                         &h->content_length) ||
          h->content_length > INT64_MAX))
         return -400;
-    if (h->known[LPI_F_EXPECT] && h->minor) {
+    if (lpi_http_has(h, LPI_F_EXPECT) && h->minor) {
         h->expects = (uint8_t)lpi_alike(
             lpi_http_field(h, bytes, LPI_F_EXPECT), LPI_S("100-continue"));
         if (!h->expects) return -417;
@@ -2037,24 +2104,22 @@ static int lpi_http_too_long(const lpi_http *h, const char *bytes)
     return -414;
 }
 
-/* The line that begins at h->line; all of it, if it is the request line. As
-   lpi_http_field_line, or 2 at the empty line that ends the head. */
-static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
+/* Read the request line, if its end is here, and the one empty line that may
+   stand before it (RFC 9112 2.2). 0 or -STATUS. */
+static int lpi_http_first_line(lpi_http *h, const char *bytes, size_t seen)
 {
-    const char *line = bytes + h->line;
-    size_t left = seen - h->line;
-    int bad;
-    if (h->in_fields) {
-        if (*line != '\r') return lpi_http_field_line(h, bytes, seen);
-        if (left < 2) return 0;
-        h->scanned = h->line + 2;
-        return line[1] == '\n' ? 2 : -400;
-    }
-    if (h->scanned < h->line + 2 || bytes[h->scanned - 2] != '\r') return -400;
-    if (h->scanned == 2) return 1; /* one empty line before (RFC 9112 2.2) */
+    const char *lf;
+    size_t begin, end;
+    if (!h->line && seen >= 2 && !memcmp(bytes, "\r\n", 2))
+        h->line = h->scanned = 2;
+    lf = (const char *)memchr(bytes + h->scanned, '\n', seen - h->scanned);
+    if (!lf) return 0;
+    begin = h->line;
+    end = (size_t)(lf - bytes);
+    h->line = h->fields = (uint32_t)end + 1;
+    if (end == begin || bytes[end - 1] != '\r') return -400;
     h->in_fields = 1;
-    bad = lpi_http_request_line(h, bytes, h->scanned - 2);
-    return bad ? bad : 1;
+    return lpi_http_request_line(h, bytes, begin, end - 1);
 }
 
 /* What is scanned and not read yet has no line end in it. What cannot begin a
@@ -2063,22 +2128,14 @@ static int lpi_http_line(lpi_http *h, const char *bytes, size_t seen)
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
-    int line = 1;
-    while (line == 1 && h->scanned < seen) {
-        if (!h->in_fields || h->scanned > h->line) {
-            const char *lf = (const char *)memchr(bytes + h->scanned, '\n',
-                                                  seen - h->scanned);
-            if (!lf) break;
-            h->scanned = (uint32_t)(lf + 1 - bytes);
-        }
-        line = lpi_http_line(h, bytes, seen);
-        if (line > 0) h->line = h->scanned;
+    int done = 0;
+    if (!h->in_fields) done = lpi_http_first_line(h, bytes, seen);
+    if (h->in_fields && !done) done = lpi_http_fields(h, bytes, seen);
+    if (done > 0) {
+        done = lpi_http_validate(h, bytes);
+        return done ? done : (int)h->line;
     }
-    if (line < 0) return line;
-    if (line == 2) {
-        int bad = lpi_http_validate(h, bytes);
-        return bad ? bad : (int)h->scanned;
-    }
+    if (done < 0) return done;
     h->scanned = (uint32_t)seen;
     if (h->line + 1 < seen && bytes[h->line] == '\r') return -400;
     if (!h->in_fields && h->line < seen && bytes[h->line] != '\r' &&
@@ -2454,17 +2511,37 @@ static int lpi_address_is_v4(const uint8_t bytes[16])
     return !memcmp(bytes, lpi_mapped, 12);
 }
 
+/* Four numbers of at most 255, without leading zeros. 0 or -1. */
+static int lpi_address_parse_v4(lp_slice s, uint8_t out[4])
+{
+    size_t i = 0, begin;
+    int k;
+    for (k = 0; k < 4; k++) {
+        uint32_t value = 0, digit;
+        if (k && (i == s.length || s.bytes[i++] != '.')) return -1;
+        for (begin = i; i < s.length; i++) {
+            digit = (uint32_t)(uint8_t)s.bytes[i] - '0';
+            if (digit > 9) break;
+            value = value * 10 + digit;
+        }
+        if (i == begin || i - begin > 3 || value > 255) return -1;
+        if (i - begin > 1 && s.bytes[begin] == '0') return -1;
+        out[k] = (uint8_t)value;
+    }
+    return i == s.length ? 0 : -1;
+}
+
 static int lpi_address_parse(lp_slice s, uint8_t out[16])
 {
     char text[INET6_ADDRSTRLEN];
+    if (!lpi_address_parse_v4(s, out + 12)) {
+        memcpy(out, lpi_mapped, 12);
+        return 0;
+    }
     if (!s.length || s.length >= sizeof text) return -1;
     memcpy(text, s.bytes, s.length);
     text[s.length] = 0;
     if (memchr(text, 0, s.length)) return -1;
-    if (inet_pton(AF_INET, text, out + 12) == 1) {
-        memcpy(out, lpi_mapped, 12);
-        return 0;
-    }
     return inet_pton(AF_INET6, text, out) == 1 ? 0 : -1;
 }
 
@@ -2535,21 +2612,22 @@ static int lpi_address_parse_hop(lp_slice s, uint8_t out[16])
 }
 
 /* Walk one X-Forwarded-For from the right through the trusted networks to the
-   first that is not one of them. `at` holds the hop known so far and receives
-   each. 1 while the walk may go on to the field before, else 0. */
+   first address that is in none of them. `at` holds the hop known so far and
+   receives each. Returns 1 if all are trusted, so that the walk goes on in the
+   field before, else 0. */
 static int lpi_address_walk_forwarded(lp_slice value, const lpi_network *nets,
                                       uint32_t count, uint8_t at[16])
 {
     uint8_t hop[16];
     while (lpi_address_in_networks(nets, count, at)) {
         size_t cut = value.length;
+        if (!value.bytes) return 1;
         while (cut && value.bytes[cut - 1] != ',') cut--;
         if (lpi_address_parse_hop(
                 lpi_slice(value.bytes + cut, value.length - cut), hop))
             return 0;
         memcpy(at, hop, 16);
-        if (!cut) return 1;
-        value.length = cut - 1;
+        value = cut ? lpi_slice(value.bytes, cut - 1) : lpi_slice(NULL, 0);
     }
     return 0;
 }
@@ -6941,25 +7019,19 @@ static void lpi_request_find_client(lp_request *r)
 {
     const lp_server *server = r->server;
     const lpi_connection *c = lpi_connection_at(r->loop, r->connection);
-    const lpi_http *http = r->http;
+    lp_slice hops;
     uint8_t real[16];
-    uint32_t i;
     memcpy(r->client, c->address, 16);
-    if (!(c->flags & LPI_TRUSTED) || !http) return;
-    if (!http->known[LPI_F_FORWARDED]) {
-        if (!lpi_address_parse_hop(
-                lpi_http_field(http, r->bytes, LPI_F_REAL_IP), real))
-            memcpy(r->client, real, 16);
-        return;
-    }
-    for (i = http->field_count; i--;) /* a later field stands further right */
-        if (http->names[i].length == lpi_field_names[LPI_F_FORWARDED].length &&
-            lpi_alike(lpi_text_of(r->bytes, http->names[i]),
-                      lpi_field_names[LPI_F_FORWARDED]) &&
-            !lpi_address_walk_forwarded(
-                lpi_text_of(r->bytes, http->values[i]), server->proxies,
-                server->proxy_count, r->client))
-            return;
+    if (!(c->flags & LPI_TRUSTED) || !r->http) return;
+    hops = lpi_http_field(r->http, r->bytes, LPI_F_FORWARDED);
+    if (!hops.bytes &&
+        !lpi_address_parse_hop(
+            lpi_http_field(r->http, r->bytes, LPI_F_REAL_IP), real))
+        memcpy(r->client, real, 16);
+    while (hops.bytes && /* a later field stands further right */
+           lpi_address_walk_forwarded(hops, server->proxies,
+                                      server->proxy_count, r->client))
+        hops = lpi_http_field_before(r->http, r->bytes, LPI_F_FORWARDED, hops);
 }
 
 /* Count what comes through a trusted proxy under the address that it speaks
@@ -7380,7 +7452,8 @@ static void lpi_route_options(lp_request *r, uint32_t allowed)
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     char text[20];
     lpi_route_allow(r, "Allow", allowed);
-    if (r->http->known[LPI_F_PREFLIGHT] && (r->server->any_origin || c->cors)) {
+    if (lpi_http_has(r->http, LPI_F_PREFLIGHT) &&
+        (r->server->any_origin || c->cors)) {
         lpi_route_allow(r, "Access-Control-Allow-Methods", allowed);
         lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
                  LPI_S("Authorization, Content-Type, X-Client-ID"));
@@ -7534,7 +7607,8 @@ static void lpi_route_hint_proxy(const lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     char line[128], address[INET6_ADDRSTRLEN];
-    if (!r->http->known[LPI_F_FORWARDED] && !r->http->known[LPI_F_REAL_IP])
+    if (!lpi_http_has(r->http, LPI_F_FORWARDED) &&
+        !lpi_http_has(r->http, LPI_F_REAL_IP))
         return;
     if (c->flags & LPI_TRUSTED || lpi_atomic_get(&r->server->hinted)) return;
     lpi_atomic_set(&r->server->hinted, 1);
@@ -9485,10 +9559,10 @@ LPDEF lp_slice lp_query(lp_request *r, const char *name)
 
 LPDEF lp_slice lp_header(const lp_request *r, const char *name)
 {
-    uint32_t i;
-    for (i = 0; i < r->http->field_count; i++)
-        if (lpi_alike(lpi_text_of(r->bytes, r->http->names[i]), lp_s(name)))
-            return lpi_text_of(r->bytes, r->http->values[i]);
+    size_t at = r->http->fields;
+    lp_slice other, value;
+    while (lpi_http_next(r->http, r->bytes, &at, &other, &value))
+        if (lpi_alike(other, lp_s(name))) return value;
     return lpi_slice(NULL, 0);
 }
 

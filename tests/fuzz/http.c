@@ -190,14 +190,13 @@ BLIND static void check_same_head(const lpi_http *a, const lpi_http *b)
     MUST(a->method == b->method && a->minor == b->minor && a->absolute == b->absolute &&
              a->close == b->close && a->keep_alive == b->keep_alive && a->chunked == b->chunked &&
              a->expects == b->expects && a->content_length == b->content_length &&
-             a->field_count == b->field_count && !memcmp(a->known, b->known, sizeof a->known),
+             a->field_count == b->field_count && a->fields == b->fields && a->line == b->line,
          "a head's marks differ");
     MUST(same_span(a->method_text, b->method_text) && same_span(a->path, b->path) &&
              same_span(a->query, b->query) && same_span(a->authority, b->authority),
          "a head's parts differ");
-    for (i = 0; i < a->field_count; i++)
-        MUST(same_span(a->names[i], b->names[i]) && same_span(a->values[i], b->values[i]),
-             "field %d differs", i);
+    for (i = 0; i < LPI_F_KNOWN; i++)
+        MUST(same_span(a->values[i], b->values[i]), "known field %d differs", i);
 }
 
 BLIND static void check_same(const reading *a, const reading *b, const char *how)
@@ -227,22 +226,32 @@ BLIND static void check_fields(const lpi_http *h, lp_slice head)
         "host", "content-length", "transfer-encoding", "expect", "content-type", "authorization",
         "origin", "x-client-id", "content-encoding", "x-real-ip", "access-control-request-method",
         "connection", "x-forwarded-for"};
-    uint8_t last[LPI_F_KNOWN] = {0};
-    size_t at = 0, k;
-    int i;
-    for (i = 0; i < h->field_count; i++) {
-        lp_slice name = part(head, h->names[i]), value = part(head, h->values[i]);
-        MUST(h->names[i].at > at && value.bytes > name.bytes + name.length, "fields out of order");
-        at = h->names[i].at;
-        MUST(head.bytes[at - 1] == '\n' && name.bytes[name.length] == ':', "a name's edges");
-        MUST(strict_trim(value).length == value.length, "a value's edges");
+    lp_slice last[LPI_F_KNOWN], name, value;
+    size_t at = h->fields, begin = at, count = 0, k;
+    memset(last, 0, sizeof last);
+    for (; lpi_http_next(h, head.bytes, &at, &name, &value); begin = at, count++) {
+        const char *end = value.bytes + value.length;
+        MUST(at > begin && at <= head.length && name.bytes == head.bytes + begin &&
+                 head.bytes[begin - 1] == '\n', "fields out of order");
+        MUST(name.length && name.bytes[name.length] == ':' && value.bytes > name.bytes + name.length,
+             "a name's edges");
+        MUST(end <= head.bytes + at - 2 && !memcmp(head.bytes + at - 2, "\r\n", 2) &&
+                 strict_trim(value).length == value.length, "a value's edges");
+        for (k = 0; k < name.length; k++)
+            MUST(strict_tchar(strict_at(name, k)), "a name that is no token");
         for (k = 0; k < value.length; k++)
             MUST(strict_vchar(strict_at(value, k)), "a control character in a value");
         for (k = 0; k < LPI_F_KNOWN; k++)
-            if (strict_is(name, known[k])) last[k] = (uint8_t)(i + 1);
+            if (strict_is(name, known[k])) last[k] = value;
     }
-    MUST(!memcmp(last, h->known, sizeof last), "known fields");
-    MUST(!(last[LPI_F_LENGTH] && last[LPI_F_ENCODING]), "two lengths accepted");
+    MUST(at + 2 == head.length && count == h->field_count, "the fields' end");
+    for (k = 0; k < LPI_F_KNOWN; k++) {
+        value = lpi_http_field(h, head.bytes, (lpi_field)k);
+        MUST(value.bytes == last[k].bytes && value.length == last[k].length, "field %zu", k);
+        MUST(lpi_http_has(h, (lpi_field)k) == (last[k].bytes != NULL), "whether field %zu is there",
+             k);
+    }
+    MUST(!(last[LPI_F_LENGTH].bytes && last[LPI_F_ENCODING].bytes), "two lengths accepted");
 }
 
 BLIND static void check_accepted(const lpi_http *h, lp_slice head, const strict_head *want)

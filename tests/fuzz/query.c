@@ -332,7 +332,7 @@ static void request_init(lp_request *r, lpi_http *http, lpi_route *route, lp_sli
                          lp_slice query, const char *bytes)
 {
     memset(r, 0, sizeof *r);
-    memset(http, 0, offsetof(lpi_http, names));
+    memset(http, 0, sizeof *http);
     memset(route, 0, sizeof *route);
     loop.arena.memory = &lpi_libc_memory;
     server.config.timeout_ms = 30000;

@@ -134,7 +134,8 @@ static size_t count_token(const char *bytes, size_t length) {
 
 static const counter counters[] = {
     {lpi_visible, is_visible}, {lpi_count_target, is_target}, {lpi_count_ascii, is_ascii},
-    {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {count_token, is_token}};
+    {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {count_token, is_token},
+    {lpi_count_token, is_token}};
 
 static void check_counters(const char *text, size_t length) {
     char *copy = (char *)malloc(length + !length); /* so that a byte too many is seen */
@@ -165,7 +166,7 @@ TEST(bytes_counted_by_eight_are_counted_right) {
                 check_counters(text, length);
             }
     for (round = 0; round < unit_rounds(100000); round++) {
-        static const char some[] = "\t !\"#0:AZaz\\~\x7f\x80\xff\x1f\r\n";
+        static const char some[] = "\t !\"#0:AZaz\\~\x7f\x80\xff\x1f\r\n-,.@[`{";
         length = unit_below(sizeof text + 1);
         for (at = 0; at < length; at++)
             text[at] = some[unit_below(unit_one_in(4) ? sizeof some : 9)];

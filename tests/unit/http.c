@@ -62,14 +62,40 @@ static int same_head(const lpi_http *a, const lpi_http *b) {
     if (a->method != b->method || a->minor != b->minor || a->absolute != b->absolute ||
         a->close != b->close || a->keep_alive != b->keep_alive || a->chunked != b->chunked ||
         a->expects != b->expects || a->content_length != b->content_length ||
-        a->field_count != b->field_count || memcmp(a->known, b->known, sizeof a->known) ||
+        a->field_count != b->field_count || a->fields != b->fields || a->line != b->line ||
         !same_span(a->method_text, b->method_text) || !same_span(a->path, b->path) ||
         !same_span(a->query, b->query) || !same_span(a->authority, b->authority))
         return 0;
-    for (i = 0; i < a->field_count; i++)
-        if (!same_span(a->names[i], b->names[i]) || !same_span(a->values[i], b->values[i]))
-            return 0;
+    for (i = 0; i < LPI_F_KNOWN; i++)
+        if (!same_span(a->values[i], b->values[i])) return 0;
     return 1;
+}
+
+/* A head that was accepted has as many fields as it counts, each with a name and a value that
+   are what they must be, and knows the last of each name. */
+static void check_fields(const lpi_http *h, lp_slice head) {
+    lp_slice last[LPI_F_KNOWN] = {{NULL, 0}}, name, value;
+    size_t at = h->fields, count = 0, k;
+    CHECK_INT(h->line, head.length);
+    while (lpi_http_next(h, head.bytes, &at, &name, &value)) {
+        uint8_t field = lpi_http_field_known(name);
+        CHECK(at <= head.length && name.bytes[-1] == '\n' && head.bytes[at - 1] == '\n');
+        CHECK(name.length > 0 && name.bytes[name.length] == ':');
+        CHECK(value.bytes > name.bytes + name.length);
+        CHECK(value.bytes + value.length < head.bytes + at);
+        for (k = 0; k < name.length; k++) CHECK(lpi_is(name.bytes[k], LPI_TOKEN));
+        for (k = 0; k < value.length; k++) CHECK(lpi_is(value.bytes[k], LPI_VALUE));
+        CHECK_INT(lpi_trim(value).length, value.length);
+        if (field < LPI_F_KNOWN) last[field] = value;
+        count++;
+    }
+    CHECK_INT(at, head.length - 2);
+    CHECK_INT(h->field_count, count);
+    for (k = 0; k < LPI_F_KNOWN; k++) {
+        value = lpi_http_field(h, head.bytes, (lpi_field)k);
+        CHECK_INT(lpi_http_has(h, (lpi_field)k), last[k].bytes != NULL);
+        CHECK(value.bytes == last[k].bytes && value.length == last[k].length);
+    }
 }
 
 /* However it comes, it reads the same. */
@@ -77,6 +103,7 @@ static int read_every_way(lpi_http *whole, lp_slice text, int every_cut) {
     lpi_http other;
     size_t cut;
     int want = read_head(whole, text, SIZE_MAX, SIZE_MAX), got;
+    if (want > 0) check_fields(whole, lpi_slice(text.bytes, (size_t)want));
     got = read_head(&other, text, text.length < 3000 ? 1 : 97, 0);
     if (got != want) bad_reading(__FILE__, __LINE__, "byte by byte", text, got, want);
     if (want > 0 && !same_head(whole, &other))
@@ -308,6 +335,7 @@ TEST(http_fields_are_found) {
     lp_slice text = LPI_S(G1 H "X-Forwarded-For: 1.1.1.1\r\nX-Real-IP:2.2.2.2\r\nORIGIN: \r\n"
                           "Access-Control-Request-Method: PUT\r\nX-Forwarded-For:  3.3.3.3 " END);
     lpi_http h;
+    lp_slice value;
     CHECK_INT(read_every_way(&h, text, 1), text.length);
     CHECK_INT(h.field_count, 6);
     CHECK_STR(lpi_http_field(&h, text.bytes, LPI_F_FORWARDED), "3.3.3.3"); /* the last */
@@ -316,8 +344,29 @@ TEST(http_fields_are_found) {
     CHECK(lpi_http_field(&h, text.bytes, LPI_F_ORIGIN).bytes != NULL); /* empty, yet there */
     CHECK_INT(lpi_http_field(&h, text.bytes, LPI_F_ORIGIN).length, 0);
     CHECK(lpi_http_field(&h, text.bytes, LPI_F_TYPE).bytes == NULL);
-    CHECK_STR(lpi_text_of(text.bytes, h.names[1]), "X-Forwarded-For");
-    CHECK_STR(lpi_text_of(text.bytes, h.values[1]), "1.1.1.1");
+    value = lpi_http_field(&h, text.bytes, LPI_F_FORWARDED);
+    value = lpi_http_field_before(&h, text.bytes, LPI_F_FORWARDED, value);
+    CHECK_STR(value, "1.1.1.1");
+    value = lpi_http_field_before(&h, text.bytes, LPI_F_FORWARDED, value);
+    CHECK(value.bytes == NULL);
+}
+
+/* From the last to the first: each once, in any case, and none of another name. */
+TEST(http_fields_before) {
+    lp_slice text = LPI_S(G1 "x-forwarded-for:\r\n" H "X-Forwarded-For: a\r\n"
+                          "X-Forwarded-Foo: b\r\nX-FORWARDED-FOR: c, d\r\nX-Forwarded: e" END);
+    static const char *const want[] = {"c, d", "a", ""};
+    lpi_http h;
+    lp_slice value;
+    size_t i;
+    CHECK_INT(read_every_way(&h, text, 0), text.length);
+    value = lpi_http_field(&h, text.bytes, LPI_F_FORWARDED);
+    for (i = 0; i < LPI_COUNT(want); i++) {
+        CHECK(value.bytes != NULL);
+        CHECK_STR(value, want[i]);
+        value = lpi_http_field_before(&h, text.bytes, LPI_F_FORWARDED, value);
+    }
+    CHECK(value.bytes == NULL);
 }
 
 /* ---- limits ---- */
@@ -336,13 +385,16 @@ TEST(http_head_of_the_limit_s_size) {
     static const uint32_t limits[] = {64, 1000, 16384, 65535};
     size_t i;
     for (i = 0; i < LPI_COUNT(limits); i++) {
-        lp_slice text;
+        lp_slice text, name, value = LPI_S("");
         lpi_http h;
+        size_t at;
         limit = limits[i];
         text = repeat(G1 H "A: ", 'x', limit - strlen(G1 H "A: ") - 4, END);
         CHECK_INT(text.length, limit);
         CHECK_INT(read_every_way(&h, text, limit <= 1000), limit);
-        CHECK_INT(h.values[1].length, limit - strlen(G1 H "A: ") - 4);
+        at = h.fields;
+        while (lpi_http_next(&h, text.bytes, &at, &name, &value)) continue;
+        CHECK_INT(value.length, limit - strlen(G1 H "A: ") - 4);
         text = repeat(G1 H "A: ", 'x', limit - strlen(G1 H "A: ") - 3, END);
         CHECK_INT(read_every_way(&h, text, limit <= 1000), -431);
         text = repeat("GET /", 'x', limit - strlen("GET / HTTP/1.0") - 4, " HTTP/1.0" END);
@@ -409,7 +461,7 @@ TEST(http_mutated_heads_read_the_same_every_way) {
         if (got > 0) {
             CHECK(got <= (int)length && got <= (int)limit);
             CHECK(memcmp(text + got - 2, "\r\n", 2) == 0);
-            CHECK(h.method < LPI_TRACE && (h.minor == 0 || h.known[LPI_F_HOST]));
+            CHECK(h.method < LPI_TRACE && (h.minor == 0 || lpi_http_has(&h, LPI_F_HOST)));
         }
     }
 }

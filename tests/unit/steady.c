@@ -261,8 +261,8 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
 
 /* All of these may stay, whatever there was: of each of the slabs (channels, waiter lists,
    waiters, claims, counters, connections) one empty chunk and its table of chunks, which
-   only grows but has 32 bytes for 64 records or more; of each table of names one
-   segment, the first; and the loop's scratch buffers. */
+   only grows but has 32 bytes for 64 records or more; of each table of names
+   its last buckets; and the loop's scratch buffers. */
 static size_t kept_after_a_burst(int records)
 {
     const lpi_hub *hub = &w.s->hub;

@@ -287,7 +287,7 @@ TEST(what_is_shared_is_charged_to_each_address_that_waits) {
 
 /* The record that a slow reader has counts as well. */
 TEST(beyond_partial_bytes_max_a_slow_reader_is_cut_off) {
-    enum { N = 100 };
+    enum { N = 400 };
     peer *slow[N];
     int i, closed = 0;
     w.cfg.partial_bytes_max = 65536;
