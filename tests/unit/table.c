@@ -161,9 +161,9 @@ TEST(table_follows_the_number_of_entries) {
         CHECK(f.table.buckets <= LPI_BUCKETS_MIN || f.table.buckets <= 2 * f.count + 1);
         CHECK(f.table.capacity <= 4 * f.table.buckets);
     }
-    CHECK_INT(f.table.buckets, 16);
-    CHECK(f.table.capacity <= 64);
-    CHECK(f.m.bytes <= empty + (64 - 16) * sizeof(uint32_t));
+    CHECK_INT(f.table.buckets, LPI_BUCKETS_MIN);
+    CHECK(f.table.capacity <= 4 * LPI_BUCKETS_MIN);
+    CHECK(f.m.bytes <= empty + 3 * LPI_BUCKETS_MIN * sizeof(uint32_t));
     close_fixture(&f);
 }
 
