@@ -860,7 +860,15 @@ static int lpi_reserve(const lp_memory *memory, char **bytes,
 /* ==========================================================================
    A3  BYTES                                                          >>bytes
 
-   Slices, character classes, numbers and UTF-8 as text, and the keyed hash.
+   Text as it comes and goes on the wire: slices, classes of characters,
+   numbers, UTF-8, the keyed hash; and the two ways to put bytes together, a
+   buffer that grows and an arena. Long texts are looked through eight bytes at
+   a time.
+
+   Uses      >>memory, for the buffer and the arena
+   Touches   the bytes that it is given; nothing beyond their length is read.
+   Promises  Text is never taken to end with a NUL. A number is its digits
+             alone: a sign, a space or a leading zero is refused.
    ========================================================================== */
 
 enum {
@@ -896,7 +904,8 @@ static int lpi_is(char c, uint8_t classes)
     return (lpi_classes[(uint8_t)c] & classes) != 0;
 }
 
-/* How many bytes from the first are of these classes. */
+/* All functions lpi_count_* tell how many bytes, from the first on, are of some
+   kind. Here: of one of these classes. */
 static size_t lpi_count_of(const char *bytes, size_t length, uint8_t classes)
 {
     size_t i = 0;
@@ -904,14 +913,18 @@ static size_t lpi_count_of(const char *bytes, size_t length, uint8_t classes)
     return i;
 }
 
-/* --- eight bytes at a time, the first one lowest. What a test says of a byte
-   stands in its highest bit, and is right for the lowest that it finds: what
-   goes over from byte to byte goes up (Warren, Hacker's Delight, 6-1). */
+/* --- eight bytes at a time ---
+
+   A word holds eight bytes, the first of them lowest. A test of a word answers
+   in the highest bit of each byte. The additions may carry from a byte into
+   those above it, so only the lowest bit of an answer can be relied on: it
+   stands for the first byte that fails the test (Warren, Hacker's Delight,
+   6-1). */
 
 #define LPI_ONES UINT64_C(0x0101010101010101)
 #define LPI_TOPS UINT64_C(0x8080808080808080)
 
-/* Compilers make one load of it. */
+/* Four bytes. Compilers turn this into one load. */
 static uint32_t lpi_half(const uint8_t *b)
 {
     return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
@@ -928,8 +941,8 @@ static uint64_t lpi_word(const char *bytes)
     return word;
 }
 
-/* At most seven bytes, and zeros behind them: of two halves, which may share
-   bytes. */
+/* At most seven bytes, with zeros above them. Four and more are read as two
+   halves, which may overlap. */
 static uint64_t lpi_word_of(const char *bytes, size_t length)
 {
     const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
@@ -940,14 +953,14 @@ static uint64_t lpi_word_of(const char *bytes, size_t length)
            (uint64_t)end[-1] << 8 * (length - 1);
 }
 
-/* The number of trailing zeros of a value that has a one. */
+/* The place of the lowest bit that is set. One must be. */
 static uint32_t lpi_lowest(uint64_t bits)
 {
     return (uint32_t)__builtin_ctzll(bits);
 }
 
-/* Which bytes are below `least`, above '~', or `a` or `b`; each of the three
-   is a word of that byte. */
+/* Tests for bytes that are below `least`, above '~', or equal to `a` or `b`.
+   Each of the three arguments is a word of eight such bytes. */
 static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
                             uint64_t b)
 {
@@ -955,7 +968,7 @@ static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
             ((word ^ b) - LPI_ONES) | (word + LPI_ONES) | word) & LPI_TOPS;
 }
 
-/* How many bytes from the first are none of these. */
+/* Bytes that are none of these. */
 static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
                               uint64_t a, uint64_t b)
 {
@@ -966,41 +979,39 @@ static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
         if (unclear) return i + lpi_lowest(unclear) / 8;
     }
     unclear = lpi_unclear(lpi_word_of(bytes + i, length - i), least, a, b);
-    return i + lpi_lowest(unclear) / 8; /* at a zero behind the last, if so */
+    return i + lpi_lowest(unclear) / 8; /* the zeros above the last byte fail */
 }
 
-/* How many bytes from the first are visible ASCII. */
+/* Visible ASCII. */
 static size_t lpi_visible(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * '!', LPI_ONES * 0x7f,
                            LPI_ONES * 0x7f);
 }
 
-/* How many bytes from the first may stand in a request's target: visible,
-   neither # nor \. */
+/* What may stand in a request's target: visible ASCII but # and \. */
 static size_t lpi_count_target(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * '!', LPI_ONES * '#',
                            LPI_ONES * '\\');
 }
 
-/* How many bytes from the first are ASCII, and no control characters. */
+/* ASCII without control characters. */
 static size_t lpi_count_ascii(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * ' ', LPI_ONES * 0x7f,
                            LPI_ONES * 0x7f);
 }
 
-/* How many bytes from the first are ASCII that a JSON string needs no care
-   for. */
+/* ASCII that stands for itself in a JSON string. */
 static size_t lpi_count_plain(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * ' ', LPI_ONES * '"',
                            LPI_ONES * '\\');
 }
 
-/* How many bytes from the first are of LPI_TOKEN. Nearly all are letters and
-   hyphens; the test finds each other byte. */
+/* LPI_TOKEN. In names of fields nearly all bytes are letters and hyphens, so
+   the test of a word is for others, which are then looked up. */
 static size_t lpi_count_token(const char *bytes, size_t length)
 {
     size_t i = 0;
@@ -1021,8 +1032,8 @@ static size_t lpi_count_token(const char *bytes, size_t length)
     return i + lpi_count_of(bytes + i, length - i, LPI_TOKEN);
 }
 
-/* How many bytes from the first are of LPI_VALUE. The test finds each control
-   character and DEL, and some bytes that are neither. */
+/* LPI_VALUE. The test of a word finds each control character and DEL, and also
+   HTAB and bytes that are not ASCII, so what it finds is looked up. */
 static size_t lpi_count_value(const char *bytes, size_t length)
 {
     size_t i = 0;
@@ -1063,7 +1074,7 @@ static char lpi_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
-/* Equal but for the case of ASCII letters. */
+/* Are they equal, if the case of ASCII letters does not count? */
 static int lpi_alike(lp_slice a, lp_slice b)
 {
     size_t i;
@@ -1074,7 +1085,8 @@ static int lpi_alike(lp_slice a, lp_slice b)
     return 1;
 }
 
-/* Equal, in a time that does not depend on where they differ. */
+/* Are they equal? The time that it takes does not depend on where they
+   differ. */
 static int lpi_equal_constant_time(lp_slice a, lp_slice b)
 {
     uint32_t differs = a.length != b.length;
@@ -1094,8 +1106,9 @@ static lp_slice lpi_trim(lp_slice s)
     return s;
 }
 
-/* Cut the text before the next `by` off *rest; 0 once there is none left. A
-   text without bytes has one empty part, as one between two commas is. */
+/* Take the part before the next `by` off *rest. Returns 0 when no part is left,
+   which is when rest->bytes is NULL. An empty text has one part, an empty one;
+   "a," has two. */
 static int lpi_split(lp_slice *rest, char by, lp_slice *out)
 {
     const char *end;
@@ -1115,8 +1128,8 @@ static int lpi_hex_value(char c)
     return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* Decimal digits alone, without leading zeros. 0, or -1 if it is not that or
-   over 2^64 - 1. */
+/* Decimal digits alone, without leading zeros. Returns 0, or -1 if the text is
+   anything else or the number is above 2^64 - 1. */
 static int lpi_parse_uint(lp_slice s, uint64_t *out)
 {
     uint64_t value = 0;
@@ -1132,7 +1145,8 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
     return 0;
 }
 
-/* These write without a NUL and return how many bytes: at most 20, 16, 27. */
+/* The functions lpi_put_* write text without a NUL and return its length: at
+   most 20 bytes for a number, 16 for an epoch, 27 for seconds, 37 for an id. */
 static size_t lpi_put_uint(char *to, uint64_t value)
 {
     char digits[20];
@@ -1151,8 +1165,9 @@ static size_t lpi_put_epoch(char *to, uint64_t epoch)
     return 16;
 }
 
-/* Eight hexadecimal digits, in lower case. 0, or -1 if they are not that. All
-   eight are read at once: branches on digits that look random cost more. */
+/* Eight hexadecimal digits in lower case. Returns 0, or -1 if they are not. All
+   eight are converted at once, written again, and compared with what was
+   there: a branch for each digit of a random number would be mispredicted. */
 static int lpi_parse_hex(const char *bytes, uint32_t *out)
 {
     uint64_t word = lpi_word(bytes);
@@ -1166,7 +1181,7 @@ static int lpi_parse_hex(const char *bytes, uint32_t *out)
     return 0;
 }
 
-/* Sixteen of them. 0 or -1. */
+/* Sixteen such digits. Returns 0 or -1. */
 static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
     uint32_t high, low;
@@ -1198,8 +1213,8 @@ static size_t lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
     return 17 + lpi_put_uint(to + 17, seq);
 }
 
-/* The length of the UTF-8 sequence that `text` begins with (RFC 3629 4), or 0
-   if it is not one. */
+/* The length of the UTF-8 sequence that the text begins with (RFC 3629 4), or 0
+   if it does not begin with one. */
 static size_t lpi_utf8(const char *text, size_t length)
 {
     const uint8_t *p = (const uint8_t *)text;
@@ -1219,8 +1234,9 @@ static size_t lpi_utf8(const char *text, size_t length)
     return n;
 }
 
-/* SipHash-1-3 (Aumasson and Bernstein, 2012): names come from strangers, so
-   the hash is keyed. `domain` keeps different uses apart. */
+/* SipHash-1-3 (Aumasson and Bernstein, 2012). Clients choose the names that are
+   hashed, and must not be able to choose names that collide, so the hash has a
+   secret key. `domain` keeps different uses of one key apart. */
 static uint64_t lpi_rotate(uint64_t x, int by)
 {
     return x << by | x >> (64 - by);
@@ -1256,7 +1272,10 @@ static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
     return a ^ b ^ c ^ d;
 }
 
-/* --- a buffer that grows; after a failure it stays `failed` until cleared */
+/* --- a buffer that grows ---
+
+   When memory runs out it is marked as failed, and takes no more until it is
+   cleared, so that only who uses the text has to check. */
 
 typedef struct lpi_buffer {
     char *bytes;
@@ -1296,20 +1315,20 @@ static lp_slice lpi_buffer_text(const lpi_buffer *b)
     return b->failed ? lpi_slice(NULL, 0) : lpi_slice(b->bytes, b->length);
 }
 
-/* --- an arena: many small things that end together */
+/* --- an arena, for many small things that are freed together --- */
 
 typedef struct lpi_block {
     struct lpi_block *next;
-    size_t size; /* all of it */
+    size_t size; /* with this header */
 } lpi_block;
 
 typedef struct lpi_arena {
     const lp_memory *memory;
-    lpi_block *blocks; /* the newest first */
-    size_t used;       /* of the newest    */
+    lpi_block *blocks; /* the newest first    */
+    size_t used;       /* bytes of the newest */
 } lpi_arena;
 
-/* Aligned for anything that the library keeps. */
+/* `length` bytes, aligned for anything that the library keeps; or NULL. */
 static char *lpi_arena_take(lpi_arena *arena, size_t length)
 {
     lpi_block *block = arena->blocks;
@@ -1328,7 +1347,7 @@ static char *lpi_arena_take(lpi_arena *arena, size_t length)
     return (char *)block + arena->used - size;
 }
 
-/* Forget all but the oldest block, which the next request will want. */
+/* Free everything. With `keep`, the oldest block stays for what comes next. */
 static void lpi_arena_clear(lpi_arena *arena, int keep)
 {
     while (arena->blocks && (arena->blocks->next || !keep)) {
@@ -1731,14 +1750,25 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
 /* ==========================================================================
    B1  HTTP                                                            >>http
 
-   The request head (RFC 9112), read line by line as it comes; a line that
-   comes in pieces is looked through once for its end, and then read. Strict
-   wherever two readers of one message could disagree, since a proxy may stand
-   in front: one disagreement is a smuggled request. Spans are offsets from the
-   request's first byte, so that the bytes may move between two calls.
+   Reads the head of a request (RFC 9112) as it comes, and decodes chunked
+   bodies. It is strict wherever two readers of one message could disagree: a
+   proxy may stand in front, and each disagreement is a way to smuggle a request
+   past it.
 
-   Returns   > 0 bytes that the head takes, 0 for more, or -STATUS.
-   Touches   the lpi_http that it is given. No clock, memory or sockets.
+   Of most fields nothing is kept: their lines are checked, and only those that
+   the library reads are noted. What a program asks for later is looked for in
+   the head again, so the head must stay in memory while a handler runs.
+
+   Uses      >>bytes
+   Touches   the lpi_http or lpi_chunked that it is given, and in decoding the
+             body. No clock, no memory, no sockets.
+   Promises  A text reads the same however it is cut into pieces, and each byte
+             is looked at a bounded number of times: a line that comes in pieces
+             is only searched for its end until that is here.
+
+   Here a result below 0 is an error, the HTTP status to answer with, negated.
+   Positions are offsets from the request's first byte, since the bytes may move
+   from one call to the next.
    ========================================================================== */
 
 enum { LPI_FIELDS_MAX = 100 };
@@ -1756,7 +1786,8 @@ static const char *const lpi_method_names[LPI_METHODS] = {
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
     "CONNECT"};
 
-/* Fields that the library reads. Those before LPI_F_LISTS may come once. */
+/* The fields that the library reads. Those before LPI_F_LISTS may come only
+   once in a head. */
 typedef enum lpi_field {
     LPI_F_HOST, LPI_F_LENGTH, LPI_F_ENCODING, LPI_F_EXPECT, LPI_F_TYPE,
     LPI_F_AUTHORIZATION, LPI_F_ORIGIN, LPI_F_CLIENT_ID, LPI_F_CODING,
@@ -1775,8 +1806,8 @@ static const lp_slice lpi_field_names[LPI_F_KNOWN] = {
     LPI_NAMED("Access-Control-Request-Method"), LPI_NAMED("Connection"),
     LPI_NAMED("X-Forwarded-For")};
 
-/* By the length of a name, the one that has it, and its first letter. Origin is
-   as long as Expect. */
+/* Which field has a name of that length, and the name's first letter in lower
+   case. Where there is none, the letter is 0. Origin is as long as Expect. */
 static const struct {
     char letter;
     uint8_t field;
@@ -1790,23 +1821,25 @@ static const struct {
     {'a', LPI_F_PREFLIGHT}};
 
 typedef struct lpi_http {
-    uint32_t line;           /* where the line that is looked for begins     */
-    uint32_t scanned;        /* no line end from there to this               */
+    uint32_t line;           /* where the first line begins that is not read
+                                yet; of a complete head: where it ends       */
+    uint32_t scanned;        /* if above `line`: no LF from there to here    */
     uint32_t limit;          /* of the head's size                           */
-    uint8_t in_fields;       /* the request line is behind                   */
+    uint8_t in_fields;       /* the request line was read                    */
     uint8_t minor;           /* 0 or 1: HTTP/1.x                             */
     uint8_t method;          /* an lpi_method                                */
     uint8_t absolute;        /* the target named its host                    */
     uint8_t close;           /* Connection: close                            */
     uint8_t keep_alive;      /* Connection: keep-alive                       */
     uint8_t chunked;
-    uint8_t expects;         /* a 100 (Continue)                             */
+    uint8_t expects;         /* Expect: 100-continue                         */
     uint8_t escaped;         /* the target has a % or a +                    */
     uint64_t content_length;
     uint8_t field_count;
-    uint32_t fields;         /* where the first field's line begins          */
+    uint32_t fields;         /* where the line of the first field begins     */
     lpi_span method_text, path, query, authority;
-    lpi_span values[LPI_F_KNOWN]; /* of the last such field; at 0: of none   */
+    lpi_span values[LPI_F_KNOWN]; /* of the last field of that name; at 0 if
+                                     there is none                           */
 } lpi_http;
 
 static void lpi_http_init(lpi_http *h, uint32_t limit)
@@ -1841,8 +1874,8 @@ static lp_slice lpi_http_field(const lpi_http *h, const char *bytes,
     return lpi_text_of(bytes, h->values[field]);
 }
 
-/* Walk through the fields of a complete head: `at` is h->fields at first.
-   Returns 0 behind the last field. */
+/* Walk through the fields of a complete head: `*at` begins as h->fields, and
+   each call gives the next field. Returns 0 when there is none. */
 static int lpi_http_next(const lpi_http *h, const char *bytes, size_t *at,
                          lp_slice *name, lp_slice *value)
 {
@@ -1855,8 +1888,9 @@ static int lpi_http_next(const lpi_http *h, const char *bytes, size_t *at,
     return 1;
 }
 
-/* The value of the last field of that name that stands before the one that has
-   `value`; its bytes are NULL if there is none. */
+/* The value of the last such field before the one that has `value`; its bytes
+   are NULL if there is none. Each call reads the head from its beginning: it is
+   only for fields of a trusted proxy, which sends few. */
 static lp_slice lpi_http_field_before(const lpi_http *h, const char *bytes,
                                       lpi_field field, lp_slice value)
 {
@@ -1868,7 +1902,7 @@ static lp_slice lpi_http_field_before(const lpi_http *h, const char *bytes,
     return found;
 }
 
-/* [ ":" port ], at most 65535. */
+/* Is it [ ":" port ], the port at most 65535? */
 static int lpi_http_port_good(lp_slice s)
 {
     size_t i;
@@ -1882,7 +1916,7 @@ static int lpi_http_port_good(lp_slice s)
     return port <= 65535;
 }
 
-/* host [ ":" port ] of RFC 9112 3.2, RFC 3986 3.2.2; no userinfo. */
+/* Is it host [ ":" port ] (RFC 9112 3.2, RFC 3986 3.2.2)? Without userinfo. */
 static int lpi_http_authority_good(lp_slice s)
 {
     size_t i = 0;
@@ -1906,20 +1940,21 @@ static int lpi_http_authority_good(lp_slice s)
     return lpi_http_port_good(lpi_slice(s.bytes + i, s.length - i));
 }
 
-/* The target from `at` to `end`: origin-form, absolute-form, or "*". */
+/* Read the target from `at` to `end`: origin-form, absolute-form, or "*".
+   Returns 0 or -STATUS. */
 static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
                            size_t end)
 {
     lp_slice target = lpi_slice(bytes + at, end - at);
     const char *mark;
     size_t i, scheme = 0;
-    if (h->method == LPI_CONNECT) return 0; /* 501 in the end */
+    if (h->method == LPI_CONNECT) return 0; /* lpi_http_validate refuses it */
     if (h->method == LPI_OPTIONS && lpi_equal(target, LPI_S("*"))) {
         h->path = lpi_span_of(at, 1);
         return 0;
     }
     if (bytes[at] == '/')
-        scheme = 0;
+        scheme = 0; /* the normal case: origin-form */
     else if (target.length > 7 && lpi_alike(lpi_slice(target.bytes, 7),
                                             LPI_S("http://")))
         scheme = 7;
@@ -1945,7 +1980,7 @@ static int lpi_http_target(lpi_http *h, const char *bytes, size_t at,
     return 0;
 }
 
-/* "HTTP/" DIGIT "." DIGIT, and a major version of 1. */
+/* Read "HTTP/" DIGIT "." DIGIT, the first digit a 1. Returns 0 or -STATUS. */
 static int lpi_http_version(lpi_http *h, lp_slice s)
 {
     if (s.length != 8 || memcmp(s.bytes, "HTTP/", 5) || s.bytes[6] != '.' ||
@@ -1968,6 +2003,8 @@ static uint8_t lpi_http_method(lp_slice name)
     return method;
 }
 
+/* Read the request line from `at` to `end`, which is its CR. Returns 0 or
+   -STATUS. */
 static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t at,
                                  size_t end)
 {
@@ -1991,6 +2028,10 @@ static int lpi_http_request_line(lpi_http *h, const char *bytes, size_t at,
 static void lpi_http_connection(lpi_http *h, lp_slice value)
 {
     lp_slice option;
+    if (lpi_equal(value, LPI_S("keep-alive"))) { /* as browsers send it */
+        h->keep_alive = 1;
+        return;
+    }
     while (lpi_split(&value, ',', &option)) {
         option = lpi_trim(option);
         if (lpi_alike(option, LPI_S("close"))) h->close = 1;
@@ -1998,7 +2039,7 @@ static void lpi_http_connection(lpi_http *h, lp_slice value)
     }
 }
 
-/* The field of that name; LPI_F_KNOWN if the library does not read it. */
+/* Which field has that name? LPI_F_KNOWN if the library does not read it. */
 static uint8_t lpi_http_field_known(lp_slice name)
 {
     uint8_t field;
@@ -2007,13 +2048,13 @@ static uint8_t lpi_http_field_known(lp_slice name)
         field = lpi_field_of[name.length].field;
     else if (name.length == 6 && (*name.bytes | 32) == 'o')
         field = LPI_F_ORIGIN;
-    else return LPI_F_KNOWN; /* as nearly all that are not read */
+    else return LPI_F_KNOWN; /* nearly all names that are not known end here */
     return lpi_alike(lpi_field_names[field], name) ? field
                                                    : (uint8_t)LPI_F_KNOWN;
 }
 
-/* Note the value of a field that the library reads; a second one of most is
-   an error. */
+/* Note the value of a field that the library reads. Returns 0 or -STATUS: most
+   may come only once. */
 static int lpi_http_note(lpi_http *h, lpi_field field, const char *bytes,
                          lp_slice value)
 {
@@ -2025,8 +2066,8 @@ static int lpi_http_note(lpi_http *h, lpi_field field, const char *bytes,
     return 0;
 }
 
-/* Note a field whose line is good: at bytes[h->line] its name, and behind the
-   colon its value. 0 or -STATUS. */
+/* Take in a field whose line, at h->line, is good. `name` and `value` are the
+   lengths before and behind the colon. Returns 0 or -STATUS. */
 static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
                               size_t value)
 {
@@ -2038,12 +2079,13 @@ static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
                          lpi_slice(line + name + 1, value));
 }
 
-/* Read the lines behind the request line, from h->line on. 1 if the head is
-   complete, 0 if it is not here yet, or -STATUS. What is wrong with a line is
-   said once its end is here. */
+/* Read the lines of fields, from h->line on, to the empty line that ends the
+   head. Returns 1 if the head is complete, 0 for more, or -STATUS. A bad line
+   is refused only when its end is here, so that the answer does not depend on
+   how the text was cut. */
 static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
 {
-    if (h->scanned > h->line && /* a part of the line was here before */
+    if (h->scanned > h->line && /* a part of the line was read in vain before */
         !memchr(bytes + h->scanned, '\n', seen - h->scanned))
         return 0;
     while (h->line < seen && bytes[h->line] != '\r') {
@@ -2064,8 +2106,8 @@ static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
     return bytes[h->line - 1] == '\n' ? 1 : -400;
 }
 
-/* What the fields say together: who is asked, and where the body ends
-   (RFC 9112 3.2, 6.3). */
+/* Check what the fields mean together: who is asked, and where the body ends
+   (RFC 9112 3.2, 6.3). Returns 0 or -STATUS. */
 static int lpi_http_validate(lpi_http *h, const char *bytes)
 {
     lp_slice value = lpi_http_field(h, bytes, LPI_F_HOST);
@@ -2097,6 +2139,7 @@ static int lpi_http_validate(lpi_http *h, const char *bytes)
     return 0;
 }
 
+/* The status for a head that reaches the limit and is not complete. */
 static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 {
     if (h->in_fields) return -431;
@@ -2105,7 +2148,7 @@ static int lpi_http_too_long(const lpi_http *h, const char *bytes)
 }
 
 /* Read the request line, if its end is here, and the one empty line that may
-   stand before it (RFC 9112 2.2). 0 or -STATUS. */
+   stand before it (RFC 9112 2.2). Returns 0 or -STATUS. */
 static int lpi_http_first_line(lpi_http *h, const char *bytes, size_t seen)
 {
     const char *lf;
@@ -2122,9 +2165,11 @@ static int lpi_http_first_line(lpi_http *h, const char *bytes, size_t seen)
     return lpi_http_request_line(h, bytes, begin, end - 1);
 }
 
-/* What is scanned and not read yet has no line end in it. What cannot begin a
-   request (a TLS hello) is refused at its first byte, and a CR at the head's
-   end that no LF follows at once. */
+/* Read on in a head of which `length` bytes are here, from its first byte on.
+   Returns the length of the head once it is complete, 0 for more, or -STATUS.
+
+   Two errors are told before the line's end is here: a first byte that cannot
+   begin a request (as of a TLS hello), and a CR that no LF follows. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
     size_t seen = length < h->limit ? length : h->limit;
@@ -2144,15 +2189,17 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
     return seen == h->limit ? lpi_http_too_long(h, bytes) : 0;
 }
 
-/* --- chunked bodies (RFC 9112 7.1), decoded in place --- */
+/* --- chunked bodies (RFC 9112 7.1), decoded in place ---
 
-enum { LPI_CHUNK_LINE_MAX = 1024 }; /* size and extensions of one chunk */
+   A machine of one state, which is fed byte by byte but for the data. */
+
+enum { LPI_CHUNK_LINE_MAX = 1024 }; /* bytes of one chunk's extensions */
 
 typedef enum lpi_chunk_phase {
     LPI_C_SIZE, LPI_C_SIZE_LF, LPI_C_DATA, LPI_C_DATA_CR, LPI_C_DATA_LF,
     LPI_C_TRAILER, LPI_C_TRAILER_NAME, LPI_C_TRAILER_VALUE, LPI_C_TRAILER_LF,
     LPI_C_LAST_LF, LPI_C_DONE,
-    /* an extension, from behind its ";" on: each says what was read last */
+    /* in an extension, behind its ";": what was read last */
     LPI_C_EXT_BEGIN, LPI_C_EXT_NAME, LPI_C_EXT_NAME_SPACE, LPI_C_EXT_EQUALS,
     LPI_C_EXT_VALUE, LPI_C_EXT_QUOTED, LPI_C_EXT_BACKSLASH, LPI_C_EXT_QUOTE,
     LPI_C_EXT_VALUE_SPACE
@@ -2160,11 +2207,12 @@ typedef enum lpi_chunk_phase {
 
 typedef struct lpi_chunked {
     uint8_t phase;   /* an lpi_chunk_phase                       */
-    uint8_t digits;  /* of the size                              */
+    uint8_t digits;  /* of the size, so far                      */
     uint16_t lines;  /* of trailers                              */
-    uint32_t line;   /* bytes of the line so far, or of trailers */
-    uint64_t left;   /* of the chunk; of a body that is not
-                        chunked, and which nobody wants          */
+    uint32_t line;   /* bytes of extensions, or of all trailers  */
+    uint64_t left;   /* bytes of the chunk that are to come; also
+                        of a body that is not chunked and that
+                        is read past                             */
     uint64_t raw;    /* bytes consumed                           */
     uint64_t decoded;
     uint64_t limit;  /* of `decoded`                             */
@@ -2193,8 +2241,9 @@ static int lpi_chunked_size(lpi_chunked *c, char byte)
     return 0;
 }
 
-/* What follows a byte of an extension: *( ";" name [ "=" value ] ), white space
-   around the two signs, a value that is a token or a quoted string. */
+/* The phase after a byte of an extension, or -STATUS. The grammar is
+   *( ";" name [ "=" value ] ) with white space around both signs; a value is a
+   token or a quoted string. */
 static int lpi_chunked_extension_next(lpi_chunk_phase phase, char byte)
 {
     int token = lpi_is(byte, LPI_TOKEN), blank = lpi_is_blank(byte);
@@ -2285,9 +2334,9 @@ static int lpi_chunked_byte(lpi_chunked *c, char byte)
     }
 }
 
-/* Decode `length` raw bytes at `raw`; the body so far ends at `to`, which lies
-   at or before `raw`. Returns 1 when the body is complete, 0 for more, or
-   -STATUS; *taken is how many raw bytes were consumed. */
+/* Decode `length` raw bytes at `raw`, and put the body's bytes at `to`, which
+   lies at or before `raw`. Returns 1 when the body is complete, 0 for more, or
+   -STATUS; *taken receives how many raw bytes were consumed. */
 static int lpi_chunked_decode(lpi_chunked *c, char *to, const char *raw,
                               size_t length, size_t *taken)
 {
@@ -2319,7 +2368,13 @@ static int lpi_chunked_decode(lpi_chunked *c, char *to, const char *raw,
 /* ==========================================================================
    B2  QUERY                                                          >>query
 
-   What a poll asks for: names, cursors and numbers, as text from strangers.
+   Reads what a poll asks for out of its target: the names of channels, cursors
+   and numbers.
+
+   Uses      >>bytes
+   Touches   what it is given. No clock, no memory, no sockets.
+   Promises  What is accepted is well-formed: names are UTF-8 without control
+             characters, cursors are written as the server writes them.
    ========================================================================== */
 
 enum {
@@ -2329,8 +2384,8 @@ enum {
     LPI_CLIENT_ID_BYTES = 128
 };
 
-/* Percent-decode (RFC 3986 2.1) into `to`, which has room for s.length bytes;
-   `plus` makes '+' a space. The length, or -1. */
+/* Percent-decode (RFC 3986 2.1) into `to`, which has room for s.length bytes.
+   With `plus`, '+' means a space. Returns the length, or -1. */
 static long lpi_percent_decode(char *to, lp_slice s, int plus)
 {
     size_t i, n = 0;
@@ -2356,8 +2411,8 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
     return (long)n;
 }
 
-/* Cut the name off a part of a query; its value, empty if it has none, is left
-   in *part. */
+/* Split "name=value" in a query: returns the name, and leaves the value in
+   *part, which is empty if there is none. */
 static lp_slice lpi_query_pair(lp_slice *part)
 {
     const char *equals = part->length ? (const char *)memchr(
@@ -2372,9 +2427,9 @@ static lp_slice lpi_query_pair(lp_slice *part)
 
 enum { LPI_QUERY_NAME = 3 * 64 };
 
-/* A name in a query, decoded into `text` (room for LPI_QUERY_NAME bytes): no
-   memory, since it may not be one that is asked for. 0, or -1 if it cannot be
-   decoded or is longer. */
+/* Decode a name in a query into `text`, which has room for LPI_QUERY_NAME
+   bytes: 64, each of them escaped. Returns 0, or -1 if it cannot be decoded or
+   is longer, so that it cannot be one that is asked for. */
 static int lpi_query_name(char *text, lp_slice *name)
 {
     long n = name->length <= LPI_QUERY_NAME
@@ -2383,15 +2438,15 @@ static int lpi_query_name(char *text, lp_slice *name)
     return n < 0;
 }
 
-/* Whether a name in a query is this one. */
+/* Is that the name, once it is decoded? */
 static int lpi_query_name_is(lp_slice raw, lp_slice name)
 {
     char text[LPI_QUERY_NAME];
     return !lpi_query_name(text, &raw) && lpi_equal(raw, name);
 }
 
-/* 1 to 255 bytes of UTF-8 without control characters (U+0000 to U+001F,
-   U+007F to U+009F). */
+/* Is it a channel's name: 1 to 255 bytes of UTF-8 without control characters
+   (U+0000 to U+001F, U+007F to U+009F)? */
 static int lpi_channel_name_good(lp_slice name)
 {
     size_t i = 0;
@@ -2409,7 +2464,8 @@ static int lpi_channel_name_good(lp_slice name)
     }
 }
 
-/* Decode one channel's name into `to` (room for LPI_CHANNEL_RAW bytes). */
+/* Decode one channel's name into `to`, which has room for LPI_CHANNEL_RAW
+   bytes. Returns 0, or -1 if it is not a channel's name. */
 static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
 {
     long n;
@@ -2422,8 +2478,9 @@ static int lpi_channel_decode(char *to, lp_slice raw, lp_slice *out)
 
 #define LPI_SECONDS_MAX UINT64_C(1000000000000)
 
-/* Seconds with an optional fraction. Digits beyond the microsecond are an
-   error if `exact`, else rounded up. 0, or -1. Saturates. */
+/* Read decimal seconds, with or without a fraction, as microseconds. Digits
+   beyond the microsecond are an error if `exact`, else they are rounded up.
+   More than LPI_SECONDS_MAX count as that. Returns 0 or -1. */
 static int lpi_query_seconds(lp_slice s, int exact, uint64_t *out_us)
 {
     uint64_t whole = 0, part = 0, unit = 100000;
@@ -2448,7 +2505,7 @@ static int lpi_query_seconds(lp_slice s, int exact, uint64_t *out_us)
     return 0;
 }
 
-/* What a poll claims to have had of a channel. */
+/* From where on a poll asks for a channel's messages. */
 typedef enum lpi_requested_kind {
     LPI_FROM_START, LPI_FROM_NOW, LPI_FROM_CURSOR, LPI_FROM_TIME
 } lpi_requested_kind;
@@ -2456,9 +2513,10 @@ typedef enum lpi_requested_kind {
 typedef struct lpi_requested {
     lpi_requested_kind kind;
     uint64_t epoch;
-    uint64_t seq; /* or microseconds */
+    uint64_t seq; /* of LPI_FROM_TIME: microseconds */
 } lpi_requested;
 
+/* Read one cursor: "EPOCH-SEQ", "now", "0" or nothing. Returns 0 or -1. */
 static int lpi_query_cursor(lp_slice s, lpi_requested *out)
 {
     lpi_requested requested;
@@ -2479,7 +2537,8 @@ static int lpi_query_cursor(lp_slice s, lpi_requested *out)
     return 0;
 }
 
-/* A list of `count` cursors, or one of "", "0", "now" for all. */
+/* Read a list of `count` cursors, or one of "", "0" and "now" for all of them.
+   Returns 0 or -1. */
 static int lpi_query_cursors(lp_slice s, lpi_requested *out, uint32_t count)
 {
     lp_slice part;
@@ -2496,7 +2555,14 @@ static int lpi_query_cursors(lp_slice s, lpi_requested *out, uint32_t count)
 /* ==========================================================================
    B3  ADDRESS                                                      >>address
 
-   IPv4 is kept as ::ffff:a.b.c.d, so that one form serves for all.
+   Addresses and networks as text, the client's address behind trusted proxies,
+   and the names of hosts. An IPv4 address is kept as ::ffff:a.b.c.d, so that
+   one form serves for all.
+
+   Uses      >>bytes, and a check of ports in >>http
+   Touches   what it is given. No clock, no memory, no sockets, no DNS.
+   Promises  Nobody who is not in a trusted network can choose the address that
+             he is counted under.
    ========================================================================== */
 
 typedef struct lpi_network {
@@ -2511,7 +2577,9 @@ static int lpi_address_is_v4(const uint8_t bytes[16])
     return !memcmp(bytes, lpi_mapped, 12);
 }
 
-/* Four numbers of at most 255, without leading zeros. 0 or -1. */
+/* Four numbers of at most 255, without leading zeros. Returns 0 or -1. Every
+   request that comes through a proxy has one to read, and inet_pton wants a NUL
+   behind it. */
 static int lpi_address_parse_v4(lp_slice s, uint8_t out[4])
 {
     size_t i = 0, begin;
@@ -2531,6 +2599,7 @@ static int lpi_address_parse_v4(lp_slice s, uint8_t out[4])
     return i == s.length ? 0 : -1;
 }
 
+/* An IPv4 or IPv6 address. Returns 0 or -1; on failure, *out may be changed. */
 static int lpi_address_parse(lp_slice s, uint8_t out[16])
 {
     char text[INET6_ADDRSTRLEN];
@@ -2545,7 +2614,7 @@ static int lpi_address_parse(lp_slice s, uint8_t out[16])
     return inet_pton(AF_INET6, text, out) == 1 ? 0 : -1;
 }
 
-/* `to` has room for INET6_ADDRSTRLEN bytes. */
+/* Write an address to `to`, which has room for INET6_ADDRSTRLEN bytes. */
 static lp_slice lpi_address_put(char *to, const uint8_t bytes[16])
 {
     if (lpi_address_is_v4(bytes))
@@ -2555,7 +2624,7 @@ static lp_slice lpi_address_put(char *to, const uint8_t bytes[16])
     return lp_s(to);
 }
 
-/* "10.0.0.0/8", "fd00::/8", or one address. */
+/* Read "10.0.0.0/8", "fd00::/8", or one address. Returns 0 or -1. */
 static int lpi_address_parse_network(lp_slice s, lpi_network *out)
 {
     lp_slice text;
@@ -2590,7 +2659,8 @@ static int lpi_address_in_networks(const lpi_network *nets, uint32_t count,
     return 0;
 }
 
-/* One element of X-Forwarded-For: an address, perhaps with a port. */
+/* Read one element of X-Forwarded-For: an address, with or without a port.
+   Returns 0 or -1. */
 static int lpi_address_parse_hop(lp_slice s, uint8_t out[16])
 {
     lp_slice port = LPI_S("");
@@ -2632,7 +2702,7 @@ static int lpi_address_walk_forwarded(lp_slice value, const lpi_network *nets,
     return 0;
 }
 
-/* The host without its port. */
+/* The name in a Host field, without the port. */
 static lp_slice lpi_address_host_name(lp_slice host)
 {
     size_t n = host.length;
@@ -2641,7 +2711,7 @@ static lp_slice lpi_address_host_name(lp_slice host)
     return host;
 }
 
-/* Is it a Host that needs no trust in DNS: an IP literal, or localhost? */
+/* Is it a host that no DNS server can redirect: an address, or localhost? */
 static int lpi_address_host_is_literal(lp_slice name)
 {
     uint8_t bytes[16];
