@@ -467,15 +467,20 @@ LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
 
    Commas and quotes come by themselves. After the first error nothing more is
    written and lp_json_text is empty. Depth is at most 64. */
-typedef struct lp_json {
+typedef struct lp_text { /* text that grows; after a failure it is empty     */
     char *bytes;
     size_t length, capacity;
     lp_memory memory;
+    int failed;        /* no memory                                          */
+} lp_text;
+
+typedef struct lp_json {
+    lp_text text;
     uint64_t in_array; /* a bit per level                                    */
     uint8_t depth;
     uint8_t comma;     /* a comma stands before the next value               */
     uint8_t after_key;
-    int8_t error;      /* an lp_result                                       */
+    uint8_t misused;
 } lp_json;
 
 LPDEF void lp_json_init(lp_json *json, const lp_memory *memory); /* or NULL  */
@@ -1060,6 +1065,11 @@ static lp_slice lpi_slice(const char *bytes, size_t length)
     return s;
 }
 
+static lp_slice lpi_slice_to(const char *bytes, const char *end)
+{
+    return lpi_slice(bytes, (size_t)(end - bytes));
+}
+
 #define LPI_S(literal) lpi_slice("" literal, sizeof(literal) - 1)
 
 static int lpi_equal(lp_slice a, lp_slice b)
@@ -1145,72 +1155,65 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
     return 0;
 }
 
-/* The functions lpi_put_* write text without a NUL and return its length: at
-   most 20 bytes for a number, 16 for an epoch, 27 for seconds, 37 for an id. */
-static size_t lpi_put_uint(char *to, uint64_t value)
-{
-    char digits[20];
-    size_t n = 0, i;
-    do digits[n++] = (char)('0' + value % 10);
-    while (value /= 10);
-    for (i = 0; i < n; i++) to[i] = digits[n - 1 - i];
-    return n;
-}
+/* --- putting text where there is room for it ---
 
-static size_t lpi_put_epoch(char *to, uint64_t epoch)
-{
-    int i;
-    for (i = 0; i < 16; i++)
-        to[i] = "0123456789abcdef"[epoch >> (60 - 4 * i) & 15];
-    return 16;
-}
+   The functions lpi_put_* write text, without a NUL, and return its end. A
+   number takes at most 20 bytes, an epoch 16, seconds 27, an id 37. */
 
-/* Eight hexadecimal digits in lower case. Returns 0, or -1 if they are not. All
-   eight are converted at once, written again, and compared with what was
-   there: a branch for each digit of a random number would be mispredicted. */
-static int lpi_parse_hex(const char *bytes, uint32_t *out)
-{
-    uint64_t word = lpi_word(bytes);
-    uint64_t value = (word & LPI_ONES * 15) + (word >> 6 & LPI_ONES) * 9;
-    uint64_t letters = (value + LPI_ONES * (0x80 - 10)) >> 7 & LPI_ONES;
-    uint64_t again = value + LPI_ONES * '0' + letters * ('a' - '0' - 10);
-    if ((again ^ word) | (value & LPI_ONES * 0xf0)) return -1;
-    value = (value << 4 | value >> 8) & UINT64_C(0x00ff00ff00ff00ff);
-    value = (value << 8 | value >> 16) & UINT64_C(0x0000ffff0000ffff);
-    *out = (uint32_t)(value << 16 | value >> 32);
-    return 0;
-}
-
-/* Sixteen such digits. Returns 0 or -1. */
-static int lpi_parse_epoch(const char *bytes, uint64_t *out)
-{
-    uint32_t high, low;
-    if (lpi_parse_hex(bytes, &high) || lpi_parse_hex(bytes + 8, &low))
-        return -1;
-    *out = (uint64_t)high << 32 | low;
-    return 0;
-}
-
-static size_t lpi_put_seconds(char *to, uint64_t us)
-{
-    uint32_t rest = (uint32_t)(us % 1000000), unit = 100000;
-    size_t n = lpi_put_uint(to, us / 1000000);
-    to[n++] = '.';
-    for (; unit; unit /= 10) to[n++] = (char)('0' + rest / unit % 10);
-    return n;
-}
-
-static size_t lpi_put(char *to, lp_slice text)
+static char *lpi_put(char *to, lp_slice text)
 {
     memcpy(to, text.bytes, text.length);
-    return text.length;
+    return to + text.length;
 }
 
-static size_t lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
+#define LPI_PUT(to, literal) lpi_put(to, LPI_S(literal))
+
+static char *lpi_put_uint(char *to, uint64_t value)
 {
-    lpi_put_epoch(to, epoch);
-    to[16] = '-';
-    return 17 + lpi_put_uint(to + 17, seq);
+    char digits[20];
+    size_t n = 0;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (n) *to++ = digits[--n];
+    return to;
+}
+
+static char *lpi_put_epoch(char *to, uint64_t epoch)
+{
+    int shift;
+    for (shift = 60; shift >= 0; shift -= 4)
+        *to++ = "0123456789abcdef"[epoch >> shift & 15];
+    return to;
+}
+
+static char *lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
+{
+    to = lpi_put_epoch(to, epoch);
+    *to++ = '-';
+    return lpi_put_uint(to, seq);
+}
+
+static char *lpi_put_seconds(char *to, uint64_t us)
+{
+    uint32_t fraction = (uint32_t)(us % 1000000), unit = 100000;
+    to = lpi_put_uint(to, us / 1000000);
+    *to++ = '.';
+    for (; unit; unit /= 10) *to++ = (char)('0' + fraction / unit % 10);
+    return to;
+}
+
+/* Sixteen hexadecimal digits in lower case. 0, or -1 if they are not that. */
+static int lpi_parse_epoch(const char *bytes, uint64_t *out)
+{
+    uint64_t value = 0;
+    int i;
+    for (i = 0; i < 16; i++) {
+        int digit = lpi_hex_value(bytes[i]);
+        if (digit < 0 || (bytes[i] >= 'A' && bytes[i] <= 'F')) return -1;
+        value = value << 4 | (uint64_t)digit;
+    }
+    *out = value;
+    return 0;
 }
 
 /* The length of the UTF-8 sequence that the text begins with (RFC 3629 4), or 0
@@ -1272,47 +1275,58 @@ static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
     return a ^ b ^ c ^ d;
 }
 
-/* --- a buffer that grows ---
+/* --- text that grows ---
 
    When memory runs out it is marked as failed, and takes no more until it is
    cleared, so that only who uses the text has to check. */
 
-typedef struct lpi_buffer {
-    char *bytes;
-    size_t length, capacity;
-    const lp_memory *memory;
-    int failed;
-} lpi_buffer;
-
-static void lpi_buffer_clear(lpi_buffer *b)
+static void lpi_text_init(lp_text *text, const lp_memory *memory)
 {
-    b->length = 0;
-    b->failed = 0;
+    memset(text, 0, sizeof *text);
+    text->memory = *memory;
 }
 
-static void lpi_buffer_free(lpi_buffer *b)
+static void lpi_text_clear(lp_text *text)
 {
-    lpi_free(b->memory, b->bytes, b->capacity);
-    b->bytes = NULL;
-    b->capacity = 0;
-    lpi_buffer_clear(b);
+    text->length = 0;
+    text->failed = 0;
 }
 
-static void lpi_buffer_add(lpi_buffer *b, lp_slice s)
+static void lpi_text_free(lp_text *text)
 {
-    if (!s.length) return;
-    if (b->failed ||
-        lpi_reserve(b->memory, &b->bytes, &b->capacity, b->length + s.length)) {
-        b->failed = 1;
-        return;
-    }
-    memcpy(b->bytes + b->length, s.bytes, s.length);
-    b->length += s.length;
+    lpi_free(&text->memory, text->bytes, text->capacity);
+    text->bytes = NULL;
+    text->capacity = 0;
+    lpi_text_clear(text);
 }
 
-static lp_slice lpi_buffer_text(const lpi_buffer *b)
+/* Where up to `max` more bytes may be put; lpi_text_put() then says how many
+   they were. NULL without memory. */
+static char *lpi_text_room(lp_text *text, size_t max)
 {
-    return b->failed ? lpi_slice(NULL, 0) : lpi_slice(b->bytes, b->length);
+    if (max > text->capacity - text->length &&
+        lpi_reserve(&text->memory, &text->bytes, &text->capacity,
+                    text->length + max))
+        text->failed = 1;
+    return text->failed ? NULL : text->bytes + text->length;
+}
+
+static void lpi_text_put(lp_text *text, const char *end)
+{
+    text->length = (size_t)(end - text->bytes);
+}
+
+static void lpi_text_add(lp_text *text, lp_slice s)
+{
+    char *to = s.length ? lpi_text_room(text, s.length) : NULL;
+    if (to) lpi_text_put(text, lpi_put(to, s));
+}
+
+/* Its bytes are NULL if it has failed. */
+static lp_slice lpi_text_slice(const lp_text *text)
+{
+    if (text->failed) return lpi_slice(NULL, 0);
+    return lpi_slice(text->bytes, text->length);
 }
 
 /* --- an arena, for many small things that are freed together --- */
@@ -2963,24 +2977,14 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
 
 /* --- the emitter --- */
 
-static int lpi_json_reserve(lp_json *j, size_t length)
+static int lpi_json_failed(const lp_json *j)
 {
-    if (lpi_reserve(&j->memory, &j->bytes, &j->capacity, j->length + length))
-        j->error = LP_ERR_NOMEM;
-    return j->error;
+    return j->misused || j->text.failed;
 }
 
-static void lpi_json_put(lp_json *j, const char *bytes, size_t length)
+static void lpi_json_add(lp_json *j, lp_slice s)
 {
-    if (j->error || !length) return;
-    if (length > j->capacity - j->length && lpi_json_reserve(j, length)) return;
-    memcpy(j->bytes + j->length, bytes, length);
-    j->length += length;
-}
-
-static void lpi_json_misuse(lp_json *j)
-{
-    if (!j->error) j->error = LP_ERR_ARG;
+    if (!lpi_json_failed(j)) lpi_text_add(&j->text, s);
 }
 
 /* Before a value: the comma that it needs. A key must stand before it in an
@@ -2989,8 +2993,8 @@ static void lpi_json_begin_value(lp_json *j)
 {
     int in_object = j->depth && !(j->in_array & 1);
     if (in_object != j->after_key || (!j->depth && j->comma))
-        lpi_json_misuse(j);
-    if (j->comma && !j->after_key) lpi_json_put(j, ",", 1);
+        j->misused = 1;
+    if (j->comma && !j->after_key) lpi_json_add(j, LPI_S(","));
     j->after_key = 0;
     j->comma = 1;
 }
@@ -2998,9 +3002,9 @@ static void lpi_json_begin_value(lp_json *j)
 static void lpi_json_open(lp_json *j, int array)
 {
     lpi_json_begin_value(j);
-    if (j->depth == LPI_JSON_DEPTH) lpi_json_misuse(j);
-    if (j->error) return;
-    lpi_json_put(j, array ? "[" : "{", 1);
+    if (j->depth == LPI_JSON_DEPTH) j->misused = 1;
+    if (lpi_json_failed(j)) return;
+    lpi_json_add(j, array ? LPI_S("[") : LPI_S("{"));
     j->in_array = j->in_array << 1 | (uint64_t)array;
     j->depth++;
     j->comma = 0;
@@ -3009,22 +3013,23 @@ static void lpi_json_open(lp_json *j, int array)
 LPDEF void lp_json_init(lp_json *j, const lp_memory *memory)
 {
     memset(j, 0, sizeof *j);
-    j->memory = memory && memory->resize ? *memory : lpi_libc_memory;
+    lpi_text_init(&j->text,
+                  memory && memory->resize ? memory : &lpi_libc_memory);
+}
+
+/* Begin anew, with the memory that there is. */
+static void lpi_json_restart(lp_json *j)
+{
+    lpi_text_clear(&j->text);
+    j->in_array = 0;
+    j->depth = j->comma = j->after_key = j->misused = 0;
 }
 
 LPDEF void lp_json_free(lp_json *j)
 {
-    lp_memory memory = j->memory;
-    if (memory.resize) lpi_free(&memory, j->bytes, j->capacity);
-    lp_json_init(j, &memory);
-}
-
-static void lpi_json_restart(lp_json *j)
-{
-    j->length = 0;
-    j->in_array = 0;
-    j->depth = j->comma = j->after_key = 0;
-    j->error = 0;
+    if (!j->text.memory.resize) lp_json_init(j, NULL);
+    lpi_text_free(&j->text);
+    lpi_json_restart(j);
 }
 
 LPDEF void lp_json_object(lp_json *j) { lpi_json_open(j, 0); }
@@ -3033,9 +3038,9 @@ LPDEF void lp_json_array(lp_json *j) { lpi_json_open(j, 1); }
 
 LPDEF void lp_json_end(lp_json *j)
 {
-    if (!j->depth || j->after_key) lpi_json_misuse(j);
-    if (j->error) return;
-    lpi_json_put(j, j->in_array & 1 ? "]" : "}", 1);
+    if (!j->depth || j->after_key) j->misused = 1;
+    if (lpi_json_failed(j)) return;
+    lpi_json_add(j, j->in_array & 1 ? LPI_S("]") : LPI_S("}"));
     j->in_array >>= 1;
     j->depth--;
     j->comma = 1;
@@ -3045,40 +3050,40 @@ static void lpi_json_quote(lp_json *j, lp_slice s)
 {
     static const char escapes[] = "\bb\ff\nn\rr\tt\"\"\\\\";
     size_t i = 0, plain;
-    lpi_json_put(j, "\"", 1);
+    lpi_json_add(j, LPI_S("\""));
     while (i < s.length) {
         char c;
         size_t n;
         plain = i;
         i += lpi_count_plain(s.bytes + i, s.length - i);
-        lpi_json_put(j, s.bytes + plain, i - plain);
+        lpi_json_add(j, lpi_slice(s.bytes + plain, i - plain));
         if (i == s.length) break;
         c = s.bytes[i];
         n = lpi_utf8(s.bytes + i, s.length - i);
         if (n > 1 || c == 0x7f) {
-            lpi_json_put(j, s.bytes + i, n);
+            lpi_json_add(j, lpi_slice(s.bytes + i, n));
         } else if (n) {
             const char *known = c ? strchr(escapes, c) : NULL;
             char code[7] = "\\u00";
             code[4] = (char)('0' + ((uint8_t)c >> 4));
             code[5] = "0123456789abcdef"[c & 15];
             if (known) code[1] = known[1];
-            lpi_json_put(j, code, known ? 2 : 6);
+            lpi_json_add(j, lpi_slice(code, known ? 2 : 6));
         } else {
-            lpi_json_put(j, "\xEF\xBF\xBD", 3); /* U+FFFD */
+            lpi_json_add(j, LPI_S("\xEF\xBF\xBD")); /* U+FFFD */
         }
         i += n ? n : 1;
     }
-    lpi_json_put(j, "\"", 1);
+    lpi_json_add(j, LPI_S("\""));
 }
 
 LPDEF void lp_json_key(lp_json *j, lp_slice key)
 {
-    if (!j->depth || (j->in_array & 1) || j->after_key) lpi_json_misuse(j);
-    if (j->error) return;
-    if (j->comma) lpi_json_put(j, ",", 1);
+    if (!j->depth || (j->in_array & 1) || j->after_key) j->misused = 1;
+    if (lpi_json_failed(j)) return;
+    if (j->comma) lpi_json_add(j, LPI_S(","));
     lpi_json_quote(j, key);
-    lpi_json_put(j, ":", 1);
+    lpi_json_add(j, LPI_S(":"));
     j->after_key = 1;
 }
 
@@ -3091,13 +3096,13 @@ LPDEF void lp_json_string(lp_json *j, lp_slice text)
 LPDEF void lp_json_raw(lp_json *j, lp_slice value)
 {
     lpi_json_begin_value(j);
-    lpi_json_put(j, value.bytes, value.length);
+    lpi_json_add(j, value);
 }
 
 LPDEF void lp_json_uint(lp_json *j, uint64_t value)
 {
     char text[20];
-    lp_json_raw(j, lpi_slice(text, lpi_put_uint(text, value)));
+    lp_json_raw(j, lpi_slice_to(text, lpi_put_uint(text, value)));
 }
 
 LPDEF void lp_json_int(lp_json *j, int64_t value)
@@ -3105,7 +3110,7 @@ LPDEF void lp_json_int(lp_json *j, int64_t value)
     char text[21] = "-";
     size_t n = value < 0;
     uint64_t magnitude = n ? 0 - (uint64_t)value : (uint64_t)value;
-    lp_json_raw(j, lpi_slice(text, n + lpi_put_uint(text + n, magnitude)));
+    lp_json_raw(j, lpi_slice_to(text, lpi_put_uint(text + n, magnitude)));
 }
 
 LPDEF void lp_json_double(lp_json *j, double value)
@@ -3134,8 +3139,8 @@ LPDEF void lp_json_null(lp_json *j) { lp_json_raw(j, LPI_S("null")); }
 
 LPDEF lp_slice lp_json_text(const lp_json *j)
 {
-    if (j->error || j->depth) return lpi_slice(NULL, 0);
-    return lpi_slice(j->bytes, j->length);
+    if (j->misused || j->depth) return lpi_slice(NULL, 0);
+    return lpi_text_slice(&j->text);
 }
 
 /* ==========================================================================
@@ -3200,40 +3205,30 @@ static const char *lpi_status_text(int status)
     }
 }
 
-static char *lpi_append(char *to, const char *text, size_t length)
+/* Returns its end. There is room for LPI_HEAD_FIXED bytes, the type and the
+   extra lines. */
+static char *lpi_head_put(char *to, const lpi_head *head)
 {
-    memcpy(to, text, length);
-    return to + length;
-}
-
-#define LPI_APPEND(to, literal) lpi_append(to, literal, sizeof(literal) - 1)
-
-/* `to` has room for LPI_HEAD_FIXED + type.length + extra.length bytes. */
-static size_t lpi_head_write(char *to, const lpi_head *head)
-{
-    const char *reason = lpi_status_text(head->status);
-    char *p = LPI_APPEND(to, "HTTP/1.1 ");
-    p += lpi_put_uint(p, (uint64_t)head->status);
-    *p++ = ' ';
-    p = lpi_append(p, reason, strlen(reason));
-    p = LPI_APPEND(p, "\r\nDate: ");
-    p = lpi_append(p, head->date, LPI_DATE_LENGTH);
+    to = LPI_PUT(to, "HTTP/1.1 ");
+    to = lpi_put_uint(to, (uint64_t)head->status);
+    *to++ = ' ';
+    to = lpi_put(to, lp_s(lpi_status_text(head->status)));
+    to = LPI_PUT(to, "\r\nDate: ");
+    to = lpi_put(to, lpi_slice(head->date, LPI_DATE_LENGTH));
     if (head->type.bytes) {
-        p = LPI_APPEND(p, "\r\nContent-Type: ");
-        p = lpi_append(p, head->type.bytes, head->type.length);
+        to = LPI_PUT(to, "\r\nContent-Type: ");
+        to = lpi_put(to, head->type);
     }
     if (head->status != 204 && head->status != 304) {
-        p = LPI_APPEND(p, "\r\nContent-Length: ");
-        p += lpi_put_uint(p, head->length);
+        to = LPI_PUT(to, "\r\nContent-Length: ");
+        to = lpi_put_uint(to, head->length);
     }
-    if (!head->may_cache) p = LPI_APPEND(p, "\r\nCache-Control: no-store");
-    p = LPI_APPEND(p, "\r\nX-Content-Type-Options: nosniff\r\n");
-    if (head->close) p = LPI_APPEND(p, "Connection: close\r\n");
-    else if (head->keep_alive) p = LPI_APPEND(p, "Connection: keep-alive\r\n");
-    if (head->extra.length)
-        p = lpi_append(p, head->extra.bytes, head->extra.length);
-    p = LPI_APPEND(p, "\r\n");
-    return (size_t)(p - to);
+    if (!head->may_cache) to = LPI_PUT(to, "\r\nCache-Control: no-store");
+    to = LPI_PUT(to, "\r\nX-Content-Type-Options: nosniff\r\n");
+    if (head->close) to = LPI_PUT(to, "Connection: close\r\n");
+    else if (head->keep_alive) to = LPI_PUT(to, "Connection: keep-alive\r\n");
+    if (head->extra.length) to = lpi_put(to, head->extra);
+    return LPI_PUT(to, "\r\n");
 }
 
 static char *lpi_put_two(char *to, uint64_t n)
@@ -3254,11 +3249,12 @@ static void lpi_put_date(char *to, uint64_t seconds)
     uint64_t march = (5 * doy + 2) / 153, day = doy - (153 * march + 2) / 5 + 1;
     uint64_t month = march < 10 ? march + 2 : march - 10;
     uint64_t year = yoe + era * 400 + (month < 2);
-    to = lpi_append(to, &"ThuFriSatSunMonTueWed"[days % 7 * 3], 3);
-    to = LPI_APPEND(to, ", ");
+    to = lpi_put(to, lpi_slice(&"ThuFriSatSunMonTueWed"[days % 7 * 3], 3));
+    to = LPI_PUT(to, ", ");
     to = lpi_put_two(to, day);
     *to++ = ' ';
-    to = lpi_append(to, &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3], 3);
+    to = lpi_put(
+        to, lpi_slice(&"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3], 3));
     *to++ = ' ';
     to = lpi_put_two(lpi_put_two(to, year / 100), year % 100);
     *to++ = ' ';
@@ -3267,7 +3263,7 @@ static void lpi_put_date(char *to, uint64_t seconds)
     to = lpi_put_two(to, left / 60 % 60);
     *to++ = ':';
     to = lpi_put_two(to, left % 60);
-    LPI_APPEND(to, " GMT");
+    LPI_PUT(to, " GMT");
 }
 
 /* ==========================================================================
@@ -3736,7 +3732,7 @@ typedef struct lpi_batch {
                                before belong to another waiter list          */
     lpi_message **messages; /* with a reference each                         */
     uint32_t message_count, message_capacity;
-    lpi_buffer names;
+    lp_text names;
 } lpi_batch;
 
 /* --- a connection and its loop --- */
@@ -3869,8 +3865,8 @@ typedef struct lpi_loop {
     lpi_chunked chunked;
     lpi_arena arena;             /* of the request that is being served      */
     lp_json json;                /* the body that is being written           */
-    lpi_buffer extra;            /* header lines of the reply                */
-    lpi_buffer head;
+    lp_text extra;               /* header lines of the reply                */
+    lp_text head;
     lpi_batch batch;
     uint64_t date_ms;            /* when `date` was last looked at           */
     char date[LPI_DATE_LENGTH];
@@ -4058,22 +4054,23 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
                              uint64_t seq, uint64_t timestamp_us)
 {
     char prefix[2 * LPI_CHANNEL_BYTES + 128];
-    size_t n = lpi_put(prefix, LPI_S("{\"id\":\"")), i;
-    m->id_length = (uint32_t)lpi_put_id(prefix + n, epoch, seq);
-    n += m->id_length;
-    n += lpi_put(prefix + n, LPI_S("\",\"channel\":\""));
-    i = m->members_at - sizeof *m - LPI_PREFIX_MAX == channel.length
-            ? channel.length
-            : 0; /* then nothing in it is to be escaped */
-    n += lpi_put(prefix + n, lpi_slice(channel.bytes, i));
+    char *id = LPI_PUT(prefix, "{\"id\":\""), *to = lpi_put_id(id, epoch, seq);
+    size_t i = 0, n;
+    m->id_length = (uint32_t)(to - id);
+    to = LPI_PUT(to, "\",\"channel\":\"");
+    if (m->members_at - sizeof *m - LPI_PREFIX_MAX == channel.length) {
+        to = lpi_put(to, channel); /* nothing in it is to be escaped */
+        i = channel.length;
+    }
     for (; i < channel.length; i++) { /* no control is in a good name */
         char c = channel.bytes[i];
-        if (c == '"' || c == '\\') prefix[n++] = '\\';
-        prefix[n++] = c;
+        if (c == '"' || c == '\\') *to++ = '\\';
+        *to++ = c;
     }
-    n += lpi_put(prefix + n, LPI_S("\",\"timestamp\":"));
-    n += lpi_put_seconds(prefix + n, timestamp_us);
-    if (m->length) prefix[n++] = ',';
+    to = LPI_PUT(to, "\",\"timestamp\":");
+    to = lpi_put_seconds(to, timestamp_us);
+    if (m->length) *to++ = ',';
+    n = (size_t)(to - prefix);
     LP_ASSERT(n <= m->members_at - sizeof *m);
     m->at = m->members_at - (uint32_t)n;
     memcpy((char *)m + m->at, prefix, n);
@@ -5003,7 +5000,7 @@ static void lpi_reply_note(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
         reply->resets = 1;
         reply->at[i].name_at = (uint32_t)batch->names.length;
         reply->at[i].name_length = ch->name_length;
-        lpi_buffer_add(&batch->names, lpi_channel_name(ch));
+        lpi_text_add(&batch->names, lpi_channel_name(ch));
         if (!batch->names.failed) continue;
         reply->failed = 1; /* the batch's other replies are good */
         batch->names.failed = 0;
@@ -5626,7 +5623,7 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
     if (result == LP_OK) result = lpi_channel_append(hub, index, m, now_us);
     if (result == LP_OK) {
         lpi_channel *ch = lpi_channel_at(hub, index);
-        out->id[lpi_put(out->id, lpi_message_id(m))] = 0;
+        *lpi_put(out->id, lpi_message_id(m)) = 0;
         out->timestamp_us = ch->last_us;
         out->waiters = ch->waiters_since_publish;
         ch->waiters_since_publish = 0;
@@ -6341,9 +6338,9 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
                           int status, lp_slice type, size_t length);
 static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
                                  lp_slice body);
-static void lpi_line(lpi_buffer *to, const char *name, lp_slice value);
+static void lpi_line(lp_text *to, const char *name, lp_slice value);
 static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
-                           lpi_buffer *to);
+                           lp_text *to);
 static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
                              lp_slice detail, const uint8_t address[16]);
 static void lpi_tell_refusals(lpi_loop *loop);
@@ -6455,6 +6452,8 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
 
 /* >>publish */
 static void lpi_publish(lp_request *r);
+static lp_slice lpi_publish_render(lpi_loop *loop,
+                                   const lp_published *published);
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
                                   lp_slice json, uint64_t now_us,
                                   lp_published *out, size_t *offset);
@@ -6601,9 +6600,10 @@ static int lpi_try_again(long error)
 static lp_json *lpi_body_begin(lpi_loop *loop)
 {
     lp_json *j = &loop->json;
+    char *body;
     lpi_json_restart(j);
-    if (j->capacity >= LPI_HEAD_ROOM || !lpi_json_reserve(j, LPI_HEAD_ROOM))
-        j->length = LPI_HEAD_ROOM;
+    body = lpi_text_room(&j->text, LPI_HEAD_ROOM);
+    if (body) lpi_text_put(&j->text, body + LPI_HEAD_ROOM);
     return j;
 }
 
@@ -6650,39 +6650,38 @@ static void lpi_head_init(lpi_head *head, lpi_loop *loop, lpi_connection *c,
     head->keep_alive = (c->flags & LPI_HTTP10_KEEP_ALIVE) != 0;
 }
 
-/* Write the head, just before the body if that stands in loop->json and the
-   room is enough. Without bytes if memory ran out. */
+/* Write the head, and just before the body if that stands in loop->json and
+   there is room. Without bytes if memory ran out. */
 static lp_slice lpi_head_compose(lpi_loop *loop, const lpi_head *head,
                                  lp_slice body)
 {
-    size_t most = LPI_HEAD_FIXED + head->type.length + head->extra.length, n;
-    char text[LPI_HEAD_ROOM], *to;
-    if (most <= sizeof text && loop->json.bytes &&
-        body.bytes == loop->json.bytes + LPI_HEAD_ROOM) {
-        n = lpi_head_write(text, head);
-        to = loop->json.bytes + LPI_HEAD_ROOM - n;
-        memcpy(to, text, n);
-        return lpi_slice(to, n);
-    }
-    if (lpi_reserve(loop->head.memory, &loop->head.bytes,
-                    &loop->head.capacity, most))
-        return lpi_slice(NULL, 0);
-    n = lpi_head_write(loop->head.bytes, head);
-    return lpi_slice(loop->head.bytes, n);
+    size_t max = LPI_HEAD_FIXED + head->type.length + head->extra.length;
+    lp_slice text;
+    char *to;
+    lpi_text_clear(&loop->head);
+    to = lpi_text_room(&loop->head, max);
+    if (!to) return lpi_slice(NULL, 0);
+    text = lpi_slice_to(to, lpi_head_put(to, head));
+    if (text.length > LPI_HEAD_ROOM || !loop->json.text.bytes ||
+        body.bytes != loop->json.text.bytes + LPI_HEAD_ROOM)
+        return text;
+    to = loop->json.text.bytes + LPI_HEAD_ROOM - text.length;
+    memcpy(to, text.bytes, text.length);
+    return lpi_slice(to, text.length);
 }
 
-static void lpi_line(lpi_buffer *to, const char *name, lp_slice value)
+static void lpi_line(lp_text *to, const char *name, lp_slice value)
 {
-    lpi_buffer_add(to, lp_s(name));
-    lpi_buffer_add(to, LPI_S(": "));
-    lpi_buffer_add(to, value);
-    lpi_buffer_add(to, LPI_S("\r\n"));
+    lpi_text_add(to, lp_s(name));
+    lpi_text_add(to, LPI_S(": "));
+    lpi_text_add(to, value);
+    lpi_text_add(to, LPI_S("\r\n"));
 }
 
 /* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0.
    `own`: a handler has said itself who may read it. */
 static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
-                           lpi_buffer *to)
+                           lp_text *to)
 {
     if (!server->any_origin && !server->origin_count) return;
     if (!server->any_origin) lpi_line(to, "Vary", LPI_S("Origin"));
@@ -7080,7 +7079,7 @@ static void lpi_request_init(lp_request *r, lpi_loop *loop, uint32_t index,
     r->http = http;
     r->bytes = bytes;
     lpi_request_find_client(r);
-    lpi_buffer_clear(&loop->extra);
+    lpi_text_clear(&loop->extra);
     lpi_arena_clear(&loop->arena, 1);
 }
 
@@ -7520,6 +7519,7 @@ static void lpi_route_missing(lp_request *r, uint32_t allowed)
 static void lpi_route_options(lp_request *r, uint32_t allowed)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    const lp_config *cfg = &r->server->config;
     char text[20];
     lpi_route_allow(r, "Allow", allowed);
     if (lpi_http_has(r->http, LPI_F_PREFLIGHT) &&
@@ -7528,8 +7528,8 @@ static void lpi_route_options(lp_request *r, uint32_t allowed)
         lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
                  LPI_S("Authorization, Content-Type, X-Client-ID"));
         lpi_line(&r->loop->extra, "Access-Control-Max-Age",
-                 lpi_slice(text, lpi_put_uint(
-                                     text, r->server->config.cors_max_age_s)));
+                 lpi_slice_to(text,
+                              lpi_put_uint(text, cfg->cors_max_age_s)));
     }
     lpi_write_reply(r, 204, lpi_slice(NULL, 0), LPI_S(""));
 }
@@ -7537,19 +7537,19 @@ static void lpi_route_options(lp_request *r, uint32_t allowed)
 /* A header line with the names of the methods. */
 static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods)
 {
-    lpi_buffer *extra = &r->loop->extra;
+    lp_text *extra = &r->loop->extra;
     int i;
     if (methods & 1u << LPI_GET) methods |= 1u << LPI_HEAD;
     methods |= 1u << LPI_OPTIONS;
-    lpi_buffer_add(extra, lp_s(name));
+    lpi_text_add(extra, lp_s(name));
     for (i = 0; i < LPI_METHODS; i++) {
         if (!(methods & 1u << i)) continue;
         methods &= ~(1u << i);
-        lpi_buffer_add(extra, *name ? LPI_S(": ") : LPI_S(", "));
+        lpi_text_add(extra, *name ? LPI_S(": ") : LPI_S(", "));
         name = "";
-        lpi_buffer_add(extra, lp_s(lpi_method_names[i]));
+        lpi_text_add(extra, lp_s(lpi_method_names[i]));
     }
-    lpi_buffer_add(extra, LPI_S("\r\n"));
+    lpi_text_add(extra, LPI_S("\r\n"));
 }
 
 /* --- who may --- */
@@ -7920,7 +7920,7 @@ static void lpi_publish(lp_request *r)
     char text[LPI_CHANNEL_RAW];
     lp_slice channel;
     lp_published published;
-    size_t offset = 0, n;
+    size_t offset = 0;
     lp_result result = LP_ERR_ARG;
     /* It was good before, but the body may have come in a later call. */
     if (!lpi_route_publish_channel(r, text, &channel)) {
@@ -7928,19 +7928,27 @@ static void lpi_publish(lp_request *r)
         result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
                                   &published, &offset);
     }
-    if (result != LP_OK) {
-        lpi_publish_failed(r, result, offset);
-        return;
-    }
-    n = lpi_put(text, LPI_S("{\"status\":\"published\",\"message_id\":\""));
-    n += lpi_put(text + n, lp_s(published.id));
-    n += lpi_put(text + n, LPI_S("\",\"timestamp\":"));
-    n += lpi_put_seconds(text + n, published.timestamp_us);
-    n += lpi_put(text + n, LPI_S(",\"waiters\":"));
-    n += lpi_put_uint(text + n, published.waiters);
-    text[n++] = '}';
-    lpi_json_put(lpi_body_begin(r->loop), text, n);
-    lpi_write_reply(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
+    if (result == LP_OK)
+        lpi_write_reply(r, 200, LPI_S("application/json"),
+                        lpi_publish_render(r->loop, &published));
+    else lpi_publish_failed(r, result, offset);
+}
+
+/* The body of the answer. */
+static lp_slice lpi_publish_render(lpi_loop *loop,
+                                   const lp_published *published)
+{
+    lp_json *j = lpi_body_begin(loop);
+    char *to = lpi_text_room(&j->text, sizeof *published + 100);
+    if (!to) return lpi_slice(NULL, 0);
+    to = LPI_PUT(to, "{\"status\":\"published\",\"message_id\":\"");
+    to = lpi_put(to, lp_s(published->id));
+    to = LPI_PUT(to, "\",\"timestamp\":");
+    to = lpi_put_seconds(to, published->timestamp_us);
+    to = LPI_PUT(to, ",\"waiters\":");
+    to = lpi_put_uint(to, published->waiters);
+    lpi_text_put(&j->text, LPI_PUT(to, "}"));
+    return lpi_body_end(loop);
 }
 
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
@@ -7960,9 +7968,8 @@ static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
 static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 {
     char text[64] = "Not a JSON object, at byte ";
-    size_t n = strlen(text);
     if (result == LP_ERR_JSON) {
-        text[n + lpi_put_uint(text + n, offset)] = 0;
+        *lpi_put_uint(text + strlen(text), offset) = 0;
         lpi_write_error(r, 400, text);
         return;
     }
@@ -8015,7 +8022,7 @@ static void lpi_deliver_batch(lpi_loop *loop)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     batch->reply_count = batch->recipient_count = batch->message_count = 0;
     batch->reply_shared = 0;
-    lpi_buffer_clear(&batch->names);
+    lpi_text_clear(&batch->names);
 }
 
 /* Send the reply to all of its recipients. The head is written anew only where
@@ -8048,9 +8055,9 @@ static lp_slice lpi_deliver_head(lpi_loop *loop, lpi_connection *c,
     lpi_head head;
     if (!body.bytes) return body;
     lpi_head_init(&head, loop, c, 200, LPI_S("application/json"), body.length);
-    lpi_buffer_clear(&loop->extra);
+    lpi_text_clear(&loop->extra);
     lpi_cors_lines(loop->server, c->cors, 0, &loop->extra);
-    head.extra = lpi_buffer_text(&loop->extra);
+    head.extra = lpi_text_slice(&loop->extra);
     if (loop->extra.failed) return lpi_slice(NULL, 0);
     return lpi_head_compose(loop, &head, body);
 }
@@ -8068,36 +8075,36 @@ static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
     lpi_deliver_render_front(j, reply);
     for (i = 0; i < reply->count; i++) {
         lp_slice text = lpi_message_text(batch->messages[reply->first + i]);
-        if (i) lpi_json_put(j, ",", 1);
-        lpi_json_put(j, text.bytes, text.length);
+        if (i) lpi_json_add(j, LPI_S(","));
+        lpi_json_add(j, text);
     }
-    if (!reply->basic || !reply->count) lpi_json_put(j, "]", 1);
-    if (reply->more && !reply->basic) lpi_json_put(j, ",\"more\":true", 12);
+    if (!reply->basic || !reply->count) lpi_json_add(j, LPI_S("]"));
+    if (reply->more && !reply->basic) lpi_json_add(j, LPI_S(",\"more\":true"));
     if (reply->resets) lpi_deliver_render_resets(j, reply, batch);
-    lpi_json_put(j, "}", 1);
+    lpi_json_add(j, LPI_S("}"));
     return lpi_body_end(loop);
 }
 
 /* All that stands before the messages. */
 static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
 {
-    char text[LPI_POLL_CHANNELS * 38 + 160];
-    size_t n = lpi_put(text, LPI_S("{\"status\":\""));
-    lp_slice data = reply->basic && reply->count ? LPI_S(",\"data\":")
-                                                 : LPI_S(",\"messages\":[");
+    char *to = lpi_text_room(&j->text, LPI_POLL_CHANNELS * 38 + 160);
     uint32_t i;
-    n += lpi_put(text + n, lp_s(lpi_deliver_render_status(reply)));
-    n += lpi_put(text + n, LPI_S("\",\"last_id\":\""));
+    if (!to) return;
+    to = LPI_PUT(to, "{\"status\":\"");
+    to = lpi_put(to, lp_s(lpi_deliver_render_status(reply)));
+    to = LPI_PUT(to, "\",\"last_id\":\"");
     for (i = 0; i < reply->channel_count; i++) {
-        if (i) text[n++] = ',';
-        n += lpi_put_id(text + n, reply->at[i].epoch, reply->at[i].seq);
+        if (i) *to++ = ',';
+        to = lpi_put_id(to, reply->at[i].epoch, reply->at[i].seq);
     }
-    n += lpi_put(text + n, LPI_S("\",\"timestamp\":"));
-    n += lpi_put_seconds(text + n, reply->timestamp_us);
-    n += lpi_put(text + n, LPI_S(",\"count\":"));
-    n += lpi_put_uint(text + n, reply->count);
-    n += lpi_put(text + n, data);
-    lpi_json_put(j, text, n);
+    to = LPI_PUT(to, "\",\"timestamp\":");
+    to = lpi_put_seconds(to, reply->timestamp_us);
+    to = LPI_PUT(to, ",\"count\":");
+    to = lpi_put_uint(to, reply->count);
+    to = reply->basic && reply->count ? LPI_PUT(to, ",\"data\":")
+                                      : LPI_PUT(to, ",\"messages\":[");
+    lpi_text_put(&j->text, to);
 }
 
 static const char *lpi_deliver_render_status(const lpi_reply *reply)
@@ -8114,14 +8121,14 @@ static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
     for (i = 0; i < reply->channel_count; i++) {
         lp_slice reason = lp_s(lpi_reason_names[reply->at[i].reason]);
         if (!reason.length) continue;
-        lpi_json_put(j, before.bytes, before.length);
+        lpi_json_add(j, before);
         lpi_json_quote(j, lpi_slice(batch->names.bytes + reply->at[i].name_at,
                                     reply->at[i].name_length));
-        lpi_json_put(j, ":", 1);
+        lpi_json_add(j, LPI_S(":"));
         lpi_json_quote(j, reason);
         before = LPI_S(",");
     }
-    lpi_json_put(j, "}", 1);
+    lpi_json_add(j, LPI_S("}"));
 }
 
 /* --- how long it took --- */
@@ -8202,7 +8209,7 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
     if (r->route && r->route->kind == LPI_USER) lpi_loop_now(loop);
     lpi_head_init(&head, loop, c, status, type, body.length);
     lpi_cors_lines(r->server, c->cors, r->own_origin, &loop->extra);
-    head.extra = lpi_buffer_text(&loop->extra);
+    head.extra = lpi_text_slice(&loop->extra);
     head.may_cache = r->may_cache;
     if (!loop->extra.failed && body.bytes)
         text = lpi_head_compose(loop, &head, body);
@@ -8534,7 +8541,7 @@ enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 static void lpi_close_reap(lpi_loop *loop)
 {
     uint32_t index;
-    if (loop->json.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
+    if (loop->json.text.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
     while ((index = loop->closed.head) != LPI_NONE) {
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_list_remove(&loop->closed, &loop->links, index);
@@ -8873,8 +8880,10 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     lpi_wheel_init(&loop->wheel, &loop->connections,
                    offsetof(lpi_connection, timer), (uint32_t)loop->now_ms);
     lp_json_init(&loop->json, memory);
-    loop->arena.memory = loop->extra.memory = loop->head.memory = memory;
-    loop->batch.names.memory = memory;
+    loop->arena.memory = memory;
+    lpi_text_init(&loop->extra, memory);
+    lpi_text_init(&loop->head, memory);
+    lpi_text_init(&loop->batch.names, memory);
     loop->batch.message_capacity = server->config.reply_messages_max + 1024;
     loop->batch.messages = (lpi_message **)lpi_alloc(
         memory, loop->batch.message_capacity * sizeof(lpi_message *));
@@ -8935,9 +8944,9 @@ static void lpi_loop_free(lpi_loop *loop)
     lpi_free(memory, loop->in, LPI_READ_SIZE);
     lpi_free(memory, loop->batch.messages,
              loop->batch.message_capacity * sizeof(lpi_message *));
-    lpi_buffer_free(&loop->batch.names);
-    lpi_buffer_free(&loop->extra);
-    lpi_buffer_free(&loop->head);
+    lpi_text_free(&loop->batch.names);
+    lpi_text_free(&loop->extra);
+    lpi_text_free(&loop->head);
     lpi_arena_clear(&loop->arena, 0);
     lp_json_free(&loop->json);
     lpi_slab_free(&loop->connections);
@@ -9319,26 +9328,25 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
 static lp_result lpi_route_add_api(lp_server *server)
 {
     lp_slice prefix = lp_s(server->config.prefix);
-    lpi_buffer path;
+    lp_text path;
     lp_result result = LP_ERR_NOMEM;
     if (!lpi_route_pattern_good(prefix))
         return lpi_config_bad(server, "prefix");
     while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
         prefix.length--;
-    memset(&path, 0, sizeof path);
-    path.memory = &server->memory;
-    lpi_buffer_add(&path, prefix);
-    lpi_buffer_add(&path, LPI_S("/poll/{channels}"));
+    lpi_text_init(&path, &server->memory);
+    lpi_text_add(&path, prefix);
+    lpi_text_add(&path, LPI_S("/poll/{channels}"));
     if (!path.failed)
         result = lpi_route_add(server, LPI_POLLS, LPI_GET,
-                               lpi_buffer_text(&path), NULL, NULL);
+                               lpi_text_slice(&path), NULL, NULL);
     path.length = prefix.length;
-    lpi_buffer_add(&path, LPI_S("/publish/{channel}"));
+    lpi_text_add(&path, LPI_S("/publish/{channel}"));
     if (path.failed) result = LP_ERR_NOMEM;
     if (result == LP_OK)
         result = lpi_route_add(server, LPI_PUBLISHES, LPI_POST,
-                               lpi_buffer_text(&path), NULL, NULL);
-    lpi_buffer_free(&path);
+                               lpi_text_slice(&path), NULL, NULL);
+    lpi_text_free(&path);
     return result;
 }
 

@@ -110,7 +110,7 @@ static int announce(const char *channel) {
 }
 
 static void note_id(char *to, const note *at) {
-    to[lpi_put_id(to, at->epoch, at->seq)] = 0;
+    *lpi_put_id(to, at->epoch, at->seq) = 0;
 }
 
 static void check_note(const note *a, const note *b) {
@@ -567,7 +567,7 @@ static void audit_channel(const char *channel, int have) {
             const place *at = &run.followers[i].at[k];
             char id[40];
             if (strcmp(at->channel, channel)) continue;
-            id[lpi_put_id(id, at->epoch, at->seq)] = 0;
+            *lpi_put_id(id, at->epoch, at->seq) = 0;
             if (at->known && strcmp(id, last))
                 COMPLAIN("a follower of %s is at %s, and the last is %s", channel, id, last);
         }

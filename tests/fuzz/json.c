@@ -316,7 +316,7 @@ static void check_program(lp_slice text)
         if (careful && !may(&s, op)) continue;
         note(&s, op);
         emit(&j, op, &text);
-        MUST(j.error == (s.misused ? LP_ERR_ARG : LP_OK), "misuse: %d", j.error);
+        MUST(j.misused == s.misused, "misuse: %d", j.misused);
         if (s.misused) break;
     }
     while (s.depth && !s.misused) {

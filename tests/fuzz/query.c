@@ -119,7 +119,7 @@ static void check_uint(lp_slice text)
     int got = !lpi_parse_uint(text, &value);
     MUST(got == simple_uint(text), "number: %d", got);
     if (!got) return;
-    MUST(fuzz_same(lpi_slice(again, lpi_put_uint(again, value)), text), "a number, written again");
+    MUST(fuzz_same(lpi_slice_to(again, lpi_put_uint(again, value)), text), "a number, written again");
 }
 
 /* DIGITS [ "." DIGITS ]; 0: it is not that. */
@@ -170,7 +170,7 @@ static void check_seconds(lp_slice text, int exact)
     want = simple_whole(whole, UINT64_C(1000000000000)) * 1000000 + simple_part(part, 6, &more);
     MUST(us == want + (uint64_t)more, "%" PRIu64 " us, not %" PRIu64, us, want + (uint64_t)more);
     if (us >= UINT64_C(1000000000000000000)) return; /* cut, and perhaps rounded up */
-    whole = lpi_slice(again, lpi_put_seconds(again, us));
+    whole = lpi_slice_to(again, lpi_put_seconds(again, us));
     MUST(!lpi_query_seconds(whole, 1, &twice) && twice == us, "seconds, written and read again");
 }
 
@@ -194,7 +194,7 @@ static void check_claim(lp_slice text, const lpi_requested *requested)
         MUST(!requested->epoch && !requested->seq, "a cursor with leftovers");
         return;
     }
-    MUST(fuzz_same(lpi_slice(again, lpi_put_id(again, requested->epoch, requested->seq)), text),
+    MUST(fuzz_same(lpi_slice_to(again, lpi_put_id(again, requested->epoch, requested->seq)), text),
          "a cursor, written again, is another");
 }
 

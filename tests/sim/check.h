@@ -504,7 +504,7 @@ static uint64_t loop_bytes(const lpi_loop *loop)
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
            loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
-           loop->extra.capacity + loop->head.capacity + loop->json.capacity;
+           loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 
 /* All memory, to the byte, and a bound that follows from the configuration alone. */
@@ -517,7 +517,7 @@ static void check_memory(uint64_t bytes)
     bytes += sizeof *S + arena_bytes(&S->strings) + M.asyncs * sizeof(lpi_task);
     for (i = 0; i < S->loop_count; i++) {
         bytes += loop_bytes(&S->loops[i]);
-        bound += (1 << 20) + S->loops[i].json.capacity;
+        bound += (1 << 20) + S->loops[i].json.text.capacity;
     }
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "views") +
              check_slab(&hub->waiters, "seats") + check_slab(&hub->requested, "claims") +

@@ -317,7 +317,7 @@ TEST(without_memory_for_a_record_one_is_turned_away) {
 
     memset(&w, 0, sizeof w);
     open_world(&w);
-    w.s->loops[0].json.bytes = NULL; /* (it has none yet) */
+    w.s->loops[0].json.text.bytes = NULL; /* (it has none yet) */
     lp_json_object(&w.s->loops[0].json), lp_json_end(&w.s->loops[0].json);
     w.m.fail_at = w.m.calls + 1;
     c = dial(&w);

@@ -415,7 +415,7 @@ TEST(a_large_reply_leaves_no_large_buffer) {
     for (i = 0; i < 120; i++) publish_padded(&w, "a", 60000);
     c = dial(&w);
     CHECK_STR(member(ask(&w, c, "/api/poll/a?limit=1000")->body, "count"), "120");
-    CHECK(w.s->loops[0].json.capacity <= LPI_SCRATCH_MAX);
+    CHECK(w.s->loops[0].json.text.capacity <= LPI_SCRATCH_MAX);
     CHECK_INT(ask(&w, c, "/")->status, 404);
     close_world(&w);
 }

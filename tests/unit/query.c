@@ -191,7 +191,7 @@ TEST(query_seconds_come_back) {
     for (round = 0; round < unit_rounds(20000); round++) {
         uint64_t want = unit_random() >> (5 + unit_below(59)), got = 0;
         char text[27];
-        CHECK_INT(lpi_query_seconds(lpi_slice(text, lpi_put_seconds(text, want)), 1, &got), 0);
+        CHECK_INT(lpi_query_seconds(lpi_slice_to(text, lpi_put_seconds(text, want)), 1, &got), 0);
         CHECK(got == want);
     }
 }
@@ -248,7 +248,7 @@ TEST(query_cursor) {
     }
     for (i = 0; i < 1000; i++) { /* what is given comes back */
         uint64_t epoch = unit_random(), seq = unit_random() >> unit_below(64);
-        CHECK_INT(lpi_query_cursor(lpi_slice(text, lpi_put_id(text, epoch, seq)), &requested), 0);
+        CHECK_INT(lpi_query_cursor(lpi_slice_to(text, lpi_put_id(text, epoch, seq)), &requested), 0);
         CHECK(requested.kind == LPI_FROM_CURSOR && requested.epoch == epoch && requested.seq == seq);
     }
 }

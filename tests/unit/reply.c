@@ -20,7 +20,7 @@ static lp_slice write_head(const lpi_head *head) {
     static char text[4000];
     size_t room = LPI_HEAD_FIXED + head->type.length + head->extra.length, n;
     char *to = (char *)malloc(room);
-    n = lpi_head_write(to, head);
+    n = (size_t)(lpi_head_put(to, head) - to);
     CHECK(n <= room);
     memcpy(text, to, n);
     text[n] = '\0';

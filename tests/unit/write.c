@@ -348,8 +348,8 @@ TEST(without_memory_a_slow_reader_is_cut_off) {
         open_world(&w);
         park_slow(&c, 1, 400);
         publish_padded(&w, "big", 5000);
-        lpi_reserve(&w.s->loops[0].json.memory, &w.s->loops[0].json.bytes,
-                    &w.s->loops[0].json.capacity, 10000);
+        lpi_text_room(&w.s->loops[0].json.text, 10000);
+        lpi_text_room(&w.s->loops[0].head, 1000);
         w.m.fail_at = w.m.calls + (size_t)k;
         settle(&w);
         CHECK_INT(w.m.failed, 1);
