@@ -1628,7 +1628,8 @@ static void lpi_list_set(lpi_list *list, const lpi_links *links, uint32_t index,
 typedef struct lpi_node {
     uint64_t hash;
     uint32_t next;
-    uint32_t count; /* the record's own, where padding would be */
+    unsigned count : 31; /* these two are the record's own, where padding */
+    unsigned kept : 1;   /* would be                                      */
 } lpi_node;
 
 enum { LPI_BUCKETS_MIN = 256 };
@@ -3542,8 +3543,8 @@ typedef struct lpi_waiter {
     } from;
 } lpi_waiter;
 
-/* A client with parked polls; node.count is how many. The key that node.hash
-   holds is all that is known of its name. */
+/* How many polls of one client are parked: node.count. The key that node.hash
+   holds is all that is known of its name. node.kept: a connection keeps it. */
 typedef struct lpi_counter {
     lpi_node node;
 } lpi_counter;
@@ -3578,12 +3579,14 @@ enum { LPI_REFUSALS = 16 }; /* how many statuses are told apart */
    that waiting costs no other; only the hub reads or writes it. */
 typedef struct lpi_wait {
     uint32_t waiter;       /* the first of its poll; LPI_NONE: no poll waits */
-    uint32_t counter;      /* of its client, while a poll waits              */
+    uint32_t counter;      /* of its client, while a poll waits, or it keeps
+                              it for its next poll                           */
     uint32_t account;      /* of its address                                 */
     unsigned limit : 16;   /* most messages in the reply                     */
     unsigned basic : 1;    /* the poll speaks the dialect of since=          */
     unsigned fetching : 1; /* its waiters stand in lists of fetching ones    */
     unsigned reset : 2;    /* an lpi_reason that rides on the reply          */
+    unsigned keeps : 1;    /* the counter                                    */
 } lpi_wait;
 
 /* What the hub knows of a loop. */
@@ -3803,8 +3806,8 @@ typedef struct lpi_connection {
 /* A connection that was admitted, and has no record yet. */
 typedef struct lpi_handover {
     int fd;
-    uint32_t account;
     lp_address peer;
+    lpi_wait wait;
 } lpi_handover;
 
 /* What became of an lp_publish_async. */
@@ -4503,10 +4506,13 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
 
    How many polls are parked is counted by client and by address. Both are
    known by a keyed hash alone. A client's name counts together with its
-   address, so that nobody elsewhere can use up what it may have. A client's
-   counter exists while polls of it are parked; an address's account exists
-   while it has a connection, and also counts what it takes of the memory that
-   all share.
+   address, so that nobody elsewhere can use up what it may have.
+
+   Most clients that are answered ask again at once. So a counter that falls to
+   zero is kept by the connection whose poll was the last to count in it, until
+   that connection closes or polls for another client. An address's account
+   exists while it has a connection, and also counts what it takes of the
+   memory that all share.
 
    Uses      >>slab >>table >>address
    Touches   the hub's counters and accounts, under its mutex. The two keys need
@@ -4581,29 +4587,47 @@ static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
     return (lpi_counter *)lpi_at(&hub->counters, index);
 }
 
-/* Count one more poll of the client that has that key. The counter's index, or
-   LPI_NONE without memory. */
-static uint32_t lpi_counter_take(lpi_hub *hub, uint64_t key)
+/* The connection does not keep a counter any more. */
+static void lpi_counter_let_go(lpi_hub *hub, lpi_wait *wait)
 {
     LPI_HELD(hub);
-    uint32_t index = lpi_table_first(&hub->counter_table, key);
+    lpi_counter *counter;
+    if (!wait->keeps) return;
+    counter = lpi_counter_at(hub, wait->counter);
+    wait->keeps = counter->node.kept = 0;
+    if (counter->node.count) return;
+    lpi_table_remove(&hub->counter_table, wait->counter);
+    lpi_slab_give(&hub->counters, wait->counter);
+}
+
+/* Count one more poll of the client that has that key. 0, or -1 without
+   memory. */
+static int lpi_counter_take(lpi_hub *hub, lpi_wait *wait, uint64_t key)
+{
+    LPI_HELD(hub);
+    uint32_t index = wait->counter;
+    if (!wait->keeps || lpi_counter_at(hub, index)->node.hash != key) {
+        lpi_counter_let_go(hub, wait);
+        index = lpi_table_first(&hub->counter_table, key);
+    }
     if (index == LPI_NONE) {
         index = lpi_slab_take(&hub->counters);
-        if (index == LPI_NONE) return index;
+        if (index == LPI_NONE) return -1;
         lpi_counter_at(hub, index)->node.hash = key;
         lpi_table_add(&hub->counter_table, index);
     }
     lpi_counter_at(hub, index)->node.count++;
-    return index;
+    wait->counter = index;
+    return 0;
 }
 
-static void lpi_counter_give(lpi_hub *hub, uint32_t index)
+static void lpi_counter_give(lpi_hub *hub, lpi_wait *wait)
 {
     LPI_HELD(hub);
-    LP_ASSERT(lpi_counter_at(hub, index)->node.count);
-    if (--lpi_counter_at(hub, index)->node.count) return;
-    lpi_table_remove(&hub->counter_table, index);
-    lpi_slab_give(&hub->counters, index);
+    lpi_counter *counter = lpi_counter_at(hub, wait->counter);
+    LP_ASSERT(counter->node.count);
+    if (--counter->node.count || counter->node.kept) return;
+    wait->keeps = counter->node.kept = 1;
 }
 
 /* ==========================================================================
@@ -4859,8 +4883,7 @@ static lpi_why lpi_waiters_park(lpi_hub *hub, const lpi_poll_request *ask,
     lpi_why why;
     if (hub->stats.waiters >= hub->config->waiters_max)
         return LPI_WHY_WAITERS_MAX;
-    wait->counter = lpi_counter_take(hub, ask->client_key);
-    if (wait->counter == LPI_NONE) return LPI_WHY_MEMORY;
+    if (lpi_counter_take(hub, wait, ask->client_key)) return LPI_WHY_MEMORY;
     lpi_account_at(hub, wait->account)->node.count++;
     why = lpi_waiters_refusal(hub, ask, wait, at);
     if (!why && lpi_waiters_add(hub, ask, wait, at)) why = LPI_WHY_MEMORY;
@@ -4869,7 +4892,7 @@ static lpi_why lpi_waiters_park(lpi_hub *hub, const lpi_poll_request *ask,
         return LPI_WHY_NONE;
     }
     lpi_account_at(hub, wait->account)->node.count--;
-    lpi_counter_give(hub, wait->counter);
+    lpi_counter_give(hub, wait);
     return why;
 }
 
@@ -4878,7 +4901,7 @@ static void lpi_waiters_unpark(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_waiters_remove(hub, wait, now_ms);
-    lpi_counter_give(hub, wait->counter);
+    lpi_counter_give(hub, wait);
     lpi_account_at(hub, wait->account)->node.count--;
     hub->stats.waiters--;
 }
@@ -5434,36 +5457,40 @@ static void lpi_hub_join(lpi_hub *hub, uint32_t loop,
     if (hub->loop_count <= loop) hub->loop_count = loop + 1;
 }
 
-/* A connection comes from the address that has that key. If it may, it counts
-   in the account that *account names. */
+/* A connection comes from the address that has that key. If it may, *out is
+   what the hub knows of it, until lpi_hub_dismiss(). */
 static lpi_why lpi_hub_admit(lpi_hub *hub, uint64_t key, int trusted,
-                             uint32_t *account)
+                             lpi_wait *out)
 {
     const lp_config *cfg = hub->config;
+    uint32_t index = LPI_NONE;
     lpi_why why = LPI_WHY_NONE;
     lpi_hub_lock(hub);
-    *account = LPI_NONE;
     if (hub->stats.connections < cfg->connections_max)
-        *account = lpi_account_take(hub, key, trusted);
-    if (*account == LPI_NONE) {
+        index = lpi_account_take(hub, key, trusted);
+    if (index == LPI_NONE) {
         why = LPI_WHY_CONNECTIONS_MAX;
     } else if (!trusted) {
-        uint32_t *own = &lpi_account_at(hub, *account)->connections;
+        uint32_t *own = &lpi_account_at(hub, index)->connections;
         if (*own < cfg->connections_per_address) ++*own;
         else why = LPI_WHY_CONNECTIONS_PER_ADDRESS;
-        if (why) lpi_account_give(hub, *account);
+        if (why) lpi_account_give(hub, index);
     }
     if (!why) hub->stats.connections++;
     lpi_hub_unlock(hub);
+    memset(out, 0, sizeof *out);
+    out->waiter = LPI_NONE;
+    out->account = index;
     return why;
 }
 
-/* A connection that was admitted is over. */
-static void lpi_hub_dismiss(lpi_hub *hub, uint32_t account, int trusted)
+/* A connection that was admitted is over. No poll of it waits. */
+static void lpi_hub_dismiss(lpi_hub *hub, lpi_wait *wait, int trusted)
 {
     lpi_hub_lock(hub);
-    if (!trusted) lpi_account_at(hub, account)->connections--;
-    lpi_account_give(hub, account);
+    lpi_counter_let_go(hub, wait);
+    if (!trusted) lpi_account_at(hub, wait->account)->connections--;
+    lpi_account_give(hub, wait->account);
     hub->stats.connections--;
     lpi_hub_unlock(hub);
 }
@@ -6349,8 +6376,8 @@ static void lpi_tell_refusals(lpi_loop *loop);
 static int lpi_accept(lpi_loop *loop);
 static void lpi_accept_hand_over(lpi_loop *first, int fd,
                                  const lp_address *peer);
-static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover);
-static void lpi_accept_undo(lp_server *server, const lpi_handover *handover);
+static void lpi_accept_open(lpi_loop *loop, lpi_handover *handover);
+static void lpi_accept_undo(lp_server *server, lpi_handover *handover);
 static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
                               lpi_why why);
 static int lpi_accept_by_reserve(lpi_loop *loop);
@@ -6761,7 +6788,7 @@ static void lpi_accept_hand_over(lpi_loop *first, int fd,
     lpi_why why = lpi_hub_admit(&server->hub,
                                 lpi_address_key(&server->hub, peer->bytes),
                                 lpi_is_proxy(server, peer->bytes),
-                                &handover.account);
+                                &handover.wait);
     if (why) {
         lpi_accept_reject(first, fd, peer, why);
         return;
@@ -6781,7 +6808,7 @@ static void lpi_accept_hand_over(lpi_loop *first, int fd,
 }
 
 /* A connection that is admitted gets a record. */
-static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
+static void lpi_accept_open(lpi_loop *loop, lpi_handover *handover)
 {
     lp_server *server = loop->server;
     uint32_t index = lpi_slab_take(&loop->connections);
@@ -6790,8 +6817,7 @@ static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
         c = lpi_connection_at(loop, index);
         c->fd = handover->fd;
         c->generation = ++loop->generation;
-        c->wait.waiter = LPI_NONE;
-        c->wait.account = handover->account;
+        c->wait = handover->wait;
     }
     if (index >= LPI_TAG_LISTENER ||
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
@@ -6809,9 +6835,9 @@ static void lpi_accept_open(lpi_loop *loop, const lpi_handover *handover)
 }
 
 /* A connection that was admitted is not kept. */
-static void lpi_accept_undo(lp_server *server, const lpi_handover *handover)
+static void lpi_accept_undo(lp_server *server, lpi_handover *handover)
 {
-    lpi_hub_dismiss(&server->hub, handover->account,
+    lpi_hub_dismiss(&server->hub, &handover->wait,
                     lpi_is_proxy(server, handover->peer.bytes));
 }
 
@@ -8548,8 +8574,7 @@ static void lpi_close_reap(lpi_loop *loop)
         if (c->buffer && c->buffer->out)
             lpi_send_buffer_release(loop, c->buffer);
         lpi_request_buffer_drop(loop, c);
-        lpi_hub_dismiss(lpi_hub_of(loop), c->wait.account,
-                        c->flags & LPI_TRUSTED);
+        lpi_hub_dismiss(lpi_hub_of(loop), &c->wait, c->flags & LPI_TRUSTED);
         lpi_slab_give(&loop->connections, index);
     }
 }
@@ -8909,7 +8934,7 @@ static void lpi_loop_free_tasks(lpi_loop *loop)
         task = loop->tasks;
         loop->tasks = task->next;
         if (task->kind == LPI_TASK_OPEN) {
-            const lpi_handover *handover = &task->of.handover;
+            lpi_handover *handover = &task->of.handover;
             os->shutdown(os->ctx, handover->fd, LP_READ | LP_WRITE);
             os->close(os->ctx, handover->fd);
             lpi_accept_undo(loop->server, handover);

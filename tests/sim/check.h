@@ -119,8 +119,10 @@ static struct {
     uint64_t partial, pinned;
 } accounts[64];
 
-/* Parked polls by counter. */
-static uint32_t counts[2 * CONNS + 512];
+/* By counter: parked polls, and connections that keep it. */
+static struct {
+    uint32_t polls, keepers;
+} counts[2 * CONNS + 512];
 
 static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
 {
@@ -142,7 +144,7 @@ static void count_waiter(lpi_hub *hub, const lpi_connection *c)
 {
     MUST(c->wait.counter < sizeof counts / sizeof *counts, "a counter's index is %u",
          c->wait.counter);
-    counts[c->wait.counter]++;
+    counts[c->wait.counter].polls++;
     accounts[c->wait.account].polls++;
     MUST(lpi_counter_at(hub, c->wait.counter)->node.count <= hub->config->waiters_per_client,
          "too many polls of one client");
@@ -237,6 +239,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
     count_account(&K.conns[d->conn], c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
     if (waits) count_waiter(hub, c);
+    if (c->wait.keeps) counts[c->wait.counter].keepers++;
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
     for (waiter = c->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
@@ -294,7 +297,7 @@ static uint32_t check_arrivals(const lpi_task *task)
         if (task->kind != LPI_TASK_OPEN) continue;
         c = &K.conns[fd_at(task->of.handover.fd, D_SOCKET)->conn];
         MUST(!c->known, "an arrival that is known");
-        count_account(c, task->of.handover.account, proxies && c->address.bytes[15] == A_PROXY);
+        count_account(c, task->of.handover.wait.account, proxies && c->address.bytes[15] == A_PROXY);
         n++;
     }
     return n;
@@ -324,8 +327,9 @@ static uint64_t check_connections(lpi_hub *hub)
     SAME(hub->partial_bytes, all.partial, "partial_bytes");
     check_accounts(hub);
     for (i = 0; i < sizeof counts / sizeof *counts; i++) {
-        if (!counts[i]) continue;
-        SAME(lpi_counter_at(hub, i)->node.count, counts[i], "a counter");
+        if (!counts[i].polls && !counts[i].keepers) continue;
+        SAME(lpi_counter_at(hub, i)->node.count, counts[i].polls, "a counter");
+        SAME(lpi_counter_at(hub, i)->node.kept, counts[i].keepers, "who keeps a counter");
         used++;
     }
     SAME(used, hub->counter_table.count, "counters");

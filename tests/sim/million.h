@@ -201,8 +201,7 @@ static uint64_t resident_bytes(void)
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* A client has a counter while its poll is parked, and an address an account while it has a
-   connection. */
+/* Answered, a connection keeps its client's counter for its next poll: it counts nobody. */
 static void check_counters(lpi_hub *hub, const lpi_loop *loop, uint32_t waiters)
 {
     uint32_t i;
@@ -210,11 +209,11 @@ static void check_counters(lpi_hub *hub, const lpi_loop *loop, uint32_t waiters)
     check_slab(&hub->counters, "counters");
     check_table(&hub->account_table, "account_table");
     check_slab(&hub->accounts, "accounts");
-    SAME(hub->counters.used, waiters, "counters");
+    SAME(hub->counters.used, L.count, "counters");
     SAME(hub->accounts.used, L.named ? 1 : L.count, "accounts");
     for (i = 0; i < L.count; i++) {
         const lpi_connection *c = lpi_connection_at((lpi_loop *)loop, i);
-        if (waiters) SAME(lpi_counter_at(hub, c->wait.counter)->node.count, 1, "a client");
+        SAME(lpi_counter_at(hub, c->wait.counter)->node.count, waiters != 0, "a client");
         SAME(lpi_account_at(hub, c->wait.account)->node.count,
              L.named ? waiters : waiters != 0, "an address");
     }

@@ -507,7 +507,7 @@ static uint32_t handed_over(world *w, uint32_t account) {
             const lpi_task *task = k ? loop->tasks : loop->inbox.first;
             for (; task; task = task->next)
                 n += task->kind == LPI_TASK_OPEN &&
-                     (account == LPI_NONE || task->of.handover.account == account);
+                     (account == LPI_NONE || task->of.handover.wait.account == account);
         }
     return n;
 }
