@@ -17,6 +17,7 @@
    With cfg.loops = 3 the test steps the loops: settle() and pass() all of them, one
    after the other, settle_loop() one. The first loop gives each connection to the next
    loop in turn; c->loop tells which. while_asleep() has several loops wait at once.
+   during() lets something happen within a call.
 
    The kernel is strict: a descriptor used after its close, a `was` that is not what the
    poller watches, a send after a shutdown, closing what is watched or was not shut down,
@@ -91,6 +92,8 @@ typedef struct kernel {
     uint32_t shortest_ms;     /* of the waits since then                        */
     uint32_t sleepers;        /* loops that are to sleep while `asleep` is called */
     void (*asleep)(struct world *);
+    kernel_call during_call;  /* see during()                                   */
+    void (*during)(struct world *);
     struct world *world;
     peer *queue, **queue_end;
     int sleeps_for_ever;      /* it may; it would have                          */
@@ -120,6 +123,11 @@ static int kernel_called(kernel *k, kernel_call call) {
     kernel_fault *fault = &k->faults[call];
     k->calls[call]++;
     k->now_us += k->cost_us[call];
+    if (k->during && k->during_call == call) {
+        void (*what)(struct world *) = k->during;
+        k->during = NULL;
+        what(k->world);
+    }
     if (!fault->times) return 0;
     if (fault->skip) {
         fault->skip--;
@@ -135,6 +143,13 @@ UNIT_UNUSED static void fault(world *w, kernel_call call, int error, uint32_t sk
     w->k.faults[call].error = error;
     w->k.faults[call].skip = skip;
     w->k.faults[call].times = times;
+}
+
+/* When `call` is made next, and before it does anything, `what` happens: on another thread,
+   as it were. */
+UNIT_UNUSED static void during(world *w, kernel_call call, void (*what)(world *)) {
+    w->k.during_call = call;
+    w->k.during = what;
 }
 
 static kernel_fd *kernel_fd_at(kernel *k, int fd, kernel_kind kind) {

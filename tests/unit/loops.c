@@ -315,6 +315,46 @@ TEST(a_loop_that_drains_takes_in_who_was_handed_over)
     close_world(&w);
 }
 
+static void stop_and_shut_the_door(world *v)
+{
+    lp_stop(v->s);
+    turn_loop(v, 0, 0);
+    CHECK_INT(v->k.signals[1], 1);
+    CHECK_INT(v->k.signals[2], 1);
+}
+
+TEST(loops_that_sleep_are_woken_to_drain)
+{
+    open_loops(3);
+    settle(&w);
+    while_asleep(&w, 6, stop_and_shut_the_door);
+    while (turn(&w, 0) == LP_OK) {}
+    CHECK_STR(lp_s(w.log), "stopped");
+    close_world(&w);
+}
+
+static void turn_loop_1(world *v)
+{
+    int i;
+    for (i = 0; i < 4; i++) lpi_loop_step(&v->s->loops[1], 0);
+}
+
+/* The others go on until all who wait outside are handed over. */
+TEST(a_loop_does_not_end_before_the_door_is_shut)
+{
+    open_loops(2);
+    lp_stop(w.s);
+    dial_some(4);
+    get(conn[1], "/api/poll/a");
+    get(conn[3], "/api/poll/a");
+    during(&w, K_ACCEPT, turn_loop_1);
+    step_loop(0);
+    while (turn(&w, 1000) == LP_OK) {}
+    CHECK_INT(take(conn[1])->status, 200);
+    CHECK_INT(take(conn[3])->status, 200);
+    close_world(&w);
+}
+
 static void end_loop_1(world *v)
 {
     int i;

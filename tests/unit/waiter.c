@@ -482,6 +482,31 @@ TEST(waiter_batch_is_full_of_messages) {
     close_world(&w);
 }
 
+static void publish_9(world *v) {
+    publish_n(v, "a", 9);
+    CHECK_INT(stats_of(v).messages, 1);
+}
+
+/* A message is kept for a reply that is on its way when the history lets go of it. */
+TEST(waiter_reply_outlives_the_history) {
+    peer *c;
+    w.cfg.history_count = 1;
+    open_world(&w);
+    publish_n(&w, "a", 1);
+    c = dial(&w);
+    settle(&w);
+    get(c, "/api/poll/a");
+    during(&w, K_SEND, publish_9); /* another thread does, while it is sent */
+    settle(&w);
+    check_take(c, "1", "");
+    park(&w, c, "/api/poll/a?last_id=now");
+    publish_n(&w, "a", 2);
+    during(&w, K_SEND, publish_9);
+    settle(&w);
+    check_take(c, "2", "");
+    close_world(&w);
+}
+
 /* To the byte, never below one message. */
 TEST(waiter_reply_is_cut_at_its_bytes) {
     static const struct { uint32_t times, minus; const char *ns; int more; } cases[] = {
@@ -895,7 +920,8 @@ static void model_check_reply(answer *a, const model_poll *poll, const uint64_t 
     CHECK_INT(has(a->body, ",\"more\":true"), best != 3 && !poll->basic);
     for (i = 0; i < poll->count; i++) {
         model_channel *ch = &model.channels[poll->names[i]];
-        if (!*ch->epoch) memcpy(ch->epoch, member(a->body, "last_id").bytes + strlen(cursor) + !!i, 16);
+        if (!*ch->epoch)
+            memcpy(ch->epoch, member(a->body, "last_id").bytes + strlen(cursor) + !!i, 16);
         sprintf(cursor + strlen(cursor), "%s%s-%lu", i ? "," : "", ch->epoch,
                 (unsigned long)seq[i]);
         if (!n) us = lpi_max64(us, ch->last_us);
@@ -1180,6 +1206,8 @@ TEST(waiter_model) {
 
 enum { STORED = 4, CLIENTS = 14 };
 
+static const char *const stored[STORED] = {"a", "b", "c", "d"};
+
 static struct {
     peer *c;
     int waits, count;
@@ -1250,8 +1278,8 @@ static void client_ask(int k) {
     char cursor[100] = "", names[4];
     int i;
     if (clients[k].c && clients[k].c->shut) finish(clients[k].c);
-    if (!clients[k].c || clients[k].c->shut || clients[k].c->closed) { /* on any loop, with its cursor */
-        clients[k].c = dial(&w);
+    if (!clients[k].c || clients[k].c->shut || clients[k].c->closed) {
+        clients[k].c = dial(&w); /* on any loop: it goes on with its cursor */
         settle_loop(&w, 0);
         for (i = 0; i < 3; i++) settle_loop(&w, (uint32_t)i);
         clients_read();
@@ -1279,11 +1307,10 @@ TEST(fetching_clients_get_everything_or_are_told) {
     go_remote();
     for (k = 0; k < CLIENTS; k++) {
         clients[k].count = 1 + k % 2;
-        for (i = 0; i < 2; i++) clients[k].name[i] = (char)('a' + (k / 2 + i) % STORED);
+        for (i = 0; i < 2; i++) clients[k].name[i] = *stored[(k / 2 + i) % STORED];
     }
     for (round = 0; round < rounds; round++) {
-        char name[2] = "a";
-        name[0] = (char)('a' + unit_below(STORED));
+        const char *name = stored[unit_below(STORED)];
         k = (int)unit_below(CLIENTS);
         switch (unit_below(10)) {
         case 0:
@@ -1314,15 +1341,14 @@ TEST(fetching_clients_get_everything_or_are_told) {
         }
         clients_read();
     }
-    for (i = 0; i < STORED; i++) loaded(i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d");
-    settle(&w);
-    clients_read();
-    for (k = 0; k < CLIENTS; k++) /* nobody is left on the way */
-        if (!clients[k].waits) client_ask(k);
-    for (i = 0; i < STORED; i++) loaded(i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d");
-    settle(&w);
-    clients_read();
-    for (i = 0; i < STORED; i++) publish_n(&w, i == 0 ? "a" : i == 1 ? "b" : i == 2 ? "c" : "d", 1);
+    for (round = 0; round < 2; round++) { /* nobody is left on the way, nor asleep */
+        for (k = 0; k < CLIENTS; k++)
+            if (!clients[k].waits) client_ask(k);
+        for (i = 0; i < STORED; i++) loaded(stored[i]);
+        settle(&w);
+        clients_read();
+    }
+    for (i = 0; i < STORED; i++) publish_n(&w, stored[i], 1);
     settle(&w);
     clients_read();
     for (k = 0; k < CLIENTS; k++) CHECK(!clients[k].waits);
