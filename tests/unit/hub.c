@@ -868,6 +868,21 @@ TEST(hub_channels_are_served_in_the_order_of_waking) {
     close_world(&w);
 }
 
+/* A loop that was awake when a message came looks before it waits. */
+TEST(hub_loop_does_not_wait_with_polls_to_serve) {
+    uint64_t began;
+    peer *c;
+    open_world(&w);
+    c = park_new("/api/poll/a");
+    settle_loop(&w, 0); /* which, other than lp_step, leaves it awake */
+    publish_n(&w, "a", 1);
+    began = now_ms(&w);
+    CHECK_INT(turn_loop(&w, 0, 1000), LP_OK);
+    CHECK_INT(now_ms(&w), began);
+    CHECK_STR(lp_s(ns_of(take(c))), "1");
+    close_world(&w);
+}
+
 static void publish_on_a_once(world *v) { CHECK_INT(publish_n(v, "a", 1).waiters, 2); }
 
 static int looked;
