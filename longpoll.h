@@ -1202,18 +1202,21 @@ static char *lpi_put_seconds(char *to, uint64_t us)
     return to;
 }
 
-/* Sixteen hexadecimal digits in lower case. 0, or -1 if they are not that. */
+/* Sixteen hexadecimal digits in lower case. 0, or -1 if they are not that. An
+   epoch is random, so a branch for each digit would often be mispredicted. */
 static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
     uint64_t value = 0;
-    int i;
+    int i, bad = 0;
     for (i = 0; i < 16; i++) {
-        int digit = lpi_hex_value(bytes[i]);
-        if (digit < 0 || (bytes[i] >= 'A' && bytes[i] <= 'F')) return -1;
-        value = value << 4 | (uint64_t)digit;
+        uint32_t c = (uint8_t)bytes[i];
+        int letter = c >= 'a';
+        uint32_t digit = c - (letter ? 'a' - 10u : '0');
+        bad |= (digit > 15) | (letter != (digit > 9));
+        value = value << 4 | digit;
     }
-    *out = value;
-    return 0;
+    if (!bad) *out = value;
+    return -bad;
 }
 
 /* The length of the UTF-8 sequence that the text begins with (RFC 3629 4), or 0
