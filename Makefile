@@ -28,13 +28,13 @@ VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
 UNIT     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/unit/*.c)))
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
-BENCH    = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/bench/*.c)))
+BENCH    = $(patsubst tests/%.c,build/%,$(sort $(filter-out tests/bench/trace.c,$(wildcard tests/bench/*.c))))
 WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
-        fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs \
+        fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs trace \
         install uninstall clean help
 
 all: $(DEMO)
@@ -52,6 +52,7 @@ help:
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
 	@echo 'make bench           measured against peers, about 15 minutes   (ARGS="--quick fanout" ...)'
+	@echo 'make trace           the functions that a poll and a message go through, by section'
 	@echo 'make fuzz            each fuzzer for SECONDS=60; tests/fuzz/run -h'
 	@echo 'tests/run -h         how to run one file or one test'
 	@echo 'make install         header and pkg-config file   (PREFIX=/usr/local, DESTDIR=)'
@@ -186,6 +187,9 @@ build/bench/%: tests/bench/%.c Makefile
 
 bench:
 	@tests/bench/run $(ARGS)
+
+trace:
+	@tests/bench/trace
 
 SECONDS ?= 60
 
