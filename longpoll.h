@@ -3171,42 +3171,30 @@ typedef struct lpi_head {
     uint8_t may_cache;   /* `extra` has a Cache-Control of its own */
 } lpi_head;
 
+static const struct {
+    int status;
+    const char *text;
+} lpi_statuses[] = {
+    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
+    {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"},
+    {304, "Not Modified"}, {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
+    {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+    {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
+    {411, "Length Required"}, {413, "Content Too Large"},
+    {414, "URI Too Long"}, {415, "Unsupported Media Type"},
+    {417, "Expectation Failed"}, {421, "Misdirected Request"},
+    {422, "Unprocessable Content"}, {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+    {501, "Not Implemented"}, {503, "Service Unavailable"},
+    {505, "HTTP Version Not Supported"}};
+
 static const char *lpi_status_text(int status)
 {
-    switch (status) {
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 301: return "Moved Permanently";
-    case 302: return "Found";
-    case 303: return "See Other";
-    case 304: return "Not Modified";
-    case 307: return "Temporary Redirect";
-    case 308: return "Permanent Redirect";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 410: return "Gone";
-    case 411: return "Length Required";
-    case 413: return "Content Too Large";
-    case 414: return "URI Too Long";
-    case 415: return "Unsupported Media Type";
-    case 417: return "Expectation Failed";
-    case 421: return "Misdirected Request";
-    case 422: return "Unprocessable Content";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    case 505: return "HTTP Version Not Supported";
-    default: return "Other";
-    }
+    size_t i;
+    for (i = 0; i < LPI_COUNT(lpi_statuses); i++)
+        if (lpi_statuses[i].status == status) return lpi_statuses[i].text;
+    return "Other";
 }
 
 /* Returns its end. There is room for LPI_HEAD_FIXED bytes, the type and the
@@ -3684,10 +3672,13 @@ typedef struct lpi_poll_request {
     uint32_t count;            /* of channels                                */
     uint16_t limit;
     uint8_t basic;
-    uint64_t client_key;
+    lp_slice client_id;        /* its bytes are NULL if there is none        */
+    const uint8_t *address;    /* 16 bytes                                   */
     lp_slice names[LPI_POLL_CHANNELS];
-    uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
     lpi_requested requested[LPI_POLL_CHANNELS];
+
+    uint64_t client_key;       /* these two are set by lpi_hub_poll()        */
+    uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
 } lpi_poll_request;
 
 /* Where a poll stands in one channel. */
@@ -5297,8 +5288,8 @@ static void lpi_hub_take_list(lpi_hub *hub, lpi_hub_loop *loop,
 
 /* --- sleeping and waking --- */
 
-/* The loops that sleep though they have something to do, as a mask for
-   lpi_hub_signal: each is in such a mask once until it has woken. */
+/* The loops that sleep though they have something to do, as a mask: each is in
+   such a mask once until it has woken. */
 static uint32_t lpi_hub_sleepers(lpi_hub *hub)
 {
     LPI_HELD(hub);
@@ -5314,20 +5305,14 @@ static uint32_t lpi_hub_sleepers(lpi_hub *hub)
     return mask;
 }
 
-/* After the mutex is released. */
-static void lpi_hub_signal(lpi_hub *hub, uint32_t mask)
-{
-    for (; mask; mask &= mask - 1)
-        hub->os->wake_signal(hub->os->ctx,
-                             hub->loops[lpi_lowest(mask)].wake);
-}
-
 /* Release the mutex, and signal the loops that now have something to do. */
 static void lpi_hub_unlock_and_signal(lpi_hub *hub)
 {
-    uint32_t sleepers = lpi_hub_sleepers(hub);
+    uint32_t mask = lpi_hub_sleepers(hub);
     lpi_hub_unlock(hub);
-    lpi_hub_signal(hub, sleepers);
+    for (; mask; mask &= mask - 1)
+        hub->os->wake_signal(hub->os->ctx,
+                             hub->loops[lpi_lowest(mask)].wake);
 }
 
 /* --- refusals: of each status the first is told at once, and then what comes
@@ -5460,12 +5445,13 @@ static void lpi_hub_join(lpi_hub *hub, uint32_t loop,
     if (hub->loop_count <= loop) hub->loop_count = loop + 1;
 }
 
-/* A connection comes from the address that has that key. If it may, *out is
-   what the hub knows of it, until lpi_hub_dismiss(). */
-static lpi_why lpi_hub_admit(lpi_hub *hub, uint64_t key, int trusted,
-                             lpi_wait *out)
+/* A connection comes from that address. If it may, *out is what the hub knows
+   of it, until lpi_hub_dismiss(). */
+static lpi_why lpi_hub_admit(lpi_hub *hub, const uint8_t address[16],
+                             int trusted, lpi_wait *out)
 {
     const lp_config *cfg = hub->config;
+    uint64_t key = lpi_address_key(hub, address);
     uint32_t index = LPI_NONE;
     lpi_why why = LPI_WHY_NONE;
     lpi_hub_lock(hub);
@@ -5498,12 +5484,14 @@ static void lpi_hub_dismiss(lpi_hub *hub, lpi_wait *wait, int trusted)
     lpi_hub_unlock(hub);
 }
 
-/* A trusted proxy speaks for the address that has that key: its connection
-   counts there from now on, with `bytes` of an incomplete request. If that is
-   refused, nothing has changed. */
-static lpi_why lpi_hub_move(lpi_hub *hub, lpi_wait *wait, uint64_t key,
-                            int trusted, size_t bytes)
+/* A trusted proxy speaks for that address: its connection counts there from now
+   on, with `bytes` of an incomplete request. If that is refused, nothing has
+   changed. */
+static lpi_why lpi_hub_move(lpi_hub *hub, lpi_wait *wait,
+                            const uint8_t address[16], int trusted,
+                            size_t bytes)
 {
+    uint64_t key = lpi_address_key(hub, address);
     uint64_t budget = hub->config->partial_bytes_max;
     lpi_account *from, *to;
     uint32_t index = LPI_NONE;
@@ -5584,11 +5572,15 @@ static void lpi_hub_unpin(lpi_hub *hub, uint32_t account, size_t all,
 /* A poll comes. Unless it is refused, either the batch, which was empty, holds
    its reply, or it waits: until lpi_hub_take() releases it, lpi_hub_expire() or
    lpi_hub_leave(). On its loop's thread, as these are. */
-static lpi_why lpi_hub_poll(lpi_hub *hub, const lpi_poll_request *ask,
-                            lpi_wait *wait, lpi_batch *batch)
+static lpi_why lpi_hub_poll(lpi_hub *hub, lpi_poll_request *ask, lpi_wait *wait,
+                            lpi_batch *batch)
 {
     lpi_cursor at[LPI_POLL_CHANNELS];
     lpi_why why;
+    uint32_t i;
+    ask->client_key = lpi_client_key(hub, ask->client_id, ask->address);
+    for (i = 0; i < ask->count; i++)
+        ask->hashes[i] = lpi_channel_hash(hub, ask->names[i]);
     lpi_hub_lock(hub);
     why = lpi_hub_find_channels(hub, ask, at);
     if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
@@ -6476,8 +6468,8 @@ static lpi_why lpi_poll_read_cursors(lpi_poll_request *ask,
 static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
                                      lpi_poll_request *ask,
                                      const lp_slice *values);
-static lpi_why lpi_poll_read_client(lp_request *r, lpi_poll_request *ask);
 static void lpi_poll_refuse(lp_request *r, lpi_why why);
+static int lpi_poll_client_id_good(lp_slice id);
 static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
 
 /* >>publish */
@@ -6498,7 +6490,6 @@ static lp_slice lpi_deliver_head(lpi_loop *loop, lpi_connection *c,
                                  lp_slice body);
 static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply);
 static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply);
-static const char *lpi_deliver_render_status(const lpi_reply *reply);
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
                                       const lpi_batch *batch);
 static void lpi_deliver_note_latencies(lpi_loop *loop);
@@ -6788,8 +6779,7 @@ static void lpi_accept_hand_over(lpi_loop *first, int fd,
     lpi_loop *loop = &server->loops[server->next_loop];
     lpi_task *task = NULL;
     lpi_handover handover;
-    lpi_why why = lpi_hub_admit(&server->hub,
-                                lpi_address_key(&server->hub, peer->bytes),
+    lpi_why why = lpi_hub_admit(&server->hub, peer->bytes,
                                 lpi_is_proxy(server, peer->bytes),
                                 &handover.wait);
     if (why) {
@@ -7136,11 +7126,10 @@ static void lpi_request_find_client(lp_request *r)
    for, if that may be. */
 static lpi_why lpi_request_account(lp_request *r)
 {
-    lpi_hub *hub = &r->server->hub;
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     const lpi_request_buffer *buffer = c->buffer;
     if (!(c->flags & LPI_TRUSTED)) return LPI_WHY_NONE;
-    return lpi_hub_move(hub, &c->wait, lpi_address_key(hub, r->client),
+    return lpi_hub_move(&r->server->hub, &c->wait, r->client,
                         lpi_is_proxy(r->server, r->client),
                         buffer ? sizeof *buffer + buffer->in_capacity : 0);
 }
@@ -7820,7 +7809,10 @@ static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
     if (!why) why = lpi_poll_read_values(r, values);
     if (!why) why = lpi_poll_read_cursors(ask, values);
     if (!why) why = lpi_poll_read_numbers(&r->server->config, ask, values);
-    if (!why) why = lpi_poll_read_client(r, ask);
+    ask->client_id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
+    ask->address = r->client;
+    if (!why && !lpi_poll_client_id_good(ask->client_id))
+        why = LPI_WHY_CLIENT_ID;
     if (r->http->method == LPI_HEAD || r->loop->drain_ms)
         ask->wait_ms = 0; /* HEAD never waits, nor does anybody in a drain */
     return why;
@@ -7838,8 +7830,7 @@ static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask)
         if (bad || !lpi_channel_name_good(raw)) return LPI_WHY_CHANNEL_NAME;
         for (i = 0; i < ask->count; i++)
             if (lpi_equal(ask->names[i], raw)) return LPI_WHY_CHANNEL_TWICE;
-        ask->names[ask->count] = raw;
-        ask->hashes[ask->count++] = lpi_channel_hash(&r->server->hub, raw);
+        ask->names[ask->count++] = raw;
     }
     return LPI_WHY_NONE;
 }
@@ -7905,24 +7896,18 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
     return LPI_WHY_NONE;
 }
 
-/* The key under which the poll counts. */
-static lpi_why lpi_poll_read_client(lp_request *r, lpi_poll_request *ask)
-{
-    const lpi_hub *hub = &r->server->hub;
-    lp_slice id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
-    if (id.bytes && (!id.length || id.length > LPI_CLIENT_ID_BYTES ||
-                     lpi_visible(id.bytes, id.length) < id.length))
-        return LPI_WHY_CLIENT_ID;
-    ask->client_key = lpi_client_key(hub, id, r->client);
-    return LPI_WHY_NONE;
-}
-
 /* Who asked for what can be had may come again. */
 static void lpi_poll_refuse(lp_request *r, lpi_why why)
 {
     if (lpi_whys[why].status != 400)
         lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
     lpi_write_error(r, lpi_whys[why].status, lpi_whys[why].text);
+}
+
+static int lpi_poll_client_id_good(lp_slice id)
+{
+    return !id.bytes || (id.length && id.length <= LPI_CLIENT_ID_BYTES &&
+                         lpi_visible(id.bytes, id.length) == id.length);
 }
 
 /* The poll's time is over: its own cursor, or what has come meanwhile. */
@@ -8118,11 +8103,14 @@ static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
 static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
 {
     char *to = lpi_text_room(&j->text, LPI_POLL_CHANNELS * 38 + 160);
+    int basic = reply->basic && reply->count;
     uint32_t i;
     if (!to) return;
-    to = LPI_PUT(to, "{\"status\":\"");
-    to = lpi_put(to, lp_s(lpi_deliver_render_status(reply)));
-    to = LPI_PUT(to, "\",\"last_id\":\"");
+    if (basic) to = LPI_PUT(to, "{\"status\":\"message\"");
+    else if (reply->count || (reply->resets && !reply->basic))
+        to = LPI_PUT(to, "{\"status\":\"messages\"");
+    else to = LPI_PUT(to, "{\"status\":\"timeout\"");
+    to = LPI_PUT(to, ",\"last_id\":\"");
     for (i = 0; i < reply->channel_count; i++) {
         if (i) *to++ = ',';
         to = lpi_put_id(to, reply->at[i].epoch, reply->at[i].seq);
@@ -8131,15 +8119,8 @@ static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
     to = lpi_put_seconds(to, reply->timestamp_us);
     to = LPI_PUT(to, ",\"count\":");
     to = lpi_put_uint(to, reply->count);
-    to = reply->basic && reply->count ? LPI_PUT(to, ",\"data\":")
-                                      : LPI_PUT(to, ",\"messages\":[");
+    to = basic ? LPI_PUT(to, ",\"data\":") : LPI_PUT(to, ",\"messages\":[");
     lpi_text_put(&j->text, to);
-}
-
-static const char *lpi_deliver_render_status(const lpi_reply *reply)
-{
-    if (!reply->count && (!reply->resets || reply->basic)) return "timeout";
-    return reply->basic && reply->count ? "message" : "messages";
 }
 
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
@@ -8684,12 +8665,6 @@ static int lpi_loop_sleep(lpi_loop *loop)
     return lpi_hub_sleep(&loop->server->hub, loop->index, &loop->sweep_ms);
 }
 
-static void lpi_loop_wake(lpi_loop *loop)
-{
-    lpi_hub_wake(&loop->server->hub, loop->index, loop->requests);
-    loop->requests = 0;
-}
-
 static void lpi_loop_tell_outcome(const lpi_outcome *outcome)
 {
     outcome->fn(outcome->ctx, outcome->result,
@@ -8822,7 +8797,8 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
     n = os->poller_wait(os->ctx, &loop->poller, events, LPI_EVENTS,
                         lpi_loop_until(loop, due, wait_ms));
-    lpi_loop_wake(loop);
+    lpi_hub_wake(&loop->server->hub, loop->index, loop->requests);
+    loop->requests = 0;
     if (n < 0) return LP_ERR_OS;
     lpi_loop_now(loop); /* deadlines count from here: all had come by then */
     if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* after any pause */
