@@ -228,7 +228,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
 {
     lpi_hub *hub = &S->hub;
     uint32_t waiter;
-    const descriptor *d = fd_at(c->fd, D_SOCKET);
+    const description *d = kernel_at(&OS, c->fd, K_SOCKET);
     int waits = c->phase == LPI_PARKED;
     SAME(d->watched, c->interest, "what is watched");
     SAME(d->slot, loop->index, "whose poller watches");
@@ -237,7 +237,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     MUST(waits == (c->wait.waiter != LPI_NONE), "seats without a wait, or the other way");
     MUST((c->phase != LPI_READING_HEAD && c->phase != LPI_READING_BODY) || c->buffer, "what has come is lost");
     MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
-    count_account(&K.conns[d->conn], c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
+    count_account(d->stream, c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
     if (waits) count_waiter(hub, c);
     if (c->wait.keeps) counts[c->wait.counter].keepers++;
     MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
@@ -276,7 +276,7 @@ static uint64_t check_loop(lpi_loop *loop)
         all.phases[i] += phases[i];
     }
     SAME(loop->connections.used, used, "connections");
-    SAME(K.known[loop->index], used, "connections");
+    SAME(K.loops_of[loop->index].known, used, "connections");
     all.connections += used;
     queued = check_list(&loop->queue, &loop->links, "queue");
     SAME(queued, phases[LPI_QUEUED], "queued");
@@ -295,7 +295,7 @@ static uint32_t check_arrivals(const lpi_task *task)
     for (; task; task = task->next) {
         const conn *c;
         if (task->kind != LPI_TASK_OPEN) continue;
-        c = &K.conns[fd_at(task->of.handover.fd, D_SOCKET)->conn];
+        c = kernel_at(&OS, task->of.handover.fd, K_SOCKET)->stream;
         MUST(!c->known, "an arrival that is known");
         count_account(c, task->of.handover.wait.account, proxies && c->address.bytes[15] == A_PROXY);
         n++;
@@ -319,7 +319,7 @@ static uint64_t check_connections(lpi_hub *hub)
     bytes += arriving * sizeof(lpi_task);
     SAME(all.phases[LPI_SERVING], 0, "being served");
     SAME(hub->stats.connections, all.connections + arriving, "connections");
-    SAME(K.sockets, all.connections + arriving, "connections");
+    SAME((uint32_t)OS.open_of[K_SOCKET], all.connections + arriving, "connections");
     SAME(hub->stats.waiters, all.phases[LPI_PARKED], "waiters");
     SAME(hub->waiters.used, all.waiters, "seats");
     SAME(hub->requested.used, all.requested, "claims");
@@ -546,7 +546,7 @@ static void check_hung(void)
         if (c->pend_length || S->stopping || !c->known) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
         MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * late_ns() +
-             K.stalled_ns + (uint64_t)K.sockets * 1000000,
+             K.stalled_ns + (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
              record_of(c)->phase);
     }
@@ -560,8 +560,8 @@ static void check_left(void)
     for (i = 0; i < K.conn_top; i++) {
         const conn *c = &K.conns[i];
         if (!c->used || c->client < 0 || c->rst) continue;
-        MUST(c->held < 0 || c->shut, "connection %d is closed, and its client is not told", i);
-        MUST(c->queued != 1 || K.listener >= 0, "client %d is in a queue that nobody serves",
+        MUST(c->fd >= 0 || c->description < 0 || c->ended, "connection %d is closed, and its client is not told", i);
+        MUST(c->queued != 1 || OS.open_of[K_LISTENER], "client %d is in a queue that nobody serves",
              c->client);
     }
 }
@@ -601,7 +601,7 @@ static void check_step(void)
     if (hub->stopped) return;
     steps++;
     for (phase = LPI_CLOSED + 1; phase < LPI_PHASES; phase++) n += loop->phases[phase];
-    SAME(n, K.known[cur->slot], "phases and connections");
+    SAME(n, K.loops_of[cur->slot].known, "phases and connections");
     SAME(loop->phases[LPI_SERVING], 0, "being served between steps");
     SAME(loop->closed.head, LPI_NONE, "closed and not given back");
     SAME(loop->batch.recipient_count + loop->batch.message_count + loop->batch.reply_count, 0,
@@ -612,7 +612,7 @@ static void check_step(void)
     else if (!cur->blocked) cur->idle_steps++;
     MUST(cur->idle_steps < 16, "the loop spins");
     /* A deadline that moved later costs a wake-up at its old time, and one on each wheel. */
-    MUST(cur->nap_steps < 40 + 6 * (uint32_t)K.sockets, "the loop wakes up for nothing");
+    MUST(cur->nap_steps < 40 + 6 * (uint32_t)OS.open_of[K_SOCKET], "the loop wakes up for nothing");
     cur->idle_progress = cur->progress;
     if (steps % 64) return;
     if (others_rest()) lpi_check(S);
@@ -705,7 +705,7 @@ static void check_deadline(int i, const thread *const *asleep)
     const thread *t;
     int32_t left;
     if (!c->used || c->fd < 0 || !c->known) return;
-    t = asleep[K.fds[c->fd].slot];
+    t = asleep[OS.all[c->description].slot];
     if (!t || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) return;
     left = (int32_t)(lpi_timer_at(&loop_of(c)->wheel, index_of(c))->deadline - (uint32_t)now_ms());
     if (left < 0) left = 0;

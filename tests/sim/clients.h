@@ -467,7 +467,7 @@ static void client_asks(client *k)
     uint32_t wait = one_in(8) ? 0 : below(wait_most_ms);
     int bad = 0;
     conn *c = k->conn;
-    if (c->fin) return; /* nothing more will be said */
+    if (c->fin_said) return; /* nothing more will be said */
     if (world_channels > PLAIN && k->temper == T_CORRECT && !one_in(4))
         k->cursor[0].kind = LPI_FROM_NOW; /* it does not care for what it missed */
     if (tide_us && one_in(2)) wait = tide_left_us() / 1000 + between(0, 2);
@@ -535,8 +535,9 @@ static void client_reads(conn *c, uint32_t upto)
 {
     client *k = &clients[c->client];
     int closes = 0;
+    c->window += upto - c->out_read;
     c->out_read = upto;
-    fd_refresh(c->fd);
+    kernel_refresh_stream(&OS, c);
     if (k->cut && upto >= k->cut) {
         client_leaves(k, 1);
         return;
@@ -548,7 +549,7 @@ static void client_reads(conn *c, uint32_t upto)
         if (r->closes) closes = 1;
     }
     if (closes) client_leaves(k, 0);
-    else if (c->done == c->asked && !c->fin && !c->wild && k->reply != PLAN_RESET) client_thinks(k);
+    else if (c->done == c->asked && !c->fin_said && !c->wild && k->reply != PLAN_RESET) client_thinks(k);
 }
 
 static void client_hears(conn *c)
@@ -605,7 +606,7 @@ static void client_happens(int index, uint32_t generation)
     } else if (k->conn->done == k->conn->asked) {
         client_changes(k);
         client_asks(k);
-    } else if (k->conn->fin && one_in(2)) {
+    } else if (k->conn->fin_said && one_in(2)) {
         client_leaves(k, one_in(2));
     }
 }

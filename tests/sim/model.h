@@ -662,7 +662,7 @@ static void verify_when(const conn *c, const request *r, int timed_out)
     if (timed_out && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
-    if (K.now_ns > begin + wait_ns + slack + (uint64_t)(K.sockets / 16) * 1000000)
+    if (K.now_ns > begin + wait_ns + slack + (uint64_t)((uint32_t)OS.open_of[K_SOCKET] / 16) * 1000000)
         fail_at(__LINE__, "connection %u: answered %" PRIu64 " us late", conn_index(c),
                 (K.now_ns - begin - wait_ns) / 1000);
 }
@@ -868,7 +868,7 @@ static void verify_unasked(conn *c, int status)
     }
     if (status == 408) {
         uint32_t least = cfg->head_ms < cfg->body_ms ? cfg->head_ms : cfg->body_ms;
-        WANT(c->taken != c->blank, "an empty line is no head that is late");
+        WANT(c->in_at != c->blank, "an empty line is no head that is late");
         WANT(K.now_ns >= c->first_ns + (uint64_t)least * 1000000, "408 comes early");
         return;
     }
@@ -880,7 +880,7 @@ static void verify_unasked(conn *c, int status)
         return;
     }
     WANT(at_text == end_text || EAT("Server at capacity"), "which limit?");
-    WANT(cur->excuses || K.fd_open >= K.fd_limit - 1 ||
+    WANT(cur->excuses || OS.fd_open >= OS.fd_limit - 1 ||
          partial_full(c) || cur->connections_most >= cfg->connections_max, "turned away for nothing");
 }
 
@@ -1032,7 +1032,7 @@ static void model_closing(conn *c)
     if (limit && K.now_ns + late_ns() >= since + limit * 1000000) return;
     if (is->phase == LPI_WRITING && !c->pend_length && c->closing) return;
     if (is->phase == LPI_SERVING && c->closing && !c->pend_length) return;
-    MUST(c->fin_arrived, "connection %u is closed for nothing, in phase %u", conn_index(c),
+    MUST(c->fin, "connection %u is closed for nothing, in phase %u", conn_index(c),
          is->phase);
     MUST(is->phase != LPI_WRITING, "connection %u: an answer is cut off by the end of its stream",
          conn_index(c));
@@ -1065,7 +1065,7 @@ static void plan_taken(lpi_loop *loop)
     }
     for (i = cur->recipients; i < batch->recipient_count; i++) {
         int fd = lpi_connection_at(loop, batch->recipients[i].connection)->fd;
-        K.conns[fd_mine(fd)->conn].parked = batch->recipients[i].waited;
+        kernel_stream(&OS, fd)->parked = batch->recipients[i].waited;
         ended += batch->recipients[i].waited;
     }
     for (r = 0; r < batch->reply_count; r++)

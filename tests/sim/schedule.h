@@ -239,7 +239,7 @@ static void go_on(thread *t)
             return;
         }
         t->napped |= !ready && t->blocked;
-        if (ready) t->wake_ns = lpi_max64(t->wake_ns, K.ready[t->slot].since_ns);
+        if (ready) t->wake_ns = lpi_max64(t->wake_ns, K.loops_of[t->slot].since_ns);
         if (!ready || t->deadline_ns < t->wake_ns) t->wake_ns = t->deadline_ns;
         if (t->wake_ns > K.now_ns) t->wake_ns = K.now_ns;
     }

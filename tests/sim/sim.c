@@ -189,7 +189,7 @@ static void choose_faults(void)
     K.rates[F_THREAD] = UINT32_MAX / 20;
     K.rates[F_MUTEX] = UINT32_MAX / 200;
     K.rates[F_ECONNRESET] /= 2;
-    if (one_in(4)) K.fd_limit = (int)(between(9, 25) + 4 * (K.loops - 1));
+    if (one_in(4)) OS.fd_limit = (int)(between(9, 25) + 4 * (K.loops - 1));
 }
 
 static void choose_threads(lp_config *cfg)
@@ -270,7 +270,7 @@ static void choose_tide(lp_config *cfg)
     think_us = PICK(1000, 10000);
     wait_most_ms = PICK(300, 20000);
     publish_us = PICK(30000, 400000, 2000000);
-    K.fd_limit = FDS;
+    OS.fd_limit = FDS;
     cfg->waiters_max = cfg->waiters_per_channel = U;
     cfg->waiters_per_client = cfg->waiters_per_address = U;
     cfg->connections_max = cfg->connections_per_address = 0;
@@ -323,7 +323,7 @@ static void create(const lp_config *cfg)
         MUST(cur->excuses && tries < 100, "lp_create returns %d", result);
         if (result == LP_OK) lp_destroy(server);
         SAME(K.memory_bytes, 0, "memory after lp_create failed");
-        SAME(K.fd_open, 0, "descriptors after lp_create failed");
+        SAME(OS.fd_open, 0, "descriptors after lp_create failed");
     }
 }
 
@@ -409,7 +409,7 @@ static void drain(void)
     serve_ends(S->config.drain_ms + (S->config.write_ms < 30000 ? S->config.write_ms : 30000) + 3000);
     MUST(S->hub.stopped, "all loops have ended, and the server has not stopped");
     SAME(S->hub.stats.waiters, 0, "waiters after the drain");
-    SAME(K.sockets, 0, "connections after the drain");
+    SAME((uint32_t)OS.open_of[K_SOCKET], 0, "connections after the drain");
     SAME(S->hub.stats.connections, 0, "connections after the drain");
     for (i = 0; i < S->loop_count; i++) {
         lpi_loop *loop = &S->loops[i];
@@ -432,7 +432,7 @@ static int arriving(void)
 
 static void end_world(void)
 {
-    int fd, i;
+    int i;
     if (!one_in(4)) {
         drain();
     } else {
@@ -446,11 +446,11 @@ static void end_world(void)
     SAME(M.asyncs, 0, "lp_publish_async told");
     SAME(K.memory_bytes, 0, "memory after lp_destroy");
     SAME(K.memory_blocks, 0, "memory after lp_destroy");
-    SAME(K.fd_open, 0, "descriptors after lp_destroy");
+    SAME(OS.fd_open, 0, "descriptors after lp_destroy");
     S = NULL;
     check_left();
-    for (fd = fd_next(FDS); fd < FDS + HELD; fd = fd_next(fd + 1))
-        MUST(!K.fds[fd].watched, "what a child holds was left in the poller");
+    for (i = 0; i < OS.count; i++)
+        MUST(!OS.all[i].kind || !OS.all[i].watched, "what a child holds was left in the poller");
 }
 
 static uint64_t delivered, timeouts, resets, published, replies;
@@ -466,7 +466,7 @@ static void run_world(uint64_t seed)
     world_events = event_count;
     steps = 0;
     in_world = 1;
-    kernel_boot();
+    machine_boot();
     threads_boot();
     model_boot();
     choose_threads(&cfg);
@@ -480,7 +480,7 @@ static void run_world(uint64_t seed)
     if (one_in(12)) choose_tide(&cfg);
     if (tide_us && one_in(2)) choose_many_channels(&cfg);
     cfg.memory.resize = sim_resize;
-    os = sim_os;
+    os = kernel_os(&OS);
     cfg.os = &os;
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
@@ -523,7 +523,7 @@ static void report(void)
 {
     int i;
     char name[32];
-    for (i = 0; i < C_KINDS; i++) line("call", call_names[i], call_counts[i]);
+    for (i = 0; i < K_CALLS; i++) line("call", kernel_call_names[i], call_counts[i]);
     for (i = 0; i < F_KINDS; i++) line("fault", fault_names[i], fault_counts[i]);
     for (i = 0; i < T_KINDS; i++) line("asked", temper_names[i], temper_requests[i]);
     for (i = 0; i < T_KINDS; i++)
@@ -552,7 +552,7 @@ static void report(void)
     for (i = 0; i < J_KINDS; i++) line("others", job_names[i], job_counts[i]);
     line("tides", "of clients", tides);
     line("children", "forked", fork_count);
-    line("children", "hold what is closed", held_count);
+    line("children", "hold what is closed", held_count + OS.outlived);
     line("threads", "preempted", preemptions);
     line("threads", "slow", slow_threads);
     line("threads", "wait for a mutex", contentions);
