@@ -80,10 +80,12 @@ typedef struct kernel {
         int *ready;          /* descriptions, in no order                       */
         int count, capacity, used;
     } pollers[KERNEL_POLLERS];
-    int poller;              /* the descriptor of the one that was opened last  */
+    int poller;              /* the descriptor of the first of them, or -1      */
     int listening;           /* the description that takes connections, or -1   */
     stream *queue, **queue_end;
-    int signalled;           /* pipes that are readable                         */
+    uint32_t signalled;      /* by poller: whether its pipe is readable         */
+    uint32_t signals[KERNEL_POLLERS]; /* ... how often it was signalled         */
+    lp_address bound;        /* where the listener is                           */
     uint32_t outlived;       /* closed by the server, and a child had it still  */
     KERNEL_OWN
 } kernel;
@@ -258,7 +260,7 @@ static void kernel_refresh(kernel *k, int id)
     if (!d->ready_at) kernel_readied(k, slot);
 }
 
-static void kernel_refresh_stream(kernel *k, const stream *s)
+KERNEL_UNUSED static void kernel_refresh_stream(kernel *k, const stream *s)
 {
     if (s->description >= 0) kernel_refresh(k, s->description);
 }
@@ -356,6 +358,7 @@ static int kernel_listen(void *ctx, const lp_address *at, int backlog, lp_addres
     k->listening = k->fds[fd];
     *bound = *at;
     if (!bound->port) bound->port = 49152;
+    k->bound = *bound;
     return fd;
 }
 
@@ -497,7 +500,7 @@ static void kernel_close(void *ctx, int fd)
         kernel_closing(k, d->stream);
         d->stream->fd = -1;
     }
-    if (d->signalled) k->signalled--;
+    if (d->signalled) k->signalled &= ~(1u << d->slot);
     d->signalled = 0;
     kernel_leave(k, fd);
     if (!d->children) kernel_ends(k, id);
@@ -526,7 +529,8 @@ static int kernel_poller_open(void *ctx, lp_poller *out)
     k->pollers[slot].used = 1;
     k->pollers[slot].count = 0;
     k->all[k->fds[fd]].slot = slot;
-    k->poller = out->fd = fd;
+    if (!slot) k->poller = fd;
+    out->fd = fd;
     out->timer = KERNEL_TIMER;
     return 0;
 }
@@ -597,8 +601,10 @@ static void kernel_wake_signal(void *ctx, int fd)
     int id;
     kernel_called(k, K_WAKE_SIGNAL);
     id = kernel_at(k, fd, K_WAKE_OUT)->wakes;
-    if (!k->all[id].signalled) k->signalled++;
+    KERNEL_RULE(k->all[id].slot >= 0, "a pipe is signalled that no poller watches");
     k->all[id].signalled = 1;
+    k->signalled |= 1u << k->all[id].slot;
+    k->signals[k->all[id].slot]++;
     kernel_refresh(k, id);
 }
 
@@ -609,7 +615,7 @@ static void kernel_wake_clear(void *ctx, int fd)
     kernel_called(k, K_WAKE_CLEAR);
     d = kernel_at(k, fd, K_WAKE_IN);
     kernel_used(k, d);
-    if (d->signalled) k->signalled--;
+    k->signalled &= ~(1u << d->slot);
     d->signalled = 0;
     kernel_refresh(k, k->fds[fd]);
 }
@@ -634,8 +640,9 @@ static void kernel_boot(kernel *k)
     for (i = 0; i < k->fd_count; i++) k->fds[i] = -1;
     for (i = 0; i < k->count; i++) k->all[i].kind = K_FREE;
     memset(k->open_of, 0, sizeof k->open_of);
-    k->fd_free = k->fd_open = k->free = k->held = k->signalled = 0;
-    k->outlived = 0;
+    memset(k->signals, 0, sizeof k->signals);
+    k->fd_free = k->fd_open = k->free = k->held = 0;
+    k->signalled = k->outlived = 0;
     k->listening = k->poller = -1;
     k->queue = NULL;
     k->queue_end = &k->queue;

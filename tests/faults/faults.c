@@ -113,7 +113,7 @@ static int special_is_due(kernel_call call) {
 
 static long failing_send(void *ctx, int fd, const lp_slice *parts, int count) {
     int how = special_is_due(K_SEND), i;
-    peer *c = kernel_fd_at(&w.k, fd, K_SOCKET)->peer;
+    peer *c = kernel_at(&w.k, fd, K_SOCKET)->stream;
     size_t all = 0, window = c->window, most;
     long n;
     for (i = 0; i < count; i++) all += parts[i].length;
@@ -128,12 +128,12 @@ static long failing_send(void *ctx, int fd, const lp_slice *parts, int count) {
 /* What is watched and not ready, as if it were; LP_HANGUP is never told so. */
 static int spurious_events(lp_event *events, int max) {
     int i, n = 0;
-    for (i = 0; i < w.k.fd_count && n < max; i++) {
-        const kernel_fd *f = &w.k.fds[i];
-        uint32_t what = f->watched & (LP_READ | LP_WRITE);
-        if (f->kind == K_FREE || !what) continue;
-        if (f->kind == K_SOCKET) what |= kernel_ready(&w.k, f);
-        events[n].tag = f->tag;
+    for (i = 0; i < w.k.count && n < max; i++) {
+        const description *d = &w.k.all[i];
+        uint32_t what = d->watched & (LP_READ | LP_WRITE);
+        if (d->kind == K_FREE || !what) continue;
+        if (d->kind == K_SOCKET) what |= kernel_ready(&w.k, d);
+        events[n].tag = d->tag;
         events[n++].what = what;
     }
     return n;

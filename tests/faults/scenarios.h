@@ -1108,7 +1108,7 @@ static void embedded(void) {
     asks(c[1], 200, "/api/poll/b?timeout=3");
     CHECK(lp_fd(w.s) == w.k.poller && lp_port(w.s));
     for (i = 0; i < 30; i++) {
-        int wait = kernel_events(&w.k, NULL, 1) ? 0 : lp_wait_ms(w.s);
+        int wait = kernel_is_ready(&w.k) ? 0 : lp_wait_ms(w.s);
         CHECK(wait >= 0);
         if (wait > 200) wait = 200;
         w.k.now_us += (uint64_t)wait * 1000;

@@ -332,9 +332,7 @@ TEST(without_memory_for_a_record_one_is_turned_away) {
 /* Descriptor 0 is as good as any other. */
 TEST(descriptor_zero_is_one) {
     peer *c;
-    int fd;
     open_world(&w);
-    for (fd = 0; fd < w.k.fd_count && w.k.fds[fd].kind != K_SPARE;) fd++;
     CHECK_INT(w.s->loops[0].poller.fd, 0); /* all were opened from there */
     c = dial(&w);
     CHECK_INT(ask(&w, c, "/")->status, 404);

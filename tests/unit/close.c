@@ -257,7 +257,7 @@ TEST(an_event_of_a_closed_connection_is_not_the_next_ones) {
     loop = &w.s->loops[0];
     c = dial(&w);
     settle(&w);
-    old.tag = w.k.fds[c->fd].tag;
+    old.tag = kernel_find(&w.k, c->fd)->tag;
     old.what = LP_READ | LP_WRITE | LP_HANGUP;
     finish(c);
     settle(&w);
@@ -266,7 +266,7 @@ TEST(an_event_of_a_closed_connection_is_not_the_next_ones) {
     for (i = 0; i < 3; i++) {
         d = dial(&w);
         park(&w, d, "/api/poll/a");
-        CHECK_INT(w.k.fds[d->fd].tag & LPI_TAG_INDEX, old.tag & LPI_TAG_INDEX);
+        CHECK_INT(kernel_find(&w.k, d->fd)->tag & LPI_TAG_INDEX, old.tag & LPI_TAG_INDEX);
         recvs = d->recvs;
         lpi_loop_event(loop, &old);
         CHECK_INT(d->recvs, recvs);

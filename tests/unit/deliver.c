@@ -303,7 +303,7 @@ TEST(publishing_into_a_fan_out) {
                      text_of(a->body, "last_id"));
             }
         }
-    } while (kernel_events(&w.k, NULL, 1) || w.s->hub.loops[0].ready_first != LPI_NONE || n < 5);
+    } while (kernel_is_ready(&w.k) || w.s->hub.loops[0].ready_first != LPI_NONE || n < 5);
     for (i = 0; i < N; i++) CHECK_INT(seen[i], 5);
     CHECK_INT(stats_of(&w).waiters, N);
     w.unchecked = 0;

@@ -1,4 +1,5 @@
-/* kernel.h: an operating system in memory behind lp_os, and a whole server on it.
+/* kernel.h: a whole server on the kernel of tests/kernel.h, and the test in its lines is the
+   world outside.
 
    Time is virtual and moves only while the server waits (or by `cost_us`, so that
    work can take time). Clients are structs: what they say is there at once, what the
@@ -19,88 +20,59 @@
    loop in turn; c->loop tells which. while_asleep() has several loops wait at once.
    during() lets something happen within a call.
 
-   The kernel is strict: a descriptor used after its close, a `was` that is not what the
-   poller watches, a send after a shutdown, closing what is watched or was not shut down,
-   or waiting for ever end the test. After each step check_world() counts everything that can be counted in two ways. */
+   The kernel is strict (see there), and so is this: waiting for ever ends the test. After each
+   step check_world() counts everything that can be counted in two ways. */
 
-#ifndef KERNEL_H
-#define KERNEL_H
+#ifndef UNIT_KERNEL_H
+#define UNIT_KERNEL_H
 
-typedef enum kernel_call {
-    K_MONOTONIC, K_WALL, K_RANDOM, K_LISTEN, K_ACCEPT, K_RECV, K_SEND, K_SHUTDOWN,
-    K_CLOSE, K_RESERVE, K_POLLER_OPEN, K_POLLER_SET, K_POLLER_WAIT, K_POLLER_CLOSE,
-    K_WAKE_OPEN, K_WAKE_SIGNAL, K_WAKE_CLEAR, K_CALLS
-} kernel_call;
-
-typedef enum kernel_kind {
-    K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT
-} kernel_kind;
-
-/* The client's end of a connection. */
-typedef struct peer {
-    struct world *world;
-    struct peer *next;       /* of all                                          */
-    struct peer *queued;     /* in the listener's queue                         */
-    lp_address address;
-    int fd;                  /* the server's end; -1 before and after           */
-    uint32_t loop;           /* whose poller watched it last                    */
-    char *in;                /* said, and not received yet                      */
-    size_t in_at, in_length, in_capacity;
-    char *out;               /* all that the server sent                        */
-    size_t out_at, out_length, out_capacity; /* out_at: what the test has taken */
-    size_t window;           /* bytes that the server may still send            */
-    size_t piece;            /* most that one recv gives; 0: all                */
-    int accepted, fin, rst;  /* the client's doing                              */
-    int shut, closed;        /* the server's                                    */
-    int cut;                 /* closed with bytes unread: a real one sends RST,
-                                and the client may never see the answer         */
-    uint32_t recvs, sends, sets;
+/* The client's end of a connection, beside what the kernel knows of it. */
+#define KERNEL_STREAM                                                                    \
+    struct world *world;                                                                 \
+    struct stream *next;     /* of all                                          */       \
+    uint32_t loop;           /* whose poller watched it last                    */       \
+    char *out;               /* all that the server sent                        */       \
+    size_t out_at, out_length, out_capacity; /* out_at: what the test has taken */       \
+    size_t piece;            /* most that one recv gives; 0: all                */       \
+    int accepted;                                                                        \
+    int shut;                /* half closed by the server                       */       \
+    uint32_t recvs, sends, sets;                                                         \
     uint64_t turn;           /* the number of the last send, of all             */
-} peer;
 
-typedef struct kernel_fd {
-    kernel_kind kind;
-    uint32_t tag, watched;
-    int poller;              /* that watches it                                 */
-    uint32_t loop;           /* of a poller or a wake: the index of its loop    */
-    int ended;               /* shut down, or that was tried                    */
-    peer *peer;
-} kernel_fd;
-
-typedef struct kernel_fault {
+typedef struct kernel_fault_plan {
     int error;
     uint32_t skip, times;
-} kernel_fault;
+} kernel_fault_plan;
+
+#define KERNEL_OWN                                                                       \
+    uint64_t now_us, wall_us; /* wall_us: what the wall clock is ahead          */       \
+    uint32_t cost_us[K_CALLS];                                                           \
+    uint64_t random;                                                                     \
+    uint32_t calls[K_CALLS];                                                             \
+    kernel_fault_plan faults[K_CALLS];                                                        \
+    int turn;                 /* the descriptor that a poller tells of first    */       \
+    int frozen;               /* no wait lets time pass                         */       \
+    uint32_t shortest_ms;     /* of the waits since then                        */       \
+    uint32_t sleepers;        /* loops that are to sleep while `asleep` is called */     \
+    void (*asleep)(struct world *);                                                      \
+    kernel_call during_call;  /* see during()                                   */       \
+    void (*during)(struct world *);                                                      \
+    struct world *world;                                                                 \
+    int sleeps_for_ever;      /* it may; it would have                          */       \
+    int wait_ms;              /* the last that was asked for, rounded up; -1: for ever */ \
+    uint64_t sent;            /* number of the last send                        */
+
+#define KERNEL_UNUSED UNIT_UNUSED
+#define KERNEL_RULE(x, what) ((x) ? (void)0 : unit_fail(__FILE__, __LINE__, "%s", what))
+#include "../kernel.h"
+
+typedef stream peer;
 
 typedef struct answer {
     struct answer *next;
     int status;
     lp_slice head, body;
 } answer;
-
-typedef struct kernel {
-    uint64_t now_us, wall_us; /* wall_us: what the wall clock is ahead          */
-    uint32_t cost_us[K_CALLS];
-    uint64_t random;
-    uint32_t calls[K_CALLS];
-    kernel_fault faults[K_CALLS];
-    kernel_fd *fds;
-    int fd_count, fd_limit, turn, poller;
-    uint32_t signalled;       /* a bit for each loop whose wake is readable     */
-    uint32_t signals[32];     /* how often each loop was signalled              */
-    int frozen;               /* no wait lets time pass                         */
-    uint32_t shortest_ms;     /* of the waits since then                        */
-    uint32_t sleepers;        /* loops that are to sleep while `asleep` is called */
-    void (*asleep)(struct world *);
-    kernel_call during_call;  /* see during()                                   */
-    void (*during)(struct world *);
-    struct world *world;
-    peer *queue, **queue_end;
-    int sleeps_for_ever;      /* it may; it would have                          */
-    int wait_ms;              /* the last that was asked for, rounded up; -1: for ever */
-    lp_address bound;
-    uint64_t sent;            /* number of the last send                        */
-} kernel;
 
 typedef struct world {
     kernel k;
@@ -116,11 +88,9 @@ typedef struct world {
     char log[256];            /* the last line                                  */
 } world;
 
-/* ---- the calls ---- */
+/* ---- what the kernel asks ---- */
 
-/* Counts the call and lets time pass; the error that it is to fail with, or 0. */
-static int kernel_called(kernel *k, kernel_call call) {
-    kernel_fault *fault = &k->faults[call];
+static void kernel_called(kernel *k, kernel_call call) {
     k->calls[call]++;
     k->now_us += k->cost_us[call];
     if (k->during && k->during_call == call) {
@@ -128,13 +98,24 @@ static int kernel_called(kernel *k, kernel_call call) {
         k->during = NULL;
         what(k->world);
     }
-    if (!fault->times) return 0;
-    if (fault->skip) {
-        fault->skip--;
+}
+
+static int kernel_fault_of(kernel *k, kernel_call call) {
+    kernel_fault_plan *plan = &k->faults[call];
+    if (!plan->times) return 0;
+    if (plan->skip) {
+        plan->skip--;
         return 0;
     }
-    fault->times--;
-    return fault->error;
+    plan->times--;
+    return plan->error;
+}
+
+static int kernel_fault(kernel *k, kernel_call call, peer *c, uint32_t what) {
+    (void)what;
+    if (c && call == K_RECV) c->recvs++;
+    if (c && call == K_POLLER_SET) c->sets++;
+    return kernel_fault_of(k, call);
 }
 
 /* `call` fails with `error`, `times` times, after `skip` more that do not. */
@@ -152,35 +133,6 @@ UNIT_UNUSED static void during(world *w, kernel_call call, void (*what)(world *)
     w->k.during = what;
 }
 
-static kernel_fd *kernel_fd_at(kernel *k, int fd, kernel_kind kind) {
-    if (fd < 0 || fd >= k->fd_count || k->fds[fd].kind != kind)
-        unit_fail(__FILE__, __LINE__, "descriptor %d is not open, or of another kind", fd);
-    return &k->fds[fd];
-}
-
-static int kernel_open_count(const kernel *k, kernel_kind kind) {
-    int i, n = 0;
-    for (i = 0; i < k->fd_count; i++)
-        if (kind ? k->fds[i].kind == kind : k->fds[i].kind != K_FREE) n++;
-    return n;
-}
-
-/* The lowest free one, as POSIX has it, from 0. */
-static int kernel_fd_open(kernel *k, kernel_kind kind) {
-    int fd = 0;
-    if (k->fd_limit && kernel_open_count(k, K_FREE) >= k->fd_limit) return -EMFILE;
-    while (fd < k->fd_count && k->fds[fd].kind) fd++;
-    if (fd == k->fd_count) {
-        int grown = k->fd_count ? k->fd_count * 2 : 16;
-        k->fds = (kernel_fd *)realloc(k->fds, (size_t)grown * sizeof *k->fds);
-        memset(k->fds + k->fd_count, 0, (size_t)(grown - k->fd_count) * sizeof *k->fds);
-        k->fd_count = grown;
-    }
-    memset(&k->fds[fd], 0, sizeof k->fds[fd]);
-    k->fds[fd].kind = kind;
-    return fd;
-}
-
 static uint64_t kernel_monotonic_us(void *ctx) {
     kernel *k = (kernel *)ctx;
     kernel_called(k, K_MONOTONIC);
@@ -196,61 +148,23 @@ static uint64_t kernel_wall_us(void *ctx) {
 static int kernel_random(void *ctx, void *bytes, size_t size) {
     kernel *k = (kernel *)ctx;
     unsigned char *to = (unsigned char *)bytes;
-    int error = kernel_called(k, K_RANDOM);
+    kernel_called(k, K_RANDOM);
     while (size--) {
         k->random = k->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
         *to++ = (unsigned char)(k->random >> 56);
     }
-    return -error;
+    return -kernel_fault(k, K_RANDOM, NULL, 0);
 }
 
-static int kernel_listen(void *ctx, const lp_address *at, int backlog, lp_address *bound) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_LISTEN);
-    CHECK(backlog > 0);
-    if (error) return -error;
-    *bound = *at;
-    if (!bound->port) bound->port = 49152;
-    k->bound = *bound;
-    return kernel_fd_open(k, K_LISTENER);
-}
-
-static int kernel_accept(void *ctx, int listener, lp_address *address) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_ACCEPT), fd;
-    peer *c = k->queue;
-    kernel_fd_at(k, listener, K_LISTENER);
-    if (error) return -error;
-    fd = kernel_fd_open(k, K_SOCKET); /* like Linux: before it looks who is there */
-    if (fd < 0) return fd;
-    if (!c) {
-        k->fds[fd].kind = K_FREE;
-        return -EAGAIN;
-    }
-    k->queue = c->queued;
-    if (!k->queue) k->queue_end = &k->queue;
-    k->fds[fd].peer = c;
-    c->fd = fd;
+static int kernel_accepts(kernel *k, peer *c) {
+    (void)k;
     c->accepted = 1;
-    *address = c->address;
-    return fd;
+    return 0;
 }
 
-static long kernel_recv(void *ctx, int fd, void *bytes, size_t size) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_RECV);
-    peer *c = kernel_fd_at(k, fd, K_SOCKET)->peer;
-    size_t n = c->in_length - c->in_at;
-    c->recvs++;
-    CHECK(size > 0);
-    if (error) return -error;
-    if (c->rst) return -ECONNRESET;
-    if (!n) return c->fin ? 0 : -EAGAIN;
-    if (n > size) n = size;
-    if (c->piece && n > c->piece) n = c->piece;
-    memcpy(bytes, c->in + c->in_at, n);
-    c->in_at += n;
-    return (long)n;
+static size_t kernel_part(kernel *k, kernel_call call, peer *c, size_t n) {
+    (void)k;
+    return call == K_RECV && c->piece && n > c->piece ? c->piece : n;
 }
 
 static void peer_grow(char **bytes, size_t *capacity, size_t need) {
@@ -259,148 +173,77 @@ static void peer_grow(char **bytes, size_t *capacity, size_t need) {
     *bytes = (char *)realloc(*bytes, *capacity);
 }
 
-static long kernel_send(void *ctx, int fd, const lp_slice *parts, int count) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_SEND), i;
-    peer *c = kernel_fd_at(k, fd, K_SOCKET)->peer;
-    size_t sent = 0;
-    CHECK(count >= 1 && count <= 4);
-    CHECK(!c->shut);
+static void kernel_sends(kernel *k, peer *c, const lp_slice *parts, int count) {
+    (void)parts, (void)count;
     c->sends++;
     c->turn = ++k->sent;
-    if (error) return -error;
-    if (c->rst) return -EPIPE;
-    for (i = 0; i < count && c->window; i++) {
-        size_t n = parts[i].length < c->window ? parts[i].length : c->window;
-        CHECK(parts[i].length > 0);
-        peer_grow(&c->out, &c->out_capacity, c->out_length + n);
-        memcpy(c->out + c->out_length, parts[i].bytes, n);
-        c->out_length += n;
-        sent += n;
-        if (c->window != SIZE_MAX) c->window -= n;
-    }
-    return sent ? (long)sent : -EAGAIN;
 }
 
-/* Of the listener, or of a socket: that it is ended in both directions is told apart from
-   the half close before a lingering one. */
-static int kernel_shutdown(void *ctx, int fd, uint32_t how) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_SHUTDOWN);
-    peer *c;
-    CHECK(how == LP_WRITE || how == (LP_READ | LP_WRITE));
-    if (fd >= 0 && fd < k->fd_count && k->fds[fd].kind == K_LISTENER) {
-        CHECK(how & LP_READ);
-        k->fds[fd].ended = 1;
-        return -error;
+static int kernel_sent(kernel *k, peer *c, const lp_slice *parts, int count, size_t n,
+                       int error) {
+    (void)k, (void)count;
+    peer_grow(&c->out, &c->out_capacity, c->out_length + n);
+    for (; n; parts++) {
+        size_t part = parts->length < n ? parts->length : n;
+        memcpy(c->out + c->out_length, parts->bytes, part);
+        c->out_length += part;
+        n -= part;
     }
-    c = kernel_fd_at(k, fd, K_SOCKET)->peer;
-    k->fds[fd].ended = 1;
-    if (error) return -error;
-    if (c->rst) return -ENOTCONN;
-    CHECK(!c->shut);
+    return error;
+}
+
+/* The half close before a lingering one is told apart from an end in both directions. */
+static void kernel_ended(kernel *k, peer *c, uint32_t how) {
+    (void)k;
     if (how == LP_WRITE) c->shut = 1;
-    return 0;
 }
 
-static void kernel_close(void *ctx, int fd) {
-    kernel *k = (kernel *)ctx;
-    kernel_fd *f;
-    kernel_called(k, K_CLOSE);
-    if (fd < 0 || fd >= k->fd_count || !k->fds[fd].kind)
-        unit_fail(__FILE__, __LINE__, "descriptor %d closed, and it is not open", fd);
-    f = &k->fds[fd];
-    CHECK(f->kind != K_POLLER);
-    CHECK(!f->watched); /* a child's copy would go on giving events */
-    if (f->kind == K_SOCKET || f->kind == K_LISTENER) CHECK(f->ended);
-    if (f->kind == K_SOCKET) {
-        f->peer->closed = 1;
-        f->peer->cut = f->peer->in_at < f->peer->in_length;
-        f->peer->fd = -1;
-    }
-    if (f->kind == K_LISTENER)
-        for (; k->queue; k->queue = k->queue->queued) k->queue->closed = 1;
-    if (f->kind == K_LISTENER) k->queue_end = &k->queue;
-    f->kind = K_FREE;
+static void kernel_watched(kernel *k, const description *d, uint32_t want) {
+    (void)k, (void)want;
+    if (d->stream) d->stream->loop = (uint32_t)d->slot;
 }
 
-static int kernel_reserve(void *ctx) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_RESERVE);
-    return error ? -error : kernel_fd_open(k, K_SPARE);
+/* What is of no concern here. */
+static void kernel_exhausted(kernel *k) { (void)k; }
+static void kernel_used(kernel *k, const description *d) { (void)k, (void)d; }
+static void kernel_refused(kernel *k, peer *c) { (void)k, (void)c; }
+static void kernel_received(kernel *k, peer *c, size_t n) { (void)k, (void)c, (void)n; }
+static void kernel_closing(kernel *k, peer *c) { (void)k, (void)c; }
+static void kernel_closed(kernel *k, peer *c) { (void)k, (void)c; }
+static void kernel_readied(kernel *k, int slot) { (void)k, (void)slot; }
+
+/* ---- waiting ---- */
+
+/* Tests change streams as they please. Each list is in the order of descriptors. */
+static void kernel_refresh_all(kernel *k) {
+    int i;
+    for (i = 0; i < KERNEL_POLLERS; i++) k->pollers[i].count = 0;
+    for (i = 0; i < k->count; i++) k->all[i].ready_at = -1;
+    for (i = 0; i < k->count; i++)
+        if (k->all[i].kind) kernel_refresh(k, i);
 }
 
-enum { KERNEL_TIMER = -77 }; /* what is the poller's own is not the loop's to change */
-
-static int kernel_poller_open(void *ctx, lp_poller *out) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_POLLER_OPEN), loop = kernel_open_count(k, K_POLLER), fd;
-    fd = error ? -error : kernel_fd_open(k, K_POLLER);
-    if (fd < 0) return fd;
-    k->fds[fd].loop = (uint32_t)loop;
-    if (!loop) k->poller = fd;
-    out->fd = fd;
-    out->timer = KERNEL_TIMER;
-    return 0;
+/* Of the poller of that loop: those from k->turn on first. */
+static int kernel_events_of(kernel *k, int slot, lp_event *events, int max) {
+    const int *ready;
+    int from = 0, n;
+    kernel_refresh_all(k);
+    ready = k->pollers[slot].ready;
+    n = k->pollers[slot].count;
+    if (!events || !n) return n;
+    while (from < n && ready[from] < k->turn) from++;
+    from %= n;
+    if (max > n) max = n;
+    k->turn = ready[(from + max - 1) % n] + 1;
+    return kernel_take_events(k, slot, from, events, max);
 }
 
-static void kernel_poller_at(kernel *k, const lp_poller *poller) {
-    kernel_fd_at(k, poller->fd, K_POLLER);
-    CHECK_INT(poller->timer, KERNEL_TIMER);
-}
-
-static int kernel_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
-                             uint32_t was, uint32_t want) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_POLLER_SET);
-    kernel_poller_at(k, poller);
-    CHECK(fd >= 0 && fd < k->fd_count && k->fds[fd].kind != K_FREE);
-    CHECK_INT(was, k->fds[fd].watched);
-    CHECK(was != want);
-    if (was) CHECK_INT(k->fds[fd].poller, poller->fd);
-    k->fds[fd].poller = poller->fd;
-    if (k->fds[fd].peer) k->fds[fd].peer->loop = k->fds[poller->fd].loop;
-    if (k->fds[fd].peer) k->fds[fd].peer->sets++;
-    if (error && want) return -error; /* taking away never fails */
-    k->fds[fd].watched = want;
-    k->fds[fd].tag = tag;
-    return 0;
-}
-
-/* What epoll would tell: an end on both sides, or a reset, even unasked. */
-static uint32_t kernel_ready(const kernel *k, const kernel_fd *f) {
-    const peer *c = f->peer;
-    uint32_t what = 0;
-    if (!f->watched) return 0;
-    if (f->kind == K_LISTENER) return k->queue ? LP_READ : 0;
-    if (f->kind == K_WAKE_IN) return k->signalled >> f->loop & 1 ? LP_READ : 0;
-    if (f->kind != K_SOCKET) return 0;
-    if (c->rst || (c->shut && c->fin)) return LP_READ | LP_WRITE | LP_HANGUP;
-    if (c->fin || c->in_at < c->in_length) what |= LP_READ;
-    if (c->window) what |= LP_WRITE;
-    if (c->fin) what |= LP_HANGUP;
-    return what & f->watched;
-}
-
-/* Of one poller, or of all: -1. */
-static int kernel_events_of(kernel *k, int poller, lp_event *events, int max) {
-    int i, n = 0, turn = k->turn;
-    for (i = 0; i < k->fd_count && n < max; i++) {
-        int fd = (turn + i) % k->fd_count;
-        uint32_t what = kernel_ready(k, &k->fds[fd]);
-        if (!what || (poller >= 0 && k->fds[fd].poller != poller)) continue;
-        if (events) {
-            events[n].tag = k->fds[fd].tag;
-            events[n].what = what;
-            k->turn = fd + 1;
-        }
-        n++;
-    }
-    return n;
-}
-
-static int kernel_events(kernel *k, lp_event *events, int max) {
-    return kernel_events_of(k, -1, events, max);
+/* Whether any loop has an event. */
+static int kernel_is_ready(kernel *k) {
+    int i, n = 0;
+    kernel_refresh_all(k);
+    for (i = 0; i < KERNEL_POLLERS; i++) n += k->pollers[i].count;
+    return n > 0;
 }
 
 static void next_falls_asleep(struct world *w);
@@ -408,54 +251,25 @@ static void next_falls_asleep(struct world *w);
 static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, int max,
                               uint64_t until_us) {
     kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_POLLER_WAIT), n;
-    uint64_t left_us = until_us > k->now_us ? until_us - k->now_us : 0;
+    int slot = kernel_slot(k, poller), error, n;
+    uint64_t left_us;
     uint32_t wait_ms;
-    kernel_poller_at(k, poller);
+    kernel_called(k, K_POLLER_WAIT);
+    error = kernel_fault(k, K_POLLER_WAIT, NULL, 0);
+    left_us = until_us > k->now_us ? until_us - k->now_us : 0;
     k->wait_ms = until_us == UINT64_MAX ? -1 : (int)((left_us + 999) / 1000);
     if (error) return -error;
     wait_ms = (uint32_t)k->wait_ms; /* no deadline: UINT32_MAX */
-    n = kernel_events_of(k, poller->fd, events, max);
+    n = kernel_events_of(k, slot, events, max);
     if (k->frozen && (n || wait_ms < k->shortest_ms)) k->shortest_ms = n ? 0 : wait_ms;
     if (n || !left_us || k->frozen) return n;
     if (k->asleep) {
         next_falls_asleep(k->world);
-        return kernel_events_of(k, poller->fd, events, max);
+        return kernel_events_of(k, slot, events, max);
     }
     if (until_us != UINT64_MAX) k->now_us = until_us;
     else if (!k->sleeps_for_ever) unit_fail(__FILE__, __LINE__, "it would sleep for ever");
     return 0;
-}
-
-static void kernel_poller_close(void *ctx, lp_poller *poller) {
-    kernel *k = (kernel *)ctx;
-    kernel_called(k, K_POLLER_CLOSE);
-    kernel_poller_at(k, poller);
-    k->fds[poller->fd].kind = K_FREE;
-}
-
-static int kernel_wake_open(void *ctx, int fds[2]) {
-    kernel *k = (kernel *)ctx;
-    int error = kernel_called(k, K_WAKE_OPEN), loop = kernel_open_count(k, K_WAKE_IN);
-    if (error) return -error;
-    fds[0] = kernel_fd_open(k, K_WAKE_IN);
-    fds[1] = kernel_fd_open(k, K_WAKE_OUT);
-    k->fds[fds[0]].loop = k->fds[fds[1]].loop = (uint32_t)loop;
-    return 0;
-}
-
-static void kernel_wake_signal(void *ctx, int fd) {
-    kernel *k = (kernel *)ctx;
-    uint32_t loop = kernel_fd_at(k, fd, K_WAKE_OUT)->loop;
-    kernel_called(k, K_WAKE_SIGNAL);
-    k->signalled |= 1u << loop;
-    k->signals[loop]++;
-}
-
-static void kernel_wake_clear(void *ctx, int fd) {
-    kernel *k = (kernel *)ctx;
-    kernel_called(k, K_WAKE_CLEAR);
-    k->signalled &= ~(1u << kernel_fd_at(k, fd, K_WAKE_IN)->loop);
 }
 
 /* ---- the world ---- */
@@ -472,16 +286,11 @@ static void world_log(void *ctx, lp_log_level level, const char *line) {
 
 /* All that stands behind the config; time begins at 1,000 s. */
 UNIT_UNUSED static void prepare_world(world *w) {
-    const lp_os os = {
-        &w->k, kernel_monotonic_us, kernel_wall_us, kernel_random, kernel_listen,
-        kernel_accept, kernel_recv, kernel_send, kernel_shutdown, kernel_close,
-        kernel_reserve, kernel_poller_open, kernel_poller_set, kernel_poller_wait,
-        kernel_poller_close, kernel_wake_open, kernel_wake_signal, kernel_wake_clear};
-    w->os = os;
+    kernel_boot(&w->k);
+    w->os = kernel_os(&w->k);
     if (!w->k.now_us) w->k.now_us = 1000 * UINT64_C(1000000);
     if (!w->k.wall_us) w->k.wall_us = UINT64_C(1732412345123456) - w->k.now_us;
     w->k.random = unit_seed;
-    w->k.queue_end = &w->k.queue;
     w->k.world = w;
     w->cfg.os = &w->os;
     w->cfg.memory = unit_memory_of(&w->m);
@@ -507,9 +316,7 @@ static void free_world(world *w) {
         free(w->answers);
         w->answers = next;
     }
-    free(w->k.fds);
-    w->k.fds = NULL;
-    w->k.fd_count = 0;
+    kernel_free_all(&w->k);
 }
 
 /* Connections that the first loop has handed over and no loop has opened yet; of one
@@ -545,8 +352,8 @@ static void check_loop(world *w, lpi_loop *loop, check_totals *all) {
     for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
         uint32_t waiter;
         phases[c->phase]++;
-        CHECK_INT(kernel_fd_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
-        CHECK(!c->interest || w->k.fds[c->fd].tag == lpi_tag_of(c, index));
+        CHECK_INT(kernel_at(&w->k, c->fd, K_SOCKET)->watched, c->interest);
+        CHECK(!c->interest || kernel_find(&w->k, c->fd)->tag == lpi_tag_of(c, index));
         CHECK((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out));
         if (c->buffer) all->partial += sizeof *c->buffer + c->buffer->in_capacity;
         CHECK((c->phase == LPI_PARKED) ==
@@ -760,7 +567,7 @@ static int is_busy(world *w) {
     uint32_t i;
     for (i = 0; i < w->s->loop_count; i++)
         if (loop_is_busy(w, i)) return 1;
-    return kernel_events(&w->k, NULL, 1) || w->s->hub.news.head != LPI_NONE;
+    return kernel_is_ready(&w->k) || w->s->hub.news.head != LPI_NONE;
 }
 
 /* Until nothing more happens without time passing. The steps that it took. */
@@ -775,12 +582,11 @@ UNIT_UNUSED static int settle(world *w) {
 
 /* Likewise, of one loop; the others stand still. */
 UNIT_UNUSED static void settle_loop(world *w, uint32_t loop) {
-    int poller = 0, steps = 0;
-    while (w->k.fds[poller].kind != K_POLLER || w->k.fds[poller].loop != loop) poller++;
+    int steps = 0;
     do {
         if (turn_loop(w, loop, 0) != LP_OK) break;
         if (++steps == 20000) unit_fail(__FILE__, __LINE__, "it never rests");
-    } while (kernel_events_of(&w->k, poller, NULL, 1) || loop_is_busy(w, loop));
+    } while (kernel_events_of(&w->k, (int)loop, NULL, 1) || loop_is_busy(w, loop));
 }
 
 /* While one loop sleeps the next falls asleep in turn, and when all do it is called. */
@@ -824,21 +630,20 @@ UNIT_UNUSED static int pass(world *w, uint64_t ms) {
 UNIT_UNUSED static peer *dial_from(world *w, const char *address) {
     peer *c = (peer *)calloc(1, sizeof *c);
     c->world = w;
-    c->fd = -1;
+    c->fd = c->description = -1;
     c->window = SIZE_MAX;
     CHECK(!lpi_address_parse(lp_s(address), c->address.bytes));
     c->address.port = 50000;
     c->next = w->peers;
     w->peers = c;
-    *w->k.queue_end = c;
-    w->k.queue_end = &c->queued;
+    if (kernel_connect(&w->k, c)) c->closed = 1;
     return c;
 }
 
 UNIT_UNUSED static peer *dial(world *w) { return dial_from(w, "127.0.0.1"); }
 
 UNIT_UNUSED static void say_bytes(peer *c, const char *bytes, size_t length) {
-    peer_grow(&c->in, &c->in_capacity, c->in_length + length);
+    peer_grow(&c->in, &c->in_size, c->in_length + length);
     if (length) memcpy(c->in + c->in_length, bytes, length);
     c->in_length += length;
 }
@@ -1071,4 +876,4 @@ UNIT_UNUSED static lp_stats stats_of(world *w) {
 /* A server of its own: blocks of memory that it holds now. */
 #define CHECK_CLOSED(c) CHECK((c)->closed)
 
-#endif /* KERNEL_H */
+#endif /* UNIT_KERNEL_H */

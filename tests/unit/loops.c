@@ -31,9 +31,9 @@ static void check_has(uint32_t loop, int from, int step, int to)
 {
     int i;
     uint32_t watched = 0;
-    for (i = 0; i < w.k.fd_count; i++)
-        if (w.k.fds[i].kind == K_SOCKET && w.k.fds[i].watched)
-            watched += w.k.fds[w.k.fds[i].poller].loop == loop;
+    for (i = 0; i < w.k.count; i++)
+        watched += w.k.all[i].kind == K_SOCKET && w.k.all[i].watched &&
+                   w.k.all[i].slot == (int)loop;
     CHECK_INT(watched, from < to ? (to - from + step - 1) / step : 0);
     for (i = from; i < to; i += step) {
         CHECK_INT(conn[i]->loop, loop);
