@@ -1,0 +1,558 @@
+/* check.h: everything inside a server that can be counted in two ways is: connections, waiters,
+   counters, what each address takes, channels, messages, slabs, lists, tables, wheels, tasks,
+   and all memory to the byte. It knows the inside of longpoll.h, and no other file of the tests
+   needs to.
+
+   Before it is included: tests/kernel.h, CHECK_MUST(x, format, ...), CHECK_SAME(a, b, what) and
+   CHECK_SLACK_US, by how much a message may seem older than the one before it. After it the
+   driver defines check_peer. */
+
+#ifndef TESTS_CHECK_H
+#define TESTS_CHECK_H
+
+#include <inttypes.h>
+
+/* Whether that account is the peer's. */
+static void check_peer(const stream *c, const lpi_account *account, int trusted);
+
+/* ---- slabs, tables, lists, the wheel ---- */
+
+static uint64_t check_slab(const lpi_slab *slab, const char *name)
+{
+    uint32_t c, used = 0, roomy = 0, empty = 0, vacant = 0, n = 1u << slab->shift;
+    uint64_t bytes = slab->chunk_capacity * sizeof(lpi_slab_chunk);
+    for (c = 0; c < slab->chunk_count; c++) {
+        const lpi_slab_chunk *chunk = &slab->chunks[c];
+        uint32_t i, next;
+        if (!chunk->records) continue;
+        bytes += lpi_slab_chunk_bytes(slab);
+        used += chunk->used;
+        empty += !chunk->used;
+        for (i = 0, next = chunk->free; next != LPI_NONE; i++) {
+            CHECK_MUST(i < n && next >> slab->shift == c, "%s: a chunk's free list", name);
+            memcpy(&next, lpi_at(slab, next), 4);
+        }
+        CHECK_SAME(i, n - chunk->used, name);
+    }
+    CHECK_SAME(used, slab->used, name);
+    CHECK_SAME(empty, slab->empty, name);
+    CHECK_MUST(empty <= 1, "%s: %u empty chunks are kept", name, empty);
+    for (c = slab->roomy; c != LPI_NONE; c = slab->chunks[c].next, roomy++) {
+        CHECK_MUST(roomy <= slab->chunk_count && slab->chunks[c].records &&
+             slab->chunks[c].free != LPI_NONE, "%s: the list of chunks with room", name);
+    }
+    for (c = slab->vacant; c != LPI_NONE; c = slab->chunks[c].next, vacant++)
+        CHECK_MUST(vacant <= slab->chunk_count && !slab->chunks[c].records,
+             "%s: the list of vacant chunks", name);
+    for (c = 0; c < slab->chunk_count; c++) {
+        if (!slab->chunks[c].records) vacant--;
+        else if (slab->chunks[c].free != LPI_NONE) roomy--;
+    }
+    CHECK_SAME(roomy, 0, name);
+    CHECK_SAME(vacant, 0, name);
+    return bytes;
+}
+
+static uint64_t check_table(const lpi_table *t, const char *name)
+{
+    uint32_t b, count = 0;
+    CHECK_MUST(t->round <= t->buckets && t->buckets < t->round * 2 &&
+         t->buckets <= t->capacity, "%s: the table's size", name);
+    for (b = 0; b < t->buckets; b++) {
+        uint32_t i = *lpi_table_bucket(t, b);
+        for (; i != LPI_NONE; i = lpi_node_at(t, i)->next, count++) {
+            CHECK_MUST(count < t->count, "%s: more entries than count says", name);
+            CHECK_SAME(lpi_table_index(t, lpi_node_at(t, i)->hash), b, name);
+        }
+    }
+    CHECK_SAME(count, t->count, name);
+    return t->capacity * sizeof(uint32_t);
+}
+
+static uint32_t check_list(const lpi_list *list, const lpi_links *links, const char *name)
+{
+    uint32_t i = list->head, before = LPI_NONE, n = 0;
+    for (; i != LPI_NONE; before = i, i = lpi_link_at(links, i)->next, n++)
+        CHECK_MUST(n < links->slab->used && lpi_link_at(links, i)->prev == before, "list: %s", name);
+    CHECK_SAME(list->tail, before, name);
+    return n;
+}
+
+static uint64_t arena_bytes(const lpi_arena *arena)
+{
+    const lpi_block *b = arena->blocks;
+    uint64_t bytes = 0;
+    for (; b; b = b->next) bytes += b->size;
+    return bytes;
+}
+
+/* Every armed timer stands in the slot of its time, and the bits say which slots are in use;
+   nothing that is due is left behind. */
+static void check_wheel(lpi_loop *loop)
+{
+    const lpi_wheel *w = &loop->wheel;
+    uint32_t slot, armed = 0, index = 0, expected = 0;
+    lpi_connection *c;
+    for (slot = 0; slot <= LPI_DUE_SLOT; slot++) {
+        uint32_t before = LPI_SLOT_MARK | slot, i = w->heads[slot];
+        if (slot < LPI_DUE_SLOT)
+            CHECK_MUST(!(w->bits[slot / LPI_SLOTS] >> slot % LPI_SLOTS & 1) == (i == LPI_NONE),
+                 "the bit of slot %u of the wheel", slot);
+        for (; i != LPI_NONE; before = i, i = lpi_timer_at(w, i)->link.next) {
+            const lpi_timer *t = lpi_timer_at(w, i);
+            CHECK_MUST(armed++ < loop->connections.used, "the wheel has too many timers");
+            CHECK_MUST(lpi_connection_at(loop, i)->phase != LPI_CLOSED, "a timer of a closed one");
+            CHECK_SAME(t->link.prev, before, "the wheel's list");
+            CHECK_SAME(lpi_wheel_slot(w, t->due), slot, "a timer's slot");
+            CHECK_MUST((int32_t)(t->deadline - t->due) >= 0, "a timer rings before it is due");
+        }
+    }
+    for (; (c = lpi_loop_each(loop, &index)); index++)
+        if (c->phase != LPI_QUEUED && lpi_timer_armed(w, index)) expected++;
+    CHECK_SAME(armed, expected, "armed timers");
+}
+
+/* ---- connections ---- */
+
+typedef struct check_sent {
+    lpi_send_buffer *send_buffer;
+    uint32_t count;
+    uint64_t accounts; /* those that hold it, a bit each: the first 64           */
+} check_sent;
+
+/* What an address takes. */
+typedef struct check_taken {
+    uint32_t refs, polls, connections;
+    uint64_t partial, pinned;
+} check_taken;
+
+/* By counter: parked polls, and connections that keep it. */
+typedef struct check_polls {
+    uint32_t polls, keepers;
+} check_polls;
+
+/* What is counted over all loops. */
+static struct check_totals {
+    lp_server *server;
+    kernel *kernel;
+    check_sent *sent;       /* of one loop                                      */
+    check_taken *accounts;  /* by the index of an account                       */
+    check_polls *counts;    /* by the index of a counter                        */
+    size_t sent_room, accounts_room, counts_room;
+    uint64_t phases[LPI_PHASES], connections, arriving, outcomes, waiters, requested, pinned,
+             partial;
+} recount;
+
+/* The array has room for `need` of them, and all are blank. */
+static void *check_blank(void *array, size_t *room, size_t need, size_t size)
+{
+    if (need > *room) {
+        free(array);
+        *room = need * 2;
+        array = malloc(*room * size);
+        CHECK_MUST(array, "the machine has no memory");
+    }
+    memset(array, 0, need * size);
+    return array;
+}
+
+static size_t check_records(const lpi_slab *slab) { return (size_t)slab->chunk_count << slab->shift; }
+
+static void check_begins(lp_server *server, kernel *k)
+{
+    lpi_hub *hub = &server->hub;
+    size_t records = 1;
+    uint32_t i;
+    memset(recount.phases, 0, sizeof recount - offsetof(struct check_totals, phases));
+    recount.server = server;
+    recount.kernel = k;
+    for (i = 0; i < server->loop_count; i++) records += server->loops[i].connections.used;
+    recount.sent = (check_sent *)check_blank(recount.sent, &recount.sent_room, records, sizeof *recount.sent);
+    recount.accounts = (check_taken *)check_blank(recount.accounts, &recount.accounts_room,
+                                              check_records(&hub->accounts) + 1,
+                                              sizeof *recount.accounts);
+    recount.counts = (check_polls *)check_blank(recount.counts, &recount.counts_room,
+                                         check_records(&hub->counters) + 1, sizeof *recount.counts);
+}
+
+static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
+{
+    switch ((lpi_phase)c->phase) {
+    case LPI_ACCEPTED:
+    case LPI_READING_HEAD: return cfg->head_ms == LPI_NEVER;
+    case LPI_READING_BODY: return cfg->body_ms == LPI_NEVER;
+    case LPI_IDLE: return cfg->idle_ms == LPI_NEVER;
+    case LPI_WRITING: return cfg->write_ms == LPI_NEVER;
+    default: return 0;
+    }
+}
+
+static void count_waiter(lpi_hub *hub, const lpi_connection *c)
+{
+    CHECK_MUST(c->wait.counter < check_records(&hub->counters), "a counter's index is %u",
+         c->wait.counter);
+    recount.counts[c->wait.counter].polls++;
+    recount.accounts[c->wait.account].polls++;
+    CHECK_MUST(lpi_counter_at(hub, c->wait.counter)->node.count <= hub->config->waiters_per_client,
+         "too many polls of one client");
+    CHECK_MUST(lpi_account_at(hub, c->wait.account)->node.count <= hub->config->waiters_per_address,
+         "too many polls from one address");
+}
+
+/* What a send buffer of that account costs, unless it is charged for it already. */
+static void count_sent(const lpi_connection *c, const lpi_send_buffer *out, check_sent *sent,
+                       uint32_t first)
+{
+    uint32_t account = c->wait.account, i = 0;
+    lpi_connection *d;
+    if (account < 64) {
+        if (sent->accounts >> account & 1) return;
+        sent->accounts |= UINT64_C(1) << account;
+    } else {
+        for (; (d = lpi_loop_each(&recount.server->loops[first], &i)) && d != c; i++)
+            if (d->wait.account == account && d->buffer && d->buffer->out == out) return;
+    }
+    recount.accounts[account].pinned += sizeof(lpi_send_buffer) + out->length;
+}
+
+/* What is kept of a connection. `n` send buffers are known; returns how many are now. */
+static uint32_t count_io(uint32_t loop, const lpi_connection *c, uint32_t n)
+{
+    const lpi_request_buffer *buffer = c->buffer;
+    uint32_t i;
+    recount.partial += sizeof *buffer + buffer->in_capacity;
+    recount.accounts[c->wait.account].partial += sizeof *buffer + buffer->in_capacity;
+    CHECK_MUST(buffer->in_length <= buffer->in_capacity, "kept bytes");
+    CHECK_MUST(c->phase != LPI_READING_BODY || buffer->route->kind != LPI_POLLS ||
+         buffer->in_length == buffer->head_length, "a poll's body is kept");
+    if (!buffer->out) return n;
+    CHECK_SAME(buffer->account, c->wait.account, "whom a send buffer is charged to");
+    for (i = 0; i < n && recount.sent[i].send_buffer != buffer->out;) i++;
+    if (i == n) {
+        recount.sent[n].send_buffer = buffer->out;
+        recount.sent[n].accounts = 0;
+        recount.sent[n++].count = 0;
+        recount.pinned += sizeof(lpi_send_buffer) + buffer->out->length;
+    }
+    recount.sent[i].count++;
+    count_sent(c, buffer->out, &recount.sent[i], loop);
+    return n;
+}
+
+static void count_account(const stream *c, uint32_t account, int trusted)
+{
+    CHECK_MUST(account < check_records(&recount.server->hub.accounts), "an account's index is %u", account);
+    check_peer(c, lpi_account_at(&recount.server->hub, account), trusted);
+    recount.accounts[account].refs++;
+    if (!trusted) recount.accounts[account].connections++;
+}
+
+/* What an address takes is counted right, and no more than it may have. */
+static void check_account(lpi_hub *hub, uint32_t index)
+{
+    const lp_config *cfg = hub->config;
+    const lpi_account *is = lpi_account_at(hub, index);
+    CHECK_SAME(is->refs, recount.accounts[index].refs, "an account");
+    CHECK_SAME(is->node.count, recount.accounts[index].polls, "an account");
+    CHECK_SAME(is->connections, recount.accounts[index].connections, "an account");
+    CHECK_SAME(is->partial_bytes, recount.accounts[index].partial, "an account");
+    CHECK_SAME(is->pinned_bytes, recount.accounts[index].pinned, "an account");
+    CHECK_MUST(is->node.count <= cfg->waiters_per_address, "too many polls from one address");
+    CHECK_MUST(is->connections <= cfg->connections_per_address, "too many connections from one address");
+    if (is->trusted) return;
+    CHECK_MUST(cfg->partial_bytes_max == LP_UNLIMITED || is->partial_bytes <= cfg->partial_bytes_max / 4,
+         "an address has %" PRIu64 " of %u partial_bytes_max", is->partial_bytes,
+         cfg->partial_bytes_max);
+    CHECK_MUST(cfg->history_bytes == LP_UNLIMITED || is->pinned_bytes <= cfg->history_bytes / 2 / 4,
+         "an address holds up %" PRIu64 " of %" PRIu64 " history_bytes", is->pinned_bytes,
+         cfg->history_bytes);
+}
+
+static void check_accounts(lpi_hub *hub)
+{
+    uint32_t i, used = 0;
+    for (i = 0; i < check_records(&hub->accounts); i++) {
+        if (!recount.accounts[i].refs) continue;
+        check_account(hub, i);
+        used++;
+    }
+    CHECK_SAME(used, hub->accounts.used, "accounts");
+    CHECK_SAME(used, hub->account_table.count, "accounts");
+}
+
+static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connection *c)
+{
+    lpi_hub *hub = &recount.server->hub;
+    uint32_t waiter;
+    const description *d = kernel_at(recount.kernel, c->fd, K_SOCKET);
+    int waits = c->phase == LPI_PARKED;
+    CHECK_SAME(d->watched, c->interest, "what is watched");
+    CHECK_SAME(d->slot, loop->index, "whose poller watches");
+    CHECK_MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
+    CHECK_MUST((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out), "a reply that is written");
+    CHECK_MUST(waits == (c->wait.waiter != LPI_NONE), "seats without a wait, or the other way");
+    CHECK_MUST((c->phase != LPI_READING_HEAD && c->phase != LPI_READING_BODY) || c->buffer, "what has come is lost");
+    CHECK_MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
+    count_account(d->stream, c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
+    if (waits) count_waiter(hub, c);
+    if (c->wait.keeps) {
+        CHECK_MUST(c->wait.counter < check_records(&hub->counters), "a counter that is kept");
+        recount.counts[c->wait.counter].keepers++;
+    }
+    CHECK_MUST(c->phase == LPI_QUEUED || lpi_timer_armed(&loop->wheel, index) ||
+         has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
+    for (waiter = c->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
+        recount.waiters++;
+        CHECK_SAME(lpi_waiter_at(hub, waiter)->connection, index, "a seat's connection");
+        CHECK_SAME(lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->loop, loop->index,
+             "the loop of a seat's view");
+        recount.requested += c->wait.fetching;
+    }
+}
+
+/* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
+   spared. */
+static uint64_t check_loop(lpi_loop *loop)
+{
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
+    uint64_t bytes = 0;
+    const lpi_request_buffer *buffer;
+    lpi_connection *c;
+    for (; (c = lpi_loop_each(loop, &index)); index++, used++) {
+        phases[c->phase]++;
+        check_connection(loop, index, c);
+        if (c->buffer) n = count_io(loop->index, c, n);
+    }
+    for (i = 0; i < n; i++) {
+        uint32_t holders = 0;
+        for (buffer = recount.sent[i].send_buffer->holders; buffer; buffer = buffer->next_holder)
+            CHECK_MUST(holders++ < recount.sent[i].count && buffer->out == recount.sent[i].send_buffer,
+                 "who waits for a send buffer");
+        CHECK_SAME(holders, recount.sent[i].count, "how many wait for a send buffer");
+    }
+    for (i = LPI_CLOSED + 1; i < LPI_PHASES; i++) {
+        CHECK_SAME(loop->phases[i], phases[i], "phases");
+        recount.phases[i] += phases[i];
+    }
+    CHECK_SAME(loop->connections.used, used, "connections");
+    recount.connections += used;
+    queued = check_list(&loop->queue, &loop->links, "queue");
+    CHECK_SAME(queued, phases[LPI_QUEUED], "queued");
+    for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
+        CHECK_SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
+    for (i = 0, buffer = loop->spare; buffer; buffer = buffer->next, i++) bytes += sizeof *buffer + buffer->in_capacity;
+    CHECK_SAME(i, loop->spare_count, "spare");
+    CHECK_MUST(i <= LPI_SPARE_MAX, "too much is spared");
+    return bytes;
+}
+
+/* What waits for the loop: connections that the first loop has handed over, and outcomes. */
+static void check_tasks(const lpi_task *task)
+{
+    for (; task; task = task->next) {
+        const stream *c;
+        if (task->kind != LPI_TASK_OPEN) {
+            recount.outcomes++;
+            continue;
+        }
+        c = kernel_at(recount.kernel, task->of.handover.fd, K_SOCKET)->stream;
+        count_account(c, task->of.handover.wait.account,
+                      (int)lpi_account_at(&recount.server->hub, task->of.handover.wait.account)->trusted);
+        recount.arriving++;
+    }
+}
+
+/* The connections of all loops, waiters, counters. Returns the memory. */
+static uint64_t check_connections(lpi_hub *hub)
+{
+    uint64_t bytes = 0;
+    uint32_t i, used = 0;
+    for (i = 0; i < recount.server->loop_count; i++) {
+        bytes += check_loop(&recount.server->loops[i]);
+        check_tasks(recount.server->loops[i].tasks);
+        check_tasks(recount.server->loops[i].inbox.first);
+    }
+    bytes += (recount.arriving + recount.outcomes) * sizeof(lpi_task);
+    CHECK_SAME(recount.phases[LPI_SERVING], 0, "being served");
+    CHECK_SAME(hub->stats.connections, recount.connections + recount.arriving, "connections");
+    CHECK_SAME((uint32_t)recount.kernel->open_of[K_SOCKET], recount.connections + recount.arriving, "connections");
+    CHECK_SAME(hub->stats.waiters, recount.phases[LPI_PARKED], "waiters");
+    CHECK_SAME(hub->waiters.used, recount.waiters, "seats");
+    CHECK_SAME(hub->requested.used, recount.requested, "claims");
+    CHECK_SAME(hub->stats.pinned_bytes, recount.pinned, "pinned_bytes");
+    CHECK_SAME(hub->partial_bytes, recount.partial, "partial_bytes");
+    check_accounts(hub);
+    for (i = 0; i < check_records(&hub->counters); i++) {
+        if (!recount.counts[i].polls && !recount.counts[i].keepers) continue;
+        CHECK_SAME(lpi_counter_at(hub, i)->node.count, recount.counts[i].polls, "a counter");
+        CHECK_SAME(lpi_counter_at(hub, i)->node.kept, recount.counts[i].keepers,
+                   "who keeps a counter");
+        used++;
+    }
+    CHECK_SAME(used, hub->counter_table.count, "counters");
+    CHECK_SAME(used, hub->counters.used, "counters");
+    return bytes + recount.pinned + recount.partial;
+}
+
+/* ---- channels ---- */
+
+static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *waiters_since_publish,
+                            uint32_t *ready)
+{
+    uint32_t v, waiter_records = 0, loops = 0;
+    check_list(&ch->lists, &hub->list_links, "views");
+    for (v = ch->lists.head; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
+        lpi_waiter_list *waiter_list = lpi_waiter_list_at(hub, v);
+        uint32_t waiter, n, r;
+        uint64_t before = 0;
+        CHECK_SAME(waiter_list->channel, index, "a view's channel");
+        CHECK_MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
+             "a channel has two views of one loop");
+        loops |= 1u << waiter_list->loop;
+        n = check_list(&waiter_list->parked, &hub->waiter_links, "parked") +
+            check_list(&waiter_list->fetching, &hub->waiter_links, "fetching");
+        CHECK_SAME(waiter_list->waiters, n, "a view's seats");
+        CHECK_MUST(n || waiter_list->ready, "a view of nobody");
+        waiter_records += n;
+        for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
+            const lpi_waiter *s = lpi_waiter_at(hub, waiter);
+            CHECK_SAME(s->list, v, "a seat's view");
+            CHECK_MUST(s->from.seq >= before, "seats out of order");
+            CHECK_MUST(s->from.seq <= ch->last, "a seat ahead of its channel");
+            CHECK_MUST(s->from.seq == ch->last || waiter_list->ready, "a poll is forgotten");
+            before = s->from.seq;
+            *waiters_since_publish += s->from.seq == ch->last && s->epoch_number == ch->epoch_number;
+            waiter = s->link.next;
+        }
+        for (r = hub->loops[waiter_list->loop].ready_first; r != LPI_NONE && r != v;)
+            r = lpi_waiter_list_at(hub, r)->next_ready;
+        CHECK_MUST((r == v) == !!waiter_list->ready, "ready");
+        *ready += waiter_list->ready;
+    }
+    return waiter_records;
+}
+
+/* Each ready list holds waiter lists of its own loop; together they hold all that are ready. */
+static void check_ready(lpi_hub *hub, uint32_t ready)
+{
+    uint32_t i, v, last, n = 0;
+    for (i = 0; i < hub->loop_count; i++) {
+        last = LPI_NONE;
+        for (v = hub->loops[i].ready_first; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->next_ready) {
+            CHECK_MUST(n++ < ready, "more views are in ready lists than are ready");
+            CHECK_SAME(lpi_waiter_list_at(hub, v)->loop, i, "the loop of a ready view");
+            last = v;
+        }
+        CHECK_SAME(hub->loops[i].ready_last, last, "the end of a ready list");
+    }
+    CHECK_SAME(n, ready, "ready views");
+}
+
+/* What its name takes beside the record. */
+static uint64_t long_name(const lpi_channel *ch)
+{
+    return ch->name == ch->short_name ? 0 : ch->name_length;
+}
+
+/* The hub, whenever its mutex is free: returns the memory of messages, names and rings. Not at
+   rest, loops may be sending messages. */
+static uint64_t check_hub(lpi_hub *hub, int at_rest)
+{
+    const lp_config *cfg = hub->config;
+    lpi_message *m, *before = NULL;
+    uint64_t bytes = 0, other = 0;
+    uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, vacated = 0, news = 0, b, i, waiter_lists = 0;
+    uint32_t ready = 0;
+    for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
+        CHECK_MUST(m->older == before, "the list of messages");
+        CHECK_MUST(!before || before->appended_us <= m->appended_us + CHECK_SLACK_US,
+             "messages out of order");
+        CHECK_MUST(at_rest ? m->refs == 1 : m->refs >= 1, "%u references of a message", m->refs);
+        bytes += m->size;
+    }
+    CHECK_MUST(hub->newest == before, "the newest message");
+    CHECK_SAME(hub->stats.messages, messages, "messages");
+    CHECK_SAME(hub->stats.history_bytes, bytes, "history_bytes");
+    CHECK_SAME(hub->stats.published - hub->stats.evicted, messages, "messages");
+    for (b = 0; b < hub->channel_table.buckets; b++) {
+        uint32_t index = *lpi_table_bucket(&hub->channel_table, b);
+        for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next, channels++) {
+            lpi_channel *ch = lpi_channel_at(hub, index);
+            uint32_t waiters_since_publish = 0, k, waiter_records = check_views(hub, ch, index, &waiters_since_publish, &ready);
+            CHECK_SAME(ch->waiters, waiter_records, "a channel's waiters");
+            CHECK_SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
+            CHECK_MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
+            CHECK_MUST(!ch->pinned && !ch->forgotten && (!ch->fetching || hub->remote),
+                 "a channel's marks");
+            CHECK_MUST(ch->held <= ch->ring_size && ch->held <= cfg->history_count, "a ring");
+            for (k = 0; k < ch->held; k++) {
+                uint32_t at = ch->ring_at + k;
+                m = ch->ring[at < ch->ring_size ? at : at - ch->ring_size];
+                CHECK_SAME(m->seq, ch->last - ch->held + 1 + k, "the ring's order");
+                CHECK_SAME(m->channel, index, "a message's channel");
+            }
+            messages -= ch->held;
+            waiters += waiter_records;
+            CHECK_SAME(ch->idle, !ch->held && !ch->waiters && ch->lists.head == LPI_NONE, "idle");
+            CHECK_SAME(ch->vacated, ch->watched && !ch->news && !ch->waiters, "deserted");
+            CHECK_MUST(!ch->news || ch->watched, "news of a channel that is not watched");
+            idle += ch->idle;
+            vacated += ch->vacated;
+            news += ch->news;
+            for (i = ch->lists.head; i != LPI_NONE; i = lpi_waiter_list_at(hub, i)->link.next) waiter_lists++;
+            other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
+        }
+    }
+    CHECK_SAME(messages, 0, "messages in rings");
+    CHECK_SAME(waiters, hub->waiters.used, "waiters on channels");
+    CHECK_SAME(channels, hub->stats.channels, "channels");
+    CHECK_SAME(channels, hub->channel_table.count, "channels");
+    CHECK_SAME(waiter_lists, hub->lists.used, "views");
+    check_ready(hub, ready);
+    CHECK_SAME(idle, check_list(&hub->idle, &hub->idle_links, "idle"),
+         "idle channels");
+    for (i = hub->news.head; i != LPI_NONE;) {
+        const lpi_channel *ch = lpi_channel_at(hub, i);
+        if (ch->forgotten) {
+            news++;
+            channels++;
+            other += long_name(ch);
+        }
+        i = ch->watch_link.next;
+    }
+    CHECK_SAME(vacated, check_list(&hub->vacated, &hub->watch_links, "deserted"), "deserted");
+    CHECK_SAME(news, check_list(&hub->news, &hub->watch_links, "news"), "news");
+    CHECK_SAME(channels, hub->channels.used, "channels");
+    return bytes + other;
+}
+
+static uint64_t loop_bytes(const lpi_loop *loop)
+{
+    return sizeof *loop + arena_bytes(&loop->arena) +
+           check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
+           loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
+           loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
+}
+
+/* All of it, with no step under way. Returns the memory that it takes, to the byte. */
+static uint64_t check_server(lp_server *server, kernel *k)
+{
+    lpi_hub *hub = &server->hub;
+    uint64_t bytes;
+    uint32_t i;
+    check_begins(server, k);
+    bytes = check_connections(hub) + check_hub(hub, 1);
+    bytes += sizeof *server + arena_bytes(&server->strings);
+    for (i = 0; i < server->loop_count; i++) {
+        check_wheel(&server->loops[i]);
+        bytes += loop_bytes(&server->loops[i]);
+    }
+    bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "views") +
+             check_slab(&hub->waiters, "seats") + check_slab(&hub->requested, "claims") +
+             check_slab(&hub->counters, "tallies") + check_slab(&hub->accounts, "accounts");
+    return bytes + check_table(&hub->channel_table, "names") +
+           check_table(&hub->counter_table, "tallied") +
+           check_table(&hub->account_table, "addresses");
+}
+
+#endif /* TESTS_CHECK_H */
