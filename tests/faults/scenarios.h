@@ -735,7 +735,7 @@ static void emits(lp_request *r, void *ctx) {
     lp_json_array(&j);
     for (i = 0; i < 400; i++) lp_json_int(&j, i);
     lp_json_end(&j);
-    if (j.error) lp_reply_error(r, 503, "Out of memory");
+    if (j.text.failed) lp_reply_error(r, 503, "Out of memory");
     else lp_reply(r, 200, "application/json", lp_json_text(&j));
     lp_json_free(&j);
     tells("from-handler");
