@@ -26,7 +26,10 @@ KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
 VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 
 DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
-UNIT     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/unit/*.c)))
+# The unit tests are one program, so that the header is compiled once a pass and not once a
+# file; but for those that have a kernel of their own, whose names are also those of kernel.h.
+UNIT_OWN = $(shell grep -l '"fake.h"' tests/unit/*.c)
+UNIT     = build/unit/all $(patsubst tests/%.c,build/%,$(sort $(UNIT_OWN)))
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
 BENCH    = $(patsubst tests/%.c,build/%,$(sort $(filter-out tests/bench/trace.c,$(wildcard tests/bench/*.c))))
 WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
@@ -35,7 +38,7 @@ WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 .DELETE_ON_ERROR:
 .PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
         fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs trace \
-        install uninstall clean help
+        install uninstall clean help always
 
 all: $(DEMO)
 
@@ -108,6 +111,25 @@ live-programs: $(LIVE) $(LIVE:=-asan) $(LIVE:=-tsan)
 ifeq ($(shell uname),Linux)
 live-programs: build/server-kqueue $(LIVE:=-kqueue)
 endif
+
+# All of the files as one, json.c first: it puts an snprintf of its own under the header.
+# A local of one file may have the name of what is another file's own.
+UNIT_ALL = tests/unit/json.c $(filter-out tests/unit/json.c $(UNIT_OWN),$(sort $(wildcard tests/unit/*.c)))
+
+build/unit/all build/unit/all-asan: WARNINGS += -Wno-shadow
+
+build/unit/all: build/unit/all.c Makefile
+	$(BUILD) $(TEST) $< -o $@
+
+build/unit/all-asan: build/unit/all.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+# Written anew only when a file came or went.
+build/unit/all.c: always
+	@mkdir -p $(@D)
+	@{ echo '#define _GNU_SOURCE'; \
+	   for file in $(UNIT_ALL); do echo "#include \"$$file\""; done; } >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 build/unit/%-asan: tests/unit/%.c Makefile
 	$(BUILD) $(TEST) $(SANITIZE) $< -o $@

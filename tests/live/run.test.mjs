@@ -16,8 +16,8 @@ const HARD = `it's (a) [hard] name. a|b * c? {1} ${PLAIN}`;
 
 const files = {
   Makefile: `
-unit-programs: build/unit/tiny build/unit/tiny-asan
-build/unit/tiny build/unit/tiny-asan: tests/unit/tiny.c
+unit-programs: build/unit/all build/unit/all-asan
+build/unit/all build/unit/all-asan: tests/unit/tiny.c
 \t@echo unit >>made; mkdir -p build/unit; cc -w -I. -pthread $< -o $@
 sim-programs fault-programs live-programs build/web.h:
 \t@echo $@ >>made

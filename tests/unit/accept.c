@@ -219,7 +219,7 @@ TEST(without_even_a_reserve_the_listener_rests) {
     close_world(&w);
 }
 
-static void check_rest(int error) {
+static void check_pause(int error) {
     peer *c;
     uint64_t began;
     memset(&w, 0, sizeof w);
@@ -238,9 +238,9 @@ static void check_rest(int error) {
 }
 
 TEST(out_of_buffers_the_listener_rests_and_resumes) {
-    check_rest(ENOBUFS);
-    check_rest(ENOMEM);
-    check_rest(EOPNOTSUPP); /* whatever else: never a busy loop */
+    check_pause(ENOBUFS);
+    check_pause(ENOMEM);
+    check_pause(EOPNOTSUPP); /* whatever else: never a busy loop */
 }
 
 TEST(a_rest_that_cannot_end_goes_on) {

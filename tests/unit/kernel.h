@@ -350,6 +350,9 @@ UNIT_UNUSED static void close_world(world *w) {
 
 /* ---- time ---- */
 
+/* No deadline is late by more than a step of the loop, at rest. */
+enum { TICK_MS = 2 };
+
 UNIT_UNUSED static uint64_t now_ms(const world *w) { return w->k.now_us / 1000; }
 
 /* A step of one loop. */

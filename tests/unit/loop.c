@@ -11,8 +11,6 @@
 
 static world w;
 
-enum { TICK_MS = 2 };
-
 /* ---- sleeping ---- */
 
 TEST(an_idle_server_sleeps) {

@@ -6,14 +6,14 @@
 #include "unit.h"
 
 static unit_memory memory;
-static lp_memory hook;
+static lp_memory watched_memory;
 
 static lpi_message *make(lp_slice channel, const char *json) {
     lp_result result = LP_OK;
     size_t offset = 99;
     lpi_message *m;
-    hook = unit_memory_of(&memory);
-    m = lpi_message_new(&hook, channel, lp_s(json), &result, &offset);
+    watched_memory = unit_memory_of(&memory);
+    m = lpi_message_new(&watched_memory, channel, lp_s(json), &result, &offset);
     CHECK(m);
     CHECK_INT(result, LP_OK);
     return m;
@@ -26,7 +26,7 @@ static void check_sealed(const char *channel, const char *json, const char *want
     CHECK_STR(lpi_message_text(m), want);
     CHECK_INT(m->seq, 42);
     CHECK_INT(m->timestamp_us, UINT64_C(1732412345000007));
-    lpi_message_unref(&hook, m);
+    lpi_message_unref(&watched_memory, m);
     CHECK_INT(memory.blocks, 0);
 }
 
@@ -78,7 +78,7 @@ TEST(message_longest_prefix_fits) {
             CHECK(text.bytes[text.length - 1] == '}');
             CHECK_INT(lp_json_check(text, NULL), LP_OK);
             CHECK(m->at >= sizeof *m && m->at + m->length <= m->size);
-            lpi_message_unref(&hook, m);
+            lpi_message_unref(&watched_memory, m);
         }
     }
     CHECK_INT(memory.blocks, 0);
@@ -99,44 +99,44 @@ TEST(message_any_good_name_is_safe) {
         m = make(channel, "{\"a\":1}");
         lpi_message_seal(m, channel, unit_random(), unit_random(), unit_random());
         CHECK_INT(lp_json_check(lpi_message_text(m), NULL), LP_OK);
-        lpi_message_unref(&hook, m);
+        lpi_message_unref(&watched_memory, m);
     }
     CHECK(good > rounds / 100);
     CHECK_INT(memory.blocks, 0);
 }
 
-static void check_bad(const char *json, size_t want_offset) {
+static void check_refused_json(const char *json, size_t want_offset) {
     lp_result result = LP_OK;
     size_t offset = 99;
     lp_slice text = json ? lp_s(json) : lpi_slice(NULL, 0);
-    hook = unit_memory_of(&memory);
-    CHECK(!lpi_message_new(&hook, LPI_S("news"), text, &result, &offset));
+    watched_memory = unit_memory_of(&memory);
+    CHECK(!lpi_message_new(&watched_memory, LPI_S("news"), text, &result, &offset));
     CHECK_INT(result, LP_ERR_JSON);
     CHECK_INT(offset, want_offset);
     CHECK_INT(memory.blocks, 0);
 }
 
 TEST(message_of_anything_else_is_refused) {
-    check_bad(NULL, 0);
-    check_bad("", 0);
-    check_bad("   ", 3);
-    check_bad("[1]", 0);
-    check_bad("  7", 2);
-    check_bad("\"{}\"", 0);
-    check_bad(" \r\n\t[{}]", 4);
-    check_bad("{\"a\":}", 5);
-    check_bad("{\"a\":1", 6);
-    check_bad("{} x", 3);
-    check_bad("{}{}", 2);
-    check_bad("{\"a\":1,}", 7);
+    check_refused_json(NULL, 0);
+    check_refused_json("", 0);
+    check_refused_json("   ", 3);
+    check_refused_json("[1]", 0);
+    check_refused_json("  7", 2);
+    check_refused_json("\"{}\"", 0);
+    check_refused_json(" \r\n\t[{}]", 4);
+    check_refused_json("{\"a\":}", 5);
+    check_refused_json("{\"a\":1", 6);
+    check_refused_json("{} x", 3);
+    check_refused_json("{}{}", 2);
+    check_refused_json("{\"a\":1,}", 7);
 }
 
 TEST(message_without_memory) {
     lp_result result = LP_OK;
     size_t offset = 99;
-    hook = unit_memory_of(&memory);
+    watched_memory = unit_memory_of(&memory);
     memory.fail_at = 1;
-    CHECK(!lpi_message_new(&hook, LPI_S("news"), LPI_S("{}"), &result, &offset));
+    CHECK(!lpi_message_new(&watched_memory, LPI_S("news"), LPI_S("{}"), &result, &offset));
     CHECK_INT(result, LP_ERR_NOMEM);
     CHECK_INT(memory.blocks, 0);
 }
@@ -144,11 +144,11 @@ TEST(message_without_memory) {
 TEST(message_is_freed_by_the_last_who_lets_go) {
     lpi_message *m = make(LPI_S("news"), "{}");
     lpi_atomic_add(&m->refs, 2);
-    lpi_message_unref(&hook, m);
-    lpi_message_unref(&hook, m);
+    lpi_message_unref(&watched_memory, m);
+    lpi_message_unref(&watched_memory, m);
     CHECK_INT(memory.blocks, 1);
     CHECK_INT(m->refs, 1);
-    lpi_message_unref(&hook, m);
+    lpi_message_unref(&watched_memory, m);
     CHECK_INT(memory.blocks, 0);
 }
 
@@ -156,5 +156,5 @@ TEST(message_is_freed_by_the_last_who_lets_go) {
 TEST(message_size_is_what_it_takes) {
     lpi_message *m = make(LPI_S("news"), "{\"text\":\"0123456789\"}");
     CHECK_INT(m->size, memory.bytes);
-    lpi_message_unref(&hook, m);
+    lpi_message_unref(&watched_memory, m);
 }

@@ -783,43 +783,43 @@ TEST(wake_many_times) {
 
 enum { WRITERS = 4, LETTERS = 2000 };
 
-static lpi_loop loop;
-static uint32_t signals;
+static lpi_loop inbox_loop;
+static uint32_t inbox_signals;
 static unit_memory letters_memory;
-static lp_memory memory;
-static int told[WRITERS];
+static lp_memory inbox_memory;
+static int told_by[WRITERS];
 
 static void count_signal(void *ctx, int fd) {
     (void)ctx, (void)fd;
-    lpi_atomic_add(&signals, 1);
+    lpi_atomic_add(&inbox_signals, 1);
 }
 
 static void open_inbox(void) {
     static lp_os fake_os;
     fake_os.wake_signal = count_signal;
-    loop.os = &fake_os;
-    memory = unit_memory_of(&letters_memory);
-    CHECK_INT(lpi_mutex_init(&loop.mutex), 0);
-    CHECK(!lpi_inbox_take(&loop));
+    inbox_loop.os = &fake_os;
+    inbox_memory = unit_memory_of(&letters_memory);
+    CHECK_INT(lpi_mutex_init(&inbox_loop.mutex), 0);
+    CHECK(!lpi_inbox_take(&inbox_loop));
 }
 
 static void write_letter(int letter) {
-    lpi_task *task = (lpi_task *)lpi_alloc_zero(&memory, sizeof *task);
+    lpi_task *task = (lpi_task *)lpi_alloc_zero(&inbox_memory, sizeof *task);
     task->kind = LPI_TASK_TELL;
     task->of.outcome.published.timestamp_us = (uint64_t)letter;
-    lpi_inbox_add(&loop, task);
+    lpi_inbox_add(&inbox_loop, task);
 }
 
 /* How many there were. */
 static int read_letters(void) {
-    lpi_task *task = lpi_inbox_take(&loop);
+    lpi_task *task = lpi_inbox_take(&inbox_loop);
     int n = 0;
     while (task) {
         lpi_task *next = task->next;
         int letter = (int)task->of.outcome.published.timestamp_us, writer = letter / LETTERS;
-        CHECK_INT(letter % LETTERS, told[writer]); /* of one thread, in order */
-        told[writer]++;
-        lpi_free(&memory, task, sizeof *task);
+        CHECK_INT(letter % LETTERS, told_by[writer]); /* of one thread, in order */
+        told_by[writer]++;
+        lpi_free(&inbox_memory, task, sizeof *task);
         task = next;
         n++;
     }
@@ -839,15 +839,15 @@ TEST(inbox_keeps_order_and_loses_nothing) {
     for (i = 0; i < WRITERS; i++)
         CHECK_INT(pthread_create(&threads[i], NULL, write_letters, (void *)(intptr_t)i), 0);
     while (total < WRITERS * LETTERS) {
-        uint32_t before = lpi_atomic_get(&signals);
+        uint32_t before = lpi_atomic_get(&inbox_signals);
         int n = read_letters();
-        if (n && !total) CHECK(before || lpi_atomic_get(&signals)); /* it was signalled */
+        if (n && !total) CHECK(before || lpi_atomic_get(&inbox_signals)); /* it was signalled */
         total += n;
     }
     for (i = 0; i < WRITERS; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
-    CHECK(!lpi_inbox_take(&loop));
+    CHECK(!lpi_inbox_take(&inbox_loop));
     CHECK_INT(letters_memory.blocks, 0);
-    lpi_mutex_free(&loop.mutex);
+    lpi_mutex_free(&inbox_loop.mutex);
 }
 
 /* The first in an empty inbox signals, those behind it do not. */
@@ -855,10 +855,10 @@ TEST(inbox_signals_once_until_it_is_emptied) {
     int i;
     open_inbox();
     for (i = 0; i < 5; i++) write_letter(i);
-    CHECK_INT(signals, 1);
+    CHECK_INT(inbox_signals, 1);
     CHECK_INT(read_letters(), 5);
     write_letter(5);
-    CHECK_INT(signals, 2);
+    CHECK_INT(inbox_signals, 2);
     CHECK_INT(read_letters(), 1);
-    lpi_mutex_free(&loop.mutex);
+    lpi_mutex_free(&inbox_loop.mutex);
 }

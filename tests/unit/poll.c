@@ -8,8 +8,6 @@
 
 static world w;
 
-enum { TICK_MS = 2 };
-
 static void check_bad(peer *c, const char *target, const char *error) {
     answer *a = ask(&w, c, target);
     if (a->status != 400) unit_fail(__FILE__, __LINE__, "%s got %d", target, a->status);

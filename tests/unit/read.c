@@ -8,11 +8,11 @@
 
 static world w;
 
-static const char *const request =
+static const char *const whole_request =
     "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     "Content-Length: 9\r\n\r\n{\"n\":123}";
 
-static const char *const chunked =
+static const char *const chunked_request =
     "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\n{\"n\r\n5\r\n\":123\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n";
 
@@ -52,12 +52,12 @@ static void check_pieces(const char *text) {
 
 TEST(a_request_in_pieces) {
     open_world(&w);
-    check_pieces(request);
+    check_pieces(whole_request);
 }
 
 TEST(a_chunked_request_in_pieces) {
     open_world(&w);
-    check_pieces(chunked);
+    check_pieces(chunked_request);
 }
 
 TEST(many_requests_in_one_read) {
@@ -65,7 +65,7 @@ TEST(many_requests_in_one_read) {
     int i;
     open_world(&w);
     c = dial(&w);
-    for (i = 0; i < 100; i++) say(c, i % 2 ? request : chunked);
+    for (i = 0; i < 100; i++) say(c, i % 2 ? whole_request : chunked_request);
     settle(&w);
     for (i = 0; i < 100; i++) CHECK_INT(take(c)->status, 200);
     CHECK_SILENT(c);
@@ -83,7 +83,7 @@ TEST(requests_cut_anywhere_in_a_long_pipeline) {
     c = dial(&w);
     while (rounds--) {
         int n = 1 + (int)unit_below(20);
-        for (i = 0; i < n; i++) say(c, unit_one_in(2) ? request : chunked);
+        for (i = 0; i < n; i++) say(c, unit_one_in(2) ? whole_request : chunked_request);
         c->piece = 1 + unit_below(unit_one_in(3) ? 20 : 600);
         settle(&w);
         for (i = 0; i < n; i++) CHECK_INT(take(c)->status, 200);
@@ -324,7 +324,7 @@ TEST(an_end_behind_complete_requests_is_answered_then_closed) {
     open_world(&w);
     c = dial(&w);
     get(c, "/nowhere");
-    say(c, request);
+    say(c, whole_request);
     finish(c);
     settle(&w);
     CHECK_INT(take(c)->status, 404);
@@ -348,7 +348,7 @@ TEST(what_is_no_request_ends_the_connection) {
         peer *c = dial(&w);
         answer *a;
         say(c, cases[i].text);
-        say(c, request); /* is not one any more */
+        say(c, whole_request); /* is not one any more */
         settle(&w);
         a = take(c);
         CHECK_INT(a->status, cases[i].status);
@@ -420,8 +420,6 @@ TEST(a_continue_that_cannot_be_sent_closes) {
 
 /* ---- deadlines: never early, late by at most a tick ---- */
 
-enum { TICK_MS = 2 };
-
 /* When the connection is shut or closed, in ms from `began`. Steps as lp_run does. */
 static uint64_t ms_until_end(const peer *c, uint64_t began) {
     while (!c->shut && !c->closed) {
@@ -482,7 +480,7 @@ TEST(a_slow_second_head_gets_408) {
 TEST(a_slow_body_gets_408) {
     int cut;
     for (cut = 0; cut < 2; cut++) {
-        const char *text = cut ? chunked : request;
+        const char *text = cut ? chunked_request : whole_request;
         size_t head = (size_t)(strstr(text, "\r\n\r\n") - text) + 4;
         peer *c;
         uint64_t began;
@@ -618,7 +616,7 @@ TEST(deadlines_may_be_off) {
     c[1] = dial(&w);
     say(c[1], "GET");
     c[2] = dial(&w);
-    say_bytes(c[2], request, strlen(request) - 1);
+    say_bytes(c[2], whole_request, strlen(whole_request) - 1);
     c[3] = dial(&w);
     CHECK_INT(ask(&w, c[3], "/")->status, 404);
     pass(&w, 10000000);
@@ -649,9 +647,9 @@ TEST(an_idle_or_parked_connection_holds_no_buffer) {
     open_world(&w);
     for (i = 0; i < 40; i++) {
         c = dial(&w);
-        say_bytes(c, request, 50);
+        say_bytes(c, whole_request, 50);
         settle(&w);
-        say(c, request + 50);
+        say(c, whole_request + 50);
         settle(&w);
         CHECK_INT(take(c)->status, 200);
         CHECK(!lpi_connection_at(&w.s->loops[0], (uint32_t)i)->buffer);

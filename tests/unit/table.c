@@ -12,7 +12,7 @@ typedef struct table_record {
 
 enum { RECORDS = 5000 };
 
-typedef struct fixture {
+typedef struct table_fixture {
     unit_memory m;
     lp_memory memory;
     lpi_slab slab;
@@ -20,14 +20,14 @@ typedef struct fixture {
     uint32_t records[RECORDS];
     uint8_t inside[RECORDS];
     uint32_t count; /* inside */
-} fixture;
+} table_fixture;
 
-static table_record *record(fixture *f, uint32_t which) {
+static table_record *record(table_fixture *f, uint32_t which) {
     return (table_record *)lpi_at(&f->slab, f->records[which]);
 }
 
 /* All records are taken first, so that later only the table allocates. */
-static void open_fixture(fixture *f) {
+static void open_table(table_fixture *f) {
     uint32_t i;
     memset(f, 0, sizeof *f);
     f->memory = unit_memory_of(&f->m);
@@ -39,27 +39,27 @@ static void open_fixture(fixture *f) {
     CHECK_INT(lpi_table_init(&f->table, &f->slab), 0);
 }
 
-static void close_fixture(fixture *f) {
+static void close_table(table_fixture *f) {
     lpi_table_free(&f->table);
     lpi_slab_free(&f->slab);
     CHECK_INT(f->m.blocks, 0);
 }
 
-static void add(fixture *f, uint32_t which, uint64_t hash) {
+static void add(table_fixture *f, uint32_t which, uint64_t hash) {
     record(f, which)->node.hash = hash;
     lpi_table_add(&f->table, f->records[which]);
     f->inside[which] = 1;
     f->count++;
 }
 
-static void take_out(fixture *f, uint32_t which) {
+static void take_out(table_fixture *f, uint32_t which) {
     lpi_table_remove(&f->table, f->records[which]);
     f->inside[which] = 0;
     f->count--;
 }
 
 /* Every record stands once, in the bucket of its hash. */
-static uint32_t check_table(const fixture *f) {
+static uint32_t check_table(const table_fixture *f) {
     const lpi_table *t = &f->table;
     uint32_t bucket, i, total = 0, longest = 0;
     CHECK(t->round >= 16 && (t->round & (t->round - 1)) == 0);
@@ -81,7 +81,7 @@ static uint32_t check_table(const fixture *f) {
     return longest;
 }
 
-static int is_found(fixture *f, uint32_t which) {
+static int is_found(table_fixture *f, uint32_t which) {
     uint64_t hash = record(f, which)->node.hash;
     uint32_t i = lpi_table_first(&f->table, hash);
     for (; i != LPI_NONE; i = lpi_table_match(&f->table, lpi_node_at(&f->table, i)->next, hash)) {
@@ -92,10 +92,10 @@ static int is_found(fixture *f, uint32_t which) {
 }
 
 static void random_life(uint64_t hashes, int fails) {
-    static fixture f;
+    static table_fixture f;
     int round, grows = 1;
     uint32_t most = 1 + unit_below(RECORDS);
-    open_fixture(&f);
+    open_table(&f);
     for (round = 0; round < unit_rounds(30000); round++) {
         uint32_t which = unit_below(RECORDS);
         if (f.count == most) grows = 0;
@@ -116,7 +116,7 @@ static void random_life(uint64_t hashes, int fails) {
         if (f.inside[most]) take_out(&f, most);
     }
     check_table(&f);
-    close_fixture(&f);
+    close_table(&f);
 }
 
 TEST(table_like_an_array) { random_life(0, 0); }
@@ -126,9 +126,9 @@ TEST(table_like_an_array_with_failing_memory) { random_life(0, 1); }
 
 /* Equal in the low bits, which choose the bucket, and different above. */
 TEST(table_hashes_that_differ_above_32_bits) {
-    static fixture f;
+    static table_fixture f;
     uint32_t i;
-    open_fixture(&f);
+    open_table(&f);
     for (i = 0; i < 300; i++) add(&f, i, (uint64_t)i << 32 | 5);
     check_table(&f);
     for (i = 0; i < 300; i++) {
@@ -138,15 +138,15 @@ TEST(table_hashes_that_differ_above_32_bits) {
                               (uint64_t)i << 32 | 5) == LPI_NONE);
     }
     CHECK(lpi_table_first(&f.table, (uint64_t)300 << 32 | 5) == LPI_NONE);
-    close_fixture(&f);
+    close_table(&f);
 }
 
 /* It grows and shrinks with what it holds: short chains, and no memory kept. */
 TEST(table_follows_the_number_of_entries) {
-    static fixture f;
+    static table_fixture f;
     uint32_t i, buckets;
     size_t empty;
-    open_fixture(&f);
+    open_table(&f);
     empty = f.m.bytes;
     for (i = 0; i < RECORDS; i++) {
         add(&f, i, unit_random());
@@ -164,12 +164,12 @@ TEST(table_follows_the_number_of_entries) {
     CHECK_INT(f.table.buckets, LPI_BUCKETS_MIN);
     CHECK(f.table.capacity <= 4 * LPI_BUCKETS_MIN);
     CHECK(f.m.bytes <= empty + 3 * LPI_BUCKETS_MIN * sizeof(uint32_t));
-    close_fixture(&f);
+    close_table(&f);
 }
 
 /* What was just grown does not shrink at once, nor the other way round: nothing is allocated
    and freed in turns. */
-static void check_no_flutter(fixture *f, uint32_t which) {
+static void check_no_flutter(table_fixture *f, uint32_t which) {
     size_t calls = f->m.calls;
     uint32_t i, k;
     for (i = 0; i < 100; i++) {
@@ -181,9 +181,9 @@ static void check_no_flutter(fixture *f, uint32_t which) {
 }
 
 TEST(table_does_not_flutter) {
-    static fixture f;
+    static table_fixture f;
     uint32_t n;
-    open_fixture(&f);
+    open_table(&f);
     for (n = 0; f.table.capacity < 1024; n++) add(&f, n, unit_random());
     CHECK_INT(f.table.buckets, 513);
     check_no_flutter(&f, n - 1);
@@ -191,14 +191,14 @@ TEST(table_does_not_flutter) {
     CHECK_INT(f.table.capacity, 512);
     CHECK(f.table.buckets == 255 || f.table.buckets == 256); /* two at a time */
     check_no_flutter(&f, n - 1);
-    close_fixture(&f);
+    close_table(&f);
 }
 
 /* Without memory its chains grow longer; with memory again it goes on splitting. */
 TEST(table_lives_through_want) {
-    static fixture f;
+    static table_fixture f;
     uint32_t i, buckets;
-    open_fixture(&f);
+    open_table(&f);
     f.m.fail_at = f.m.calls + 1;
     f.m.fail_forever = 1;
     for (i = 0; i < 2000; i++) add(&f, i, unit_random());
@@ -215,7 +215,7 @@ TEST(table_lives_through_want) {
     for (i = 0; i < RECORDS; i++) take_out(&f, i); /* which needs none */
     check_table(&f);
     CHECK_INT(f.table.buckets, LPI_BUCKETS_MIN);
-    close_fixture(&f);
+    close_table(&f);
 }
 
 TEST(table_init_fails_whole) {

@@ -10,7 +10,7 @@
 enum { PUBLISHERS = 4, READERS = 4, EACH = 500 };
 
 static lp_server *server;
-static uint32_t told; /* outcomes of lp_publish_async */
+static uint32_t outcomes; /* outcomes of lp_publish_async */
 static uint32_t errors;
 
 static void *serve(void *ctx)
@@ -25,10 +25,10 @@ static void outcome(void *ctx, lp_result result, const lp_published *published)
     (void)ctx;
     if (result != LP_OK || !published || strlen(published->id) < 18)
         lpi_atomic_add(&errors, 1);
-    lpi_atomic_add(&told, 1);
+    lpi_atomic_add(&outcomes, 1);
 }
 
-static void *publish(void *ctx)
+static void *publish_all(void *ctx)
 {
     unsigned number = *(unsigned *)ctx, i;
     for (i = 0; i < EACH; i++) {
@@ -49,7 +49,7 @@ static void *publish(void *ctx)
     return NULL;
 }
 
-static int dial(void)
+static int dial_port(void)
 {
     struct sockaddr_in at;
     struct timeval limit = {20, 0};
@@ -88,7 +88,7 @@ static void *read_all(void *ctx)
     char *bytes = (char *)malloc(room), cursor[48] = "0";
     unsigned next[PUBLISHERS] = {0}, seen = 0;
     unsigned long long seq = 0;
-    int fd = dial();
+    int fd = dial_port();
     (void)ctx;
     while (fd >= 0 && seen < PUBLISHERS * EACH) {
         char request[160], *at;
@@ -127,7 +127,7 @@ TEST(many_threads_publish_while_one_serves)
         pthread_create(&readers[i], NULL, read_all, NULL);
     for (i = 0; i < PUBLISHERS; i++) {
         numbers[i] = i;
-        pthread_create(&publishers[i], NULL, publish, &numbers[i]);
+        pthread_create(&publishers[i], NULL, publish_all, &numbers[i]);
     }
     for (i = 0; i < PUBLISHERS; i++) pthread_join(publishers[i], NULL);
     for (i = 0; i < READERS; i++) pthread_join(readers[i], NULL);
@@ -136,7 +136,7 @@ TEST(many_threads_publish_while_one_serves)
     CHECK_INT(lp_publish(server, lp_s("all"), lp_s("{}"), NULL),
               LP_ERR_STOPPED);
     lp_destroy(server);
-    CHECK_INT(told, PUBLISHERS * EACH / 10);
+    CHECK_INT(outcomes, PUBLISHERS * EACH / 10);
     CHECK_INT(errors, 0);
 }
 

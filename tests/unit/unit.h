@@ -1,6 +1,6 @@
 /* unit.h: the harness of the unit tests, and an allocator that watches and fails.
 
-   A test file is a program of its own:
+   A test file is a program of its own, or one with others, which then share what is static:
 
        #define LONGPOLL_IMPLEMENTATION
        #define LONGPOLL_DEBUG
@@ -16,7 +16,9 @@
    Each test runs in a child process: a crash, a hang, a leak and a sanitizer's word
    are all told under the test's name. The first check that fails ends the test.
 
-       NAME [PART] [--seed N] [--no-fork]     PART of a test's name; --no-fork for gdb
+       NAME [PART] [--file F] [--seed N] [--no-fork]
+
+   PART of a test's name; F for the tests of F.c alone; --no-fork for gdb.
 
    From the environment: SEED; UNIT_SECONDS, how long one test may take [60];
    UNIT_DIVIDE, by which unit_rounds() divides (valgrind is slow) [1]. */
@@ -44,7 +46,7 @@
 /* ---- tests and checks ---- */
 
 typedef struct unit_test {
-    const char *name;
+    const char *name, *file;
     void (*run)(void);
     struct unit_test *next;
 } unit_test;
@@ -58,7 +60,7 @@ static int *unit_told; /* shared with the child: it has said why it failed */
 
 #define TEST(test_name)                                                    \
     static void unit_run_##test_name(void);                                \
-    static unit_test unit_test_##test_name = {#test_name,                  \
+    static unit_test unit_test_##test_name = {#test_name, __FILE__,        \
                                               unit_run_##test_name, 0};    \
     __attribute__((constructor)) static void unit_add_##test_name(void) {  \
         *unit_last = &unit_test_##test_name;                               \
@@ -337,13 +339,22 @@ static void unit_prepare(void) {
     setvbuf(stdout, output, _IOLBF, sizeof output);
 }
 
+/* Is `path`, as a compiler has it, the file NAME.c? An empty name is that of any. */
+static int unit_is_file(const char *path, const char *name) {
+    const char *slash = strrchr(path, '/');
+    size_t length = strlen(name);
+    if (slash) path = slash + 1;
+    return !length || (strncmp(path, name, length) == 0 && strcmp(path + length, ".c") == 0);
+}
+
 int main(int argc, char **argv) {
     int passed = 0, failed = 0, skipped = 0, forks = 1, i;
     unsigned seconds = unit_environment("UNIT_SECONDS", 60);
-    const char *part = "", *seed = getenv("SEED");
+    const char *part = "", *file = "", *seed = getenv("SEED");
     unit_test *test;
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = argv[++i];
+        else if (strcmp(argv[i], "--file") == 0 && i + 1 < argc) file = argv[++i];
         else if (strcmp(argv[i], "--no-fork") == 0) forks = 0;
         else part = argv[i];
     }
@@ -353,7 +364,7 @@ int main(int argc, char **argv) {
     printf("seed %llu\n", (unsigned long long)unit_seed);
     for (test = unit_first; test; test = test->next) {
         int code = UNIT_PASSED;
-        if (!strstr(test->name, part)) continue;
+        if (!strstr(test->name, part) || !unit_is_file(test->file, file)) continue;
         if (forks) code = unit_run_forked(test, seconds);
         else unit_run_here(test);
         if (code == UNIT_PASSED) passed++;

@@ -14,16 +14,16 @@ typedef struct wheel_record {
 enum { TIMERS = 200 };
 
 /* Time is kept here in 64 bits; the wheel sees the lower 32. */
-typedef struct fixture {
+typedef struct wheel_fixture {
     lpi_slab slab;
     lpi_wheel wheel;
     uint32_t index[TIMERS];
     uint8_t armed[TIMERS];
     uint64_t deadline[TIMERS];
     uint64_t now;
-} fixture;
+} wheel_fixture;
 
-static void open_fixture(fixture *f, uint32_t now) {
+static void open_wheel(wheel_fixture *f, uint32_t now) {
     uint32_t i;
     memset(f, 0, sizeof *f);
     f->now = (UINT64_C(5) << 32) + now;
@@ -37,23 +37,23 @@ static void open_fixture(fixture *f, uint32_t now) {
     }
 }
 
-static void close_fixture(fixture *f) { lpi_slab_free(&f->slab); }
+static void close_wheel(wheel_fixture *f) { lpi_slab_free(&f->slab); }
 
-static void arm(fixture *f, uint32_t which, int64_t ahead) {
+static void arm(wheel_fixture *f, uint32_t which, int64_t ahead) {
     f->armed[which] = 1;
     f->deadline[which] = f->now + (uint64_t)ahead;
     lpi_wheel_arm(&f->wheel, f->index[which], (uint32_t)f->deadline[which]);
     CHECK(lpi_timer_armed(&f->wheel, f->index[which]));
 }
 
-static void cancel(fixture *f, uint32_t which) {
+static void cancel(wheel_fixture *f, uint32_t which) {
     f->armed[which] = 0;
     lpi_wheel_cancel(&f->wheel, f->index[which]);
     CHECK(!lpi_timer_armed(&f->wheel, f->index[which]));
 }
 
 /* The first true deadline from now; 0 for none. */
-static uint64_t first_deadline(const fixture *f) {
+static uint64_t first_deadline(const wheel_fixture *f) {
     uint64_t first = 0;
     uint32_t i;
     for (i = 0; i < TIMERS; i++)
@@ -62,7 +62,7 @@ static uint64_t first_deadline(const fixture *f) {
 }
 
 /* Every armed timer stands once, in the slot where its time is found; bits tell the truth. */
-static void check_wheel(const fixture *f) {
+static void check_wheel(const wheel_fixture *f) {
     const lpi_wheel *w = &f->wheel;
     uint32_t slot, i, before, total = 0;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++) {
@@ -86,7 +86,7 @@ static void check_wheel(const fixture *f) {
     CHECK_INT(total, 0);
 }
 
-static void check_wait(const fixture *f) {
+static void check_wait(const wheel_fixture *f) {
     uint64_t first = first_deadline(f);
     uint32_t wait = lpi_wheel_wait(&f->wheel);
     if (!first) CHECK(wait == UINT32_MAX);
@@ -109,7 +109,7 @@ static int64_t some_delay(int64_t most) {
 
 /* Turn to `to`: what rings is due, and what is due rings. Now and then a timer that rang
    is armed again at once, as a connection's is. */
-static void advance(fixture *f, uint64_t to) {
+static void advance(wheel_fixture *f, uint64_t to) {
     uint32_t index, i;
     f->now = to;
     while ((index = lpi_wheel_pop(&f->wheel, (uint32_t)to)) != LPI_NONE) {
@@ -126,10 +126,10 @@ static void advance(fixture *f, uint64_t to) {
     CHECK_INT(f->wheel.now, (uint32_t)to);
 }
 
-static void random_life(uint32_t start, int64_t most) {
-    static fixture f;
+static void live_at_random(uint32_t start, int64_t most) {
+    static wheel_fixture f;
     int round;
-    open_fixture(&f, start);
+    open_wheel(&f, start);
     for (round = 0; round < unit_rounds(3000); round++) {
         uint32_t which = unit_below(TIMERS), wait;
         switch (unit_below(7)) {
@@ -151,27 +151,27 @@ static void random_life(uint32_t start, int64_t most) {
         check_wheel(&f);
         check_wait(&f);
     }
-    close_fixture(&f);
+    close_wheel(&f);
 }
 
-TEST(wheel_like_an_array_from_zero) { random_life(0, 100000); }
-TEST(wheel_like_an_array_across_the_wrap) { random_life(0u - 50000u, 100000); }
+TEST(wheel_like_an_array_from_zero) { live_at_random(0, 100000); }
+TEST(wheel_like_an_array_across_the_wrap) { live_at_random(0u - 50000u, 100000); }
 TEST(wheel_like_an_array_from_anywhere) {
     int i;
-    for (i = 0; i < 5; i++) random_life((uint32_t)unit_random(), 1 << (8 + 4 * i));
+    for (i = 0; i < 5; i++) live_at_random((uint32_t)unit_random(), 1 << (8 + 4 * i));
 }
 TEST(wheel_like_an_array_with_the_longest_times) {
     static const uint32_t starts[] = {
         0, 0x3fffffff, 0x7fffffff, 0x80000001, 0xbfffffff, 0xffffffff};
     size_t i;
-    for (i = 0; i < LPI_COUNT(starts); i++) random_life(starts[i], INT32_MAX);
+    for (i = 0; i < LPI_COUNT(starts); i++) live_at_random(starts[i], INT32_MAX);
 }
 
 /* One timer, at and beside each power of 64: silent one before, ringing at its time. */
 TEST(wheel_rings_on_the_millisecond) {
     static const uint32_t starts[] = {0, 1, 63, 64, 4095, 0x3fffffff, 0x40000000, 0x7ffffffe,
                                       0x80000000, 0xbfffffff, 0xffffff00, 0xfffffffe, 0xffffffff};
-    static fixture f;
+    static wheel_fixture f;
     size_t s;
     int power, beside;
     for (s = 0; s < LPI_COUNT(starts); s++)
@@ -181,7 +181,7 @@ TEST(wheel_rings_on_the_millisecond) {
                                           : INT32_MAX - 1 + beside;
                 uint32_t index;
                 if (ahead < 1 || ahead > INT32_MAX) continue;
-                open_fixture(&f, starts[s]);
+                open_wheel(&f, starts[s]);
                 arm(&f, 7, ahead);
                 index = lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + (uint64_t)ahead - 1));
                 CHECK(index == LPI_NONE);
@@ -189,17 +189,17 @@ TEST(wheel_rings_on_the_millisecond) {
                 index = lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + (uint64_t)ahead));
                 CHECK_INT(index, f.index[7]);
                 CHECK(lpi_wheel_wait(&f.wheel) == UINT32_MAX);
-                close_fixture(&f);
+                close_wheel(&f);
             }
 }
 
 /* Who sleeps as long as the wheel says is woken a few times for one timer, not often. */
 TEST(wheel_wakes_seldom) {
-    static fixture f;
+    static wheel_fixture f;
     int round;
     for (round = 0; round < unit_rounds(300); round++) {
         int wakes = 0;
-        open_fixture(&f, (uint32_t)unit_random());
+        open_wheel(&f, (uint32_t)unit_random());
         arm(&f, 0, 1 + (int64_t)(unit_random() >> 33) % (INT32_MAX - 1));
         while (f.armed[0]) {
             uint32_t wait = lpi_wheel_wait(&f.wheel);
@@ -212,15 +212,15 @@ TEST(wheel_wakes_seldom) {
             }
             CHECK(++wakes <= LPI_WHEELS);
         }
-        close_fixture(&f);
+        close_wheel(&f);
     }
 }
 
 /* A deadline that is put off again and again costs no relinking, and rings once. */
 TEST(wheel_moves_later_lazily_and_earlier_at_once) {
-    static fixture f;
+    static wheel_fixture f;
     uint32_t i, *heads = f.wheel.heads, before[LPI_DUE_SLOT + 1];
-    open_fixture(&f, 0xffffffc0u);
+    open_wheel(&f, 0xffffffc0u);
     arm(&f, 0, 100);
     memcpy(before, heads, sizeof before);
     for (i = 100; i < 5000; i++) arm(&f, 0, i);
@@ -236,5 +236,5 @@ TEST(wheel_moves_later_lazily_and_earlier_at_once) {
     CHECK(lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + 69)) == LPI_NONE);
     CHECK_INT(lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + 70)), f.index[1]);
     CHECK(lpi_wheel_pop(&f.wheel, (uint32_t)(f.now + 20000)) == LPI_NONE);
-    close_fixture(&f);
+    close_wheel(&f);
 }

@@ -8,8 +8,6 @@
 
 static world w;
 
-enum { TICK_MS = 2 };
-
 /* Clients parked on "big", each of which will take only `window` bytes. */
 static void park_slow(peer **c, int n, size_t window) {
     int i;
