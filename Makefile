@@ -36,7 +36,8 @@ WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: all run test unit wire live browser build-matrix unit-programs live-programs \
+.PHONY: all run test check unit wire live browser build-matrix \
+        unit-programs check-programs servers live-programs \
         fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs trace \
         install uninstall clean help always
 
@@ -50,6 +51,7 @@ help:
 	@echo 'make run             serve it on http://127.0.0.1:8080   (ARGS="--port 9000" ...)'
 	@echo 'build/server --help  its options, all of which ARGS may have'
 	@echo 'make test            every test; as root on Debian it first installs what they need'
+	@echo 'make check           in two minutes: units, wire, a minute of the simulator'
 	@echo 'make unit            one suite; also wire, live, browser, build-matrix'
 	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
 	@echo 'make faults          every allocation and system call fails, one at a time'
@@ -106,10 +108,12 @@ build/web.h: $(WEB) Makefile
 # ---- the tests' programs; tests/run runs them
 
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
-live-programs: build/server build/server-asan build/server-tsan
-live-programs: $(LIVE) $(LIVE:=-asan) $(LIVE:=-tsan)
+check-programs: $(UNIT:=-asan) build/server-asan build/sim
+servers: build/server build/server-asan build/server-tsan
+live-programs: servers $(LIVE) $(LIVE:=-asan) $(LIVE:=-tsan)
 ifeq ($(shell uname),Linux)
-live-programs: build/server-kqueue $(LIVE:=-kqueue)
+servers: build/server-kqueue
+live-programs: $(LIVE:=-kqueue)
 endif
 
 # All of the files as one, json.c first: it puts an snprintf of its own under the header.
@@ -159,7 +163,7 @@ test:
 	@tests/setup
 	@tests/run
 
-unit wire live browser:
+check unit wire live browser:
 	@tests/run $@
 
 build-matrix:

@@ -19,7 +19,7 @@ const files = {
 unit-programs: build/unit/all build/unit/all-asan
 build/unit/all build/unit/all-asan: tests/unit/tiny.c
 \t@echo unit >>made; mkdir -p build/unit; cc -w -I. -pthread $< -o $@
-sim-programs fault-programs live-programs build/web.h:
+sim-programs fault-programs live-programs servers build/web.h:
 \t@echo $@ >>made
 .PHONY: build/web.h
 `,
@@ -57,7 +57,8 @@ const scripts = {
   'build/sim': 'case $* in *million*) echo "1 passed, 0 failed, 0 skipped"; exit;; esac\necho "FAIL: one is lost"\n' +
     'echo "again: build/sim --events 1 --seed 31 --trace"; echo "0 passed, 1 failed, 0 skipped"',
   'build/faults': 'echo "ok a_publish: 1 runs"; echo "FAIL a_poll recv 3 EINTR: exit code 9"; echo "1 passed, 1 failed, 0 skipped"',
-  'tests/sim/mutants.sh': 'printf "%-20s FAIL: it is not found in 9 events\\n" not-found; echo "0 passed, 1 failed, 0 skipped"',
+  'tests/sim/mutants.sh': 'case $PART in [123]*) echo "1 passed, 0 failed, 0 skipped"; exit;; esac\n' +
+    'printf "%-20s FAIL: it is not found in 9 events\\n" not-found; echo "0 passed, 1 failed, 0 skipped"',
   'tests/model/run': 'echo "FAIL calm: sound      12 states   1 s"; echo "0 passed, 1 failed, 0 skipped"; exit 1\n' +
     '    holds calm        sound                            ""\n    holds apart       sound                            ""',
   'tests/fuzz/run': 'echo "FAIL $1: not the same (see log)"; echo "0 passed, 1 failed, 0 skipped"',
@@ -108,7 +109,7 @@ for (const [suite, asked, failures, alone, called] of [
   ['sim', '', ['plain', 'asan'].map((pass) => `sim/worlds/${pass}: one is lost`), '0 passed, 1 failed, 0 skipped', /--seed 31\n$/],
   ['faults', '', ['plain', 'asan'].map((pass) => `faults/faults/${pass}: a_poll recv 3 EINTR: exit code 9`),
     '1 passed, 1 failed, 0 skipped', /faults a_poll\n$/],
-  ['mutants', '', ['mutants/mutants/plain: not-found: it is not found in 9 events'], '0 passed, 1 failed, 0 skipped',
+  ['mutants', '', [/^mutants\/(part0|mutants)\/plain: not-found: it is not found in 9 events$/], '0 passed, 1 failed, 0 skipped',
     /mutants.sh not-found\n$/],
   ['model', '', [/^model\/model\/plain: calm: sound /], '0 passed, 1 failed, 0 skipped', /run calm\n$/],
   ['fuzz', 'http', ['fuzz/http/plain: http: not the same (see log)'], '0 passed, 1 failed, 0 skipped', /run http\n$/],

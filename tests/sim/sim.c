@@ -1,6 +1,7 @@
 /* sim.c: the server in a simulated world, against a model of its promise.
 
        build/sim --events N --seed S [--trace]     at least N simulated calls
+       build/sim --seconds N --seed S              for that long
        build/sim --million [N]                     a million polls, parked and delivered once
 
    Worlds follow one another, each from its own seed (S, S + 1, ...) with its own limits,
@@ -561,21 +562,29 @@ static void report(void)
     line("checks", "hub amid steps", hub_checks / 256);
 }
 
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t events = 1000000, seed = 1, begin;
-    struct timespec t0, t1;
-    double seconds;
+    double seconds, seconds_max = 1e9, began;
     int i;
     for (i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--events")) events = strtoull(value, NULL, 10), i++;
+        else if (!strcmp(argv[i], "--seconds"))
+            events = UINT64_MAX, seconds_max = strtod(value, NULL), i++;
         else if (!strcmp(argv[i], "--seed")) seed = strtoull(value, NULL, 10), i++;
         else if (!strcmp(argv[i], "--trace")) tracing = 1;
         else if (!strcmp(argv[i], "--million"))
             return run_million(*value ? (uint32_t)strtoul(value, NULL, 10) : 1000000);
         else {
-            fprintf(stderr, "usage: sim [--events N] [--seed S] [--trace] | --million [N]\n");
+            fprintf(stderr, "usage: sim [--events N | --seconds N] [--seed S] [--trace] | --million [N]\n");
             return 2;
         }
     }
@@ -585,10 +594,12 @@ int main(int argc, char **argv)
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_set_death_callback(say_replay);
 #endif
-    clock_gettime(CLOCK_MONOTONIC, &t0);
-    for (begin = seed; event_count < events; seed++) run_world(seed);
-    clock_gettime(CLOCK_MONOTONIC, &t1);
-    seconds = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
+    began = now_seconds();
+    for (begin = seed; event_count < events; seed++) {
+        if (now_seconds() - began >= seconds_max) break;
+        run_world(seed);
+    }
+    seconds = now_seconds() - began;
     report();
     printf("%" PRIu64 " events in %d worlds, seeds %" PRIu64 " to %" PRIu64, event_count,
            worlds_passed, begin, seed - 1);
