@@ -26,10 +26,7 @@ KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
 VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 
 DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
-# The unit tests are one program, so that the header is compiled once a pass and not once a
-# file; but for those that have a kernel of their own, whose names are also those of kernel.h.
-UNIT_OWN = $(shell grep -l '"fake.h"' tests/unit/*.c)
-UNIT     = build/unit/all $(patsubst tests/%.c,build/%,$(sort $(UNIT_OWN)))
+UNIT     = build/unit/all
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
 BENCH    = $(patsubst tests/%.c,build/%,$(sort $(filter-out tests/bench/trace.c,$(wildcard tests/bench/*.c))))
 WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
@@ -116,9 +113,10 @@ servers: build/server-kqueue
 live-programs: $(LIVE:=-kqueue)
 endif
 
-# All of the files as one, json.c first: it puts an snprintf of its own under the header.
-# A local of one file may have the name of what is another file's own.
-UNIT_ALL = tests/unit/json.c $(filter-out tests/unit/json.c $(UNIT_OWN),$(sort $(wildcard tests/unit/*.c)))
+# The unit tests are one program, so that the header is compiled once a pass and not once a
+# file; json.c first, which puts an snprintf of its own under the header. A local of one file
+# may have the name of what is another file's own.
+UNIT_ALL = tests/unit/json.c $(filter-out tests/unit/json.c,$(sort $(wildcard tests/unit/*.c)))
 
 build/unit/all build/unit/all-asan: WARNINGS += -Wno-shadow
 

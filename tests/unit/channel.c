@@ -13,12 +13,6 @@ static uint64_t published_us[64]; /* of its messages, by SEQ; 0: its start  */
 
 enum { AGE_MS = 100000 };
 
-static uint64_t us_of(lp_slice seconds) {
-    uint64_t us;
-    CHECK(!lpi_query_seconds(seconds, 1, &us));
-    return us;
-}
-
 /* A channel with the messages 1 to `last` of which the newest `held` are held, published a
    millisecond apart. */
 static void channel(uint32_t last, uint32_t held) {
@@ -228,7 +222,7 @@ TEST(channel_timestamps_increase_when_the_clock_jumps_back) {
 /* ---- the ring ---- */
 
 /* Held are the messages from `first` to `last`. */
-static void check_held(const char *name, int first, int last) {
+static void check_held_range(const char *name, int first, int last) {
     char want[8192] = "";
     int n = 0, i;
     for (i = first; i <= last; i++)
@@ -244,7 +238,7 @@ TEST(channel_ring_at_every_size) {
         open_world(&w);
         for (n = 1; n < 100; n++) {
             CHECK_INT(publish_n(&w, "news", n).waiters, 0);
-            check_held("news", n < limit ? 1 : n - limit + 1, n);
+            check_held_range("news", n < limit ? 1 : n - limit + 1, n);
             CHECK_INT(stats_of(&w).messages, n < limit ? n : limit);
         }
         close_world(&w);
@@ -262,7 +256,7 @@ TEST(channel_ring_grows_after_it_has_turned) {
         at_ms[n] = now_ms(&w);
         w.k.now_us += n <= 30 ? 200000 : 10000;
         while (first <= n && at_ms[first] + 1000 <= now_ms(&w)) first++;
-        check_held("news", first, n);
+        check_held_range("news", first, n);
     }
     close_world(&w);
 }
@@ -295,7 +289,7 @@ TEST(channel_ring_shrinks) {
                   before + 4 * sizeof(void *) * held + 256);
         }
         for (n = 1; n <= 20; n++) publish_n(&w, "news", n);
-        check_held("news", 1, 20);
+        check_held_range("news", 1, 20);
         close_world(&w);
     }
 }
@@ -311,7 +305,7 @@ TEST(channel_ring_that_shrinks_keeps_its_order) {
     }
     w.k.now_us += 200000 * 1000 - 900 * 100000; /* the first is old now */
     for (first = 2; first <= 890; first += 37) {
-        check_held("news", first, 900);
+        check_held_range("news", first, 900);
         w.k.now_us += 37 * 100000;
     }
     close_world(&w);
@@ -328,7 +322,7 @@ TEST(channel_ring_without_memory_stays_large) {
     CHECK(w.m.failed);
     w.m.fail_at = 0, w.m.fail_forever = 0;
     publish_n(&w, "news", 101);
-    check_held("news", 101, 101);
+    check_held_range("news", 101, 101);
     close_world(&w);
 }
 
@@ -366,9 +360,9 @@ TEST(channel_names_are_compared_in_full) {
     for (i = 0; i < LPI_COUNT(names); i++)
         for (k = 0; k <= i; k++) publish_n(&w, names[i][0], (int)k + 1);
     CHECK_INT(stats_of(&w).channels, LPI_COUNT(names));
-    for (i = 0; i < LPI_COUNT(names); i++) check_held(names[i][1], 1, (int)i + 1);
+    for (i = 0; i < LPI_COUNT(names); i++) check_held_range(names[i][1], 1, (int)i + 1);
     CHECK_INT(stats_of(&w).channels, LPI_COUNT(names));
-    check_held("c", 1, 0);
+    check_held_range("c", 1, 0);
     CHECK_INT(stats_of(&w).channels, LPI_COUNT(names) + 1);
     close_world(&w);
 }
@@ -415,7 +409,7 @@ TEST(channel_many_names) {
     CHECK_INT(stats_of(&w).channels, count);
     for (i = 0; i < count; i += 7) {
         sprintf(name, "c%d", i);
-        check_held(name, i, i);
+        check_held_range(name, i, i);
     }
     CHECK_INT(stats_of(&w).channels, count);
     w.unchecked = 0;

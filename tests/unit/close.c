@@ -8,7 +8,7 @@
 
 static world w;
 
-static void leave(peer *c, int how) {
+static void leave_by(peer *c, int how) {
     if (how) reset(c);
     else finish(c);
 }
@@ -32,7 +32,7 @@ TEST(a_parked_poll_that_leaves_is_free_at_once) {
         park(&w, c, "/api/poll/a,b,c?timeout=60");
         CHECK_INT(armed_timers(), 1);
         CHECK_INT(w.s->hub.waiters.used, 3);
-        leave(c, how);
+        leave_by(c, how);
         CHECK_INT(turn(&w, 0), LP_OK);
         CHECK(c->closed);
         CHECK_SILENT(c);
@@ -58,7 +58,7 @@ TEST(the_limits_count_those_who_are_here) {
             park(&w, c[i], "/api/poll/a");
         }
         CHECK_INT(ask(&w, dial(&w), "/api/poll/a")->status, 429);
-        for (i = 0; i < 6; i++) leave(c[i], i & 1);
+        for (i = 0; i < 6; i++) leave_by(c[i], i & 1);
         settle(&w);
         CHECK_INT(stats_of(&w).waiters, 0);
     }
@@ -79,7 +79,7 @@ TEST(one_leaves_and_the_others_stay) {
     while (left > 5) {
         i = (int)unit_below(30);
         if (c[i]->closed) continue;
-        leave(c[i], (int)unit_below(2));
+        leave_by(c[i], (int)unit_below(2));
         settle(&w);
         left--;
         CHECK_INT(stats_of(&w).waiters, left);
@@ -101,7 +101,7 @@ TEST(a_poll_that_leaves_as_it_is_answered) {
         c = dial(&w);
         park(&w, c, "/api/poll/a");
         publish(&w, "a", "{}");
-        leave(c, how);
+        leave_by(c, how);
         settle(&w);
         CHECK(c->closed);
         CHECK_INT(stats_of(&w).connections, 0);
@@ -231,7 +231,7 @@ TEST(descriptors_and_records_are_reused) {
     while (rounds--) {
         i = (int)unit_below(10);
         switch (unit_below(4)) {
-        case 0: leave(c[i], (int)unit_below(2)); break;
+        case 0: leave_by(c[i], (int)unit_below(2)); break;
         case 1: get(c[i], "/api/poll/a,b?last_id=now&timeout=1"); break;
         case 2: get(c[i], "/nowhere"); break;
         default: publish_n(&w, unit_one_in(2) ? "a" : "b", i);

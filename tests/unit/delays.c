@@ -24,7 +24,7 @@ static uint64_t place_end(uint32_t place)
 }
 
 /* All counts but one are 0: the place in which that one is. */
-static uint64_t us_of(uint32_t place)
+static uint64_t us_at(uint32_t place)
 {
     uint64_t latencies[LP_LATENCIES] = {0};
     latencies[place] = 1;
@@ -39,14 +39,14 @@ TEST(places_are_exact_at_their_edges)
         uint64_t end = place_end(i);
         CHECK_INT(lpi_latency_index(from), i);
         CHECK_INT(lpi_latency_index(end), i);
-        CHECK_INT(us_of(i), end);
+        CHECK_INT(us_at(i), end);
         CHECK(i < 4 || end - from < (from + 3) / 4 + 1); /* at most a quarter too many */
         from = end + 1;
     }
     CHECK_INT(lpi_latency_index(from), LP_LATENCIES - 1);
     CHECK_INT(lpi_latency_index(UINT32_MAX), LP_LATENCIES - 1);
     CHECK_INT(lpi_latency_index(UINT64_MAX), LP_LATENCIES - 1);
-    CHECK_INT(us_of(LP_LATENCIES - 1), place_end(LP_LATENCIES - 1));
+    CHECK_INT(us_at(LP_LATENCIES - 1), place_end(LP_LATENCIES - 1));
     CHECK(from > 14 * 1000000); /* so long may a delay be and have a place of its own */
 }
 

@@ -516,7 +516,7 @@ static int decode_every_way(decoded *whole, lp_slice text, uint64_t body_limit, 
 
 #define LAST "0\r\n\r\n"
 
-static const struct { int result; const char *text, *body; } bodies[] = {
+static const struct { int result; const char *text, *body; } chunked_bodies[] = {
     {0, "", ""}, {0, "5", ""}, {0, "5\r\nhel", "hel"}, {0, "5\r\nhello\r\n", "hello"},
     {0, "1\r\nx\r\n0\r\n", "x"}, {0, "0\r\nA: b\r\n", ""}, {0, "0\r\n\r", ""}, {1, LAST, ""},
     {1, "5\r\nhello\r\n" LAST, "hello"}, {1, "2\r\n\r\n\r\n1\r\n0\r\n" LAST, "\r\n0"},
@@ -551,13 +551,13 @@ static const struct { int result; const char *text, *body; } bodies[] = {
 TEST(http_chunked_bodies) {
     static decoded d;
     size_t i;
-    for (i = 0; i < LPI_COUNT(bodies); i++) {
+    for (i = 0; i < LPI_COUNT(chunked_bodies); i++) {
         char more[200];
-        lp_slice text = lp_s(bodies[i].text);
+        lp_slice text = lp_s(chunked_bodies[i].text);
         int got = decode_every_way(&d, text, 1000, 1);
-        if (got != bodies[i].result)
-            bad_reading(__FILE__, __LINE__, "chunked", text, got, bodies[i].result);
-        if (got >= 0) CHECK_BYTES(d.body, d.length, bodies[i].body, strlen(bodies[i].body));
+        if (got != chunked_bodies[i].result)
+            bad_reading(__FILE__, __LINE__, "chunked", text, got, chunked_bodies[i].result);
+        if (got >= 0) CHECK_BYTES(d.body, d.length, chunked_bodies[i].body, strlen(chunked_bodies[i].body));
         if (got < 1) continue;
         sprintf(more, "%sGET / HTTP", text.bytes); /* the next request is left alone */
         CHECK_INT(decode_every_way(&d, lp_s(more), 1000, 1), 1);
@@ -627,7 +627,7 @@ TEST(http_mutated_chunks_read_the_same_every_way) {
     int round;
     for (round = 0; round < unit_rounds(4000); round++) {
         char text[200];
-        const char *from = bodies[unit_below(LPI_COUNT(bodies))].text;
+        const char *from = chunked_bodies[unit_below(LPI_COUNT(chunked_bodies))].text;
         size_t length = strlen(from), n = 1 + unit_below(3), at;
         memcpy(text, from, length);
         while (n-- && length) {

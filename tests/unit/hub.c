@@ -16,8 +16,6 @@ static void open_aged(uint32_t age_ms) {
     open_world(&w);
 }
 
-static void tick(uint32_t ms) { w.k.now_us += ms * UINT64_C(1000); }
-
 /* What one message {"n":N} takes on a channel with a name of one byte. */
 static uint64_t message_bytes(void) {
     uint64_t bytes;
@@ -47,18 +45,6 @@ static const char *epoch_of(const char *name) {
     return to;
 }
 
-static peer *park_new(const char *target) {
-    peer *c = dial(&w);
-    park(&w, c, target);
-    return c;
-}
-
-static void leave(peer *c) {
-    finish(c);
-    settle(&w);
-    CHECK(c->closed);
-}
-
 /* ---- what is evicted, and in what order ---- */
 
 TEST(hub_evicts_by_count) {
@@ -80,15 +66,15 @@ TEST(hub_evicts_by_count) {
 TEST(hub_evicts_by_age_to_the_millisecond) {
     open_aged(1000);
     publish_n(&w, "a", 1);
-    tick(400);
+    tick(&w, 400);
     publish_n(&w, "a", 2);
-    tick(599);
+    tick(&w, 599);
     check_held("a", "1,2");
-    tick(1);
+    tick(&w, 1);
     check_held("a", "2");
-    tick(399);
+    tick(&w, 399);
     check_held("a", "2");
-    tick(1);
+    tick(&w, 1);
     check_held("a", "");
     CHECK_INT(stats_of(&w).channels, 1);
     close_world(&w);
@@ -100,7 +86,7 @@ TEST(hub_age_may_be_unlimited) {
     open_aged(LP_UNLIMITED);
     publish_n(&w, "a", 1);
     strcpy(epoch, epoch_of("b"));
-    for (i = 0; i < 8; i++) tick(1000000000), settle(&w); /* 92 days */
+    for (i = 0; i < 8; i++) tick(&w, 1000000000), settle(&w); /* 92 days */
     CHECK(lp_wait_ms(w.s) > 86400 * 1000); /* and there is nothing to sweep, ever */
     check_held("a", "1");
     CHECK(!strcmp(epoch_of("b"), epoch));
@@ -209,11 +195,11 @@ TEST(hub_idle_channel_is_forgotten_after_the_historys_age) {
     open_aged(1000);
     publish_n(&w, "a", 1);
     strcpy(epoch, epoch_of("a"));
-    tick(1000);
+    tick(&w, 1000);
     check_held("a", ""); /* idle from here */
-    tick(999);
+    tick(&w, 999);
     CHECK(!strcmp(epoch_of("a"), epoch));
-    tick(1);
+    tick(&w, 1);
     CHECK(strcmp(epoch_of("a"), epoch));
     snprintf(id, sizeof id, "%s-0", epoch_of("a"));
     CHECK_STR(member(look(&w, "a", "0")->body, "last_id"), id);
@@ -226,8 +212,8 @@ TEST(hub_waiter_or_message_keeps_a_channel) {
     peer *a, *b;
     open_aged(1000);
     strcpy(epoch, epoch_of("a"));
-    a = park_new("/api/poll/a?timeout=1000000");
-    b = park_new("/api/poll/b?timeout=1000000");
+    a = park_new(&w, "/api/poll/a?timeout=1000000");
+    b = park_new(&w, "/api/poll/b?timeout=1000000");
     pass(&w, 100000);
     CHECK_INT(stats_of(&w).channels, 2);
     publish_n(&w, "b", 1);
@@ -239,7 +225,7 @@ TEST(hub_waiter_or_message_keeps_a_channel) {
     CHECK_INT(stats_of(&w).channels, 1);
     CHECK_SILENT(a);
     CHECK(!strcmp(epoch_of("a"), epoch));
-    leave(a);
+    leave(&w, a);
     pass(&w, 990);
     CHECK_INT(stats_of(&w).channels, 1);
     pass(&w, 1100);
@@ -258,7 +244,7 @@ TEST(hub_channel_made_again_is_another) {
     char query[80];
     open_aged(1000);
     a = publish_n(&w, "a", 1);
-    tick(500);
+    tick(&w, 500);
     b = publish_n(&w, "b", 1); /* has the highest */
     pass(&w, 5000);
     CHECK_INT(stats_of(&w).channels, 0);
@@ -284,12 +270,12 @@ TEST(hub_channel_made_again_is_another) {
    Channels that were never published on are idle while nobody waits. The model is the list
    of those that are idle, the longest so first. */
 
-enum { TABLE = 5, NAMES = 9 };
+enum { TABLE = 5, TABLE_NAMES = 9 };
 
 static struct {
-    char epoch[NAMES][17]; /* empty: there is no such channel */
-    int waiting[NAMES];
-    uint64_t idle_since[NAMES];
+    char epoch[TABLE_NAMES][17]; /* empty: there is no such channel */
+    int waiting[TABLE_NAMES];
+    uint64_t idle_since[TABLE_NAMES];
     uint64_t order;
     int full, forgotten;
 } table;
@@ -298,8 +284,8 @@ static struct {
 static int table_get(const int *names, int i) {
     int k, victim = -1, count = 0, pinned;
     if (*table.epoch[names[i]]) return 1;
-    for (k = 0; k < NAMES; k++) count += *table.epoch[k] != 0;
-    for (k = 0; k < NAMES && count == TABLE; k++) {
+    for (k = 0; k < TABLE_NAMES; k++) count += *table.epoch[k] != 0;
+    for (k = 0; k < TABLE_NAMES && count == TABLE; k++) {
         for (pinned = 0; pinned < i && names[pinned] != k;) pinned++;
         if (!*table.epoch[k] || table.waiting[k] || pinned < i) continue;
         if (victim < 0 || table.idle_since[k] < table.idle_since[victim]) victim = k;
@@ -318,7 +304,7 @@ static void table_poll(peer *c, char *list) {
     answer *a;
     for (i = 0; i < count; i++) {
         do {
-            names[i] = (int)unit_below(NAMES);
+            names[i] = (int)unit_below(TABLE_NAMES);
             for (k = 0; k < i && names[k] != names[i];) k++;
         } while (k < i);
         n += sprintf(list + n, "%s%c", i ? "," : "", 'a' + names[i]);
@@ -348,7 +334,7 @@ static void table_poll(peer *c, char *list) {
 /* Channels fall idle in the order of the poll. */
 static void table_leave(peer *c, const char *list) {
     const char *at;
-    leave(c);
+    leave(&w, c);
     for (at = list; *at; at += at[1] ? 2 : 1) {
         if (--table.waiting[*at - 'a']) continue;
         table.idle_since[*at - 'a'] = ++table.order;
@@ -374,7 +360,7 @@ TEST(hub_full_table_forgets_the_longest_idle) {
             *one = dial(&w);
             table_poll(*one, lists[k]);
             if (stats_of(&w).waiters < (uint32_t)(!!c[0] + !!c[1] + !!c[2] + !!c[3]))
-                leave(*one), *one = NULL; /* the table was full */
+                leave(&w, *one), *one = NULL; /* the table was full */
         }
         CHECK(stats_of(&w).channels <= TABLE);
     }
@@ -387,7 +373,7 @@ TEST(hub_full_table_without_an_idle_channel) {
     w.cfg.channels_max = 2;
     open_world(&w);
     publish_n(&w, "a", 1);
-    b = park_new("/api/poll/b");
+    b = park_new(&w, "/api/poll/b");
     CHECK_INT(lp_publish(w.s, lp_s("c"), lp_s("{}"), NULL), LP_ERR_FULL);
     CHECK_INT(look(&w, "c", "")->status, 503);
     CHECK_INT(look(&w, "b,c", "")->status, 503);
@@ -437,7 +423,7 @@ TEST(hub_full_table_keeps_what_a_loop_is_about_to_serve) {
         w.cfg.channels_max = 2;
         w.cfg.history_bytes = one;
         open_world(&w);
-        c = park_new("/api/poll/a");
+        c = park_new(&w, "/api/poll/a");
         d = dial(&w);
         settle(&w);
         CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
@@ -492,7 +478,7 @@ TEST(hub_is_freed_with_polls_that_were_woken) {
     int i;
     w.cfg.loops = 2;
     open_world(&w);
-    for (i = 0; i < 4; i++) park_new(i < 2 ? "/api/poll/a" : "/api/poll/a,b");
+    for (i = 0; i < 4; i++) park_new(&w, i < 2 ? "/api/poll/a" : "/api/poll/a,b");
     CHECK_INT(publish_n(&w, "a", 1).waiters, 4);
     close_world(&w);
 }
@@ -504,7 +490,7 @@ TEST(hub_sweeps_are_few_and_in_time) {
     open_aged(5000);
     CHECK(lp_wait_ms(w.s) > 86400 * 1000);
     publish_n(&w, "a", 1);
-    tick(300);
+    tick(&w, 300);
     publish_n(&w, "a", 2);
     CHECK_INT(lp_wait_ms(w.s), 4700);
     CHECK(pass(&w, 4699) <= 3);
@@ -531,7 +517,7 @@ TEST(hub_sweep_is_bounded) {
     int i;
     open_aged(1000);
     for (i = 0; i < 500; i++) publish_n(&w, "a", i), publish_n(&w, "b", i);
-    tick(1000);
+    tick(&w, 1000);
     while (left) {
         CHECK_INT(lp_wait_ms(w.s), 0);
         CHECK_INT(turn(&w, 0), LP_OK);
@@ -547,7 +533,7 @@ TEST(hub_sweep_is_bounded) {
         look(&w, name, "0");
     }
     for (i = 0; i < 100; i++) publish_n(&w, "m", i);
-    tick(1000);
+    tick(&w, 1000);
     CHECK_INT(turn(&w, 0), LP_OK);
     CHECK_INT(stats_of(&w).messages, 0);
     CHECK_INT(stats_of(&w).channels, 201 - (SWEEP - 100));
@@ -572,7 +558,7 @@ TEST(hub_sweep_wakes_the_first_loop_only_if_it_is_sooner) {
     CHECK_INT(w.k.signals[0], 1); /* for the first: the second is no sooner */
     CHECK_INT(w.k.signals[1], 0); /* it does not sweep */
     settle(&w);
-    tick(10);
+    tick(&w, 10);
     while_asleep(&w, 3, publish_on_z); /* later than it knows of */
     CHECK_INT(w.k.signals[0], 1);
     pass(&w, 4990);
@@ -584,22 +570,22 @@ TEST(hub_sweep_wakes_the_first_loop_only_if_it_is_sooner) {
 
 /* ---- who is told of channels (loop.c has the plain cases) ---- */
 
-static char events[600];
+static char noted[600];
 
-static void watch(void *ctx, lp_channel_event event, lp_slice channel) {
+static void note_event(void *ctx, lp_channel_event event, lp_slice channel) {
     (void)ctx;
-    CHECK(strlen(events) + channel.length + 3 < sizeof events);
-    sprintf(events + strlen(events), "%c%.*s;", event == LP_CHANNEL_OCCUPIED ? '+' : '-',
+    CHECK(strlen(noted) + channel.length + 3 < sizeof noted);
+    sprintf(noted + strlen(noted), "%c%.*s;", event == LP_CHANNEL_OCCUPIED ? '+' : '-',
             (int)channel.length, channel.bytes);
 }
 
-static void check_events(const char *want) {
-    CHECK_STR(lp_s(events), want);
-    events[0] = 0;
+static void check_noted(const char *want) {
+    CHECK_STR(lp_s(noted), want);
+    noted[0] = 0;
 }
 
-static void open_watched(uint32_t loops, uint32_t linger_ms) {
-    w.cfg.watch.channel = watch;
+static void open_noting(uint32_t loops, uint32_t linger_ms) {
+    w.cfg.watch.channel = note_event;
     w.cfg.channel_linger_ms = linger_ms;
     w.cfg.loops = loops;
     open_world(&w);
@@ -607,48 +593,48 @@ static void open_watched(uint32_t loops, uint32_t linger_ms) {
 
 TEST(hub_tells_of_each_deserted_channel) {
     peer *c[3];
-    open_watched(1, LP_OFF);
-    c[0] = park_new("/api/poll/a");
-    c[1] = park_new("/api/poll/b");
-    c[2] = park_new("/api/poll/c,b");
-    check_events("+a;+b;+c;");
-    leave(c[0]);
-    leave(c[1]);
+    open_noting(1, LP_OFF);
+    c[0] = park_new(&w, "/api/poll/a");
+    c[1] = park_new(&w, "/api/poll/b");
+    c[2] = park_new(&w, "/api/poll/c,b");
+    check_noted("+a;+b;+c;");
+    leave(&w, c[0]);
+    leave(&w, c[1]);
     pass(&w, 1);
-    check_events("-a;");
-    leave(c[2]);
+    check_noted("-a;");
+    leave(&w, c[2]);
     pass(&w, 1);
-    check_events("-c;-b;");
+    check_noted("-c;-b;");
     pass(&w, 10000);
-    check_events("");
+    check_noted("");
     close_world(&w);
 }
 
 /* It counts as idle all the same, and what is forgotten is still told. */
 TEST(hub_deserted_channel_that_is_forgotten_is_told) {
     w.cfg.channels_max = 1;
-    open_watched(1, 5000);
-    leave(park_new("/api/poll/a"));
-    check_events("+a;");
+    open_noting(1, 5000);
+    leave(&w, park_new(&w, "/api/poll/a"));
+    check_noted("+a;");
     publish_n(&w, "b", 1);
     CHECK_INT(stats_of(&w).channels, 1);
     settle(&w);
-    check_events("-a;");
-    leave(park_new("/api/poll/b?last_id=now"));
-    check_events("+b;");
+    check_noted("-a;");
+    leave(&w, park_new(&w, "/api/poll/b?last_id=now"));
+    check_noted("+b;");
     close_world(&w); /* with b still untold */
 }
 
 /* What was told last about a channel with polls is that there are some. */
 TEST(hub_channel_that_was_forgotten_and_is_waited_on_again) {
     w.cfg.history_age_ms = 100;
-    open_watched(1, 5000);
-    leave(park_new("/api/poll/a"));
-    tick(100); /* idle for long enough to be forgotten, before it is told of */
-    park_new("/api/poll/a?timeout=60");
-    check_events("+a;-a;+a;");
+    open_noting(1, 5000);
+    leave(&w, park_new(&w, "/api/poll/a"));
+    tick(&w, 100); /* idle for long enough to be forgotten, before it is told of */
+    park_new(&w, "/api/poll/a?timeout=60");
+    check_noted("+a;-a;+a;");
     pass(&w, 6000);
-    check_events("");
+    check_noted("");
     close_world(&w);
 }
 
@@ -656,7 +642,7 @@ TEST(hub_channel_that_was_forgotten_and_is_waited_on_again) {
    then. */
 TEST(hub_channel_that_is_left_before_it_is_told) {
     peer *c;
-    open_watched(2, 5000);
+    open_noting(2, 5000);
     dial(&w);
     c = dial(&w); /* on the other loop; only the first tells */
     settle(&w);
@@ -666,14 +652,14 @@ TEST(hub_channel_that_is_left_before_it_is_told) {
     finish(c);
     settle_loop(&w, 1);
     CHECK(c->closed);
-    tick(1000);
-    check_events("");
+    tick(&w, 1000);
+    check_noted("");
     settle(&w);
-    check_events("+a;");
+    check_noted("+a;");
     pass(&w, 4999);
-    check_events("");
+    check_noted("");
     pass(&w, 1);
-    check_events("-a;");
+    check_noted("-a;");
     close_world(&w);
 }
 
@@ -685,20 +671,20 @@ static void poll_on_loop_2(world *v) {
     CHECK_INT(v->k.signals[0], 0);
     turn_loop(v, 2, 0); /* it would sleep now */
     CHECK_INT(v->k.signals[0], 1);
-    check_events("");
+    check_noted("");
 }
 
 /* Another loop's news wake the first, which alone tells them. */
 TEST(hub_news_wake_the_first_loop) {
     int i;
     w.cfg.history_age_ms = LP_UNLIMITED;
-    open_watched(3, 5000);
+    open_noting(3, 5000);
     for (i = 0; i < 3; i++) dial(&w);
     settle(&w);
     memset(w.k.signals, 0, sizeof w.k.signals);
     while_asleep(&w, 1, poll_on_loop_2);
     settle(&w);
-    check_events("+a;");
+    check_noted("+a;");
     close_world(&w);
 }
 
@@ -707,17 +693,17 @@ TEST(hub_name_of_255_bytes_is_told_in_full) {
     memset(name, 'x', 255);
     name[255] = 0;
     snprintf(target, sizeof target, "/api/poll/%s", name);
-    open_watched(1, LP_OFF);
-    leave(park_new(target));
+    open_noting(1, LP_OFF);
+    leave(&w, park_new(&w, target));
     pass(&w, 1);
-    CHECK_INT(strlen(events), 2 * 257);
-    CHECK(!memcmp(events + 1, name, 255) && !memcmp(events + 258, name, 255));
+    CHECK_INT(strlen(noted), 2 * 257);
+    CHECK(!memcmp(noted + 1, name, 255) && !memcmp(noted + 258, name, 255));
     close_world(&w);
 }
 
 enum { MANY = 700 };
 
-static struct { int waited_on, events; } many[MANY];
+static struct { int waited_on, noted; } many[MANY];
 
 static void watch_many(void *ctx, lp_channel_event event, lp_slice channel) {
     char text[8] = "";
@@ -728,7 +714,7 @@ static void watch_many(void *ctx, lp_channel_event event, lp_slice channel) {
     CHECK(i >= 0 && i < MANY);
     CHECK_INT(event, many[i].waited_on ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED);
     many[i].waited_on = event == LP_CHANNEL_OCCUPIED;
-    many[i].events++;
+    many[i].noted++;
 }
 
 /* More channels than one sweep sees to are left and forgotten, and waited on anew before the
@@ -755,16 +741,16 @@ TEST(hub_news_of_many_channels_come_in_their_order) {
         }
         settle_loop(&w, 1);
         if (round == 1) settle(&w);
-        tick(60);
+        tick(&w, 60);
         while (round < 2 && stats_of(&w).waiters) settle_loop(&w, 1);
         for (i = 0; i < MANY && round < 2; i++) CHECK_INT(take(c[i])->status, 200);
-        tick(200);
+        tick(&w, 200);
     }
     CHECK_INT(stats_of(&w).waiters, MANY);
     settle(&w);
     for (i = 0; i < MANY; i++) {
         CHECK(many[i].waited_on);
-        CHECK_INT(many[i].events, 5);
+        CHECK_INT(many[i].noted, 5);
     }
     close_world(&w);
 }
@@ -776,9 +762,9 @@ TEST(hub_waiters_are_those_parked_since_the_last_append) {
     int i;
     w.cfg.loops = 2;
     open_world(&w);
-    for (i = 0; i < 4; i++) c[i] = park_new("/api/poll/a");
-    park_new("/api/poll/b");
-    leave(c[3]);
+    for (i = 0; i < 4; i++) c[i] = park_new(&w, "/api/poll/a");
+    park_new(&w, "/api/poll/b");
+    leave(&w, c[3]);
     d = dial(&w);
     settle(&w);
     CHECK_INT(d->loop, 1);
@@ -801,7 +787,7 @@ TEST(hub_waiters_are_those_parked_since_the_last_append) {
 
 static void publish_on_c(world *v) { publish_n(v, "c", 0); }
 
-static void publish_on_a(world *v) {
+static void publish_on_a_and_b(world *v) {
     CHECK_INT(publish_n(v, "a", 1).waiters, 3);
     CHECK_INT(v->k.signals[0], 1);
     CHECK_INT(v->k.signals[1], 0);
@@ -820,16 +806,16 @@ TEST(hub_signals_the_concerned_loops_once) {
     int i;
     w.cfg.loops = 3;
     open_aged(LP_UNLIMITED);
-    a[0] = park_new("/api/poll/a");
-    b = park_new("/api/poll/b");
-    a[1] = park_new("/api/poll/a");
+    a[0] = park_new(&w, "/api/poll/a");
+    b = park_new(&w, "/api/poll/b");
+    a[1] = park_new(&w, "/api/poll/a");
     while (dial(&w), settle(&w), w.peers->loop != 2) {}
     a[2] = w.peers;
     park(&w, a[2], "/api/poll/a");
     memset(w.k.signals, 0, sizeof w.k.signals);
     while_asleep(&w, 7, publish_on_c); /* nobody's */
     CHECK_INT(w.k.signals[0] + w.k.signals[1] + w.k.signals[2], 0);
-    while_asleep(&w, 7, publish_on_a);
+    while_asleep(&w, 7, publish_on_a_and_b);
     CHECK_INT(w.k.signals[0], 1);
     CHECK_INT(w.k.signals[1], 1);
     CHECK_INT(w.k.signals[2], 1);
@@ -853,9 +839,9 @@ TEST(hub_signals_the_concerned_loops_once) {
 TEST(hub_channels_are_served_in_the_order_of_waking) {
     peer *c[3];
     open_world(&w);
-    c[0] = park_new("/api/poll/a");
-    c[1] = park_new("/api/poll/b");
-    c[2] = park_new("/api/poll/c");
+    c[0] = park_new(&w, "/api/poll/a");
+    c[1] = park_new(&w, "/api/poll/b");
+    c[2] = park_new(&w, "/api/poll/c");
     publish_n(&w, "b", 1);
     publish_n(&w, "a", 2);
     publish_n(&w, "b", 3);
@@ -949,7 +935,7 @@ static size_t publish_failing(const char *name, int forever) {
         w.cfg.loops = 2;
         open_world(&w);
         for (i = 0; i < 8; i++) publish_n(&w, "full", i); /* its ring must grow */
-        for (i = 0; i < 2; i++) c[i] = park_new("/api/poll/waited");
+        for (i = 0; i < 2; i++) c[i] = park_new(&w, "/api/poll/waited");
         w.m.fail_at = w.m.calls + k;
         w.m.fail_forever = forever;
         result = lp_publish(w.s, lp_s(name), lp_s("{\"n\":5}"), &out);

@@ -41,34 +41,34 @@ static int local_snprintf(char *to, size_t size, const char *format, ...) {
 
 /* ---- the model: recursive, and it decodes the keys */
 
-typedef struct model {
+typedef struct json_model {
     const char *at, *end;
     char string[2000]; /* what the last one said, as far as that is ASCII; '?' for all else */
     char rest[2000];   /* the members of the outermost object that stay */
     size_t string_length, members_length;
-} model;
+} json_model;
 
-static int m_value(model *m, int depth);
+static int m_value(json_model *m, int depth);
 
-static int m_skip(model *m, const char *set) {
+static int m_skip(json_model *m, const char *set) {
     const char *from = m->at;
     while (m->at < m->end && *m->at && strchr(set, *m->at)) m->at++;
     return m->at > from;
 }
 
-static int m_take(model *m, char c) {
+static int m_take(json_model *m, char c) {
     if (m->at == m->end || *m->at != c) return 0;
     m->at++;
     return 1;
 }
 
-static int m_word(model *m, const char *word) {
+static int m_word(json_model *m, const char *word) {
     while (*word)
         if (!m_take(m, *word++)) return 0;
     return 1;
 }
 
-static int m_number(model *m) {
+static int m_number(json_model *m) {
     m_take(m, '-');
     if (!m_take(m, '0') && !m_skip(m, "0123456789")) return 0;
     if (m_take(m, '.') && !m_skip(m, "0123456789")) return 0;
@@ -78,7 +78,7 @@ static int m_number(model *m) {
 }
 
 /* One UTF-8 sequence of more than one byte; at its begin if it is bad. */
-static int m_utf8(model *m) {
+static int m_utf8(json_model *m) {
     const uint8_t *p = (const uint8_t *)m->at;
     long left = m->end - m->at, n, i;
     uint32_t code;
@@ -97,7 +97,7 @@ static int m_utf8(model *m) {
     return 1;
 }
 
-static int m_escape(model *m) {
+static int m_escape(json_model *m) {
     const char *hex = m->at + 1;
     int i, code = 0;
     if (m->at == m->end || !*m->at || !strchr("\"\\/bfnrtu", *m->at)) return 0;
@@ -113,7 +113,7 @@ static int m_escape(model *m) {
     return 1;
 }
 
-static int m_string(model *m) {
+static int m_string(json_model *m) {
     m->string_length = 0;
     if (!m_take(m, '"')) return 0;
     while (!m_take(m, '"')) {
@@ -129,13 +129,13 @@ static int m_string(model *m) {
     return 1;
 }
 
-static int m_reserved(const model *m) {
+static int m_reserved(const json_model *m) {
     lp_slice key = lpi_slice(m->string, m->string_length);
     return lpi_equal(key, lp_s("id")) || lpi_equal(key, lp_s("channel")) ||
            lpi_equal(key, lp_s("timestamp"));
 }
 
-static int m_members(model *m, int depth) {
+static int m_members(json_model *m, int depth) {
     do {
         const char *from = m->at;
         int gives_way;
@@ -152,7 +152,7 @@ static int m_members(model *m, int depth) {
     return m_take(m, '}');
 }
 
-static int m_value(model *m, int depth) {
+static int m_value(json_model *m, int depth) {
     int good;
     m_skip(m, " \t\r\n");
     if (m->at == m->end) return 0;
@@ -179,7 +179,7 @@ static int m_value(model *m, int depth) {
 }
 
 /* -1 for a good text, else the offset of the bad byte. */
-static long model_check(model *m, lp_slice text) {
+static long model_check(json_model *m, lp_slice text) {
     m->at = text.bytes;
     m->end = text.bytes + text.length;
     m->members_length = 0;
@@ -211,7 +211,7 @@ static long check(lp_slice text) {
 }
 
 static void like_the_model(lp_slice text) {
-    static model m;
+    static json_model m;
     long got = check(text), want = model_check(&m, text);
     char quoted[300];
     if (got != want)
@@ -352,7 +352,7 @@ static void put_value(int depth) {
 }
 
 TEST(json_reserved_members_are_cut_and_the_rest_is_kept) {
-    static model m;
+    static json_model m;
     static char rest[4000];
     int round;
     for (round = 0; round < unit_rounds(20000); round++) {
@@ -545,7 +545,7 @@ static void emit_value(lp_json *j, int depth) {
 }
 
 TEST(json_what_is_emitted_validates) {
-    static model m;
+    static json_model m;
     int round;
     for (round = 0; round < unit_rounds(5000); round++) {
         lp_json j;

@@ -375,6 +375,16 @@ static lp_result turn_all(world *w, int wait_ms) {
     return result;
 }
 
+/* That much passes while the server does nothing. */
+UNIT_UNUSED static void tick(world *w, uint32_t ms) { w->k.now_us += ms * UINT64_C(1000); }
+
+/* A number of seconds, as replies have it. */
+UNIT_UNUSED static uint64_t us_of(lp_slice seconds) {
+    uint64_t us;
+    CHECK(!lpi_query_seconds(seconds, 1, &us));
+    return us;
+}
+
 UNIT_UNUSED static lp_result turn(world *w, int wait_ms) {
     lp_result result;
     if (w->s->loop_count > 1) return turn_all(w, wait_ms);
@@ -691,6 +701,18 @@ UNIT_UNUSED static const char *ns_of(const answer *a) {
         rest.bytes = n.bytes + n.length;
     }
     return to;
+}
+
+UNIT_UNUSED static peer *park_new(world *w, const char *target) {
+    peer *c = dial(w);
+    park(w, c, target);
+    return c;
+}
+
+UNIT_UNUSED static void leave(world *w, peer *c) {
+    finish(c);
+    settle(w);
+    CHECK(c->closed);
 }
 
 UNIT_UNUSED static lp_stats stats_of(world *w) {

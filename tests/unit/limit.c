@@ -79,7 +79,7 @@ TEST(limit_address_is_by_address_and_by_64_bits_of_ipv6) {
 
 /* ---- many clients against plain counts ---- */
 
-enum { OPEN = 40, ADDRESSES = 5, CHANNELS = 3 };
+enum { OPEN = 40, ADDRESSES = 5, SHARED_CHANNELS = 3 };
 
 static const char *const addresses[ADDRESSES] = {
     "10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"};
@@ -118,7 +118,7 @@ static const char *refusal(int i) {
 }
 
 /* Refusals of each kind, to see that it went everywhere. */
-static int told[4];
+static int limit_told[4];
 
 static void ask_one(int i, int names) {
     static const char *const errors[] = {"Server at capacity", "Too many connections from client",
@@ -129,7 +129,7 @@ static void ask_one(int i, int names) {
     answer *a;
     int k;
     conn[i].client = unit_one_in(5) ? -1 : names + (int)unit_below(12);
-    conn[i].channel = (int)unit_below(CHANNELS);
+    conn[i].channel = (int)unit_below(SHARED_CHANNELS);
     why = refusal(i);
     snprintf(target, sizeof target, "/api/poll/%c?last_id=now", 'a' + conn[i].channel);
     snprintf(name, sizeof name, "client-%d", conn[i].client);
@@ -140,7 +140,7 @@ static void ask_one(int i, int names) {
     if (!a) return;
     CHECK_INT(a->status, 429);
     CHECK_STR(member(a->body, "error"), why);
-    for (k = 0; k < 4; k++) told[k] += !strcmp(why, errors[k]);
+    for (k = 0; k < 4; k++) limit_told[k] += !strcmp(why, errors[k]);
 }
 
 static void dial_one(int i) {
@@ -181,7 +181,7 @@ TEST(limit_many_clients_against_plain_counts) {
         for (k = 0; k < rounds; k++) {
             i = (int)unit_below(OPEN);
             if (unit_one_in(60)) {
-                answer_channel((int)unit_below(CHANNELS));
+                answer_channel((int)unit_below(SHARED_CHANNELS));
             } else if (!conn[i].parked && !unit_one_in(10)) {
                 ask_one(i, (cycle * rounds + k) / 10);
             } else if (unit_one_in(3)) {
@@ -201,7 +201,7 @@ TEST(limit_many_clients_against_plain_counts) {
     }
     CHECK_INT(bytes[3], bytes[2]);
     if (rounds > 1000)
-        for (k = 0; k < 4; k++) CHECK(told[k] > 20);
+        for (k = 0; k < 4; k++) CHECK(limit_told[k] > 20);
     close_world(&w);
 }
 

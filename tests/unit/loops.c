@@ -8,7 +8,7 @@
 #include "kernel.h"
 
 static world w;
-static peer *conn[2000]; /* in the order in which they came */
+static peer *peers[2000]; /* in the order in which they came */
 static int dialed;
 
 enum { TAKEN = 64 }; /* that a loop accepts, or takes in, in one step */
@@ -22,7 +22,7 @@ static void open_loops(uint32_t loops)
 
 static void dial_some(int count)
 {
-    while (count--) conn[dialed++] = dial(&w);
+    while (count--) peers[dialed++] = dial(&w);
 }
 
 /* Those with the numbers from `from`, every `step`, up to `to`: the loop serves them, in that
@@ -36,8 +36,8 @@ static void check_has(uint32_t loop, int from, int step, int to)
                    w.k.all[i].slot == (int)loop;
     CHECK_INT(watched, from < to ? (to - from + step - 1) / step : 0);
     for (i = from; i < to; i += step) {
-        CHECK_INT(conn[i]->loop, loop);
-        CHECK(conn[i]->sets == 1 && !conn[i]->closed);
+        CHECK_INT(peers[i]->loop, loop);
+        CHECK(peers[i]->sets == 1 && !peers[i]->closed);
     }
 }
 
@@ -76,7 +76,7 @@ TEST(loops_take_turns)
     step_loop(2);
     for (i = 0; i < 3; i++) check_has((uint32_t)i, i, 3, 36);
     CHECK_INT(stats_of(&w).connections, 36);
-    for (i = 0; i < 36; i++) CHECK_INT(ask(&w, conn[i], "/")->status, 404);
+    for (i = 0; i < 36; i++) CHECK_INT(ask(&w, peers[i], "/")->status, 404);
     close_world(&w);
 }
 
@@ -113,22 +113,22 @@ TEST(what_is_handed_over_counts_against_the_limit)
     dial_some(6);
     step_loop(0);
     CHECK_INT(stats_of(&w).connections, 4);
-    check_rejected(conn[4]);
-    check_rejected(conn[5]);
+    check_rejected(peers[4]);
+    check_rejected(peers[5]);
     CHECK_INT(stats_of(&w).refused, 2);
     settle(&w);
     CHECK_INT(stats_of(&w).connections, 4);
-    CHECK_INT(conn[1]->loop, 1);
-    finish(conn[1]);
+    CHECK_INT(peers[1]->loop, 1);
+    finish(peers[1]);
     settle(&w);
     CHECK_INT(stats_of(&w).connections, 3);
     dial_some(2);
     step_loop(0);
     CHECK_INT(stats_of(&w).connections, 4);
-    check_rejected(conn[7]);
+    check_rejected(peers[7]);
     settle(&w);
-    CHECK_INT(conn[6]->loop, 1); /* 4 and 5 were nobody's turn: now it was the second's */
-    CHECK_INT(ask(&w, conn[6], "/")->status, 404);
+    CHECK_INT(peers[6]->loop, 1); /* 4 and 5 were nobody's turn: now it was the second's */
+    CHECK_INT(ask(&w, peers[6], "/")->status, 404);
     close_world(&w);
 }
 
@@ -143,8 +143,8 @@ TEST(without_memory_for_the_inbox_the_first_loop_serves_it)
     CHECK_INT(w.m.failed, 1);
     w.m.fail_at = 0;
     settle(&w);
-    CHECK_INT(conn[0]->loop + conn[1]->loop + conn[2]->loop, 0);
-    CHECK_INT(conn[3]->loop, 1);
+    CHECK_INT(peers[0]->loop + peers[1]->loop + peers[2]->loop, 0);
+    CHECK_INT(peers[3]->loop, 1);
     CHECK_INT(stats_of(&w).connections, 4);
     close_world(&w);
 }
@@ -157,7 +157,7 @@ TEST(without_any_memory_one_is_turned_away)
     open_loops(2);
     while (stats_of(&w).connections < 512) dial_some(1), settle(&w);
     for (i = 0; i < 2; i++) /* to have what an answer needs */
-        CHECK_INT(ask(&w, conn[i], "/")->status, 404);
+        CHECK_INT(ask(&w, peers[i], "/")->status, 404);
     w.m.fail_at = w.m.calls + 1;
     w.m.fail_forever = 1;
     before = stats_of(&w).connections;
@@ -166,15 +166,15 @@ TEST(without_any_memory_one_is_turned_away)
     w.m.fail_at = 0;
     CHECK(w.m.failed);
     for (i = 512; i < dialed; i++) {
-        if (!conn[i]->closed) continue;
-        check_rejected(conn[i]);
+        if (!peers[i]->closed) continue;
+        check_rejected(peers[i]);
         closed++;
     }
     CHECK(closed > 0);
     CHECK_INT(stats_of(&w).refused, closed);
     CHECK_INT(stats_of(&w).connections, before + TAKEN - closed);
     dial_some(2);
-    CHECK_INT(ask(&w, conn[dialed - 1], "/")->status, 404);
+    CHECK_INT(ask(&w, peers[dialed - 1], "/")->status, 404);
     close_world(&w);
 }
 
@@ -185,8 +185,8 @@ TEST(a_loop_whose_poller_takes_no_more_turns_away)
     step_loop(0);
     fault(&w, K_POLLER_SET, ENOSPC, 0, 2);
     step_loop(1);
-    check_rejected(conn[1]);
-    check_rejected(conn[3]);
+    check_rejected(peers[1]);
+    check_rejected(peers[3]);
     check_has(0, 0, 2, 4);
     CHECK_INT(stats_of(&w).connections, 2);
     dial_some(2);
@@ -207,18 +207,18 @@ TEST(handed_over_is_first_come_first_served)
         if (unit_one_in(2)) step_loop(0);
         if (!unit_one_in(8)) continue;
         step_loop(1);
-        for (; taken < dialed && conn[taken]->sets; taken += 2) CHECK_INT(conn[taken]->loop, 1);
-        for (i = taken; i < dialed; i += 2) CHECK(!conn[i]->sets); /* none before another */
+        for (; taken < dialed && peers[taken]->sets; taken += 2) CHECK_INT(peers[taken]->loop, 1);
+        for (i = taken; i < dialed; i += 2) CHECK(!peers[i]->sets); /* none before another */
     }
     settle(&w);
-    for (i = 0; i < dialed; i++) CHECK_INT(conn[i]->loop, i % 2);
+    for (i = 0; i < dialed; i++) CHECK_INT(peers[i]->loop, i % 2);
     CHECK_INT(stats_of(&w).connections, dialed);
     close_world(&w);
 }
 
 static void finish_all(void)
 {
-    while (dialed) finish(conn[--dialed]);
+    while (dialed) finish(peers[--dialed]);
     settle(&w);
     CHECK_INT(stats_of(&w).connections, 0);
 }
@@ -257,8 +257,8 @@ TEST(an_inbox_that_never_empties_does_not_grow)
         if (round < 20 && w.m.bytes > most) most = w.m.bytes;
         CHECK(round < 20 || w.m.bytes <= most);
         for (i = left = 0; i < dialed; i++) {
-            if (conn[i]->sets) finish(conn[i]);
-            else conn[left++] = conn[i];
+            if (peers[i]->sets) finish(peers[i]);
+            else peers[left++] = peers[i];
         }
         CHECK_INT(left, TAKEN);
         dialed = left;
@@ -275,13 +275,13 @@ TEST(who_is_still_in_an_inbox_is_closed_with_its_loop)
     dial_some(9);
     step_loop(0);
     CHECK_INT(stats_of(&w).connections, 9);
-    CHECK_INT(conn[1]->sets + conn[2]->sets, 0);
+    CHECK_INT(peers[1]->sets + peers[2]->sets, 0);
     close_world(&w); /* the kernel has no descriptor left, and each was shut down */
 }
 
 /* ---- the end ---- */
 
-/* Connections that are parked on each loop, `each` of them, from conn[0] on. A drain answers
+/* Connections that are parked on each loop, `each` of them, from peers[0] on. A drain answers
    who has its first record at once, so that one is of another, who has gone. */
 static void park_on_all(int each)
 {
@@ -291,10 +291,10 @@ static void park_on_all(int each)
     dial_some(each * loops);
     settle(&w);
     for (i = 0; i < loops; i++) finish(gone[i]);
-    for (i = 0; i < dialed; i++) park(&w, conn[i], i % 2 ? "/api/poll/a,b" : "/api/poll/a");
+    for (i = 0; i < dialed; i++) park(&w, peers[i], i % 2 ? "/api/poll/a,b" : "/api/poll/a");
     lp_stop(w.s);
     settle(&w);
-    for (i = 0; i < dialed; i++) CHECK_SILENT(conn[i]);
+    for (i = 0; i < dialed; i++) CHECK_SILENT(peers[i]);
 }
 
 TEST(a_loop_that_drains_takes_in_who_was_handed_over)
@@ -307,11 +307,11 @@ TEST(a_loop_that_drains_takes_in_who_was_handed_over)
     check_has(1, 1, 2, 0);
     step_loop(0); /* all who wait outside, and then it shuts the door */
     CHECK_INT(stats_of(&w).connections, 4 * TAKEN);
-    for (i = 0; i < 4 * TAKEN; i++) get(conn[i], "/api/poll/a?timeout=60");
+    for (i = 0; i < 4 * TAKEN; i++) get(peers[i], "/api/poll/a?timeout=60");
     step_loop(1); /* takes in all, since this is the last time */
     check_has(1, 1, 2, 4 * TAKEN);
     while (turn(&w, 1000) == LP_OK) {}
-    for (i = 0; i < 4 * TAKEN; i++) CHECK_INT(take(conn[i])->status, 200);
+    for (i = 0; i < 4 * TAKEN; i++) CHECK_INT(take(peers[i])->status, 200);
     close_world(&w);
 }
 
@@ -374,9 +374,9 @@ TEST(a_loop_that_ends_wakes_the_first_if_there_is_work)
         open_loops(2);
         park_on_all(1); /* the second alone waits on b */
         pass(&w, 2000); /* and no sweep is due */
-        finish(conn[1]);
+        finish(peers[1]);
         memset(w.k.signals, 0, sizeof w.k.signals);
-        CHECK_SILENT(conn[0]);
+        CHECK_SILENT(peers[0]);
         while_asleep(&w, 1, end_loop_1);
         CHECK_INT(w.k.signals[0], work);
         CHECK_INT(w.k.signals[1], 0);
@@ -385,7 +385,7 @@ TEST(a_loop_that_ends_wakes_the_first_if_there_is_work)
         CHECK_INT(lp_publish(w.s, lp_s("c"), lp_s("{}"), NULL), LP_OK);
         CHECK_INT(turn_loop(&w, 1, 0), LP_ERR_STOPPED);
         while (turn_loop(&w, 0, 1000) == LP_OK) {}
-        CHECK_INT(take(conn[0])->status, 200);
+        CHECK_INT(take(peers[0])->status, 200);
         CHECK_INT(stats_of(&w).channels, work ? 0 : 3);
         CHECK_INT(lp_publish(w.s, lp_s("c"), lp_s("{}"), NULL), LP_ERR_STOPPED);
         close_world(&w);
@@ -408,8 +408,8 @@ TEST(the_last_loop_stops_the_server)
         for (i = 0; i < 3; i++) {
             publish(&w, "c", "{}");
             CHECK_INT(turn(&w, 0), LP_OK);
-            finish(conn[orders[o][i]]);
-            while (turn_loop(&w, orders[o][i], 0) == LP_OK) CHECK(conn[orders[o][i]]->closed);
+            finish(peers[orders[o][i]]);
+            while (turn_loop(&w, orders[o][i], 0) == LP_OK) CHECK(peers[orders[o][i]]->closed);
         }
         CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s("{}"), NULL), LP_ERR_STOPPED);
         CHECK_INT(turn(&w, 0), LP_ERR_STOPPED);
@@ -436,15 +436,15 @@ TEST(the_others_are_still_woken_once)
     w.cfg.history_age_ms = LP_UNLIMITED;
     open_loops(3);
     park_on_all(2);
-    finish(conn[0]);
-    finish(conn[3]);
+    finish(peers[0]);
+    finish(peers[3]);
     while (turn_loop(&w, 0, 0) == LP_OK) {}
     settle_loop(&w, 1), settle_loop(&w, 2);
     memset(w.k.signals, 0, sizeof w.k.signals);
     while_asleep(&w, 6, publish_on_a);
     settle_loop(&w, 1), settle_loop(&w, 2);
     for (i = 0; i < 6; i++)
-        if (i % 3) CHECK_STR(lp_s(ns_of(take(conn[i]))), "1,2");
+        if (i % 3) CHECK_STR(lp_s(ns_of(take(peers[i]))), "1,2");
     close_world(&w);
 }
 
@@ -452,7 +452,7 @@ TEST(the_others_are_still_woken_once)
 static void accept_two(world *v)
 {
     dial_some(2);
-    get(conn[dialed - 1], "/");
+    get(peers[dialed - 1], "/");
     turn_loop(v, 0, 0);
     CHECK_INT(v->k.signals[1], 1);
 }
@@ -462,8 +462,8 @@ TEST(a_loop_that_sleeps_is_woken_for_a_connection)
     open_loops(2);
     settle(&w);
     while_asleep(&w, 2, accept_two);
-    CHECK_INT(conn[1]->loop, 1);
+    CHECK_INT(peers[1]->loop, 1);
     settle_loop(&w, 1);
-    CHECK_INT(take(conn[1])->status, 404);
+    CHECK_INT(take(peers[1])->status, 404);
     close_world(&w);
 }

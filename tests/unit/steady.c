@@ -7,10 +7,10 @@
 #include "unit.h"
 #include "kernel.h"
 
-enum { CLIENTS = 50, CHANNELS = 5, BURST = 5000 };
+enum { STEADY_CLIENTS = 50, CHANNELS = 5, BURST = 5000 };
 
 static world w;
-static peer *clients[BURST];
+static peer *steady_clients[BURST];
 
 /* A peer keeps all that it has said and heard: too much for 100,000 cycles. */
 static void forget(peer *c)
@@ -56,7 +56,7 @@ static void check_now(void)
 static void dial_many(int count)
 {
     int i;
-    for (i = 0; i < count; i++) clients[i] = dial(&w);
+    for (i = 0; i < count; i++) steady_clients[i] = dial(&w);
     settle(&w);
 }
 
@@ -65,9 +65,9 @@ static void dial_many(int count)
 static void warm_up_replies(void)
 {
     publish_padded(&w, "warm", 4000);
-    say_poll(clients[0], "/api/poll/warm?last_id=0", 0);
+    say_poll(steady_clients[0], "/api/poll/warm?last_id=0", 0);
     settle(&w);
-    check_heard(clients[0], "xxxx");
+    check_heard(steady_clients[0], "xxxx");
 }
 
 /* ---- park and deliver ---- */
@@ -80,7 +80,7 @@ static void park_round(int waiters)
     for (i = 0; i < waiters; i++) {
         snprintf(target, sizeof target, "/api/poll/c%d%s?last_id=now&timeout=60",
                  i % CHANNELS, i % 7 ? "" : ",silent");
-        say_poll(clients[i], target, i);
+        say_poll(steady_clients[i], target, i);
     }
     settle(&w);
     CHECK_INT(w.s->hub.stats.waiters, waiters);
@@ -97,7 +97,7 @@ static void deliver_round(int waiters, int round)
     }
     settle(&w);
     CHECK_INT(w.s->hub.stats.waiters, 0);
-    for (i = 0; i < waiters; i++) check_heard(clients[i], json + 1);
+    for (i = 0; i < waiters; i++) check_heard(steady_clients[i], json + 1);
     w.k.now_us += 1000 + unit_below(10000);
 }
 
@@ -131,7 +131,7 @@ static void cycles(int waiters, int rounds)
 
 TEST(a_hundred_thousand_deliveries_allocate_their_messages_alone)
 {
-    cycles(CLIENTS, unit_rounds(2000));
+    cycles(STEADY_CLIENTS, unit_rounds(2000));
 }
 
 TEST(what_is_allocated_does_not_depend_on_the_number_of_waiters)
@@ -139,7 +139,7 @@ TEST(what_is_allocated_does_not_depend_on_the_number_of_waiters)
     cycles(0, unit_rounds(200));
     cycles(1, unit_rounds(200));
     cycles(CHANNELS, unit_rounds(200));
-    cycles(4 * CLIENTS, unit_rounds(200));
+    cycles(4 * STEADY_CLIENTS, unit_rounds(200));
 }
 
 /* The body lies in the loop's own buffer. */
@@ -149,7 +149,7 @@ TEST(a_publish_by_http_allocates_its_message_alone)
     int i, rounds = unit_rounds(5000);
     peer *p;
     open_steady();
-    dial_many(CLIENTS);
+    dial_many(STEADY_CLIENTS);
     p = dial(&w);
     warm_up_replies();
     for (i = 0; i < 20 + rounds; i++) {
@@ -157,12 +157,12 @@ TEST(a_publish_by_http_allocates_its_message_alone)
         int j;
         if (i == 20) calls = w.m.calls, bytes = w.m.bytes;
         snprintf(json, sizeof json, "{\"n\":%d}", 1000000 + i);
-        for (j = 0; j < 2; j++) say_poll(clients[j], "/api/poll/a?last_id=now", j);
+        for (j = 0; j < 2; j++) say_poll(steady_clients[j], "/api/poll/a?last_id=now", j);
         settle(&w);
         post(p, "/api/publish/a", json);
         settle(&w);
         check_heard(p, "\"waiters\":2}");
-        for (j = 0; j < 2; j++) check_heard(clients[j], json + 1);
+        for (j = 0; j < 2; j++) check_heard(steady_clients[j], json + 1);
     }
     CHECK_INT(w.m.calls - calls, rounds);
     CHECK_INT(w.m.bytes, bytes);
@@ -176,24 +176,24 @@ TEST(pieces_and_pipelines_allocate_nothing_once_they_have)
     size_t calls = 0;
     int i, j, rounds = unit_rounds(1000);
     open_steady();
-    dial_many(CLIENTS);
+    dial_many(STEADY_CLIENTS);
     publish(&w, "a", "{\"n\":1}");
     for (i = 0; i < 20 + rounds; i++) {
         if (i == 20) calls = w.m.calls;
         for (j = 0; j < LPI_SPARE_MAX; j++) /* so many are kept */
-            say(clients[j], "GET /api/poll/a?last_id=now&timeout=0 HTTP/1.1\r\nHo");
+            say(steady_clients[j], "GET /api/poll/a?last_id=now&timeout=0 HTTP/1.1\r\nHo");
         settle(&w);
-        for (j = 0; j < LPI_SPARE_MAX; j++) say(clients[j], "st: localhost\r\n\r\n");
+        for (j = 0; j < LPI_SPARE_MAX; j++) say(steady_clients[j], "st: localhost\r\n\r\n");
         settle(&w);
-        for (j = 0; j < LPI_SPARE_MAX; j++) check_heard(clients[j], "\"count\":0");
-        say_poll(clients[0], "/api/poll/a?last_id=now&timeout=0", 0);
-        say_poll(clients[0], "/api/poll/a?last_id=now&timeout=0.001", 0);
-        say_poll(clients[0], "/api/poll/a?last_id=0", 0); /* waits behind it */
+        for (j = 0; j < LPI_SPARE_MAX; j++) check_heard(steady_clients[j], "\"count\":0");
+        say_poll(steady_clients[0], "/api/poll/a?last_id=now&timeout=0", 0);
+        say_poll(steady_clients[0], "/api/poll/a?last_id=now&timeout=0.001", 0);
+        say_poll(steady_clients[0], "/api/poll/a?last_id=0", 0); /* waits behind it */
         settle(&w);
         pass(&w, 4);
-        CHECK_INT(count_of(unheard(clients[0]), "HTTP/1.1 200 OK"), 3);
-        CHECK_INT(count_of(unheard(clients[0]), "\"n\":1"), 1);
-        forget(clients[0]);
+        CHECK_INT(count_of(unheard(steady_clients[0]), "HTTP/1.1 200 OK"), 3);
+        CHECK_INT(count_of(unheard(steady_clients[0]), "\"n\":1"), 1);
+        forget(steady_clients[0]);
         if (i % 100 == 0) check_now();
     }
     CHECK_INT(w.m.calls, calls);
@@ -212,7 +212,7 @@ TEST(a_hundred_thousand_polls_that_are_answered_at_once_allocate_nothing)
     size_t calls = 0, bytes = 0;
     int i, j, rounds = unit_rounds(2000);
     open_steady();
-    dial_many(CLIENTS);
+    dial_many(STEADY_CLIENTS);
     for (i = 0; i < 6; i++) { /* of which four are held */
         char json[24];
         snprintf(json, sizeof json, "{\"n\":%d}", i);
@@ -228,9 +228,9 @@ TEST(a_hundred_thousand_polls_that_are_answered_at_once_allocate_nothing)
     snprintf(targets[7], sizeof *targets, "/api/poll/a?last_id=0123456789abcdef-1");
     for (i = 0; i < 20 + rounds; i++) {
         if (i == 20) calls = w.m.calls, bytes = w.m.bytes;
-        for (j = 0; j < CLIENTS; j++) say_poll(clients[j], targets[(i + j) % 8], j);
+        for (j = 0; j < STEADY_CLIENTS; j++) say_poll(steady_clients[j], targets[(i + j) % 8], j);
         settle(&w);
-        for (j = 0; j < CLIENTS; j++) check_heard(clients[j], heard[(i + j) % 8]);
+        for (j = 0; j < STEADY_CLIENTS; j++) check_heard(steady_clients[j], heard[(i + j) % 8]);
         w.k.now_us += 1000 + unit_below(10000);
         if (i % 500 == 0) check_now();
     }
@@ -245,13 +245,13 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
     size_t calls = 0;
     int i, j, rounds = unit_rounds(2000);
     open_steady();
-    dial_many(CLIENTS);
+    dial_many(STEADY_CLIENTS);
     publish(&w, "a", "{\"n\":1}");
     for (i = 0; i < 20 + rounds; i++) {
         if (i == 20) calls = w.m.calls;
-        for (j = 0; j < CLIENTS; j++) say_poll(clients[j], "/api/poll/a?last_id=0", j);
+        for (j = 0; j < STEADY_CLIENTS; j++) say_poll(steady_clients[j], "/api/poll/a?last_id=0", j);
         settle(&w);
-        for (j = 0; j < CLIENTS; j++) check_heard(clients[j], "\"n\":1");
+        for (j = 0; j < STEADY_CLIENTS; j++) check_heard(steady_clients[j], "\"n\":1");
     }
     CHECK_INT(w.m.calls, calls);
     close_world(&w);
@@ -282,8 +282,8 @@ static void all_leave(int count, int by_reset)
 {
     int i;
     for (i = 0; i < count; i++) {
-        if (by_reset) reset(clients[i]);
-        else finish(clients[i]);
+        if (by_reset) reset(steady_clients[i]);
+        else finish(steady_clients[i]);
     }
     settle(&w);
     CHECK_INT(stats_of(&w).connections, 0);
@@ -314,7 +314,7 @@ static void burst(int publishing, int by_reset)
         CHECK_INT(stats_of(&w).connections, count);
         for (i = 0; i < count; i++) {
             snprintf(target, sizeof target, "/api/poll/ch%d?timeout=60", i);
-            say_poll(clients[i], target, i);
+            say_poll(steady_clients[i], target, i);
         }
         settle(&w);
         CHECK_INT(stats_of(&w).waiters, count);

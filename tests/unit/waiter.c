@@ -26,20 +26,6 @@ static void loaded(const char *name) {
 
 /* ---- */
 
-static void tick(uint32_t ms) { w.k.now_us += ms * UINT64_C(1000); }
-
-static peer *park_new(const char *target) {
-    peer *c = dial(&w);
-    park(&w, c, target);
-    return c;
-}
-
-static void leave(peer *c) {
-    finish(c);
-    settle(&w);
-    CHECK(c->closed);
-}
-
 /* "/api/poll/CHANNEL?last_id=..." of the message's epoch and that SEQ. */
 static const char *at_cursor(const char *channel, const lp_published *p, unsigned seq) {
     static char text[4][100];
@@ -47,12 +33,6 @@ static const char *at_cursor(const char *channel, const lp_published *p, unsigne
     char *to = text[next++ % 4];
     snprintf(to, 100, "/api/poll/%s?last_id=%.16s-%u", channel, p->id, seq);
     return to;
-}
-
-static uint64_t us_of(lp_slice seconds) {
-    uint64_t us;
-    CHECK(!lpi_query_seconds(seconds, 1, &us));
-    return us;
 }
 
 /* The next answer has these messages, and this as its reset ("a":"evicted"), or none. */
@@ -87,7 +67,7 @@ static peer *check_poll(const char *target, const char *client, const char *erro
     return c;
 }
 
-static const char *const errors[] = {"Server at capacity", "Too many connections from client",
+static const char *const refusals[] = {"Server at capacity", "Too many connections from client",
                                      "Channel at capacity",
                                      "Too many connections from address"};
 
@@ -103,10 +83,10 @@ TEST(waiter_refused_at_each_edge) {
         open_world(&w);
         first = check_poll("/api/poll/a", "amy", NULL);
         for (k = 0; k < 2; k++) check_poll("/api/poll/a", "amy", NULL);
-        check_poll("/api/poll/a", "amy", errors[i]);
-        leave(first);
+        check_poll("/api/poll/a", "amy", refusals[i]);
+        leave(&w, first);
         check_poll("/api/poll/a", "amy", NULL);
-        check_poll("/api/poll/a", "amy", errors[i]);
+        check_poll("/api/poll/a", "amy", refusals[i]);
         close_world(&w);
     }
 }
@@ -122,7 +102,7 @@ TEST(waiter_refusals_have_an_order) {
         w.cfg.waiters_per_address = i > 3 ? 2 : 1;
         open_world(&w);
         check_poll("/api/poll/a", "amy", NULL);
-        check_poll("/api/poll/a", "amy", i < 4 ? errors[i] : NULL);
+        check_poll("/api/poll/a", "amy", i < 4 ? refusals[i] : NULL);
         close_world(&w);
     }
 }
@@ -133,7 +113,7 @@ TEST(waiter_limits_are_apart) {
     open_world(&w);
     check_poll("/api/poll/a", "amy", NULL);
     check_poll("/api/poll/b", "bob", NULL);
-    check_poll("/api/poll/c,b", "eve", errors[2]); /* any of its channels */
+    check_poll("/api/poll/c,b", "eve", refusals[2]); /* any of its channels */
     check_poll("/api/poll/c,d", "eve", NULL);
     CHECK_INT(publish_n(&w, "c", 1).waiters, 1);
     CHECK_INT(publish_n(&w, "d", 1).waiters, 1);
@@ -146,7 +126,7 @@ TEST(waiter_limits_do_not_touch_who_does_not_wait) {
     w.cfg.waiters_max = 1;
     open_world(&w);
     publish_n(&w, "a", 1);
-    park_new("/api/poll/b");
+    park_new(&w, "/api/poll/b");
     CHECK_STR(lp_s(ns_of(ask(&w, dial(&w), "/api/poll/a"))), "1");
     CHECK_STR(member(look(&w, "a", "now")->body, "status"), "timeout");
     CHECK_INT(stats_of(&w).refused, 0);
@@ -173,8 +153,8 @@ TEST(waiter_of_many_channels_waits_on_each) {
     int i, n = 0;
     w.cfg.loops = 2;
     open_world(&w);
-    d = park_new("/api/poll/c");
-    c = park_new(all);
+    d = park_new(&w, "/api/poll/c");
+    c = park_new(&w, all);
     for (i = 0; i < 16; i++, name[0]++) {
         p[i] = publish_n(&w, name, i);
         CHECK_INT(p[i].waiters, i == 2 ? 2 : 1);
@@ -190,7 +170,7 @@ TEST(waiter_of_many_channels_waits_on_each) {
     sayf(c, "GET %s?last_id=now HTTP/1.1\r\nHost: localhost\r\n\r\n", all);
     settle(&w);
     CHECK_INT(stats_of(&w).waiters, 1);
-    leave(c);
+    leave(&w, c);
     for (name[0] = 'a'; name[0] <= 'p'; name[0]++) CHECK_INT(publish_n(&w, name, 0).waiters, 0);
     close_world(&w);
 }
@@ -200,9 +180,9 @@ TEST(waiter_of_two_channels_is_answered_once) {
     peer *c;
     char want[80];
     open_world(&w);
-    c = park_new("/api/poll/a,b");
+    c = park_new(&w, "/api/poll/a,b");
     CHECK_INT((b = publish_n(&w, "b", 1)).waiters, 1);
-    tick(1);
+    tick(&w, 1);
     a = publish_n(&w, "a", 2);
     settle(&w);
     sprintf(want, "%s,%s", a.id, b.id);
@@ -223,10 +203,10 @@ TEST(waiter_leaves_in_any_order) {
     for (round = 0; round < rounds; round++) {
         peer *c[12];
         uint32_t n = 12, i;
-        for (i = 0; i < n; i++) c[i] = park_new(targets[unit_below(5)]);
+        for (i = 0; i < n; i++) c[i] = park_new(&w, targets[unit_below(5)]);
         while (n) {
             i = unit_below(n--);
-            leave(c[i]);
+            leave(&w, c[i]);
             c[i] = c[n];
             CHECK_INT(stats_of(&w).waiters, n);
         }
@@ -247,13 +227,13 @@ TEST(waiter_expires_with_its_own_cursor) {
     for (order = 0; order < 2; order++) { /* which channel is the younger */
         memset(&w, 0, sizeof w);
         open_world(&w);
-        if (order) look(&w, "b", ""), tick(5);
+        if (order) look(&w, "b", ""), tick(&w, 5);
         publish_n(&w, "a", 1);
         publish_n(&w, "a", 2);
         p = publish_n(&w, "a", 3);
-        tick(5);
+        tick(&w, 5);
         start_us = us_of(member(look(&w, "b", "")->body, "timestamp"));
-        c = park_new("/api/poll/a,b?last_id=now&timeout=1");
+        c = park_new(&w, "/api/poll/a,b?last_id=now&timeout=1");
         pass(&w, 1002);
         a = check_take(c, "", "");
         CHECK_STR(member(a->body, "status"), "timeout");
@@ -268,10 +248,10 @@ TEST(waiter_expires_with_its_own_cursor) {
 TEST(waiter_expires_with_what_has_come) {
     peer *c, *other;
     open_world(&w);
-    c = park_new("/api/poll/a?timeout=1");
-    other = park_new("/api/poll/a?timeout=60");
+    c = park_new(&w, "/api/poll/a?timeout=1");
+    other = park_new(&w, "/api/poll/a?timeout=60");
     publish_n(&w, "a", 1);
-    tick(2000);
+    tick(&w, 2000);
     settle(&w);
     check_take(c, "1", "");
     check_take(other, "1", "");
@@ -293,8 +273,8 @@ TEST(waiter_gets_what_came_before_its_poll_or_is_parked) {
     CHECK_STR(lp_s(ns_of(a)), "4,5");
     CHECK_STR(member(a->body, "last_id"), p.id);
     CHECK_INT(us_of(member(a->body, "timestamp")), p.timestamp_us);
-    c[0] = park_new(at_cursor("a", &p, 5));
-    c[1] = park_new("/api/poll/a?last_id=now");
+    c[0] = park_new(&w, at_cursor("a", &p, 5));
+    c[1] = park_new(&w, "/api/poll/a?last_id=now");
     CHECK_INT(publish_n(&w, "a", 6).waiters, 2);
     settle(&w);
     for (i = 0; i < 2; i++) check_take(c[i], "6", "");
@@ -326,7 +306,7 @@ TEST(waiter_reset_is_answered_at_once) {
         CHECK_STR(member(check_take(c, held, "\"a\":\"epoch\"")->body, "last_id"), p.id);
         CHECK_INT(stats_of(&w).resets, 4 * (gone + 1));
         if (!gone) get(c, at_cursor("a", &p, 2)), settle(&w), check_take(c, held, "");
-        tick(1000);
+        tick(&w, 1000);
     }
     close_world(&w);
 }
@@ -359,7 +339,7 @@ TEST(waiter_basic_reset_rides_on_the_reply) {
         us = us_of(member(look(&w, "a", "")->body, "timestamp")) + 99;
         snprintf(target, sizeof target, "/api/poll/a?timeout=1&since=%lu.%06lu",
                  (unsigned long)(us / 1000000), (unsigned long)(us % 1000000));
-        c = park_new(target);
+        c = park_new(&w, target);
         if (i) CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
         if (i) settle(&w);
         else pass(&w, 1002);
@@ -378,7 +358,7 @@ TEST(waiter_whose_next_messages_are_gone_is_told) {
     w.cfg.history_count = 3;
     open_world(&w);
     for (i = 1; i <= 2; i++) publish_n(&w, "a", i);
-    c = park_new("/api/poll/a?last_id=now"); /* at 2 */
+    c = park_new(&w, "/api/poll/a?last_id=now"); /* at 2 */
     for (i = 3; i <= 5; i++) publish_n(&w, "a", i); /* 3 is still held */
     settle(&w);
     check_take(c, "3,4,5", "");
@@ -399,11 +379,11 @@ TEST(waiter_whose_messages_are_all_gone_is_told) {
     w.cfg.history_age_ms = 100;
     open_world(&w);
     dial(&w);
-    c = park_new("/api/poll/a?timeout=60");
+    c = park_new(&w, "/api/poll/a?timeout=60");
     CHECK_INT(c->loop, 1);
     publish_n(&w, "a", 1);
     p = publish_n(&w, "a", 2);
-    tick(5000);
+    tick(&w, 5000);
     settle_loop(&w, 0);
     settle_loop(&w, 0);
     CHECK_INT(stats_of(&w).messages, 0);
@@ -423,9 +403,9 @@ TEST(waiter_of_two_channels_one_of_which_lost_some) {
     int i;
     w.cfg.history_count = 2;
     open_world(&w);
-    c = park_new("/api/poll/a,b");
+    c = park_new(&w, "/api/poll/a,b");
     for (i = 1; i <= 3; i++) a = publish_n(&w, "a", i);
-    tick(1);
+    tick(&w, 1);
     b = publish_n(&w, "b", 4);
     settle(&w);
     sprintf(want, "%s,%s", a.id, b.id);
@@ -468,7 +448,7 @@ TEST(waiter_batch_is_full_of_messages) {
     open_world(&w);
     for (i = 0; i < 4; i++) { /* each with a reply of its own */
         sprintf(target, "/api/poll/a?last_id=now&limit=%d", 1000 - i);
-        c[i] = park_new(target);
+        c[i] = park_new(&w, target);
     }
     for (i = 0; i < 1000; i++) publish_n(&w, "a", i);
     settle(&w);
@@ -537,7 +517,7 @@ TEST(fetching_poll_is_neither_answered_nor_parked) {
     peer *c;
     open_world(&w);
     go_remote();
-    c = park_new("/api/poll/a?last_id=00000000000000aa-5");
+    c = park_new(&w, "/api/poll/a?last_id=00000000000000aa-5");
     CHECK_INT(publish_n(&w, "a", 1).waiters, 0);
     settle(&w);
     CHECK_SILENT(c);
@@ -563,7 +543,7 @@ TEST(fetching_poll_is_judged_when_the_state_is_here) {
         dial(&w);
         for (n = 1; n <= 5; n++) p = publish_n(&w, "a", (int)n);
         if (polls[i].seq == -1) memcpy(p.id, "00000000000000aa", 16);
-        c = park_new(polls[i].seq == -2 ? "/api/poll/a" : polls[i].seq == -3
+        c = park_new(&w, polls[i].seq == -2 ? "/api/poll/a" : polls[i].seq == -3
                          ? "/api/poll/a?last_id=now"
                          : at_cursor("a", &p, polls[i].seq < 0 ? 5 : (unsigned)polls[i].seq));
         CHECK_INT(c->loop, 1);
@@ -587,7 +567,7 @@ TEST(fetching_poll_waits_for_all_its_channels) {
     go_remote();
     publish_n(&w, "a", 1);
     loaded("a");
-    c = park_new("/api/poll/a,b?last_id=now");
+    c = park_new(&w, "/api/poll/a,b?last_id=now");
     CHECK_INT(publish_n(&w, "a", 2).waiters, 0); /* it doesn't wake it yet */
     settle(&w);
     CHECK_SILENT(c);
@@ -598,7 +578,7 @@ TEST(fetching_poll_waits_for_all_its_channels) {
     settle(&w);
     check_take(c, "3", "");
     park(&w, c, "/api/poll/a,c");
-    tick(1);
+    tick(&w, 1);
     publish_n(&w, "c", 4); /* on its way */
     settle(&w);
     CHECK_SILENT(c);
@@ -619,7 +599,7 @@ TEST(fetching_cursors_keep_the_order_of_the_poll) {
     c = publish_n(&w, "c", 1), c = publish_n(&w, "c", 2), c = publish_n(&w, "c", 3);
     sprintf(want, "%s,%s,%s", a.id, b.id, c.id);
     sprintf(target, "/api/poll/a,b,c?timeout=1&last_id=%s", want);
-    p = park_new(target);
+    p = park_new(&w, target);
     loaded("c");
     loaded("a");
     settle(&w);
@@ -635,7 +615,7 @@ TEST(fetching_basic_reset_rides_on_the_reply) {
     peer *c;
     open_world(&w);
     go_remote();
-    c = park_new("/api/poll/a?since=9999999999");
+    c = park_new(&w, "/api/poll/a?since=9999999999");
     loaded("a");
     settle(&w);
     CHECK_SILENT(c);
@@ -652,9 +632,9 @@ TEST(fetching_poll_leaves_before_and_after_it_has_come) {
     w.cfg.waiters_per_client = 1;
     open_world(&w);
     go_remote();
-    d = park_new("/api/poll/a");
-    leave(d);
-    c = park_new("/api/poll/a"); /* and it counts no more */
+    d = park_new(&w, "/api/poll/a");
+    leave(&w, d);
+    c = park_new(&w, "/api/poll/a"); /* and it counts no more */
     loaded("a");
     finish(c);
     (void)lp_publish(w.s, lp_s("b"), lp_s("{}"), NULL); /* may be LP_ERR_FULL until it looks */
@@ -669,12 +649,12 @@ TEST(fetching_polls_count_in_the_limits) {
     w.cfg.waiters_per_channel = 2;
     open_world(&w);
     go_remote();
-    park_new("/api/poll/a");
-    park_new("/api/poll/a");
-    check_poll("/api/poll/a", "amy", errors[2]);
+    park_new(&w, "/api/poll/a");
+    park_new(&w, "/api/poll/a");
+    check_poll("/api/poll/a", "amy", refusals[2]);
     loaded("a");
     settle(&w);
-    check_poll("/api/poll/a", "amy", errors[2]);
+    check_poll("/api/poll/a", "amy", refusals[2]);
     CHECK_INT(publish_n(&w, "a", 1).waiters, 2);
     close_world(&w);
 }
@@ -768,8 +748,8 @@ TEST(fetching_poll_is_parked_without_memory) {
         w.cfg.waiters_per_client = LP_UNLIMITED;
         open_world(&w);
         go_remote();
-        c = park_new("/api/poll/a,b");
-        for (i = 0; i < others; i++) park_new("/api/poll/z");
+        c = park_new(&w, "/api/poll/a,b");
+        for (i = 0; i < others; i++) park_new(&w, "/api/poll/z");
         loaded("a");
         loaded("b");
         w.m.fail_at = w.m.calls + 1;
@@ -1043,10 +1023,10 @@ static const char *model_refusal(const model_poll *poll) {
                 waiters += model.polls[i].names[j] == poll->names[k];
         full |= waiters >= w.cfg.waiters_per_channel;
     }
-    if (all >= w.cfg.waiters_max) return errors[0];
-    if (client >= w.cfg.waiters_per_client) return errors[1];
-    if (full) return errors[2];
-    return address >= w.cfg.waiters_per_address ? errors[3] : NULL;
+    if (all >= w.cfg.waiters_max) return refusals[0];
+    if (client >= w.cfg.waiters_per_client) return refusals[1];
+    if (full) return refusals[2];
+    return address >= w.cfg.waiters_per_address ? refusals[3] : NULL;
 }
 
 /* Draw a poll and say it. Where it will stand, and why, go to poll->seq and `reason`; whether
@@ -1095,7 +1075,7 @@ static void model_ask(model_poll *poll) {
         CHECK_INT(a->status, 429);
         CHECK_STR(member(a->body, "error"), why);
         model.refused++;
-        for (i = 0; i < 4; i++) model.why[i] += why == errors[i];
+        for (i = 0; i < 4; i++) model.why[i] += why == refusals[i];
     } else {
         poll->parked = 1;
         model.parked++;
@@ -1117,7 +1097,7 @@ static void model_dial(model_poll *poll) {
 }
 
 static void model_time(void) {
-    tick(unit_below(unit_one_in(50) ? 70000 : 10));
+    tick(&w, unit_below(unit_one_in(50) ? 70000 : 10));
     w.k.now_us += unit_below(1000);
     if (unit_one_in(50)) w.k.wall_us += UINT64_C(5000000);
     if (unit_one_in(50)) w.k.wall_us -= UINT64_C(5000000);
@@ -1318,7 +1298,7 @@ TEST(fetching_clients_get_everything_or_are_told) {
         case 2: loaded(name); break;
         case 3: settle_loop(&w, unit_below(3)); break;
         case 4:
-            tick(unit_below(20));
+            tick(&w, unit_below(20));
             if (!unit_one_in(150)) break;
             for (k = 0; k < CLIENTS; k++) { /* all go, and channels are forgotten */
                 if (!clients[k].waits) continue;
