@@ -453,15 +453,15 @@ TEST(hub_aged_channel_with_a_poll_that_was_woken) {
     w.cfg.loops = 2;
     open_aged(100);
     dial(&w);
-    c = park_new("/api/poll/a?timeout=60");
+    c = park_new(&w, "/api/poll/a?timeout=60");
     CHECK_INT(c->loop, 1);
     CHECK_INT(publish_n(&w, "a", 1).waiters, 1);
-    tick(5000);
+    tick(&w, 5000);
     settle_loop(&w, 0);
     settle_loop(&w, 0);
     CHECK_INT(stats_of(&w).messages, 0);
     finish(c);
-    tick(5000);
+    tick(&w, 5000);
     settle_loop(&w, 0);
     CHECK_INT(stats_of(&w).channels, 1);
     settle(&w);
@@ -859,7 +859,7 @@ TEST(hub_loop_does_not_wait_with_polls_to_serve) {
     uint64_t began;
     peer *c;
     open_world(&w);
-    c = park_new("/api/poll/a");
+    c = park_new(&w, "/api/poll/a");
     settle_loop(&w, 0); /* which, other than lp_step, leaves it awake */
     publish_n(&w, "a", 1);
     began = now_ms(&w);
@@ -891,8 +891,8 @@ TEST(hub_is_not_held_in_a_system_call) {
         open_aged(LP_UNLIMITED);
         looked = 0;
         during(&w, calls[i], look_at_the_hub);
-        c = park_new("/api/poll/a");
-        d = park_new("/api/poll/a");
+        c = park_new(&w, "/api/poll/a");
+        d = park_new(&w, "/api/poll/a");
         settle(&w);
         during(&w, calls[i], look_at_the_hub);
         while_asleep(&w, 3, publish_on_a_once);
