@@ -338,8 +338,8 @@ static void turn_loop_1_and_come(world *v)
     int i;
     for (i = 0; i < 4; i++) lpi_loop_step(&v->s->loops[1], 0);
     dial_some(4);
-    get(conn[1], "/api/poll/a");
-    get(conn[3], "/api/poll/a");
+    get(peers[1], "/api/poll/a");
+    get(peers[3], "/api/poll/a");
 }
 
 /* The others go on until all who wait outside are handed over. */
@@ -350,8 +350,8 @@ TEST(a_loop_does_not_end_before_the_door_is_shut)
     during(&w, K_ACCEPT, turn_loop_1_and_come); /* as the first looks out a last time */
     step_loop(0);
     while (turn(&w, 1000) == LP_OK) {}
-    CHECK_INT(take(conn[1])->status, 200);
-    CHECK_INT(take(conn[3])->status, 200);
+    CHECK_INT(take(peers[1])->status, 200);
+    CHECK_INT(take(peers[3])->status, 200);
     close_world(&w);
 }
 
