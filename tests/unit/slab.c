@@ -6,7 +6,7 @@
 #include "unit.h"
 
 /* What must hold of a slab between two calls. */
-static void check_slab(const lpi_slab *s, const unit_memory *m) {
+static void recount_slab(const lpi_slab *s, const unit_memory *m) {
     uint32_t c, n = 1u << s->shift, used = 0, roomy = 0, empty = 0, vacant = 0, on_lists = 0;
     uint32_t chunks = 0;
     for (c = 0; c < s->chunk_count; c++) {
@@ -93,13 +93,13 @@ static void take_and_give(uint32_t record_size, uint32_t shift, int fails) {
             held[i] = held[--count];
         }
         CHECK_INT(s.used, count);
-        if (round % 64 == 0) check_slab(&s, &m);
+        if (round % 64 == 0) recount_slab(&s, &m);
     }
     while (count) {
         check_stamp(&s, &held[--count]);
         lpi_slab_give(&s, held[count].index);
     }
-    check_slab(&s, &m);
+    recount_slab(&s, &m);
     CHECK(m.bytes <= lpi_slab_chunk_bytes(&s) + s.chunk_capacity * sizeof(lpi_slab_chunk));
     lpi_slab_free(&s);
     CHECK_INT(m.blocks, 0);
@@ -179,7 +179,7 @@ typedef struct list_record {
 
 enum { LIST_RECORDS = 40 };
 
-static void check_list(const lpi_list *list, const lpi_links *links, const uint32_t *want,
+static void check_links(const lpi_list *list, const lpi_links *links, const uint32_t *want,
                        uint32_t count) {
     uint32_t i, at = list->head, before = LPI_NONE;
     for (i = 0; i < count; i++) {
@@ -218,8 +218,8 @@ TEST(slab_lists_like_arrays) {
             lpi_list_append(&lists[l], &links[l], which);
             model[l][count[l]++] = which;
         }
-        check_list(&lists[0], &links[0], model[0], count[0]);
-        check_list(&lists[1], &links[1], model[1], count[1]);
+        check_links(&lists[0], &links[0], model[0], count[0]);
+        check_links(&lists[1], &links[1], model[1], count[1]);
     }
     lpi_slab_free(&s);
 }

@@ -59,7 +59,7 @@ static void take_out(table_fixture *f, uint32_t which) {
 }
 
 /* Every record stands once, in the bucket of its hash. */
-static uint32_t check_table(const table_fixture *f) {
+static uint32_t check_buckets(const table_fixture *f) {
     const lpi_table *t = &f->table;
     uint32_t bucket, i, total = 0, longest = 0;
     CHECK(t->round >= 16 && (t->round & (t->round - 1)) == 0);
@@ -108,14 +108,14 @@ static void random_life(uint64_t hashes, int fails) {
         }
         which = unit_below(RECORDS);
         CHECK_INT(is_found(&f, which), f.inside[which]);
-        if (round % 500 == 0) check_table(&f);
+        if (round % 500 == 0) check_buckets(&f);
     }
-    check_table(&f);
+    check_buckets(&f);
     for (most = 0; most < RECORDS; most++) {
         CHECK_INT(is_found(&f, most), f.inside[most]);
         if (f.inside[most]) take_out(&f, most);
     }
-    check_table(&f);
+    check_buckets(&f);
     close_table(&f);
 }
 
@@ -130,7 +130,7 @@ TEST(table_hashes_that_differ_above_32_bits) {
     uint32_t i;
     open_table(&f);
     for (i = 0; i < 300; i++) add(&f, i, (uint64_t)i << 32 | 5);
-    check_table(&f);
+    check_buckets(&f);
     for (i = 0; i < 300; i++) {
         uint32_t at = lpi_table_first(&f.table, (uint64_t)i << 32 | 5);
         CHECK_INT(at, f.records[i]);
@@ -153,7 +153,7 @@ TEST(table_follows_the_number_of_entries) {
         CHECK(f.table.buckets >= f.count && f.table.buckets <= f.count + LPI_BUCKETS_MIN);
         CHECK(f.table.capacity <= 2 * f.table.buckets);
     }
-    CHECK(check_table(&f) < 20);
+    CHECK(check_buckets(&f) < 20);
     for (i = 0; i < RECORDS; i++) {
         buckets = f.table.buckets;
         take_out(&f, i);
@@ -177,7 +177,7 @@ static void check_no_flutter(table_fixture *f, uint32_t which) {
         for (k = 0; k < 5; k++) add(f, which - k, unit_random());
     }
     CHECK(f->m.calls - calls <= 1);
-    check_table(f);
+    check_buckets(f);
 }
 
 TEST(table_does_not_flutter) {
@@ -203,7 +203,7 @@ TEST(table_lives_through_want) {
     f.m.fail_forever = 1;
     for (i = 0; i < 2000; i++) add(&f, i, unit_random());
     CHECK_INT(f.table.buckets, LPI_BUCKETS_MIN);
-    check_table(&f);
+    check_buckets(&f);
     f.m.fail_at = 0;
     for (; i < RECORDS; i++) {
         buckets = f.table.buckets;
@@ -213,7 +213,7 @@ TEST(table_lives_through_want) {
     f.m.fail_at = f.m.calls + 1;
     for (i = 0; i < RECORDS; i++) CHECK(is_found(&f, i));
     for (i = 0; i < RECORDS; i++) take_out(&f, i); /* which needs none */
-    check_table(&f);
+    check_buckets(&f);
     CHECK_INT(f.table.buckets, LPI_BUCKETS_MIN);
     close_table(&f);
 }

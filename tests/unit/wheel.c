@@ -62,7 +62,7 @@ static uint64_t first_deadline(const wheel_fixture *f) {
 }
 
 /* Every armed timer stands once, in the slot where its time is found; bits tell the truth. */
-static void check_wheel(const wheel_fixture *f) {
+static void check_slots(const wheel_fixture *f) {
     const lpi_wheel *w = &f->wheel;
     uint32_t slot, i, before, total = 0;
     for (slot = 0; slot <= LPI_DUE_SLOT; slot++) {
@@ -148,7 +148,7 @@ static void live_at_random(uint32_t start, int64_t most) {
             break;
         default: arm(&f, which, some_delay(most)); break;
         }
-        check_wheel(&f);
+        check_slots(&f);
         check_wait(&f);
     }
     close_wheel(&f);
