@@ -6747,6 +6747,8 @@ static void lpi_tell_refusals(lpi_loop *loop)
    connections does not hold up those that are there, and gives each loop its
    turn to have one. Out of descriptors, a reserved one is given up to accept
    and turn away; if even that fails, accepting pauses.
+
+   Promises  a connection is given a record, or told why not (503) and closed.
    ========================================================================== */
 
 enum { LPI_ACCEPTS = 64, LPI_ACCEPT_PAUSE_MS = 250 };
@@ -6934,6 +6936,9 @@ static void lpi_accept_close_listener(lp_server *server)
    where they lie. Only what is incomplete is copied, into a connection's
    request buffer, and then read on from there. Behind a poll or a slow reply at
    most head_bytes_max is kept, and then reading pauses.
+
+   Promises  each byte is parsed once; nothing behind a request that is refused
+             is read as a request; the hub counts what is kept.
    ========================================================================== */
 
 /* There is something to read. */
@@ -7422,6 +7427,9 @@ static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
    Paths are matched as they were sent: a %2F or a dot is data of its part,
    never structure. All that can be refused is refused before the body is read;
    if there is one the connection then ends, however the bytes came in.
+
+   Promises  a request has one answer: from here, a poll, a publish, or a
+             handler, and 500 if that gives none.
    ========================================================================== */
 
 /* Everything that can be said before the body. 1 if the request is answered. */
@@ -7763,8 +7771,10 @@ static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
 /* ==========================================================================
    E4  POLL                                                            >>poll
 
-   What is asked is read and refused here; the hub then answers the poll or
-   parks it, in one call.
+   What is asked is read here, and refused if it cannot be understood; the hub
+   then answers the poll, parks it, or refuses it, in one call.
+
+   Promises  lp_authorize is asked about each channel before the hub is.
    ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
@@ -7927,6 +7937,9 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
 
    The same way for HTTP and for lp_publish: the message is made first, and
    appended by one call of the hub.
+
+   Promises  what was answered with 200 has been appended; with any other
+             status, nothing has.
    ========================================================================== */
 
 static void lpi_publish(lp_request *r)
@@ -7996,6 +8009,9 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 
    The hub lets polls go in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
+
+   Promises  a recipient that cannot be answered is closed, and its cursor asks
+             again.
    ========================================================================== */
 
 enum { LPI_BATCHES = 8 }; /* in one step */
@@ -8203,6 +8219,8 @@ static uint64_t lpi_latency_min(uint32_t at)
    buffer that all who are sent the same share, and counts against
    history_bytes; once half of that is spent so, or a quarter of the half by one
    address, slow readers are cut off, and their cursors ask again.
+
+   Promises  a reply is written whole, or the connection is closed.
    ========================================================================== */
 
 enum { LPI_WRITTEN = 16384 }; /* bytes that renew a write deadline */
@@ -8510,6 +8528,8 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
    The one way out of a connection, whatever it was doing. A child process may
    have a copy of the socket: so it is taken out of the poller and its stream is
    ended before it is closed.
+
+   Promises  the hub knows nothing of it, once its record is given back.
    ========================================================================== */
 
 /* A deadline has passed. */

@@ -599,6 +599,7 @@ int main(int argc, char **argv)
         if (now_seconds() - began >= seconds_max) break;
         run_world(seed);
     }
+    check_free();
     seconds = now_seconds() - began;
     report();
     printf("%" PRIu64 " events in %d worlds, seeds %" PRIu64 " to %" PRIu64, event_count,

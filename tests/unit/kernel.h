@@ -336,6 +336,7 @@ static void check_peer(const peer *c, const lpi_account *account, int trusted) {
 UNIT_UNUSED static void check_world(world *w) {
     if (!w->s || w->unchecked) return;
     CHECK_INT(check_server(w->s, &w->k), w->m.bytes);
+    check_free();
 }
 
 UNIT_UNUSED static void close_world(world *w) {
