@@ -865,6 +865,7 @@ test('stop() during a wait; stop() and start() in one breath', LIMIT,
     c.start();
     c.stop();
     c.start();
+    await s.requests(2);
     await sleep(150);
     const alive = s.seen.filter((r) => !r.res.closed);
     assert.equal(alive.length, 1, 'one loop, one request');
