@@ -2538,18 +2538,18 @@ typedef struct lpi_requested {
 static int lpi_query_cursor(lp_slice s, lpi_requested *out)
 {
     lpi_requested requested;
-    requested.kind = LPI_FROM_START;
     requested.epoch = requested.seq = 0;
-    if (lpi_equal(s, LPI_S("now"))) {
-        requested.kind = LPI_FROM_NOW;
-    } else if (s.length && !lpi_equal(s, LPI_S("0"))) {
+    if (s.length > 17) {
         requested.kind = LPI_FROM_CURSOR;
-        if (s.length < 18 || s.bytes[16] != '-' ||
-            lpi_parse_epoch(s.bytes, &requested.epoch))
-            return -1;
-        if (lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17),
+        if (s.bytes[16] != '-' || lpi_parse_epoch(s.bytes, &requested.epoch) ||
+            lpi_parse_uint(lpi_slice(s.bytes + 17, s.length - 17),
                            &requested.seq))
             return -1;
+    } else if (lpi_equal(s, LPI_S("now"))) {
+        requested.kind = LPI_FROM_NOW;
+    } else {
+        requested.kind = LPI_FROM_START;
+        if (s.length && !lpi_equal(s, LPI_S("0"))) return -1;
     }
     *out = requested;
     return 0;
@@ -4525,13 +4525,12 @@ static uint64_t lpi_address_key(const lpi_hub *hub, const uint8_t address[16])
 static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
                                const uint8_t address[16])
 {
-    uint64_t key[2];
-    if (!client_id.bytes)
-        return lpi_hash(hub->hash_key, 'a',
-                        lpi_slice((const char *)address, 16));
-    key[0] = hub->hash_key[0] ^ lpi_address_key(hub, address);
-    key[1] = hub->hash_key[1];
-    return lpi_hash(key, 'i', client_id);
+    char text[16 + LPI_CLIENT_ID_BYTES], *to = text;
+    lp_slice bytes = lpi_slice((const char *)address, 16);
+    if (!client_id.bytes) return lpi_hash(hub->hash_key, 'a', bytes);
+    if (!lpi_address_is_v4(address)) bytes.length = 8;
+    to = lpi_put(lpi_put(to, bytes), client_id);
+    return lpi_hash(hub->hash_key, 'i', lpi_slice_to(text, to));
 }
 
 static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
@@ -8041,10 +8040,6 @@ static void lpi_deliver_batch(lpi_loop *loop)
 {
     lpi_batch *batch = &loop->batch;
     uint32_t i;
-    for (i = 0; i < batch->recipient_count; i++)
-        lpi_set_phase(
-            loop, lpi_connection_at(loop, batch->recipients[i].connection),
-            LPI_SERVING);
     for (i = 0; i < batch->reply_count; i++)
         lpi_deliver_reply(loop, &batch->replies[i]);
     if (batch->message_count) lpi_deliver_note_latencies(loop);
@@ -8066,6 +8061,7 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
     for (; i != LPI_NONE; i = recipients[i].next) {
         uint32_t index = recipients[i].connection, mine;
         lpi_connection *c = lpi_connection_at(loop, index);
+        lpi_set_phase(loop, c, LPI_SERVING);
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
         mine = (c->flags & (LPI_CLOSE | LPI_HTTP10_KEEP_ALIVE)) |
                (uint32_t)c->cors << 16;
