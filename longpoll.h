@@ -26,17 +26,18 @@
 
    CONTENTS (search for the tag)
 
-       >>manual                                 what you are reading
-       >>results >>types >>config >>life        the declarations
+       >>manual                                   what you are reading
+       >>results >>types >>config >>life          the declarations
        >>routes >>publish-api >>inspect >>advanced
-     A >>platform >>memory >>bytes >>slab >>table           the ground
-     B >>http >>query >>address >>json >>reply >>wheel      pure machines
-     C >>structs >>message >>channel >>hub >>waiter >>limit     state
-     D >>os >>poller >>inbox                                the outside
-     E >>accept >>read >>route >>poll >>publish             one request
-       >>deliver >>write >>close
-     G >>loop     H >>public     I >>licence
-       (F is kept for Redis)
+     A >>platform >>memory >>text >>slab >>table  what all else stands on
+     B >>http >>query >>address >>json >>reply    parsers, text and timers
+       >>wheel                                    alone: no clock, no sockets
+     C >>structs >>message >>channel >>limit      the state that all threads
+       >>waiter >>hub                             share
+     D >>os >>poller >>inbox                      the operating system
+     E >>connection >>accept >>read >>route       a connection, in the order
+       >>poll >>publish >>deliver >>write >>close of its life
+     G >>loop     H >>public     I >>licence      (F is kept for Redis)
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
 
@@ -863,7 +864,7 @@ static int lpi_reserve(const lp_memory *memory, char **bytes,
 }
 
 /* ==========================================================================
-   A3  BYTES                                                          >>bytes
+   A3  TEXT                                                            >>text
 
    Text as it comes and goes on the wire: slices, classes of characters,
    numbers, UTF-8, the keyed hash; and the two ways to put bytes together, a
@@ -1777,7 +1778,7 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
    the library reads are noted. What a program asks for later is looked for in
    the head again, so the head must stay in memory while a handler runs.
 
-   Uses      >>bytes
+   Uses      >>text
    Touches   the lpi_http or lpi_chunked that it is given, and in decoding the
              body. No clock, no memory, no sockets.
    Promises  A text reads the same however it is cut into pieces, and each byte
@@ -2389,7 +2390,7 @@ static int lpi_chunked_decode(lpi_chunked *c, char *to, const char *raw,
    Reads what a poll asks for out of its target: the names of channels, cursors
    and numbers.
 
-   Uses      >>bytes
+   Uses      >>text
    Touches   what it is given. No clock, no memory, no sockets.
    Promises  What is accepted is well-formed: names are UTF-8 without control
              characters, cursors are written as the server writes them.
@@ -2577,7 +2578,7 @@ static int lpi_query_cursors(lp_slice s, lpi_requested *out, uint32_t count)
    and the names of hosts. An IPv4 address is kept as ::ffff:a.b.c.d, so that
    one form serves for all.
 
-   Uses      >>bytes, and a check of ports in >>http
+   Uses      >>text, and a check of ports in >>http
    Touches   what it is given. No clock, no memory, no sockets, no DNS.
    Promises  Nobody who is not in a trusted network can choose the address that
              he is counted under.
