@@ -20,9 +20,9 @@
 
    Then, from anywhere:
 
-       curl 'localhost:8080/api/poll/news'    waits for news
+       curl 'localhost:8080/api/poll/news'    waits for a message
        curl -H 'Content-Type: application/json' -d '{"text":"hello"}' \
-            localhost:8080/api/publish/news   is what it waits for
+            localhost:8080/api/publish/news   publishes one
 
    CONTENTS (search for the tag)
 
@@ -30,8 +30,8 @@
        >>results >>types >>config >>life          the declarations
        >>routes >>publish-api >>inspect >>advanced
      A >>platform >>memory >>text >>slab >>table  what all else stands on
-     B >>http >>query >>address >>json >>reply    parsers, text and timers
-       >>wheel                                    alone: no clock, no sockets
+     B >>http >>query >>address >>json >>reply    parsers, the reply's head,
+       >>wheel                                    timers: no clock, no sockets
      C >>structs >>message >>channel >>limit      the state that all threads
        >>waiter >>hub                             share
      D >>os >>poller >>inbox                      the operating system
@@ -59,9 +59,9 @@
                  now: only what comes. With several channels a list in their
                  order; a lone 0 or now stands for all.
        since     instead of last_id, one channel only: the timestamp of the
-                 last message had; 0 for all. One message a reply. It rests
-                 on the wall clock: if that is set back while the server is
-                 restarted, since can miss what last_id would not.
+                 last message received; 0 for all. Each reply has one message.
+                 It depends on the wall clock: if that is set back while the
+                 server is restarted, since can miss what last_id would not.
        timeout   seconds, may have a fraction [30]; above the cap (60) it is
                  the cap; 0 answers at once.
        limit     most messages in one reply, 1 to 1000 [100].
@@ -101,15 +101,15 @@
      lp_publish, lp_publish_async, lp_stop and lp_stats_read are safe on any
      thread between lp_create and lp_destroy; lp_stop in a signal handler too.
      All else belongs to the thread that runs the server. With cfg.loops above
-     1 lp_run starts that many threads less one: handlers and hooks then run
-     on any of them, several at once, each with a request of its own; but the
-     hook of `watch` is called on lp_run's own thread alone. No hook is called
-     while a lock is held, but for memory's and the clocks and random bytes of
-     lp_os; so a handler or a hook may publish.
+     1 lp_run starts the threads that it needs beside its own: handlers and
+     hooks then run on any of them, several at once, each with a request of its
+     own; but the hook of `watch` is called on lp_run's own thread alone. No
+     hook is called while a lock is held, except lp_memory's and the clocks and
+     random bytes of lp_os; so a handler or a hook may publish.
 
-     A thread may be cancelled (pthread_cancel, not asynchronously): no call
-     of the library is a cancellation point, so the cancellation waits until
-     the call is over; that of lp_run, until lp_stop.
+     A thread may be cancelled (pthread_cancel, not asynchronously). No call of
+     the library is a cancellation point: the thread is cancelled only after
+     the call has returned, and in lp_run only after lp_stop.
 
      Nothing may be thrown through the library: an exception that leaves a
      C++ handler or hook, or a longjmp, leaves its request unanswered and the
@@ -136,7 +136,7 @@
 
    LIMITS
 
-     Every one stands in lp_config with its default in brackets.
+     Each is a field of lp_config, with its default in brackets.
 
    WHAT IT IS NOT
 
@@ -177,7 +177,7 @@ extern "C" {
 
 typedef enum lp_result {
     LP_OK = 0,
-    LP_ERR_ARG = -1,      /* an argument is not what the comment asks for    */
+    LP_ERR_ARG = -1,      /* a function's comment forbids this argument      */
     LP_ERR_CONFIG = -2,   /* a field of lp_config is bad: the log says which */
     LP_ERR_NOMEM = -3,    /* memory, or a limit on it, is exhausted          */
     LP_ERR_JSON = -4,     /* not exactly one JSON object                     */
@@ -211,7 +211,7 @@ typedef struct lp_address {
     uint16_t port;
 } lp_address;
 
-/* What a message was given when it was published. */
+/* What the server set when a message was published. */
 typedef struct lp_published {
     char id[40];           /* "EPOCH-SEQ", ended by a NUL                    */
     uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
@@ -232,7 +232,7 @@ typedef struct lp_memory {
 
 typedef enum lp_log_level {
     LP_LOG_ERROR = 0, /* something does not work                             */
-    LP_LOG_WARN = 1,  /* something was refused or shed                       */
+    LP_LOG_WARN = 1,  /* something was refused or cut off                    */
     LP_LOG_INFO = 2   /* start and stop                                      */
 } lp_log_level;
 
@@ -251,10 +251,11 @@ typedef struct lp_authorize {
     void *ctx;
 } lp_authorize;
 
-/* Told on lp_run's own thread, soon after, and of each channel in turns. */
+/* Reported on lp_run's own thread, soon after it happens. The two events of one
+   channel alternate. */
 typedef enum lp_channel_event {
     LP_CHANNEL_OCCUPIED = 0, /* a first poll is parked on the channel        */
-    LP_CHANNEL_VACATED = 1   /* none has been for channel_linger_ms         */
+    LP_CHANNEL_VACATED = 1   /* no poll was parked for channel_linger_ms     */
 } lp_channel_event;
 
 typedef struct lp_watch {
@@ -277,7 +278,7 @@ typedef struct lp_config {
     const char *host;   /* an IP literal, "localhost" or "*"     [127.0.0.1] */
     uint16_t port;      /* 0: the kernel picks, lp_port() tells          [0] */
     uint32_t backlog;   /* of the listener; the kernel may cut it     [4096] */
-    const char *prefix; /* of the API's paths; "/" for none           [/api] */
+    const char *prefix; /* of the API's paths; "/": no prefix         [/api] */
     uint32_t loops;     /* threads that serve, 1 to 32; see THREADS      [1] */
 
     /* Polls. */
@@ -292,10 +293,10 @@ typedef struct lp_config {
     /* History: a message is dropped, oldest first, beyond any of these. */
     uint32_t history_count;       /* per channel                      [1000] */
     uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
-    uint64_t history_bytes;       /* all channels, and the replies that slow
-                                     readers hold up: half of it at most, and of
-                                     that no address more than a quarter, so a
-                                     longer one needs a fast reader; may be
+    uint64_t history_bytes;       /* of all channels, with the unsent replies of
+                                     slow readers; those may take half of it,
+                                     and one address a quarter of that half:
+                                     beyond it the reader is cut off; may be
                                      LP_UNLIMITED                 [67108864] */
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
 
@@ -308,15 +309,15 @@ typedef struct lp_config {
     uint32_t channels_max;        /* then the longest idle one is forgotten;
                                      if none is idle, 503           [100000] */
     uint32_t connections_max;     /* beyond it 503 and close        [120000] */
-    uint32_t connections_per_address; /* likewise; IPv6 by /64; of a trusted
-                                     proxy as many as it likes        [2048] */
-    uint32_t partial_bytes_max;   /* of all requests that are not complete, or
-                                     wait behind a poll, and of the records of
-                                     slow readers; no address but a trusted
-                                     proxy's may hold more than a quarter, so
-                                     one request has to fit into an eighth:
-                                     beyond it 503 and close, or only close if
-                                     an answer is due             [67108864] */
+    uint32_t connections_per_address; /* likewise; IPv6 by /64; trusted proxies
+                                     are exempt                       [2048] */
+    uint32_t partial_bytes_max;   /* memory for all incomplete requests, for
+                                     those that wait behind a poll, and for the
+                                     records of slow readers. One address may
+                                     hold a quarter of it, so one request an
+                                     eighth; trusted proxies are exempt. Beyond
+                                     it 503 and close, or just close where
+                                     another reply is pending     [67108864] */
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
     /* Deadlines: may all be LP_OFF. */
@@ -326,22 +327,22 @@ typedef struct lp_config {
     uint32_t idle_ms;             /* between requests; then close    [75000] */
     uint32_t write_ms;            /* for each 16 KiB of a reply; then close
                                                                      [30000] */
-    uint32_t linger_ms;           /* a refused client may take this long to
-                                     read why                         [2000] */
+    uint32_t linger_ms;           /* for a client to read the last reply before
+                                     its connection is closed         [2000] */
     uint32_t drain_ms;            /* lp_stop answers the parked polls within
-                                     this time; who reads slowly then gets
-                                     write_ms more, at most 30 s      [2000] */
+                                     this time; slow readers then get write_ms
+                                     more, at most 30 s               [2000] */
     uint32_t channel_linger_ms;   /* see LP_CHANNEL_VACATED           [5000] */
 
-    /* Who may. */
+    /* Who is allowed. */
     const char *publish_token;    /* Authorization: Bearer TOKEN; "" is an
                                      error                            [none] */
     const char *cors;             /* origins with ',' between, or "*" [none] */
     uint32_t cors_max_age_s;      /* of a preflight                    [600] */
-    const char *hosts;            /* names that Host may have, ',' between; IP
-                                     literals and localhost always may. Unset,
-                                     a loopback bind takes those alone, any
-                                     other bind every name            [none] */
+    const char *hosts;            /* names allowed in Host, with ',' between;
+                                     IP literals and localhost always are. If
+                                     unset, only those are allowed when host is
+                                     a loopback address, else any     [none] */
     const char *trusted_proxies;  /* networks with ',' between: 10.0.0.0/8
                                                                       [none] */
     /* Hooks. */
@@ -379,7 +380,7 @@ LPDEF lp_result lp_create(lp_server **out, const lp_config *config);
 
 /* Serve until lp_stop() and the drain after it, on this thread and, with
    cfg.loops above 1, on more, which have ended when it returns. A thread that
-   is cancelled in here goes on serving; lp_stop() is what ends it.
+   is cancelled meanwhile goes on serving until lp_stop().
 
    Returns:  LP_OK, or LP_ERR_OS if a poller fails or no thread can be started;
              it may be called again                                          */
@@ -401,8 +402,8 @@ LPDEF void lp_destroy(lp_server *server);
 LPDEF uint16_t lp_port(const lp_server *server);
 
 /* Inside somebody else's event loop: wait until lp_fd() is readable or
-   lp_wait_ms() has passed, then call lp_step(server, 0). For one loop only:
-   else LP_ERR_ARG, or -1.
+   lp_wait_ms() has passed, then call lp_step(server, 0). With cfg.loops above 1
+   this is not possible: lp_step returns LP_ERR_ARG, the others -1.
 
    lp_step   one turn: waits at most wait_ms (negative: for as long as
              nothing is due) and does what is due.
@@ -424,20 +425,20 @@ LPDEF int lp_wait_ms(lp_server *server);
 
 typedef void (*lp_handler)(lp_request *request, void *ctx);
 
-/* Serve `pattern` ("/", "/rooms/{room}/info"; a part in braces is any one
-   non-empty part of a path). GET serves HEAD too, without the body; OPTIONS
-   and 405 come by themselves. The earliest of several that match wins.
+/* Serve `pattern` ("/", "/rooms/{room}/info"; a part in braces matches any one
+   non-empty part of a path). GET serves HEAD too, without the body; OPTIONS and
+   405 are answered by the library. Of several that match, the earliest serves.
 
-   Thread:   the server's, or any before lp_run. With several loops before
-             lp_run only: then LP_ERR_ARG.
+   Thread:   the server's, or any before lp_run. With several loops, only before
+             lp_run; afterwards LP_ERR_ARG.
    Returns:  LP_OK, LP_ERR_NOMEM, or LP_ERR_ARG: method not one of GET POST PUT
-             PATCH DELETE; a pattern that nothing can match (no leading '/', a
-             '*', a brace that is not around a whole part, what cannot stand in
-             a path) or that an earlier route of the method hides            */
+             PATCH DELETE; a pattern that no path can match (no leading '/', a
+             '*', a brace that is not around a whole part, a byte that a path
+             cannot have); an earlier route of the method matches all of it  */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
-/* Accessors. An absent thing has bytes NULL; an empty one has not. */
+/* Accessors. If there is no such thing, bytes is NULL; if it is empty, not. */
 LPDEF lp_slice lp_method(const lp_request *request);
 LPDEF lp_slice lp_path(const lp_request *request);       /* as sent          */
 LPDEF lp_slice lp_param(lp_request *request, const char *name);   /* decoded */
@@ -445,7 +446,8 @@ LPDEF lp_slice lp_query(lp_request *request, const char *name);   /* decoded;
                                           a name of up to 64 bytes           */
 LPDEF lp_slice lp_header(const lp_request *request, const char *name);
 LPDEF lp_slice lp_body(const lp_request *request);
-LPDEF lp_slice lp_client(lp_request *request); /* address, past the proxies  */
+LPDEF lp_slice lp_client(lp_request *request); /* its address, or the one that
+                                          a trusted proxy gives              */
 
 /* Answer. `type` is the Content-Type; NULL for none. LP_ERR_ARG if the request
    has been answered or is not a handler's to answer, the status is not 200 to
@@ -458,16 +460,16 @@ LPDEF lp_result lp_reply_error(lp_request *request, int status,
                                const char *text);
 
 /* Add a field to a handler's answer, before lp_reply; Cache-Control and
-   Access-Control-Allow-Origin replace ours. LP_ERR_ARG for what could not
-   stand in a header (CR and LF above all)
-   and for the fields that frame the message; LP_ERR_NOMEM. */
+   Access-Control-Allow-Origin replace the library's. LP_ERR_ARG if a byte is
+   not allowed in a header (CR and LF above all), or if the field is one that
+   the library sets (such as Content-Length); LP_ERR_NOMEM. */
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
 
 /* --- the JSON emitter ---
 
-   Commas and quotes come by themselves. After the first error nothing more is
-   written and lp_json_text is empty. Depth is at most 64. */
+   It adds commas and quotes. After the first error nothing more is written and
+   lp_json_text is empty. Depth is at most 64. */
 typedef struct lp_text { /* text that grows; after a failure it is empty     */
     char *bytes;
     size_t length, capacity;
@@ -479,7 +481,7 @@ typedef struct lp_json {
     lp_text text;
     uint64_t in_array; /* a bit per level                                    */
     uint8_t depth;
-    uint8_t comma;     /* a comma stands before the next value               */
+    uint8_t comma;     /* the next key or value needs a comma before it      */
     uint8_t after_key;
     uint8_t misused;
 } lp_json;
@@ -524,8 +526,9 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
 LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out);
 
-/* Told on lp_run's own thread, in its next turn, or by lp_destroy. `published`
-   is NULL if result is not LP_OK, and valid during the call. */
+/* Receives the outcome of lp_publish_async: on lp_run's own thread, in its next
+   turn, or in lp_destroy. `published` is NULL unless result is LP_OK, and valid
+   during the call. */
 typedef void (*lp_published_fn)(void *ctx, lp_result result,
                                 const lp_published *published);
 
@@ -543,25 +546,25 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
 enum { LP_LATENCIES = 96 };
 
 typedef struct lp_stats {
-    uint64_t requests;      /* well-formed heads, up to the turn before      */
+    uint64_t requests;      /* well-formed, up to each loop's last turn      */
     uint64_t published;     /* messages appended                             */
     uint64_t delivered;     /* messages in replies to polls                  */
-    uint64_t resets;        /* replies that said so                          */
+    uint64_t resets;        /* replies that have a "reset"                   */
     uint64_t evicted;       /* messages dropped by count, age or bytes       */
-    uint64_t refused;       /* 429, and connections turned away              */
+    uint64_t refused;       /* 429, and connections that were not admitted   */
     uint32_t connections;   /* open now                                      */
     uint32_t waiters;       /* polls parked now                              */
     uint32_t channels;      /* known now                                     */
     uint32_t messages;      /* held now                                      */
     uint64_t history_bytes; /* what they take                                */
-    uint64_t pinned_bytes;  /* replies that slow readers hold up             */
+    uint64_t pinned_bytes;  /* of the unsent replies of slow readers         */
 
-    /* Histograms for lp_latency_percentile_us(): how long after lp_publish, or
-       its request, the last byte of a reply to a parked poll was handed to the
-       kernel.
-       Polls that are answered together, up to 32, count as the last of them.
-       The first reply that each loop gives with a message of a channel is
-       counted once more: what channels wait for each other.                 */
+    /* Histograms for lp_latency_percentile_us(): the time from the publishing
+       call or request until the last byte of a parked poll's reply was handed
+       to the kernel. Polls that are answered in one batch, of up to 32, all
+       count with the time of the last. first_latencies holds only each loop's
+       first reply with a new message: it shows what a fan-out on one channel
+       costs the others.                                                     */
     uint64_t latencies[LP_LATENCIES];
     uint64_t first_latencies[LP_LATENCIES];
 } lp_stats;
@@ -569,9 +572,9 @@ typedef struct lp_stats {
 /* Thread: any. */
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
 
-/* Microseconds within which that part of the latencies lies, 0.5 for half of
-   them (the median), 0.99 for nearly all: at most a quarter too many. 0 if
-   there are none. Thread: any. */
+/* A percentile of a histogram, 0.5 for the median, in microseconds: that part
+   of the latencies is not above it. It is at most a quarter too high; 0 if the
+   histogram is empty. Thread: any. */
 LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
                                         double percentile);
 
@@ -579,9 +582,9 @@ LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
    ADVANCED                                                        >>advanced
 
    The operating system, as the library sees it: one table of functions, so
-   that a simulator can stand in its place. `ctx` comes first in each. What
-   fails returns -errno. Descriptors are any integers from 0 up. Nothing
-   blocks but poller_wait.
+   that a simulator can stand in its place. `ctx` comes first in each. A
+   function that fails returns -errno. Descriptors are any integers from 0 up.
+   Nothing blocks but poller_wait.
    ========================================================================== */
 
 #define LP_READ 1u   /* readable, or the peer has ended its stream           */
@@ -614,17 +617,17 @@ struct lp_os {
     long (*recv)(void *ctx, int fd, void *bytes, size_t size); /* 0: ended   */
     long (*send)(void *ctx, int fd, const lp_slice *parts, int count);
 
-    /* End a stream while others may hold copies of the descriptor (a child
-       process does, from fork to exec at least): how is LP_WRITE, nothing more
-       will be sent, or LP_READ | LP_WRITE, before it is closed. A listener
-       that is shut down accepts no more connections. */
+    /* End a stream, though a child process may have a copy of the descriptor
+       (it has one from fork to exec at least). how is LP_WRITE if nothing more
+       will be sent, or LP_READ | LP_WRITE before the stream is closed. A
+       listener that is shut down accepts no more connections. */
     int (*shutdown)(void *ctx, int fd, uint32_t how);
     void (*close)(void *ctx, int fd);
-    int (*reserve)(void *ctx); /* a descriptor, kept for the day of EMFILE   */
+    int (*reserve)(void *ctx); /* a descriptor to give up when none are left */
 
     /* Level-triggered. `was` and `want` are masks of LP_READ, LP_WRITE and
-       LP_HANGUP; was 0 adds, want 0 removes. What is watched is removed before
-       it is closed: closing alone does not where a child has a copy.
+       LP_HANGUP; was 0 adds, want 0 removes. A descriptor is removed before it
+       is closed: closing does not remove it while a child has a copy.
        poller_wait waits for an event, until the time until_us of monotonic_us:
        0 means not at all, UINT64_MAX for ever. It may return sooner with no
        event, but not again and again. */
@@ -635,7 +638,7 @@ struct lp_os {
                        uint64_t until_us);
     void (*poller_close)(void *ctx, lp_poller *poller);
 
-    /* Two ends: signalling fds[1] makes fds[0] readable until cleared.
+    /* Like a pipe: signalling fds[1] makes fds[0] readable until it is cleared.
        wake_signal is called on any thread and in signal handlers. */
     int (*wake_open)(void *ctx, int fds[2]);
     void (*wake_signal)(void *ctx, int fd);
