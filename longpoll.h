@@ -662,9 +662,13 @@ struct lp_os {
 /* ==========================================================================
    A1  PLATFORM                                                    >>platform
 
-   Includes, assertions, atomics, the mutex and threads. What differs between
-   systems at run time is in D (>>os, >>poller); this is what differs at compile
-   time.
+   What depends on the compiler and on the C library: includes, assertions,
+   atomics, the mutex, threads and their cancellation. The system calls are in
+   >>os and >>poller.
+
+   Touches   what it is given.
+   Promises  LONGPOLL_NO_THREADS is looked at here only: the rest of the file is
+             the same with threads and without.
    ========================================================================== */
 
 #include <arpa/inet.h>
@@ -698,8 +702,8 @@ struct lp_os {
 #include <pthread.h>
 #endif
 
-/* With -std=c99 and a system header before this one it is too late to ask
-   glibc for these, though they are there. */
+/* If a system header was included before this file, _GNU_SOURCE came too late,
+   and with -std=c99 glibc has not declared these functions. It has them. */
 #if defined(__GLIBC__) && !defined(__USE_GNU) && !defined(__cplusplus)
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length,
                    int flags);
@@ -730,7 +734,9 @@ extern int clock_gettime(int clock, struct timespec *out);
 
 static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/* Reference counts and flags that several threads touch. */
+/* For reference counts and flags that several threads touch. Taking a reference
+   needs no order, since one is held already; giving one back does, so that the
+   thread that frees sees all that the others wrote. */
 static void lpi_atomic_add(uint32_t *value, uint32_t n)
 {
     __atomic_add_fetch(value, n, __ATOMIC_RELAXED);
@@ -776,7 +782,7 @@ static void lpi_mutex_free(lpi_mutex *m) { pthread_mutex_destroy(m); }
 static void lpi_lock(lpi_mutex *m) { pthread_mutex_lock(m); }
 static void lpi_unlock(lpi_mutex *m) { pthread_mutex_unlock(m); }
 
-enum { LPI_LOOPS_MAX = 32 }; /* a mask of them has 32 bits */
+enum { LPI_LOOPS_MAX = 32 }; /* a mask of loops has 32 bits */
 typedef pthread_t lpi_thread;
 static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
 {
@@ -785,9 +791,9 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
 static void lpi_thread_join(lpi_thread t) { pthread_join(t, NULL); }
 static lpi_thread lpi_thread_self(void) { return pthread_self(); }
 
-/* A thread that is cancelled waits with it until the library's call is over:
-   a system call made with a lock held, or between the mark that a loop is being
-   woken and the wake, would leave the lock or the loop as it is for ever. */
+/* A thread is cancelled only after the library's call is over. If it ended in a
+   system call, a lock that it holds would stay locked, and a loop that it has
+   marked as woken but not signalled yet would sleep on. */
 #ifdef __ANDROID__ /* which has no cancellation */
 static int lpi_cancel_defer(void) { return 0; }
 static void lpi_cancel_restore(int was) { (void)was; }
@@ -805,8 +811,12 @@ static void lpi_cancel_restore(int was) { pthread_setcancelstate(was, &was); }
 /* ==========================================================================
    A2  MEMORY                                                        >>memory
 
-   One hook for all of it, told the old size, so that an allocator without
-   headers can serve. Nothing else in the file calls malloc or free.
+   All memory comes from one function, the user's or the C library's. It is told
+   the old size, so that an allocator need not store it.
+
+   Touches   the memory that it is given.
+   Promises  Nothing else in the file calls malloc or free. A failure is NULL or
+             -1, and leaves what was there before as it was.
    ========================================================================== */
 
 static void *lpi_libc_resize(void *ctx, void *ptr, size_t old_size,
@@ -840,7 +850,8 @@ static void lpi_free(const lp_memory *memory, void *ptr, size_t size)
     if (ptr) memory->resize(memory->ctx, ptr, size, 0);
 }
 
-/* The capacity that holds `need` bytes; 0 if none does. */
+/* The capacity, doubled until it holds `need` bytes; 0 if no size_t is as
+   large. */
 static size_t lpi_grown(size_t capacity, size_t need)
 {
     size_t grown = capacity ? capacity : 256;
@@ -851,7 +862,7 @@ static size_t lpi_grown(size_t capacity, size_t need)
     return grown;
 }
 
-/* Make room for `need` bytes at *bytes, growing by doubling. 0 or -1. */
+/* Make room for `need` bytes at *bytes, which may move. 0 or -1. */
 static int lpi_reserve(const lp_memory *memory, char **bytes,
                        size_t *capacity, size_t need)
 {
@@ -1382,31 +1393,39 @@ static void lpi_arena_clear(lpi_arena *arena, int keep)
 /* ==========================================================================
    A4  SLAB                                                            >>slab
 
-   Records of one size, named by 32-bit indices: half the links' memory of
-   pointers, and a record never moves. Chunks that fall empty are given back,
-   all but one, so that a burst leaves nothing behind. A list through records
-   keeps its links in an lpi_link at a fixed offset.
+   Records of one size, allocated in chunks and named by 32-bit indices: a link
+   takes half the memory of a pointer. An empty chunk is given back, but for
+   one, so that a burst leaves nothing behind. A free record begins with the
+   index of the next free one of its chunk.
+
+   A list through records keeps its links in an lpi_link at a fixed offset. The
+   caller knows whether a record is in a list.
+
+   Uses      >>memory
+   Touches   the slab, the list and the records that it is given.
+   Promises  A record never moves, and is zeroed when it is taken.
    ========================================================================== */
 
 typedef struct lpi_slab_chunk {
-    char *records;  /* NULL: vacant                                          */
-    uintptr_t base; /* where the slab's first record would be, if all stood in
-                       one row with these                                    */
-    uint32_t used;
-    uint32_t free;  /* first free record, by index                           */
-    uint32_t prev;  /* the list of chunks with room, and                     */
-    uint32_t next;  /* that of the vacant ones                               */
+    char *records;  /* NULL: the entry is vacant, its chunk was given back   */
+    uintptr_t base; /* the address that index 0 would have, if all records of
+                       the slab stood in one array with these                */
+    uint32_t used;  /* how many records are taken                            */
+    uint32_t free;  /* the index of the first free record                    */
+    uint32_t prev;  /* in the list of chunks that have free records          */
+    uint32_t next;  /* in that list, or in the list of vacant entries        */
 } lpi_slab_chunk;
 
 typedef struct lpi_slab {
     const lp_memory *memory;
     lpi_slab_chunk *chunks;
     uint32_t chunk_count, chunk_capacity;
-    uint32_t roomy, vacant; /* heads of the two lists             */
-    uint32_t empty;         /* roomy chunks with nothing in them  */
+    uint32_t roomy, vacant; /* the first chunk that has free records, and the
+                             first vacant entry of `chunks`                  */
+    uint32_t empty;       /* how many chunks have no record taken: 0 or 1    */
     uint32_t record_size;
-    uint32_t shift;         /* 2^shift records a chunk            */
-    uint32_t used;
+    uint32_t shift;       /* a chunk has 2^shift records                     */
+    uint32_t used;        /* how many records are taken, in all chunks       */
 } lpi_slab;
 
 static void lpi_slab_init(lpi_slab *slab, const lp_memory *memory,
@@ -1443,13 +1462,14 @@ static void *lpi_at(const lpi_slab *slab, uint32_t index)
                     (uintptr_t)index * slab->record_size);
 }
 
-/* Whether a record may be looked at under that number, in use or not. */
+/* May the record be looked at? It may be free. */
 static int lpi_slab_has(const lpi_slab *slab, uint32_t index)
 {
     uint32_t c = index >> slab->shift;
     return c < slab->chunk_count && slab->chunks[c].records;
 }
 
+/* Remove a chunk from the list of those that have free records. */
 static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
 {
     lpi_slab_chunk *chunk = &slab->chunks[c];
@@ -1458,6 +1478,7 @@ static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
     if (chunk->next != LPI_NONE) slab->chunks[chunk->next].prev = chunk->prev;
 }
 
+/* Add a chunk to the list of those that have free records. */
 static void lpi_slab_room(lpi_slab *slab, uint32_t c)
 {
     lpi_slab_chunk *chunk = &slab->chunks[c];
@@ -1467,7 +1488,9 @@ static void lpi_slab_room(lpi_slab *slab, uint32_t c)
     slab->roomy = c;
 }
 
-/* A slot for one more chunk in the table of chunks, or LPI_NONE. */
+/* An entry of slab->chunks for one more chunk; LPI_NONE if memory or indices
+   are spent. Indices stay below 2^31, so that a link may use the highest bit
+   for something else. */
 static uint32_t lpi_slab_slot(lpi_slab *slab)
 {
     uint32_t c = slab->vacant;
@@ -1491,6 +1514,7 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
     return slab->chunk_count++;
 }
 
+/* Allocate one more chunk. 0 or -1. */
 static int lpi_slab_grow(lpi_slab *slab)
 {
     uint32_t c = lpi_slab_slot(slab), i, n = 1u << slab->shift;
@@ -1569,7 +1593,7 @@ static void lpi_list_init(lpi_list *list)
     list->head = list->tail = LPI_NONE;
 }
 
-/* Which links a list is made of: those of a slab's records at an offset. */
+/* Where a list keeps its links: at that offset in the records of a slab. */
 typedef struct lpi_links {
     const lpi_slab *slab;
     size_t offset;
@@ -1609,7 +1633,7 @@ static void lpi_list_remove(lpi_list *list, const lpi_links *links,
     else lpi_link_at(links, link->next)->prev = link->prev;
 }
 
-/* Append it or remove it, which it was not, or was, before. */
+/* Append the record if `in`, else remove it. */
 static void lpi_list_set(lpi_list *list, const lpi_links *links, uint32_t index,
                          int in)
 {
