@@ -1421,7 +1421,7 @@ typedef struct lpi_slab {
     lpi_slab_chunk *chunks;
     uint32_t chunk_count, chunk_capacity;
     uint32_t roomy, vacant; /* the first chunk that has free records, and the
-                             first vacant entry of `chunks`                  */
+                               first vacant entry of `chunks`                */
     uint32_t empty;       /* how many chunks have no record taken: 0 or 1    */
     uint32_t record_size;
     uint32_t shift;       /* a chunk has 2^shift records                     */
@@ -2772,24 +2772,34 @@ static int lpi_address_host_is_literal(lp_slice name)
 /* ==========================================================================
    B4  JSON                                                            >>json
 
-   The validator (RFC 8259) reads a text once, without recursion, and on the
-   way copies out the members of the top-level object, byte for byte, but for
-   the three that the server sets itself. The emitter writes what it accepts.
+   The scanner checks a text (RFC 8259) in one pass, without recursion, and
+   copies the members of the top-level object byte for byte, without those that
+   the server sets itself: id, channel and timestamp. The emitter writes JSON
+   into a text that grows.
 
-   Touches   the text, and the room for the members. Numbers are not converted.
+   Uses      >>memory >>text
+   Touches   the text, and the room for the members.
+   Promises  The scanner accepts nothing that RFC 8259 forbids, and the emitter
+             writes nothing else, if lp_json_raw is given valid JSON. No number
+             is converted.
    ========================================================================== */
 
 enum { LPI_JSON_DEPTH = 64 };
 
 typedef struct lpi_json_scan {
     const char *at, *end; /* after a failure, `at` is the bad byte           */
-    uint64_t objects;     /* a bit per open level: it is an object           */
+    uint64_t objects;     /* a bit for each open level, the innermost lowest:
+                             1 for an object, 0 for an array                 */
     uint32_t depth;
-    int gives_way;        /* the member that is being read is one of three   */
-    const char *member;   /* where it began                                  */
-    char *rest;           /* receives the members that stay; may be NULL     */
-    size_t members_length;
+    int gives_way;        /* the top-level member that is being read is one
+                             that the server sets: it is not copied          */
+    const char *member;   /* where that member begins                        */
+    char *rest;           /* receives the other members; may be NULL         */
+    size_t members_length; /* of `rest`                                      */
 } lpi_json_scan;
+
+/* The functions lpi_json_scan_* move past what their name says. They return 0,
+   or -1 at the first byte that is wrong. */
 
 static void lpi_json_scan_space(lpi_json_scan *s)
 {
@@ -2866,13 +2876,13 @@ static int lpi_json_scan_literal(lpi_json_scan *s, const char *word)
     return 0;
 }
 
-/* Whether the raw text of a key, decoded, is `name` (of ASCII letters). */
+/* Does the raw text of a key mean `name`, which is all ASCII letters? */
 static int lpi_json_scan_key_is(lp_slice raw, const char *name)
 {
     size_t i;
     for (i = 0; i < raw.length && *name; i++, name++) {
         int c = (uint8_t)raw.bytes[i];
-        if (c == '\\') { /* of the escapes only \u can stand for a letter */
+        if (c == '\\') { /* of the escapes only \u can mean a letter */
             if (raw.bytes[i + 1] != 'u') return 0;
             c = lpi_hex_value(raw.bytes[i + 2]) << 12 |
                 lpi_hex_value(raw.bytes[i + 3]) << 8 |
@@ -2885,7 +2895,7 @@ static int lpi_json_scan_key_is(lp_slice raw, const char *name)
     return i == raw.length && !*name;
 }
 
-/* Whether it is one of those that the server sets itself. */
+/* Is it the key of a member that the server sets itself? */
 static int lpi_json_scan_gives_way(lp_slice raw)
 {
     char first = raw.length ? *raw.bytes : 0;
@@ -2912,7 +2922,7 @@ static int lpi_json_scan_key(lpi_json_scan *s)
     return 0;
 }
 
-/* A top-level member ends at s->at. */
+/* A top-level member ends at s->at: copy it, unless it gives way. */
 static void lpi_json_scan_member(lpi_json_scan *s)
 {
     size_t length = (size_t)(s->at - s->member);
@@ -2924,7 +2934,8 @@ static void lpi_json_scan_member(lpi_json_scan *s)
     s->member = s->at + 1;
 }
 
-/* 1: a container is open and a value stands next in it; 0: it was empty. */
+/* Move past the start of an object or array. Returns 1 if its first value
+   follows, 0 if it was empty and is closed, or -1. */
 static int lpi_json_scan_open(lpi_json_scan *s)
 {
     int object = *s->at == '{';
@@ -2942,6 +2953,7 @@ static int lpi_json_scan_open(lpi_json_scan *s)
     return object && lpi_json_scan_key(s) ? -1 : 1;
 }
 
+/* Returns like lpi_json_scan_open(); 0 for a value that is not one of those. */
 static int lpi_json_scan_value(lpi_json_scan *s)
 {
     if (s->at == s->end) return -1;
@@ -2956,7 +2968,8 @@ static int lpi_json_scan_value(lpi_json_scan *s)
     }
 }
 
-/* After a value: 1 if another one stands next, 0 if all are closed. */
+/* Move on after a value. Returns 1 if another value follows, 0 if all objects
+   and arrays are closed, or -1. */
 static int lpi_json_scan_next(lpi_json_scan *s)
 {
     while (s->depth) {
@@ -2979,7 +2992,8 @@ static int lpi_json_scan_next(lpi_json_scan *s)
     return 0;
 }
 
-/* Exactly one value. 0, or -1 with s->at at the bad byte. */
+/* Scan a text that is exactly one value. `rest` has room for text.length bytes,
+   or is NULL. */
 static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
 {
     int more = 1;
@@ -3019,8 +3033,8 @@ static void lpi_json_add(lp_json *j, lp_slice s)
     if (!lpi_json_failed(j)) lpi_text_add(&j->text, s);
 }
 
-/* Before a value: the comma that it needs. A key must stand before it in an
-   object and nowhere else. */
+/* Add the comma that the next value needs. In an object a key must have come
+   first, and nowhere else may one have. */
 static void lpi_json_begin_value(lp_json *j)
 {
     int in_object = j->depth && !(j->in_array & 1);
@@ -3049,7 +3063,7 @@ LPDEF void lp_json_init(lp_json *j, const lp_memory *memory)
                   memory && memory->resize ? memory : &lpi_libc_memory);
 }
 
-/* Begin anew, with the memory that there is. */
+/* Begin another text in the same memory. */
 static void lpi_json_restart(lp_json *j)
 {
     lpi_text_clear(&j->text);
@@ -3154,7 +3168,7 @@ LPDEF void lp_json_double(lp_json *j, double value)
         return;
     }
     n = snprintf(text, sizeof text, "%.17g", value);
-    for (i = 0; i < n; i++) { /* a locale's decimal point may be anything */
+    for (i = 0; i < n; i++) { /* a locale's decimal point may be any bytes */
         int known = strchr("0123456789+-e", text[i]) != NULL;
         if (known || text[length - 1] != '.')
             text[length++] = known ? text[i] : '.';
@@ -3178,25 +3192,31 @@ LPDEF lp_slice lp_json_text(const lp_json *j)
 /* ==========================================================================
    B5  REPLY                                                          >>reply
 
-   The head of an answer, written into room that the caller has made.
+   The head of an answer (RFC 9112 4): status line, Date, and the fields that
+   every answer has. It is the only place that writes one.
+
+   Uses      >>text
+   Touches   the room that the caller has made.
+   Promises  A head takes at most LPI_HEAD_FIXED bytes, the type and the extra
+             lines.
    ========================================================================== */
 
 enum {
-    LPI_HEAD_FIXED = 224, /* all of a head but its type and extra lines    */
-    LPI_HEAD_ROOM = 320,  /* a head that is at most this long can stand just
-                             before its body and go out in one piece       */
+    LPI_HEAD_FIXED = 224, /* bytes of a head without its type and extra lines */
+    LPI_HEAD_ROOM = 320,  /* bytes kept free before a body: a head that fits
+                             there is sent in one piece with the body        */
     LPI_DATE_LENGTH = 29
 };
 
 typedef struct lpi_head {
     int status;
-    lp_slice type;    /* none without bytes                        */
-    uint64_t length;
-    const char *date; /* LPI_DATE_LENGTH bytes                     */
-    lp_slice extra;   /* whole lines                               */
+    lp_slice type;    /* the Content-Type; none if its bytes are NULL        */
+    uint64_t length;  /* of the body                                         */
+    const char *date; /* LPI_DATE_LENGTH bytes                               */
+    lp_slice extra;   /* more fields, each with its CR LF                    */
     uint8_t close;
-    uint8_t keep_alive;  /* say so to an HTTP/1.0 client           */
-    uint8_t may_cache;   /* `extra` has a Cache-Control of its own */
+    uint8_t keep_alive;  /* an HTTP/1.0 client is told that it may go on     */
+    uint8_t may_cache;   /* `extra` has a Cache-Control, so none is added    */
 } lpi_head;
 
 static const struct {
@@ -3225,8 +3245,7 @@ static const char *lpi_status_text(int status)
     return "Other";
 }
 
-/* Returns its end. There is room for LPI_HEAD_FIXED bytes, the type and the
-   extra lines. */
+/* Write the head to `to`, and return its end. */
 static char *lpi_head_put(char *to, const lpi_head *head)
 {
     to = LPI_PUT(to, "HTTP/1.1 ");
@@ -3258,8 +3277,10 @@ static char *lpi_put_two(char *to, uint64_t n)
     return to + 2;
 }
 
-/* IMF-fixdate (RFC 9110 5.6.7): LPI_DATE_LENGTH bytes. The calendar is counted
-   in 400-year eras that begin on a 1 March. */
+/* Write a time as an IMF-fixdate (RFC 9110 5.6.7), of LPI_DATE_LENGTH bytes.
+   Years are counted from 1 March, so that a leap day ends its year, and in eras
+   of 400: `doe` and `yoe` are the day and the year of the era, `doy` is the day
+   of the year (Hinnant, chrono-Compatible Low-Level Date Algorithms). */
 static void lpi_put_date(char *to, uint64_t seconds)
 {
     uint64_t days = seconds / 86400, left = seconds % 86400;
@@ -3292,39 +3313,42 @@ static void lpi_put_date(char *to, uint64_t seconds)
    Every parked poll has a deadline and nearly all are cancelled before they
    expire, so arming and cancelling are list splices; only expiry costs. After
    Varghese and Lauck (1987): six wheels of 64 slots, each turning 64 times as
-   slowly as the one before. A timer stands on the wheel of the highest digit
-   (base 64) in which its time differs from now, and moves to a lower one when
-   that digit comes round. Times are milliseconds modulo 2^32, less than 2^31
-   ahead.
+   slowly as the one before. The wheel's time, `now`, and a timer's time are
+   read as numbers of six digits in base 64: the timer stands on the wheel of
+   the highest digit in which they differ, in the slot of its own digit, and
+   moves to a lower wheel when `now` reaches that slot. Times are milliseconds
+   modulo 2^32, less than 2^31 ahead.
 
-   A timer is a record of a slab with an lpi_timer at a fixed offset. The `prev`
-   of the first one in a slot names the slot, so that the last to leave can
-   clear the slot's bit.
+   A timer is an lpi_timer at a fixed offset in a record of a slab. The timers
+   of a slot form a list. The `prev` of its first one holds the slot's number
+   and LPI_SLOT_MARK, so that the last timer to leave can clear the slot's bit.
 
+   Uses      >>slab
    Touches   the lpi_wheel that it is given. No clock, no memory, no sockets.
-   Promises  never early; as late as it is called.
+   Promises  A timer never expires early, and is late only by the time until
+             lpi_wheel_pop() is called.
    ========================================================================== */
 
 enum {
     LPI_WHEELS = 6,
     LPI_SLOTS = 64,
-    LPI_DUE_SLOT = LPI_WHEELS * LPI_SLOTS /* what has run out */
+    LPI_DUE_SLOT = LPI_WHEELS * LPI_SLOTS /* of timers whose time has come   */
 };
 
 #define LPI_SLOT_MARK 0x80000000u
 
 typedef struct lpi_timer {
     lpi_link link;     /* `next` of one that is not armed is its own index   */
-    uint32_t due;      /* when its slot comes round                          */
-    uint32_t deadline; /* when it is meant to expire: due, or later          */
+    uint32_t due;      /* when the wheel looks at it                         */
+    uint32_t deadline; /* when it expires: at `due`, or later                */
 } lpi_timer;
 
 typedef struct lpi_wheel {
     const lpi_slab *slab;
-    size_t offset;
+    size_t offset;             /* of the timer in a record                   */
     uint32_t now;
-    uint64_t bits[LPI_WHEELS];
-    uint32_t heads[LPI_DUE_SLOT + 1];
+    uint64_t bits[LPI_WHEELS]; /* a bit for each slot: it has timers         */
+    uint32_t heads[LPI_DUE_SLOT + 1]; /* the first timer of each slot        */
 } lpi_wheel;
 
 static void lpi_wheel_init(lpi_wheel *w, const lpi_slab *slab, size_t offset,
@@ -3342,6 +3366,7 @@ static lpi_timer *lpi_timer_at(const lpi_wheel *w, uint32_t index)
     return (lpi_timer *)(void *)((char *)lpi_at(w->slab, index) + w->offset);
 }
 
+/* The slot for a timer that is due then. */
 static uint32_t lpi_wheel_slot(const lpi_wheel *w, uint32_t due)
 {
     uint32_t differs = w->now ^ due, wheel = 0;
@@ -3386,7 +3411,7 @@ static int lpi_timer_armed(const lpi_wheel *w, uint32_t index)
     return lpi_timer_at(w, index)->link.next != index;
 }
 
-/* A new record's timer, before anything else. */
+/* To be called first for the timer of a new record: it is not armed. */
 static void lpi_timer_init(lpi_wheel *w, uint32_t index)
 {
     lpi_timer_at(w, index)->link.next = index;
@@ -3397,8 +3422,8 @@ static void lpi_wheel_cancel(lpi_wheel *w, uint32_t index)
     if (lpi_timer_armed(w, index)) lpi_wheel_unlink(w, index);
 }
 
-/* Ring at `deadline`. Moving one later costs nothing now: it is looked at when
-   its old time comes. */
+/* Have the timer expire at `deadline`. To move it to a later one costs nothing
+   now: it stays in its slot, and is moved when that comes round. */
 static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
 {
     lpi_timer *timer = lpi_timer_at(w, index);
@@ -3411,7 +3436,8 @@ static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
     lpi_wheel_link(w, index);
 }
 
-/* When the next slot comes round, in *out; 0 if all wheels are empty. */
+/* Find the next slot with timers: its wheel, and in *out the time at which it
+   comes round. Returns 0 if all wheels are empty. */
 static int lpi_wheel_turn(const lpi_wheel *w, uint32_t *out_wheel,
                           uint32_t *out)
 {
@@ -3421,7 +3447,7 @@ static int lpi_wheel_turn(const lpi_wheel *w, uint32_t *out_wheel,
     if (wheel == LPI_WHEELS) return 0;
     shift = 6 * wheel;
     here = (w->now >> shift) % LPI_SLOTS;
-    bits = w->bits[wheel] & ~(UINT64_MAX >> (63 - here)); /* after here */
+    bits = w->bits[wheel] & ~(UINT64_MAX >> (63 - here)); /* slots after here */
     slot = lpi_lowest(bits ? bits : w->bits[wheel]); /* the last wheel wraps */
     *out_wheel = wheel;
     *out = (wheel < LPI_WHEELS - 1 ? w->now >> shift >> 6 << 6 << shift : 0) |
@@ -3437,7 +3463,8 @@ static uint32_t lpi_wheel_wait(const lpi_wheel *w)
     return lpi_wheel_turn(w, &wheel, &when) ? when - w->now : UINT32_MAX;
 }
 
-/* Turn to the slot that comes round at `when`: its timers move down. */
+/* Move `now` to the time `when`, at which a slot comes round, and its timers to
+   lower wheels. */
 static void lpi_wheel_cascade(lpi_wheel *w, uint32_t wheel, uint32_t when)
 {
     uint32_t slot = wheel * LPI_SLOTS + (when >> 6 * wheel) % LPI_SLOTS;
@@ -3452,7 +3479,8 @@ static void lpi_wheel_cascade(lpi_wheel *w, uint32_t wheel, uint32_t when)
     }
 }
 
-/* Turn to `now` and take a timer that expires; LPI_NONE if none does. */
+/* Remove one timer that has expired by `now`, and return its index. If there is
+   none, return LPI_NONE: the wheel has then turned to `now`. */
 static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
 {
     for (;;) {
@@ -3461,7 +3489,7 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
             lpi_timer *timer = lpi_timer_at(w, index);
             lpi_wheel_unlink(w, index);
             if ((int32_t)(timer->deadline - w->now) <= 0) return index;
-            timer->due = timer->deadline; /* it was moved later */
+            timer->due = timer->deadline; /* it was armed for later since */
             lpi_wheel_link(w, index);
         } else if (lpi_wheel_turn(w, &wheel, &when) &&
                    (int32_t)(when - now) <= 0) {
