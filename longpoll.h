@@ -850,8 +850,7 @@ static void lpi_free(const lp_memory *memory, void *ptr, size_t size)
     if (ptr) memory->resize(memory->ctx, ptr, size, 0);
 }
 
-/* The capacity, doubled until it holds `need` bytes; 0 if no size_t is as
-   large. */
+/* The capacity, doubled until it holds `need` bytes; 0 if a size_t cannot. */
 static size_t lpi_grown(size_t capacity, size_t need)
 {
     size_t grown = capacity ? capacity : 256;
@@ -1514,7 +1513,6 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
     return slab->chunk_count++;
 }
 
-/* Allocate one more chunk. 0 or -1. */
 static int lpi_slab_grow(lpi_slab *slab)
 {
     uint32_t c = lpi_slab_slot(slab), i, n = 1u << slab->shift;
@@ -3366,7 +3364,6 @@ static lpi_timer *lpi_timer_at(const lpi_wheel *w, uint32_t index)
     return (lpi_timer *)(void *)((char *)lpi_at(w->slab, index) + w->offset);
 }
 
-/* The slot for a timer that is due then. */
 static uint32_t lpi_wheel_slot(const lpi_wheel *w, uint32_t due)
 {
     uint32_t differs = w->now ^ due, wheel = 0;
@@ -5871,16 +5868,18 @@ static void lpi_hub_free(lpi_hub *hub)
 /* ==========================================================================
    D1  OS                                                                >>os
 
-   The real operating system behind lp_os. Sockets are non-blocking and
-   close-on-exec; SIGPIPE is never raised.
+   The real operating system behind lp_os, but for its poller.
+
+   Uses      >>address
+   Promises  Sockets never block, and are closed on exec. No SIGPIPE is raised.
    ========================================================================== */
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* SO_NOSIGPIPE serves instead */
 #endif
 
-/* Close-on-exec from birth where the system can: another thread may fork and
-   exec at any time. Elsewhere lpi_prepare_fd() follows at once. */
+/* A socket is created close-on-exec where the system can do that, since another
+   thread may fork and exec at any time. lpi_prepare_fd() does it elsewhere. */
 #ifdef SOCK_CLOEXEC
 #define LPI_SOCK_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
 #else
@@ -5906,14 +5905,13 @@ static uint64_t lpi_os_wall_us(void *ctx)
     return lpi_clock_us(1);
 }
 
-/* The kernel's generator at each call: nothing is kept that a fork could
-   double. */
+/* No generator is kept here, since a fork would copy its state. */
 static int lpi_os_random(void *ctx, void *bytes, size_t size)
 {
     (void)ctx;
 #ifdef __linux__
     for (;;) {
-        ssize_t n = getrandom(bytes, size, 0); /* whole, up to 256 bytes */
+        ssize_t n = getrandom(bytes, size, 0); /* all, for up to 256 bytes */
         if (n == (ssize_t)size) return 0;
         if (n < 0 && errno != EINTR) return -errno;
     }
@@ -5972,7 +5970,7 @@ static int lpi_set_option(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* What an accepted socket inherits on Linux is set here, once. */
+/* TCP_NODELAY is set once, here: on Linux accepted sockets inherit it. */
 static int lpi_os_listen(void *ctx, const lp_address *at, int backlog,
                          lp_address *bound)
 {
@@ -6017,7 +6015,7 @@ static int lpi_os_accept(void *ctx, int listener, lp_address *peer)
     }
 #endif
 #ifdef SO_NOSIGPIPE
-    /* Fails if the peer is gone already; sending would raise SIGPIPE then. */
+    /* It fails if the peer is gone already, and then sending raises SIGPIPE. */
     if (lpi_set_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1)) {
         close(fd);
         return -ECONNABORTED;
@@ -6078,11 +6076,11 @@ static int lpi_os_reserve(void *ctx)
     return fd < 0 ? -errno : fd;
 }
 
-/* A pipe to oneself: write() may be called in a signal handler. */
+/* A pipe, since write() may be called in a signal handler. */
 static int lpi_os_wake_open(void *ctx, int fds[2])
 {
     (void)ctx;
-#ifdef SOCK_CLOEXEC /* who has it has pipe2 too */
+#ifdef SOCK_CLOEXEC /* a system that has it has pipe2 too */
     return pipe2(fds, O_NONBLOCK | O_CLOEXEC) ? -errno : 0;
 #else
     {
@@ -6100,7 +6098,7 @@ static int lpi_os_wake_open(void *ctx, int fds[2])
 static void lpi_os_wake_signal(void *ctx, int fd)
 {
     int saved = errno;
-    ssize_t n = write(fd, "", 1); /* a full pipe is as good */
+    ssize_t n = write(fd, "", 1); /* it may fail: a full pipe is readable */
     (void)ctx, (void)n;
     errno = saved;
 }
@@ -6117,14 +6115,17 @@ static void lpi_os_wake_clear(void *ctx, int fd)
 /* ==========================================================================
    D2  POLLER                                                        >>poller
 
-   Level-triggered, so that what a step leaves is reported again. The one place
-   that knows epoll from kqueue.
+   The poller of lp_os, on epoll or kqueue. It is level-triggered, so that what
+   a step leaves unread is reported again.
 
-   epoll_wait would arm a timer of the kernel's for each wait and cancel it when
-   an event comes first. A timerfd in the epoll set is set once for many waits
-   instead: it may fire sooner than the present deadline, never later. Where it
-   cannot be had, epoll_wait gets the deadline, in milliseconds. kqueue takes
-   it as it is.
+   With a timeout, epoll_wait would set a kernel timer for each wait and cancel
+   it when an event comes first. Instead a timerfd in the epoll set is set once
+   for many waits: it may fire sooner than the present deadline, never later.
+   Where there is no timerfd, epoll_wait is given the deadline in milliseconds.
+   kevent() takes it in nanoseconds.
+
+   Uses      >>os, for the clock
+   Promises  No other section knows which of the two it is.
    ========================================================================== */
 
 enum { LPI_EVENTS = 256 };
@@ -6133,8 +6134,8 @@ enum { LPI_EVENTS = 256 };
 
 #define LPI_EVENT_TIMER UINT64_MAX /* unlike any tag, which has 32 bits */
 
-/* Wait without the timer from now on. It is removed before it is closed, or it
-   would go on firing where a child has a copy. */
+/* Wait without the timer from now on. It is removed before it is closed, since
+   while a child has a copy closing alone would leave it in the epoll set. */
 static void lpi_poller_timer_close(lp_poller *poller)
 {
     struct epoll_event event;
@@ -6145,7 +6146,7 @@ static void lpi_poller_timer_close(lp_poller *poller)
     poller->timer = -1;
 }
 
-/* A poller without a timer is slower and does all the same. */
+/* This may fail: without its timer a poller is slower, but works. */
 static void lpi_poller_timer_open(lp_poller *poller)
 {
     struct epoll_event event;
@@ -6177,8 +6178,8 @@ static int lpi_poller_timer_set(lp_poller *poller, uint64_t until_us)
     return 0;
 }
 
-/* It has fired. It is read, or it would keep the poller's own descriptor
-   readable for those who wait on lp_fd(). */
+/* The timer has fired. Until it is read it keeps the poller's own descriptor
+   readable, on which a program may wait (lp_fd). */
 static void lpi_poller_timer_clear(lp_poller *poller)
 {
     uint64_t times;
@@ -6187,8 +6188,8 @@ static void lpi_poller_timer_clear(lp_poller *poller)
     poller->timer_us = UINT64_MAX;
 }
 
-/* What epoll_wait is told: -1, for as long as nothing happens, if the timer
-   will. Milliseconds are rounded up: a deadline is never early. */
+/* The timeout for epoll_wait: -1 (none) if the timer ends the wait, else in
+   milliseconds, rounded up so that no deadline is early. */
 static int lpi_poller_wait_ms(lp_poller *poller, uint64_t until_us)
 {
     uint64_t now_us, ms;
@@ -6261,7 +6262,7 @@ static void lpi_os_poller_close(void *ctx, lp_poller *poller)
     close(poller->fd);
 }
 
-#else /* kqueue: a filter for each direction; the end comes with reading */
+#else /* kqueue: a filter for each direction; that of reading tells the end */
 
 static int lpi_os_poller_open(void *ctx, lp_poller *out)
 {
@@ -6272,8 +6273,9 @@ static int lpi_os_poller_open(void *ctx, lp_poller *out)
     return 0;
 }
 
-/* The flags with which reading is watched: for the end alone, an event for
-   each arrival, not for as long as there is something. */
+/* The flags of the filter for reading. To watch for the end of the stream alone
+   it is edge-triggered (EV_CLEAR), or unread bytes would be reported again and
+   again. */
 static int lpi_kqueue_reading(uint32_t mask)
 {
     if (mask & LP_READ) return EV_ADD;
@@ -9031,7 +9033,11 @@ static void lpi_loop_free(lpi_loop *loop)
 /* ==========================================================================
    H   PUBLIC                                                        >>public
 
-   What the declarations promise, over what stands above.
+   The public functions, but for those of >>json, and what only they use: the
+   table of configuration fields, and the making of a server and its routes.
+
+   Uses      all above
+   Promises  A thread that is cancelled during a call completes the call first.
    ========================================================================== */
 
 LPDEF const char *lp_strerror(lp_result result)
@@ -9057,17 +9063,16 @@ LPDEF lp_slice lp_s(const char *text)
     return lpi_slice(text, text ? strlen(text) : 0);
 }
 
-/* --- configuration: one table serves the defaults, the checks and
-   lp_config_set */
+/* --- configuration: one table gives the fields' names, defaults and limits */
 
 typedef enum lpi_option_kind {
     LPI_O_16, LPI_O_32, LPI_O_64, LPI_O_TEXT
 } lpi_option_kind;
 
 enum {
-    LPI_O_UNLIMITED = 1, /* LP_UNLIMITED is a value         */
-    LPI_O_NEVER = 2,     /* LP_OFF: the deadline never comes */
-    LPI_O_ZERO = 4       /* LP_OFF: no time at all           */
+    LPI_O_UNLIMITED = 1, /* the field may be LP_UNLIMITED                    */
+    LPI_O_NEVER = 2,     /* it may be LP_OFF: the deadline never comes       */
+    LPI_O_ZERO = 4       /* it may be LP_OFF: the time is zero               */
 };
 
 typedef struct lpi_option {
@@ -9156,7 +9161,7 @@ static void lpi_option_put(lp_config *config, const lpi_option *o,
     }
 }
 
-/* Whether the field may have this value, zero (the default) included. */
+/* May the field have this value? Zero stands for the default. */
 static int lpi_option_good(const lpi_option *o, uint64_t value)
 {
     if (!value) return 1;
@@ -9241,14 +9246,15 @@ static lp_result lpi_config_resolve_text(lp_server *server, const lpi_option *o)
     return LP_OK;
 }
 
-/* Put the defaults where there is nothing, and copy the strings. */
+/* Check the fields, give those that are zero their defaults, and copy the
+   strings. */
 static lp_result lpi_config_resolve(lp_server *server)
 {
     lp_config *cfg = &server->config;
     int own_reply_messages = cfg->reply_messages != 0;
     size_t i;
     if (cfg->publish_token && !*cfg->publish_token)
-        return lpi_config_bad(server, "publish_token"); /* not "none" */
+        return lpi_config_bad(server, "publish_token"); /* no token is NULL */
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
@@ -9279,7 +9285,7 @@ static uint32_t lpi_config_list_length(const char *list)
     return n;
 }
 
-/* The list in that field, as slices that are allocated with the strings. */
+/* Split a list at its commas. The slices are allocated with the strings. */
 static lp_result lpi_config_resolve_list(lp_server *server, const char *field,
                                          const char *list, lp_slice **out,
                                          uint32_t *count)
@@ -9349,7 +9355,8 @@ static size_t lpi_route_literal(lp_slice pattern)
     return pattern.length - part.length;
 }
 
-/* Whether a path may match it: what can stand in one, and whole parameters. */
+/* Can a path match the pattern? It holds only bytes that a path may have, and
+   braces stand around whole parts. */
 static int lpi_route_pattern_good(lp_slice pattern)
 {
     lp_slice part;
@@ -9368,7 +9375,7 @@ static int lpi_route_pattern_good(lp_slice pattern)
     return 1;
 }
 
-/* Whether all that the pattern matches goes to an earlier route. */
+/* Does an earlier route match all that the pattern matches? */
 static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
                                     lp_slice pattern)
 {
@@ -9400,7 +9407,6 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
     return LP_OK;
 }
 
-/* The two routes of the API, below the prefix. */
 static lp_result lpi_route_add_api(lp_server *server)
 {
     lp_slice prefix = lp_s(server->config.prefix);
@@ -9474,7 +9480,7 @@ static lp_result lpi_server_listen(lp_server *server)
     return lpi_server_result(-error);
 }
 
-/* What cannot fail: after this lp_destroy may be called. */
+/* The part that cannot fail: after it lp_destroy may be called. */
 static void lpi_server_blank(lp_server *server, const lp_config *config,
                              const lp_memory *memory)
 {
@@ -9563,7 +9569,7 @@ LPDEF lp_result lp_step(lp_server *server, int wait_ms)
     cancel = lpi_cancel_defer();
     loop = lpi_first_loop(server);
     result = lpi_loop_step(loop, wait_ms);
-    if (result == LP_OK) lpi_loop_sleep(loop); /* for lp_fd */
+    if (result == LP_OK) lpi_loop_sleep(loop); /* new work signals lp_fd() */
     lpi_cancel_restore(cancel);
     return result;
 }
@@ -9608,7 +9614,7 @@ LPDEF void lp_stop(lp_server *server)
 {
     int cancel;
     if (!server) return;
-    cancel = lpi_cancel_defer(); /* a signal handler may (POSIX.1-2024) */
+    cancel = lpi_cancel_defer(); /* signal-safe, says POSIX.1-2024 */
     lpi_atomic_set(&server->stopping, 1);
     server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
     lpi_cancel_restore(cancel);
