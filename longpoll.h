@@ -943,7 +943,7 @@ static size_t lpi_count_of(const char *bytes, size_t length, uint8_t classes)
 #define LPI_ONES UINT64_C(0x0101010101010101)
 #define LPI_TOPS UINT64_C(0x8080808080808080)
 
-/* Four bytes. Compilers turn this into one load. */
+/* A word of four bytes. Compilers turn this into one load. */
 static uint32_t lpi_half(const uint8_t *b)
 {
     return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
@@ -960,8 +960,8 @@ static uint64_t lpi_word(const char *bytes)
     return word;
 }
 
-/* At most seven bytes, with zeros above them. Four and more are read as two
-   halves, which may overlap. */
+/* A word of at most seven bytes, with zeros above them. From four bytes on it
+   is read as two halves, which may overlap. */
 static uint64_t lpi_word_of(const char *bytes, size_t length)
 {
     const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
@@ -972,14 +972,14 @@ static uint64_t lpi_word_of(const char *bytes, size_t length)
            (uint64_t)end[-1] << 8 * (length - 1);
 }
 
-/* The place of the lowest bit that is set. One must be. */
+/* The number of the lowest bit that is set. One must be. */
 static uint32_t lpi_lowest(uint64_t bits)
 {
     return (uint32_t)__builtin_ctzll(bits);
 }
 
 /* Tests for bytes that are below `least`, above '~', or equal to `a` or `b`.
-   Each of the three arguments is a word of eight such bytes. */
+   Each of these arguments is a word in which one byte stands eight times. */
 static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
                             uint64_t b)
 {
@@ -987,7 +987,7 @@ static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
             ((word ^ b) - LPI_ONES) | (word + LPI_ONES) | word) & LPI_TOPS;
 }
 
-/* Bytes that are none of these. */
+/* Here: bytes that lpi_unclear() does not find. */
 static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
                               uint64_t a, uint64_t b)
 {
@@ -1029,7 +1029,7 @@ static size_t lpi_count_plain(const char *bytes, size_t length)
                            LPI_ONES * '\\');
 }
 
-/* LPI_TOKEN. In names of fields nearly all bytes are letters and hyphens, so
+/* Bytes of LPI_TOKEN. In names of fields nearly all are letters and hyphens, so
    the test of a word is for others, which are then looked up. */
 static size_t lpi_count_token(const char *bytes, size_t length)
 {
@@ -1051,8 +1051,8 @@ static size_t lpi_count_token(const char *bytes, size_t length)
     return i + lpi_count_of(bytes + i, length - i, LPI_TOKEN);
 }
 
-/* LPI_VALUE. The test of a word finds each control character and DEL, and also
-   HTAB and bytes that are not ASCII, so what it finds is looked up. */
+/* Bytes of LPI_VALUE. The test of a word finds control characters and DEL, but
+   also HTAB and bytes that are not ASCII, so what it finds is looked up. */
 static size_t lpi_count_value(const char *bytes, size_t length)
 {
     size_t i = 0;
@@ -1109,8 +1109,7 @@ static int lpi_alike(lp_slice a, lp_slice b)
     return 1;
 }
 
-/* Are they equal? The time that it takes does not depend on where they
-   differ. */
+/* Are they equal? The time taken does not depend on where they differ. */
 static int lpi_equal_constant_time(lp_slice a, lp_slice b)
 {
     uint32_t differs = a.length != b.length;
@@ -1152,8 +1151,8 @@ static int lpi_hex_value(char c)
     return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* Decimal digits alone, without leading zeros. Returns 0, or -1 if the text is
-   anything else or the number is above 2^64 - 1. */
+/* Read a number of decimal digits, without leading zeros. Returns 0, or -1 if
+   the text is anything else or the number is above 2^64 - 1. */
 static int lpi_parse_uint(lp_slice s, uint64_t *out)
 {
     uint64_t value = 0;
@@ -1216,8 +1215,8 @@ static char *lpi_put_seconds(char *to, uint64_t us)
     return to;
 }
 
-/* Sixteen hexadecimal digits in lower case. 0, or -1 if they are not that. An
-   epoch is random, so a branch for each digit would often be mispredicted. */
+/* Read an epoch: 16 hexadecimal digits in lower case. Returns 0 or -1. An epoch
+   is random, so a branch for each digit would often be mispredicted. */
 static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
     uint64_t value = 0;
@@ -1294,8 +1293,8 @@ static uint64_t lpi_hash(const uint64_t key[2], uint8_t domain, lp_slice s)
 
 /* --- text that grows ---
 
-   When memory runs out it is marked as failed, and takes no more until it is
-   cleared, so that only who uses the text has to check. */
+   When memory runs out the text is marked as failed and takes no more until it
+   is cleared: one check is enough, when it is read. */
 
 static void lpi_text_init(lp_text *text, const lp_memory *memory)
 {
@@ -1359,7 +1358,7 @@ typedef struct lpi_arena {
     size_t used;       /* bytes of the newest */
 } lpi_arena;
 
-/* `length` bytes, aligned for anything that the library keeps; or NULL. */
+/* Take `length` bytes, aligned for any type here; NULL without memory. */
 static char *lpi_arena_take(lpi_arena *arena, size_t length)
 {
     lpi_block *block = arena->blocks;
@@ -1487,9 +1486,8 @@ static void lpi_slab_room(lpi_slab *slab, uint32_t c)
     slab->roomy = c;
 }
 
-/* An entry of slab->chunks for one more chunk; LPI_NONE if memory or indices
-   are spent. Indices stay below 2^31, so that a link may use the highest bit
-   for something else. */
+/* An entry of slab->chunks for one more chunk; LPI_NONE if there is none.
+   Indices stay below 2^31: >>wheel uses the highest bit of a link. */
 static uint32_t lpi_slab_slot(lpi_slab *slab)
 {
     uint32_t c = slab->vacant;
@@ -1657,8 +1655,8 @@ static void lpi_list_set(lpi_list *list, const lpi_links *links, uint32_t index,
 typedef struct lpi_node {
     uint64_t hash;
     uint32_t next;
-    unsigned count : 31; /* these two are the record's own, where padding */
-    unsigned kept : 1;   /* would be                                      */
+    unsigned count : 31; /* these two are for the record's own use: they  */
+    unsigned kept : 1;   /* stand where padding would be                  */
 } lpi_node;
 
 enum { LPI_BUCKETS_MIN = 256 };
@@ -1682,8 +1680,8 @@ static uint32_t *lpi_table_bucket(const lpi_table *t, uint32_t bucket)
     return &t->heads[bucket];
 }
 
-/* The bucket of this hash: of its low bits, one more for the buckets that are
-   split in this round. */
+/* The bucket of this hash is given by its low bits: one more of them for the
+   buckets that are split in this round. */
 static uint32_t lpi_table_index(const lpi_table *t, uint64_t hash)
 {
     uint32_t bucket = (uint32_t)hash & (t->round * 2 - 1);
@@ -1734,8 +1732,8 @@ static uint32_t lpi_table_first(const lpi_table *t, uint64_t hash)
     return lpi_table_match(t, t->heads[lpi_table_index(t, hash)], hash);
 }
 
-/* Put all entries of a chain that was taken out, from `index` on, into the
-   buckets that they belong in. */
+/* Put the entries of a chain that was taken out, from `index` on, into the
+   buckets that they now belong in. */
 static void lpi_table_link(lpi_table *t, uint32_t index)
 {
     while (index != LPI_NONE) {
@@ -1770,7 +1768,7 @@ static void lpi_table_merge(lpi_table *t)
     if (t->buckets <= t->capacity / 4) lpi_table_reserve(t, t->capacity / 2);
 }
 
-/* The entry's node has its hash already. */
+/* Add an entry, whose node.hash is set. */
 static void lpi_table_add(lpi_table *t, uint32_t index)
 {
     lpi_node_at(t, index)->next = LPI_NONE;
@@ -2150,8 +2148,8 @@ static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
     return bytes[h->line - 1] == '\n' ? 1 : -400;
 }
 
-/* Check what the fields mean together: who is asked, and where the body ends
-   (RFC 9112 3.2, 6.3). Returns 0 or -STATUS. */
+/* Check what the fields mean together: which host is asked, and where the body
+   ends (RFC 9112 3.2, 6.3). Returns 0 or -STATUS. */
 static int lpi_http_validate(lpi_http *h, const char *bytes)
 {
     lp_slice value = lpi_http_field(h, bytes, LPI_F_HOST);
@@ -2235,7 +2233,7 @@ static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 
 /* --- chunked bodies (RFC 9112 7.1), decoded in place ---
 
-   A machine of one state, which is fed byte by byte but for the data. */
+   A state machine that is fed one byte at a time, but the data at once. */
 
 enum { LPI_CHUNK_LINE_MAX = 1024 }; /* bytes of one chunk's extensions */
 
@@ -2254,9 +2252,8 @@ typedef struct lpi_chunked {
     uint8_t digits;  /* of the size, so far                      */
     uint16_t lines;  /* of trailers                              */
     uint32_t line;   /* bytes of extensions, or of all trailers  */
-    uint64_t left;   /* bytes of the chunk that are to come; also
-                        of a body that is not chunked and that
-                        is read past                             */
+    uint64_t left;   /* bytes of the chunk that are to come; or of
+                        a body that is skipped and not chunked   */
     uint64_t raw;    /* bytes consumed                           */
     uint64_t decoded;
     uint64_t limit;  /* of `decoded`                             */
@@ -2605,8 +2602,8 @@ static int lpi_query_cursors(lp_slice s, lpi_requested *out, uint32_t count)
 
    Uses      >>text, and a check of ports in >>http
    Touches   what it is given. No clock, no memory, no sockets, no DNS.
-   Promises  Nobody who is not in a trusted network can choose the address that
-             he is counted under.
+   Promises  A client outside the trusted networks cannot choose the address
+             under which it is counted.
    ========================================================================== */
 
 typedef struct lpi_network {
@@ -2621,9 +2618,9 @@ static int lpi_address_is_v4(const uint8_t bytes[16])
     return !memcmp(bytes, lpi_mapped, 12);
 }
 
-/* Four numbers of at most 255, without leading zeros. Returns 0 or -1. Every
-   request that comes through a proxy has one to read, and inet_pton wants a NUL
-   behind it. */
+/* Read four numbers of at most 255, without leading zeros. Returns 0 or -1.
+   Each request through a proxy has such an address; inet_pton would need a copy
+   that ends with a NUL. */
 static int lpi_address_parse_v4(lp_slice s, uint8_t out[4])
 {
     size_t i = 0, begin;
@@ -2643,7 +2640,7 @@ static int lpi_address_parse_v4(lp_slice s, uint8_t out[4])
     return i == s.length ? 0 : -1;
 }
 
-/* An IPv4 or IPv6 address. Returns 0 or -1; on failure, *out may be changed. */
+/* Read an IPv4 or IPv6 address. Returns 0, or -1 and *out may have changed. */
 static int lpi_address_parse(lp_slice s, uint8_t out[16])
 {
     char text[INET6_ADDRSTRLEN];
@@ -2726,9 +2723,9 @@ static int lpi_address_parse_hop(lp_slice s, uint8_t out[16])
 }
 
 /* Walk one X-Forwarded-For from the right through the trusted networks to the
-   first address that is in none of them. `at` holds the hop known so far and
-   receives each. Returns 1 if all are trusted, so that the walk goes on in the
-   field before, else 0. */
+   first address that is in none of them. `at` is where the walk begins, and
+   receives where it ends. Returns 1 if all are trusted, so that it goes on in
+   the field before, else 0. */
 static int lpi_address_walk_forwarded(lp_slice value, const lpi_network *nets,
                                       uint32_t count, uint8_t at[16])
 {
