@@ -392,6 +392,35 @@ TEST(a_loop_that_ends_wakes_the_first_if_there_is_work)
     }
 }
 
+static void answer_the_last_and_end(world *v)
+{
+    v->k.now_us += 2000000; /* to its place in the drain */
+    CHECK_INT(turn_loop(v, 1, 0), LP_ERR_STOPPED);
+}
+
+/* The last poll of a loop may be answered in the loop's last step: it sleeps no more, and has
+   to tell the first as it ends. */
+TEST(a_loop_that_ends_with_an_answer_wakes_the_first)
+{
+    w.cfg.history_age_ms = 500;
+    w.cfg.linger_ms = LP_OFF;
+    w.cfg.drain_ms = w.cfg.timeout_ms = 60000;
+    open_loops(2);
+    park_on_all(3);
+    finish(conn[0]), finish(conn[2]); /* conn[4] waits for 51 s, */
+    finish(conn[3]), finish(conn[5]); /* and conn[1] for 37 s */
+    pass(&w, 36000);
+    CHECK_SILENT(conn[1]);
+    memset(w.k.signals, 0, sizeof w.k.signals);
+    while_asleep(&w, 1, answer_the_last_and_end);
+    CHECK_INT(take(conn[1])->status, 200);
+    CHECK_INT(w.k.signals[0], 1);
+    pass(&w, 2000);
+    CHECK_INT(stats_of(&w).channels, 1); /* b was forgotten in its time */
+    CHECK_SILENT(conn[4]);
+    close_world(&w);
+}
+
 /* Only the last makes publishing end, in whatever order they end: each has a client that
    leaves when it is to. */
 TEST(the_last_loop_stops_the_server)
