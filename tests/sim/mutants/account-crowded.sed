@@ -1,2 +1,2 @@
 # a request that a proxy passes on counts where it is too much
-/^static.* \**lpi_account_move(/,/^}/ s/if (bytes \&\& limit/if (0 \&\& limit/
+/^static.* \**lpi_hub_move(/,/^}/ s/!lpi_account_may(/0 \&\& &/

@@ -1,2 +1,2 @@
 # an account outlives its connections
-/^static.* lpi_account_give(/,/^}/ s/if (--account->refs) return;/if (--account->refs + 1) return;/
+/^static.* \**lpi_account_give(/,/^}/ s/--account->refs/& + 1/

@@ -1,2 +1,2 @@
 # an address keeps its polls
-/^static.* lpi_hub_unpark(/,/^}/ s/lpi_account_at(hub, c->account)->node.own--;/(void)0;/
+/^static.* \**lpi_waiters_unpark(/,/^}/ s/node\.count--/node.count/

@@ -1,2 +1,2 @@
 # a cursor that was never given is taken
-/^static.* \**lpi_channel_judge_cursor(/,/^}/ s/seq > ch->last/seq > ch->last + 1/
+/^static.* \**lpi_channel_judge_cursor(/,/^}/ s/seq > ch->last/& + 1/

@@ -1,2 +1,2 @@
 # a thread may be cancelled within lp_stop
-/^LPDEF void lp_stop(/,/^}/ s/cancel = lpi_cancel_defer();/cancel = 0;/
+/^LPDEF void lp_stop(/,/^}/ s/lpi_cancel_defer()/0/

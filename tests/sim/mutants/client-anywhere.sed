@@ -1,2 +1,2 @@
 # a name counts whatever address it comes from
-/^static.* lpi_client_key(/,/^}/ s/ ^ address_key;/;/
+/^static.* \**lpi_client_key(/,/^}/ s/ ^ lpi_address_key([^)]*)//

@@ -1,2 +1,2 @@
 # a connection that is over counts on
-/^static.* lpi_hub_discharge(/,/^}/ s/if (!trusted)/if (0)/
+/^static.* \**lpi_hub_dismiss(/,/^}/ s/->connections--/->connections/

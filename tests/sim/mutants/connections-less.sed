@@ -1,2 +1,2 @@
 # an address may have one connection too few
-/^static.* \**lpi_accept_admit(/,/^}/ s/\*own < server/*own + 1 < server/
+/^static.* \**lpi_hub_admit(/,/^}/ s/\*own < /*own + 1 < /

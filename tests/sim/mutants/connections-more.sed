@@ -1,2 +1,2 @@
 # an address may have one connection too many
-/^static.* \**lpi_accept_admit(/,/^}/ s/\*own < server/*own <= server/
+/^static.* \**lpi_hub_admit(/,/^}/ s/\*own < /*own <= /

@@ -1,2 +1,2 @@
 # a counter that counts nobody stays when its connection closes
-/^static.* lpi_hub_gone(/,/^}/ s/lpi_counter_drop(hub, c->client);/(void)0;/
+/^static.* \**lpi_hub_dismiss(/,/^}/ s/lpi_counter_let_go(/(void)(/

@@ -1,2 +1,2 @@
 # the others begin to drain before the queue is handed over
-/^static.* \**lpi_accept_stop(/,/^}/ s/int left = 1024;/int left = (lpi_atomic_set(\&server->draining, 1), 1024);/
+/^static.* \**lpi_accept_stop(/,/^}/ s/int left = \([^;]*\)/int left = (lpi_atomic_set(\&server->draining, 1), \1)/

@@ -1,2 +1,2 @@
 # the first loop to end stops the server, whoever still serves
-/^static.* \**lpi_loop_end(/,/^}/ s/last = !lpi_atomic_sub(&server->serving, 1);/lpi_atomic_sub(\&server->serving, 1); last = 1;/
+/^static.* \**lpi_loop_end(/,/^}/ s/last = /last = 1 | /

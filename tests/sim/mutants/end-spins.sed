@@ -1,2 +1,2 @@
 # the end of a stream is reported for ever
-/^static.* \**lpi_read_stream_ended(/,/^}/ s/lpi_set_interest(loop, index, c->interest & LP_WRITE);/(void)0;/
+/^static.* \**lpi_read_stream_ended(/,/^}/ s/lpi_set_interest(/(void)(/

@@ -1,2 +1,2 @@
 # the horizon one too high: a reset without a reason
-/^static.* \**lpi_channel_judge_cursor(/,/^}/ s/seq < lpi_channel_floor(ch)/seq <= lpi_channel_floor(ch)/
+/^static.* \**lpi_channel_judge_cursor(/,/^}/ s/seq < /seq <= /

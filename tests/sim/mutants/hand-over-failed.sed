@@ -1,2 +1,2 @@
 # a connection that no loop could watch stays counted
-/^static.* lpi_accept_open(/,/^}/ s/lpi_accept_unadmit(server, handover);/(void)0;/
+/^static.* \**lpi_accept_open(/,/^}/ { /^ / s/lpi_accept_undo(/(void)(/; }

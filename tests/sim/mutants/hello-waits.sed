@@ -1,2 +1,2 @@
 # a byte that begins no request is waited on
-/^static int lpi_http_head(/,/^}/ s/if (!h->in_fields && h->line < seen/if (0 \&\& h->line < seen/
+/^static int lpi_http_head(/,/^}/ s/h->line < seen \&\& bytes\[h->line\] != /0 \&\& /

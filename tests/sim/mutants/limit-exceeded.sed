@@ -1,2 +1,2 @@
 # one waiter too many per client
-/^static.* \**lpi_hub_park_refusal(/,/^}/ s/lpi_counter_value(hub, c->client) >/lpi_counter_value(hub, c->client) > 1 +/
+/^static.* \**lpi_waiters_refusal(/,/^}/ s/lpi_counter_at(/-1 + &/

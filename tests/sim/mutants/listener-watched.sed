@@ -1,2 +1,2 @@
 # the listener is closed and not taken out of the poller
-/^static.* lpi_accept_close_listener(/,/^}/ s/if (!server->accept_resume_ms)/if (0)/
+/^static.* \**lpi_accept_close_listener(/,/^}/ s/!server->accept_resume_ms/0/

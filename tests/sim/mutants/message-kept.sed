@@ -1,2 +1,2 @@
 # delivered messages are not released
-/^static.* \**lpi_deliver_batch(/,/^}/ s/lpi_message_unref(&loop->server->memory, batch->messages\[i\]);/(void)0;/
+/^static.* \**lpi_deliver_batch(/,/^}/ s/lpi_message_unref(/(void)(/

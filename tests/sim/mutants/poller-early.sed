@@ -1,3 +1,3 @@
 # without a timer a poller's wait is rounded down
 # found by tests/unit/os.c
-/^static int lpi_poller_wait_ms(/,/^}/ s/ + 999) / + 0) /
+/^static.* \**lpi_poller_wait_ms(/,/^}/ s/ + 999/ + 0/

@@ -1,2 +1,2 @@
 # a queued connection keeps its timer armed
-/^static.* \**lpi_queue_add(/,/^}/ s/lpi_wheel_cancel(&loop->wheel, index);/(void)0;/
+/^static.* \**lpi_queue_add(/,/^}/ s/lpi_wheel_cancel(/(void)(/

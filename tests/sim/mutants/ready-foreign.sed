@@ -1,2 +1,2 @@
 # what is ready is always the first loop's
-/^static.* \**lpi_waiter_list_make_ready(/,/^}/ s/&hub->loops\[list->loop\]/\&hub->loops[0]/
+/^static.* \**lpi_waiter_list_make_ready(/,/^}/ s/loops\[list->loop\]/loops[0]/

@@ -1,2 +1,2 @@
-# the requested of a fetching poll is not released
-/^static.* \**lpi_waiters_remove(/,/^}/ s/if (fetching) lpi_slab_give(&hub->requested, (uint32_t)waiter->seq);/if (fetching) (void)0;/
+# what a fetching poll asked for is not released
+/^static.* \**lpi_waiter_free(/,/^}/ s/if (fetching)/if (0)/

@@ -1,2 +1,2 @@
 # a reset does not wait with its poll
-/^static.* \**lpi_poll_park_or_reply(/,/^}/ s/c->reset = at\[0\].reason;/(void)0;/
+/^static.* \**lpi_hub_park_or_reply(/,/^}/ s/reset = at\[0\]\.reason/reset = 0/

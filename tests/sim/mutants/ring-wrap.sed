@@ -1,2 +1,2 @@
 # the ring is read wrong where it wraps
-/^static.* \**lpi_channel_message(/,/^}/ s/i < ch->ring_size ? i/i <= ch->ring_size ? i/
+/^static.* \**lpi_channel_message(/,/^}/ s/i < ch->ring_size/i <= ch->ring_size/

@@ -1,2 +1,2 @@
-# an address pays nothing for a rest that another's connection waits for too
-/^static.* lpi_blob_is_held(/,/^}/ s/while (buffer && buffer->account != account) buffer/while (0) buffer/
+# an address pays nothing for a send buffer that another's connection waits for too
+/^static.* \**lpi_send_buffer_is_held(/,/^}/ s/buffer->account != account/0/

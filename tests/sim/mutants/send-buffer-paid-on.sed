@@ -1,2 +1,2 @@
-# an address pays on for a rest that others still wait for
-/^static.* lpi_send_buffer_release(/,/^}/ s/if (!lpi_blob_is_held(send_buffer, buffer->account))/if (!send_buffer->holders)/
+# an address pays on for a send buffer that others still wait for
+/^static.* \**lpi_send_buffer_release(/,/^}/ s/lpi_send_buffer_is_held([^)]*)/out->holders/

@@ -1,2 +1,2 @@
 # an address may have half of what all share
-/^static.* lpi_account_may(/,/^}/ s/limit \/ 4/limit \/ 2/
+/^static.* \**lpi_account_may(/,/^}/ s/ \/ 4/ \/ 2/

@@ -1,2 +1,2 @@
 # a proxy may have no more than an address
-/^static.* lpi_account_may(/,/^}/ s/account->trusted ||/0 ||/
+/^static.* \**lpi_account_may(/,/^}/ s/account->trusted/0/

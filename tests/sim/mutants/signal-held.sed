@@ -1,2 +1,2 @@
 # a system call under the mutex of the hub
-/^static.* \**lpi_hub_publish(/,/^}/ s/sleepers = lpi_hub_sleepers(hub);/sleepers = 0, lpi_hub_signal(hub, lpi_hub_sleepers(hub));/
+/^static.* \**lpi_hub_sleepers(/,/^}/ s/loop->woken = 1/&, hub->os->wake_signal(hub->os->ctx, loop->wake)/

@@ -1,2 +1,2 @@
 # an empty or cut reply gives the newest cursor
-/^static.* \**lpi_reply_note(/,/^}/ s/reply->at\[i\].seq = at\[i\].seq;/reply->at[i].seq = ch->last;/
+/^static.* \**lpi_reply_note(/,/^}/ s/seq = at\[i\]\.seq/seq = ch->last/

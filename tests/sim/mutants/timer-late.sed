@@ -1,2 +1,2 @@
 # a later deadline is not looked at again
-/^static.* \**lpi_wheel_pop(/,/^}/ s/timer->due = timer->deadline;/timer->due = timer->deadline + 64;/
+/^static.* \**lpi_wheel_pop(/,/^}/ s/timer->due = timer->deadline/& + 64/

@@ -1,2 +1,2 @@
 # a caller's own wait makes a loop sleep over a deadline
-/^static uint64_t lpi_loop_until(/,/^}/ s/wait_ms < 0 || due_us < callers_us/wait_ms < 0/
+/^static.* \**lpi_loop_until(/,/^}/ s/ || due_us < callers_us//

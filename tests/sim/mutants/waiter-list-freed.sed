@@ -1,2 +1,2 @@
 # a list is freed while it is ready
-/^static.* \**lpi_waiter_list_drop_if_empty(/,/^}/ s/if (list->waiters || list->ready) return;/if (list->waiters) return;/
+/^static.* \**lpi_waiter_list_drop_if_empty(/,/^}/ s/ || list->ready//

@@ -1,2 +1,2 @@
 # a pipe is closed and not taken out of the poller
-/^static void lpi_loop_free(/,/^}/ s/os->poller_set(/(void)(/
+/^static.* \**lpi_loop_free(/,/^}/ s/os->poller_set(/(void)(/

@@ -1,2 +1,2 @@
 # the news of channels are told the last first
-/^static.* lpi_hub_news(/,/^}/ s/index = hub->news.head;/index = hub->news.tail;/
+/^static.* \**lpi_hub_next_news(/,/^}/ s/news\.head/news.tail/

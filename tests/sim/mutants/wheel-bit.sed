@@ -1,2 +1,2 @@
 # the bit of an empty slot is not cleared
-/^static.* \**lpi_wheel_unlink(/,/^}/ s/link->next == LPI_NONE \&\& slot < LPI_DUE_SLOT/0/
+/^static.* \**lpi_wheel_unlink(/,/^}/ s/link->next == LPI_NONE/0/

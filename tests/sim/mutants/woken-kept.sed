@@ -1,2 +1,2 @@
 # a loop that was signalled once is not signalled again
-/^static.* \**lpi_loop_wake(/,/^}/ s/loop->sleeping = loop->woken = 0;/loop->sleeping = 0;/
+/^static.* \**lpi_hub_wake(/,/^}/ s/= .*woken = 0/= 0/

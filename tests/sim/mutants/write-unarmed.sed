@@ -1,2 +1,2 @@
 # a slow reader has no deadline
-/^static.* \**lpi_write_queue_unsent(/,/^}/ s/lpi_arm(loop, index, .*/(void)0;/
+/^static.* \**lpi_write_queue_unsent(/,/^}/ s/lpi_arm(/(void)(/

@@ -1,0 +1,2 @@
+# a loop does not signal itself that tasks are left
+/^static.* \**lpi_loop_do_tasks(/,/^}/ s/loop->os->wake_signal(/(void)(/
