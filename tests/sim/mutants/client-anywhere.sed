@@ -1,2 +1,2 @@
-# a name counts whatever address it comes from
-/^static.* \**lpi_client_key(/,/^}/ s/ ^ lpi_address_key([^)]*)//
+# a client's name counts without its address
+/^static.* lpi_client_key(/,/^}/ s/lpi_put(to, bytes)/to/
