@@ -1,2 +1,2 @@
-# a client's name counts without its address
+# a name counts whatever address it comes from
 /^static.* lpi_client_key(/,/^}/ s/lpi_put(to, bytes)/to/
