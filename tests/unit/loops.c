@@ -407,17 +407,17 @@ TEST(a_loop_that_ends_with_an_answer_wakes_the_first)
     w.cfg.drain_ms = w.cfg.timeout_ms = 60000;
     open_loops(2);
     park_on_all(3);
-    finish(conn[0]), finish(conn[2]); /* conn[4] waits for 51 s, */
-    finish(conn[3]), finish(conn[5]); /* and conn[1] for 37 s */
+    finish(peers[0]), finish(peers[2]); /* peers[4] waits for 51 s, */
+    finish(peers[3]), finish(peers[5]); /* and peers[1] for 37 s */
     pass(&w, 36000);
-    CHECK_SILENT(conn[1]);
+    CHECK_SILENT(peers[1]);
     memset(w.k.signals, 0, sizeof w.k.signals);
     while_asleep(&w, 1, answer_the_last_and_end);
-    CHECK_INT(take(conn[1])->status, 200);
+    CHECK_INT(take(peers[1])->status, 200);
     CHECK_INT(w.k.signals[0], 1);
     pass(&w, 2000);
     CHECK_INT(stats_of(&w).channels, 1); /* b was forgotten in its time */
-    CHECK_SILENT(conn[4]);
+    CHECK_SILENT(peers[4]);
     close_world(&w);
 }
 
