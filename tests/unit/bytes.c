@@ -1,4 +1,4 @@
-/* A3, bytes: classes, slices, numbers, UTF-8, the keyed hash, the buffer, the arena. */
+/* A3, text: classes, slices, numbers, UTF-8, the keyed hash, the buffer, the arena. */
 
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
