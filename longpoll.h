@@ -1784,7 +1784,7 @@ static void lpi_table_remove(lpi_table *t, uint32_t index)
     while (*link != index) link = &lpi_node_at(t, *link)->next;
     *link = node->next;
     t->count--;
-    for (i = 0; i < 2; i++) /* for one entry less, two buckets less */
+    for (i = 0; i < 2; i++) /* one entry less fills two buckets less */
         if (t->count < t->buckets / 2 && t->buckets > LPI_BUCKETS_MIN)
             lpi_table_merge(t);
 }
@@ -2127,7 +2127,7 @@ static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
    how the text was cut. */
 static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
 {
-    if (h->scanned > h->line && /* a part of the line was read in vain before */
+    if (h->scanned > h->line && /* this line was found incomplete before */
         !memchr(bytes + h->scanned, '\n', seen - h->scanned))
         return 0;
     while (h->line < seen && bytes[h->line] != '\r') {
@@ -2210,7 +2210,7 @@ static int lpi_http_first_line(lpi_http *h, const char *bytes, size_t seen)
 /* Read on in a head of which `length` bytes are here, from its first byte on.
    Returns the length of the head once it is complete, 0 for more, or -STATUS.
 
-   Two errors are told before the line's end is here: a first byte that cannot
+   Two errors are found before the line's end is here: a first byte that cannot
    begin a request (as of a TLS hello), and a CR that no LF follows. */
 static int lpi_http_head(lpi_http *h, const char *bytes, size_t length)
 {
@@ -3188,12 +3188,12 @@ LPDEF lp_slice lp_json_text(const lp_json *j)
    B5  REPLY                                                          >>reply
 
    The head of an answer (RFC 9112 4): status line, Date, and the fields that
-   every answer has. It is the only place that writes one.
+   every answer has. Nothing else writes one, but for 100 Continue (>>read).
 
    Uses      >>text
    Touches   the room that the caller has made.
-   Promises  A head takes at most LPI_HEAD_FIXED bytes, the type and the extra
-             lines.
+   Promises  A head takes at most LPI_HEAD_FIXED bytes more than its type and
+             its extra lines.
    ========================================================================== */
 
 enum {
@@ -6358,7 +6358,7 @@ static const lp_os lpi_real_os = {
    Promises  whoever leaves a task in an empty inbox signals the loop.
    ========================================================================== */
 
-/* The task is the loop's from now on. */
+/* Leave a task, which the loop will free. */
 static void lpi_inbox_add(lpi_loop *loop, lpi_task *task)
 {
     int was_empty;
@@ -6372,7 +6372,7 @@ static void lpi_inbox_add(lpi_loop *loop, lpi_task *task)
     if (was_empty) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
-/* All tasks, the first that came first; they are the caller's to free. */
+/* Take all tasks, in the order in which they came. The caller frees them. */
 static lpi_task *lpi_inbox_take(lpi_loop *loop)
 {
     lpi_task *tasks;
@@ -9611,7 +9611,7 @@ LPDEF void lp_stop(lp_server *server)
 {
     int cancel;
     if (!server) return;
-    cancel = lpi_cancel_defer(); /* signal-safe, says POSIX.1-2024 */
+    cancel = lpi_cancel_defer(); /* async-signal-safe (POSIX.1-2024) */
     lpi_atomic_set(&server->stopping, 1);
     server->os.wake_signal(server->os.ctx, lpi_first_loop(server)->wake[1]);
     lpi_cancel_restore(cancel);
