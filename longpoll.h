@@ -980,29 +980,29 @@ static uint32_t lpi_lowest(uint64_t bits)
 
 /* Tests for bytes that are below `least`, above '~', or equal to `a` or `b`.
    Each of these arguments is a word in which one byte stands eight times. */
-static uint64_t lpi_unclear(uint64_t word, uint64_t least, uint64_t a,
+static uint64_t lpi_special(uint64_t word, uint64_t least, uint64_t a,
                             uint64_t b)
 {
     return ((word - least) | ((word ^ a) - LPI_ONES) |
             ((word ^ b) - LPI_ONES) | (word + LPI_ONES) | word) & LPI_TOPS;
 }
 
-/* Here: bytes that lpi_unclear() does not find. */
+/* Here: bytes that lpi_special() does not find. */
 static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
                               uint64_t a, uint64_t b)
 {
     size_t i = 0;
     uint64_t unclear;
     for (; length - i >= 8; i += 8) {
-        unclear = lpi_unclear(lpi_word(bytes + i), least, a, b);
+        unclear = lpi_special(lpi_word(bytes + i), least, a, b);
         if (unclear) return i + lpi_lowest(unclear) / 8;
     }
-    unclear = lpi_unclear(lpi_word_of(bytes + i, length - i), least, a, b);
+    unclear = lpi_special(lpi_word_of(bytes + i, length - i), least, a, b);
     return i + lpi_lowest(unclear) / 8; /* the zeros above the last byte fail */
 }
 
 /* Visible ASCII. */
-static size_t lpi_visible(const char *bytes, size_t length)
+static size_t lpi_count_visible(const char *bytes, size_t length)
 {
     return lpi_count_clear(bytes, length, LPI_ONES * '!', LPI_ONES * 0x7f,
                            LPI_ONES * 0x7f);
@@ -1316,8 +1316,8 @@ static void lpi_text_free(lp_text *text)
     lpi_text_clear(text);
 }
 
-/* Where up to `max` more bytes may be put; lpi_text_put() then says how many
-   they were. NULL without memory. */
+/* Where up to `max` more bytes may be put; lpi_text_set_end() then says how
+   many they were. NULL without memory. */
 static char *lpi_text_room(lp_text *text, size_t max)
 {
     if (max > text->capacity - text->length &&
@@ -1327,7 +1327,7 @@ static char *lpi_text_room(lp_text *text, size_t max)
     return text->failed ? NULL : text->bytes + text->length;
 }
 
-static void lpi_text_put(lp_text *text, const char *end)
+static void lpi_text_set_end(lp_text *text, const char *end)
 {
     text->length = (size_t)(end - text->bytes);
 }
@@ -1335,7 +1335,7 @@ static void lpi_text_put(lp_text *text, const char *end)
 static void lpi_text_add(lp_text *text, lp_slice s)
 {
     char *to = s.length ? lpi_text_room(text, s.length) : NULL;
-    if (to) lpi_text_put(text, lpi_put(to, s));
+    if (to) lpi_text_set_end(text, lpi_put(to, s));
 }
 
 /* Its bytes are NULL if it has failed. */
@@ -1468,7 +1468,7 @@ static int lpi_slab_has(const lpi_slab *slab, uint32_t index)
 }
 
 /* Remove a chunk from the list of those that have free records. */
-static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
+static void lpi_slab_unlist_chunk(lpi_slab *slab, uint32_t c)
 {
     lpi_slab_chunk *chunk = &slab->chunks[c];
     if (chunk->prev != LPI_NONE) slab->chunks[chunk->prev].next = chunk->next;
@@ -1477,7 +1477,7 @@ static void lpi_slab_unroom(lpi_slab *slab, uint32_t c)
 }
 
 /* Add a chunk to the list of those that have free records. */
-static void lpi_slab_room(lpi_slab *slab, uint32_t c)
+static void lpi_slab_list_chunk(lpi_slab *slab, uint32_t c)
 {
     lpi_slab_chunk *chunk = &slab->chunks[c];
     chunk->prev = LPI_NONE;
@@ -1531,7 +1531,7 @@ static int lpi_slab_grow(lpi_slab *slab)
         uint32_t next = i + 1 < n ? (c << slab->shift) + i + 1 : LPI_NONE;
         memcpy(chunk->records + (size_t)i * slab->record_size, &next, 4);
     }
-    lpi_slab_room(slab, c);
+    lpi_slab_list_chunk(slab, c);
     slab->empty++;
     return 0;
 }
@@ -1548,7 +1548,7 @@ static uint32_t lpi_slab_take(lpi_slab *slab)
     index = chunk->free;
     record = lpi_at(slab, index);
     memcpy(&chunk->free, record, 4);
-    if (chunk->free == LPI_NONE) lpi_slab_unroom(slab, c);
+    if (chunk->free == LPI_NONE) lpi_slab_unlist_chunk(slab, c);
     if (!chunk->used++) slab->empty--;
     slab->used++;
     memset(record, 0, slab->record_size);
@@ -1561,7 +1561,7 @@ static void lpi_slab_give(lpi_slab *slab, uint32_t index)
     lpi_slab_chunk *chunk = &slab->chunks[c];
     LP_ASSERT(chunk->used);
     memcpy(lpi_at(slab, index), &chunk->free, 4);
-    if (chunk->free == LPI_NONE) lpi_slab_room(slab, c);
+    if (chunk->free == LPI_NONE) lpi_slab_list_chunk(slab, c);
     chunk->free = index;
     slab->used--;
     if (--chunk->used) return;
@@ -1569,7 +1569,7 @@ static void lpi_slab_give(lpi_slab *slab, uint32_t index)
         slab->empty = 1;
         return;
     }
-    lpi_slab_unroom(slab, c);
+    lpi_slab_unlist_chunk(slab, c);
     lpi_free(slab->memory, chunk->records, lpi_slab_chunk_bytes(slab));
     chunk->records = NULL;
     chunk->next = slab->vacant;
@@ -1831,8 +1831,8 @@ static const char *const lpi_method_names[LPI_METHODS] = {
 /* The fields that the library reads. Those before LPI_F_LISTS may come only
    once in a head. */
 typedef enum lpi_field {
-    LPI_F_HOST, LPI_F_LENGTH, LPI_F_ENCODING, LPI_F_EXPECT, LPI_F_TYPE,
-    LPI_F_AUTHORIZATION, LPI_F_ORIGIN, LPI_F_CLIENT_ID, LPI_F_CODING,
+    LPI_F_HOST, LPI_F_LENGTH, LPI_F_TRANSFER_ENCODING, LPI_F_EXPECT, LPI_F_TYPE,
+    LPI_F_AUTHORIZATION, LPI_F_ORIGIN, LPI_F_CLIENT_ID, LPI_F_CONTENT_ENCODING,
     LPI_F_REAL_IP, LPI_F_PREFLIGHT, LPI_F_LISTS,
     LPI_F_CONNECTION = LPI_F_LISTS, LPI_F_FORWARDED, LPI_F_KNOWN
 } lpi_field;
@@ -1858,8 +1858,9 @@ static const struct {
     {'e', LPI_F_EXPECT}, {0, 0}, {0, 0}, {'x', LPI_F_REAL_IP},
     {'c', LPI_F_CONNECTION}, {'x', LPI_F_CLIENT_ID}, {'c', LPI_F_TYPE},
     {'a', LPI_F_AUTHORIZATION}, {'c', LPI_F_LENGTH}, {'x', LPI_F_FORWARDED},
-    {'c', LPI_F_CODING}, {'t', LPI_F_ENCODING}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
-    {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+    {'c', LPI_F_CONTENT_ENCODING}, {'t', LPI_F_TRANSFER_ENCODING}, {0, 0},
+    {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+    {0, 0},
     {'a', LPI_F_PREFLIGHT}};
 
 typedef struct lpi_http {
@@ -2158,8 +2159,8 @@ static int lpi_http_validate(lpi_http *h, const char *bytes)
     if (value.bytes && !lpi_http_authority_good(value)) return -400;
     if (value.bytes && !h->absolute)
         h->authority = h->values[LPI_F_HOST];
-    if (lpi_http_has(h, LPI_F_ENCODING)) {
-        value = lpi_http_field(h, bytes, LPI_F_ENCODING);
+    if (lpi_http_has(h, LPI_F_TRANSFER_ENCODING)) {
+        value = lpi_http_field(h, bytes, LPI_F_TRANSFER_ENCODING);
         if (lpi_http_has(h, LPI_F_LENGTH) || !h->minor || !value.length)
             return -400;
         h->chunked = (uint8_t)lpi_alike(value, LPI_S("chunked"));
@@ -3432,7 +3433,7 @@ static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
 
 /* Find the next slot with timers: its wheel, and in *out the time at which it
    comes round. Returns 0 if all wheels are empty. */
-static int lpi_wheel_turn(const lpi_wheel *w, uint32_t *out_wheel,
+static int lpi_wheel_next(const lpi_wheel *w, uint32_t *out_wheel,
                           uint32_t *out)
 {
     uint32_t wheel, shift, slot, here;
@@ -3454,7 +3455,7 @@ static uint32_t lpi_wheel_wait(const lpi_wheel *w)
 {
     uint32_t wheel, when;
     if (w->heads[LPI_DUE_SLOT] != LPI_NONE) return 0;
-    return lpi_wheel_turn(w, &wheel, &when) ? when - w->now : UINT32_MAX;
+    return lpi_wheel_next(w, &wheel, &when) ? when - w->now : UINT32_MAX;
 }
 
 /* Move `now` to the time `when`, at which a slot comes round, and its timers to
@@ -3485,7 +3486,7 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
             if ((int32_t)(timer->deadline - w->now) <= 0) return index;
             timer->due = timer->deadline; /* it was armed for later since */
             lpi_wheel_link(w, index);
-        } else if (lpi_wheel_turn(w, &wheel, &when) &&
+        } else if (lpi_wheel_next(w, &wheel, &when) &&
                    (int32_t)(when - now) <= 0) {
             lpi_wheel_cascade(w, wheel, when);
         } else {
@@ -3528,6 +3529,14 @@ typedef struct lpi_message {
     uint32_t id_length;
 } lpi_message;
 
+/* Why a reply cannot continue a cursor. */
+typedef enum lpi_reason {
+    LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD
+} lpi_reason;
+
+static const char *const lpi_reason_names[] = {"", "epoch", "evicted",
+                                               "ahead"};
+
 typedef struct lpi_channel {
     lpi_node node;
     uint32_t epoch_number; /* changes with the epoch, which a store that is
@@ -3538,10 +3547,10 @@ typedef struct lpi_channel {
     uint8_t fetching;      /* its state is elsewhere and on its way          */
     uint8_t idle;          /* it is in the hub's list of idle channels       */
     uint8_t watched;       /* LP_CHANNEL_OCCUPIED was told, or will be       */
-    uint8_t news;          /* it is in the hub's list of news                */
+    uint8_t event_due;     /* it is in the hub's list of news                */
     uint8_t announced;     /* LP_CHANNEL_OCCUPIED was told                   */
     uint8_t vacated;       /* it is in the hub's list of vacated channels    */
-    uint8_t pinned;        /* the poll that is being judged needs it         */
+    uint8_t in_use;        /* the poll that is being judged needs it         */
     uint8_t forgotten;     /* only its news are left                         */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
@@ -3659,7 +3668,7 @@ typedef struct lpi_hub {
     lpi_links idle_links, watch_links, list_links, waiter_links;
     lpi_table channel_table, counter_table, account_table;
     lpi_list idle, vacated;        /* channels, the longest so first         */
-    lpi_list news;                 /* channels that lp_watch is to be told of */
+    lpi_list events;               /* channels that lp_watch is to be told of */
     lpi_message *oldest, *newest;
     uint64_t forgotten_us;         /* the newest timestamp of any channel that
                                       was forgotten                          */
@@ -3703,10 +3712,10 @@ static const struct {
     {400, "Bad channel name"},
     {400, "Channel named twice"},
     {400, "Bad query"},
-    {400, "Query names a thing twice"},
+    {400, "Parameter given twice"},
     {400, "Bad last_id"},
     {400, "Bad since"},
-    {400, "since and last_id exclude another"},
+    {400, "since and last_id exclude each other"},
     {400, "since takes one channel"},
     {400, "Bad timeout"},
     {400, "Bad limit"},
@@ -4011,6 +4020,23 @@ static void lpi_log(const lp_server *server, lp_log_level level,
     server->config.log.write(server->config.log.ctx, level, line);
 }
 
+static void lpi_hub_lock(lpi_hub *hub)
+{
+    lpi_lock(&hub->mutex);
+    hub->holder = lpi_thread_self();
+    hub->held = 1;
+}
+
+static void lpi_hub_unlock(lpi_hub *hub)
+{
+    hub->held = 0;
+    lpi_unlock(&hub->mutex);
+}
+
+/* The first line of every function that needs the hub's mutex. */
+#define LPI_HELD(hub)                                                         \
+    LP_ASSERT((hub)->held && (hub)->holder == lpi_thread_self())
+
 /* ==========================================================================
    C2  MESSAGE                                                      >>message
 
@@ -4143,34 +4169,10 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
              that are given a channel and no hub only read that channel.
    ========================================================================== */
 
-static void lpi_hub_lock(lpi_hub *hub)
-{
-    lpi_lock(&hub->mutex);
-    hub->holder = lpi_thread_self();
-    hub->held = 1;
-}
-
-static void lpi_hub_unlock(lpi_hub *hub)
-{
-    hub->held = 0;
-    lpi_unlock(&hub->mutex);
-}
-
-/* The first line of every function that needs the hub's mutex. */
-#define LPI_HELD(hub)                                                         \
-    LP_ASSERT((hub)->held && (hub)->holder == lpi_thread_self())
-
 static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
 {
     return (lpi_channel *)lpi_at(&hub->channels, index);
 }
-
-typedef enum lpi_reason {
-    LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD
-} lpi_reason;
-
-static const char *const lpi_reason_names[] = {"", "epoch", "evicted",
-                                               "ahead"};
 
 static lp_slice lpi_channel_name(const lpi_channel *ch)
 {
@@ -4309,7 +4311,7 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    int vacated = ch->watched && !ch->news && !ch->waiters;
+    int vacated = ch->watched && !ch->event_due && !ch->waiters;
     int idle = !ch->held && !ch->waiters && ch->lists.head == LPI_NONE;
     if (vacated != ch->vacated) {
         ch->vacated = (uint8_t)vacated;
@@ -4327,13 +4329,13 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
 
 /* Have lp_watch told of the channel, after what it is to be told already: so
    the events of one name come in the order in which they happened. */
-static void lpi_channel_add_news(lpi_hub *hub, uint32_t index)
+static void lpi_channel_add_event(lpi_hub *hub, uint32_t index)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    LP_ASSERT(!ch->news && !ch->vacated);
-    ch->news = 1;
-    lpi_list_append(&hub->news, &hub->watch_links, index);
+    LP_ASSERT(!ch->event_due && !ch->vacated);
+    ch->event_due = 1;
+    lpi_list_append(&hub->events, &hub->watch_links, index);
     hub->sweep_ms = 0;
     hub->sweep_moved = 1;
 }
@@ -4407,7 +4409,7 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     if (!ch->vacated) return; /* it is in the news already */
     ch->vacated = 0;
     lpi_list_remove(&hub->vacated, &hub->watch_links, index);
-    lpi_channel_add_news(hub, index);
+    lpi_channel_add_event(hub, index);
 }
 
 /* Drop what has become too old. Returns the channel's index, or LPI_NONE if
@@ -4454,7 +4456,7 @@ static lp_result lpi_channel_victim(lpi_hub *hub, uint32_t *out)
     uint32_t index = LPI_NONE;
     if (hub->stats.channels >= hub->config->channels_max) {
         index = hub->idle.head;
-        while (index != LPI_NONE && lpi_channel_at(hub, index)->pinned)
+        while (index != LPI_NONE && lpi_channel_at(hub, index)->in_use)
             index = lpi_channel_at(hub, index)->idle_link.next;
         if (index == LPI_NONE) return LP_ERR_FULL;
     }
@@ -4893,7 +4895,7 @@ static int lpi_waiters_add(lpi_hub *hub, const lpi_poll_request *ask,
         lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
         if (ch->watched) continue;
         ch->watched = 1;
-        lpi_channel_add_news(hub, at[i].channel);
+        lpi_channel_add_event(hub, at[i].channel);
     }
     return 0;
 }
@@ -5165,9 +5167,9 @@ static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
                                  ask->now_ms, &at[n].channel);
         if (result != LP_OK) break;
         at[n].reason = LPI_NO_RESET;
-        lpi_channel_at(hub, at[n].channel)->pinned = 1;
+        lpi_channel_at(hub, at[n].channel)->in_use = 1;
     }
-    for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->pinned = 0;
+    for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->in_use = 0;
     if (result == LP_OK) return LPI_WHY_NONE;
     if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
     return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
@@ -5411,7 +5413,7 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     LPI_HELD(hub);
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     uint64_t refusals = lpi_refusals_due(hub);
-    if (hub->news.head != LPI_NONE) return now_ms;
+    if (hub->events.head != LPI_NONE) return now_ms;
     if (age != LP_UNLIMITED) {
         if (hub->oldest) next = hub->oldest->appended_us / 1000 + age;
         if (hub->idle.head != LPI_NONE) {
@@ -5430,10 +5432,10 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
 
 /* The channel of which lp_watch is to be told next; LPI_NONE if there is none
    yet. */
-static uint32_t lpi_hub_next_news(lpi_hub *hub, uint64_t now_ms)
+static uint32_t lpi_hub_next_event(lpi_hub *hub, uint64_t now_ms)
 {
     LPI_HELD(hub);
-    uint32_t index = hub->news.head;
+    uint32_t index = hub->events.head;
     if (index != LPI_NONE) return index;
     index = hub->vacated.head;
     if (index != LPI_NONE &&
@@ -5469,7 +5471,7 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
                    offsetof(lpi_waiter, link));
     lpi_list_init(&hub->idle);
     lpi_list_init(&hub->vacated);
-    lpi_list_init(&hub->news);
+    lpi_list_init(&hub->events);
     hub->sweep_ms = UINT64_MAX;
     if (lpi_table_init(&hub->channel_table, &hub->channels) ||
         lpi_table_init(&hub->counter_table, &hub->counters) ||
@@ -5748,13 +5750,14 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
 
 /* What lp_watch is to be told next: the event, and in `name` (room for
    LPI_CHANNEL_BYTES) the channel. 0 if there is nothing. */
-static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *event,
-                        char *name, size_t *length)
+static int lpi_hub_take_event(lpi_hub *hub, uint64_t now_ms,
+                              lp_channel_event *event, char *name,
+                              size_t *length)
 {
     lpi_channel *ch;
     uint32_t index;
     lpi_hub_lock(hub);
-    index = lpi_hub_next_news(hub, now_ms);
+    index = lpi_hub_next_event(hub, now_ms);
     if (index != LPI_NONE) {
         ch = lpi_channel_at(hub, index);
         memcpy(name, ch->name, ch->name_length);
@@ -5763,9 +5766,9 @@ static int lpi_hub_news(lpi_hub *hub, uint64_t now_ms, lp_channel_event *event,
         ch->announced = !ch->announced;
         ch->watched = ch->announced;
         if (!ch->forgotten || !ch->announced) { /* else it stays in the news */
-            if (ch->news)
-                lpi_list_remove(&hub->news, &hub->watch_links, index);
-            ch->news = 0;
+            if (ch->event_due)
+                lpi_list_remove(&hub->events, &hub->watch_links, index);
+            ch->event_due = 0;
             if (ch->forgotten) lpi_channel_free(hub, index);
             else lpi_channel_update_lists(hub, index, now_ms);
         }
@@ -5825,7 +5828,7 @@ static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
 
 /* A loop has ended, which may be work for the first; after the last one nothing
    can be published any more. */
-static void lpi_hub_part(lpi_hub *hub, int last)
+static void lpi_hub_loop_ended(lpi_hub *hub, int last)
 {
     lpi_hub_lock(hub);
     if (last) hub->stopped = 1;
@@ -5846,8 +5849,8 @@ static void lpi_hub_free(lpi_hub *hub)
                 hub, lpi_waiter_list_pop_ready(hub, &hub->loops[i]), 0);
     while (hub->oldest) lpi_channel_evict(hub, hub->oldest, 0);
     while (hub->idle.head != LPI_NONE) lpi_channel_forget(hub, hub->idle.head);
-    while ((i = hub->news.head) != LPI_NONE) {
-        lpi_list_remove(&hub->news, &hub->watch_links, i);
+    while ((i = hub->events.head) != LPI_NONE) {
+        lpi_list_remove(&hub->events, &hub->watch_links, i);
         lpi_channel_free(hub, i);
     }
     if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
@@ -6476,7 +6479,7 @@ static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c,
                               size_t length);
 static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index);
 static int lpi_is_receiving(const lpi_connection *c);
-static int lpi_is_serving(const lpi_connection *c);
+static int lpi_is_answering(const lpi_connection *c);
 static void lpi_read_set_interest(lpi_loop *loop, uint32_t index);
 static void lpi_read_resume(lpi_loop *loop, uint32_t index);
 static void lpi_queue_add(lpi_loop *loop, uint32_t index);
@@ -6511,6 +6514,13 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
 static int lpi_route_publish_channel(const lp_request *r, char *text,
                                      lp_slice *out);
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
+static size_t lpi_route_literal(lp_slice pattern);
+static int lpi_route_pattern_good(lp_slice pattern);
+static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
+                                    lp_slice pattern);
+static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
+                               lpi_method method, lp_slice pattern,
+                               lp_handler handler, void *ctx);
 
 /* >>poll */
 static void lpi_poll(lp_request *r);
@@ -6584,7 +6594,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index);
 static void lpi_write_expire(lpi_loop *loop, uint32_t index);
 
 /* >>close */
-static void lpi_close_expired(lpi_loop *loop, uint32_t index);
+static void lpi_connection_expire(lpi_loop *loop, uint32_t index);
 static void lpi_close(lpi_loop *loop, uint32_t index);
 static void lpi_close_reap(lpi_loop *loop);
 static void lpi_close_all(lpi_loop *loop);
@@ -6678,7 +6688,7 @@ static lp_json *lpi_body_begin(lpi_loop *loop)
     char *body;
     lpi_json_restart(j);
     body = lpi_text_room(&j->text, LPI_HEAD_ROOM);
-    if (body) lpi_text_put(&j->text, body + LPI_HEAD_ROOM);
+    if (body) lpi_text_set_end(&j->text, body + LPI_HEAD_ROOM);
     return j;
 }
 
@@ -7049,7 +7059,7 @@ static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
         lpi_queue_add(loop, index);
     if (lpi_read_keep(loop, c, bytes + at, length - at))
         lpi_read_keep_failed(loop, index);
-    else if (c->flags & LPI_PEER_DONE && !lpi_is_serving(c))
+    else if (c->flags & LPI_PEER_DONE && !lpi_is_answering(c))
         lpi_close(loop, index);
     else lpi_read_set_interest(loop, index);
 }
@@ -7398,7 +7408,7 @@ static int lpi_is_receiving(const lpi_connection *c)
 }
 
 /* Is something that came before the end of the stream still being answered? */
-static int lpi_is_serving(const lpi_connection *c)
+static int lpi_is_answering(const lpi_connection *c)
 {
     return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
 }
@@ -7457,7 +7467,7 @@ static void lpi_queue_serve(lpi_loop *loop)
 static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (!lpi_is_serving(c)) {
+    if (!lpi_is_answering(c)) {
         lpi_close(loop, index);
         return;
     }
@@ -7470,7 +7480,7 @@ static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (c->phase == LPI_CLOSED || c->interest & LP_READ) return;
-    if (lpi_is_serving(c))
+    if (lpi_is_answering(c))
         lpi_set_interest(loop, index, c->interest & LP_WRITE);
     else lpi_close(loop, index);
 }
@@ -7662,7 +7672,7 @@ static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
 /* Who publishes, where and what, before it is read. 1 if it was refused. */
 static int lpi_route_publish_refused(lp_request *r)
 {
-    lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CODING);
+    lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CONTENT_ENCODING);
     char text[LPI_CHANNEL_RAW];
     lp_slice name;
     if (!lpi_route_origin_good(r)) {
@@ -7822,6 +7832,71 @@ static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
     return 0;
 }
 
+/* --- adding a route --- */
+
+/* See lpi_route.literal. */
+static size_t lpi_route_literal(lp_slice pattern)
+{
+    lp_slice rest = pattern, part = pattern;
+    size_t parameters = 0;
+    while (lpi_split(&rest, '/', &part))
+        parameters += (size_t)lpi_route_is_parameter(part);
+    if (parameters != 1 || !lpi_route_is_parameter(part)) return 0;
+    return pattern.length - part.length;
+}
+
+/* Can a path match the pattern? It holds only bytes that a path may have, and
+   braces stand around whole parts. */
+static int lpi_route_pattern_good(lp_slice pattern)
+{
+    lp_slice part;
+    size_t i;
+    if (!pattern.length || *pattern.bytes != '/' ||
+        lpi_count_target(pattern.bytes, pattern.length) < pattern.length ||
+        memchr(pattern.bytes, '?', pattern.length) ||
+        memchr(pattern.bytes, '*', pattern.length))
+        return 0;
+    while (lpi_split(&pattern, '/', &part)) {
+        if (lpi_route_is_parameter(part))
+            part = lpi_slice(part.bytes + 1, part.length - 2);
+        for (i = 0; i < part.length; i++)
+            if (part.bytes[i] == '{' || part.bytes[i] == '}') return 0;
+    }
+    return 1;
+}
+
+/* Does an earlier route match all that the pattern matches? */
+static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
+                                    lp_slice pattern)
+{
+    const lpi_route *route = server->routes;
+    for (; route; route = route->next)
+        if (route->method == method && lpi_route_matches(route, pattern))
+            return 1;
+    return 0;
+}
+
+static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
+                               lpi_method method, lp_slice pattern,
+                               lp_handler handler, void *ctx)
+{
+    lpi_route *route = (lpi_route *)(void *)lpi_arena_take(
+        &server->strings, sizeof *route + pattern.length);
+    if (!route) return LP_ERR_NOMEM;
+    memset(route, 0, sizeof *route);
+    memcpy(route + 1, pattern.bytes, pattern.length);
+    route->kind = kind;
+    route->method = method;
+    route->pattern = lpi_slice((const char *)(route + 1), pattern.length);
+    route->literal = lpi_route_literal(route->pattern);
+    route->handler = handler;
+    route->ctx = ctx;
+    if (server->last_route) server->last_route->next = route;
+    else server->routes = route;
+    server->last_route = route;
+    return LP_OK;
+}
+
 /* ==========================================================================
    E4  POLL                                                            >>poll
 
@@ -7971,7 +8046,7 @@ static void lpi_poll_refuse(lp_request *r, lpi_why why)
 static int lpi_poll_client_id_good(lp_slice id)
 {
     return !id.bytes || (id.length && id.length <= LPI_CLIENT_ID_BYTES &&
-                         lpi_visible(id.bytes, id.length) == id.length);
+                         lpi_count_visible(id.bytes, id.length) == id.length);
 }
 
 /* The poll's time is over: its own cursor, or what has come meanwhile. */
@@ -8028,7 +8103,7 @@ static lp_slice lpi_publish_render(lpi_loop *loop,
     to = lpi_put_seconds(to, published->timestamp_us);
     to = LPI_PUT(to, ",\"waiters\":");
     to = lpi_put_uint(to, published->waiters);
-    lpi_text_put(&j->text, LPI_PUT(to, "}"));
+    lpi_text_set_end(&j->text, LPI_PUT(to, "}"));
     return lpi_body_end(loop);
 }
 
@@ -8187,7 +8262,7 @@ static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
     to = LPI_PUT(to, ",\"count\":");
     to = lpi_put_uint(to, reply->count);
     to = basic ? LPI_PUT(to, ",\"data\":") : LPI_PUT(to, ",\"messages\":[");
-    lpi_text_put(&j->text, to);
+    lpi_text_set_end(&j->text, to);
 }
 
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
@@ -8584,7 +8659,7 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
    ========================================================================== */
 
 /* A deadline has passed. */
-static void lpi_close_expired(lpi_loop *loop, uint32_t index)
+static void lpi_connection_expire(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     switch ((lpi_phase)c->phase) {
@@ -8784,7 +8859,7 @@ static void lpi_loop_expire(lpi_loop *loop)
     while (left--) {
         uint32_t index = lpi_wheel_pop(&loop->wheel, (uint32_t)loop->now_ms);
         if (index == LPI_NONE) return;
-        lpi_close_expired(loop, index);
+        lpi_connection_expire(loop, index);
     }
 }
 
@@ -8797,8 +8872,8 @@ static void lpi_loop_tell(lpi_loop *loop)
     size_t length;
     int left = LPI_SWEEP_MAX;
     if (!watch->channel) return;
-    while (left-- && lpi_hub_news(&loop->server->hub, loop->now_ms, &event,
-                                  name, &length)) {
+    while (left-- && lpi_hub_take_event(&loop->server->hub, loop->now_ms,
+                                        &event, name, &length)) {
         watch->channel(watch->ctx, event, lpi_slice(name, length));
         lpi_loop_now(loop);
     }
@@ -8838,7 +8913,7 @@ static void lpi_loop_end(lpi_loop *loop)
     lpi_close_all(loop);
     loop->ended = 1;
     last = !lpi_atomic_sub(&server->serving, 1);
-    lpi_hub_part(&server->hub, last);
+    lpi_hub_loop_ended(&server->hub, last);
     if (last) lpi_log(server, LP_LOG_INFO, "stopped", "");
 }
 
@@ -8911,6 +8986,31 @@ static void *lpi_loop_thread(void *loop)
 {
     lpi_loop_run((lpi_loop *)loop);
     return NULL;
+}
+
+/* Run all loops, the first on this thread, until they have ended. */
+static lp_result lpi_loops_run(lp_server *server)
+{
+    lpi_loop *loops = server->loops;
+    lp_result result;
+    uint32_t i = 1;
+    server->started = 1;
+    lpi_atomic_set(&server->broken, 0);
+    while (i < server->loop_count &&
+           !lpi_thread_start(&loops[i].thread, lpi_loop_thread, &loops[i]))
+        i++;
+    if (i < server->loop_count) {
+        lpi_log(server, LP_LOG_ERROR, "cannot start a thread", "");
+        lpi_loops_break(server);
+    }
+    lpi_loop_run(loops);
+    result = loops->result;
+    while (--i) {
+        lpi_thread_join(loops[i].thread);
+        if (loops[i].result != LP_ERR_STOPPED) result = loops[i].result;
+    }
+    if (lpi_atomic_get(&server->broken)) return LP_ERR_OS;
+    return result == LP_ERR_STOPPED ? LP_OK : result;
 }
 
 /* What cannot fail: after this lpi_loop_free may be called. */
@@ -9077,7 +9177,7 @@ typedef struct lpi_option {
     size_t offset;
     lpi_option_kind kind;
     int flags;
-    uint64_t initial, least, most;
+    uint64_t initial, min, max;
     const char *text;
 } lpi_option;
 
@@ -9167,7 +9267,7 @@ static int lpi_option_good(const lpi_option *o, uint64_t value)
         return 1;
     if (o->kind != LPI_O_16 && value == LP_OFF)
         return (o->flags & (LPI_O_NEVER | LPI_O_ZERO)) != 0;
-    return value >= o->least && value <= o->most;
+    return value >= o->min && value <= o->max;
 }
 
 static int lpi_option_named(const lpi_option *o, const char *name)
@@ -9341,69 +9441,6 @@ static lp_result lpi_config_resolve_lists(lp_server *server)
     return LP_OK;
 }
 
-/* See lpi_route.literal. */
-static size_t lpi_route_literal(lp_slice pattern)
-{
-    lp_slice rest = pattern, part = pattern;
-    size_t parameters = 0;
-    while (lpi_split(&rest, '/', &part))
-        parameters += (size_t)lpi_route_is_parameter(part);
-    if (parameters != 1 || !lpi_route_is_parameter(part)) return 0;
-    return pattern.length - part.length;
-}
-
-/* Can a path match the pattern? It holds only bytes that a path may have, and
-   braces stand around whole parts. */
-static int lpi_route_pattern_good(lp_slice pattern)
-{
-    lp_slice part;
-    size_t i;
-    if (!pattern.length || *pattern.bytes != '/' ||
-        lpi_count_target(pattern.bytes, pattern.length) < pattern.length ||
-        memchr(pattern.bytes, '?', pattern.length) ||
-        memchr(pattern.bytes, '*', pattern.length))
-        return 0;
-    while (lpi_split(&pattern, '/', &part)) {
-        if (lpi_route_is_parameter(part))
-            part = lpi_slice(part.bytes + 1, part.length - 2);
-        for (i = 0; i < part.length; i++)
-            if (part.bytes[i] == '{' || part.bytes[i] == '}') return 0;
-    }
-    return 1;
-}
-
-/* Does an earlier route match all that the pattern matches? */
-static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
-                                    lp_slice pattern)
-{
-    const lpi_route *route = server->routes;
-    for (; route; route = route->next)
-        if (route->method == method && lpi_route_matches(route, pattern))
-            return 1;
-    return 0;
-}
-
-static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
-                               lpi_method method, lp_slice pattern,
-                               lp_handler handler, void *ctx)
-{
-    lpi_route *route = (lpi_route *)(void *)lpi_arena_take(
-        &server->strings, sizeof *route + pattern.length);
-    if (!route) return LP_ERR_NOMEM;
-    memset(route, 0, sizeof *route);
-    memcpy(route + 1, pattern.bytes, pattern.length);
-    route->kind = kind;
-    route->method = method;
-    route->pattern = lpi_slice((const char *)(route + 1), pattern.length);
-    route->literal = lpi_route_literal(route->pattern);
-    route->handler = handler;
-    route->ctx = ctx;
-    if (server->last_route) server->last_route->next = route;
-    else server->routes = route;
-    server->last_route = route;
-    return LP_OK;
-}
-
 static lp_result lpi_route_add_api(lp_server *server)
 {
     lp_slice prefix = lp_s(server->config.prefix);
@@ -9569,31 +9606,6 @@ LPDEF lp_result lp_step(lp_server *server, int wait_ms)
     if (result == LP_OK) lpi_loop_sleep(loop); /* new work signals lp_fd() */
     lpi_cancel_restore(cancel);
     return result;
-}
-
-/* Run all loops, the first on this thread, until they have ended. */
-static lp_result lpi_loops_run(lp_server *server)
-{
-    lpi_loop *loops = server->loops;
-    lp_result result;
-    uint32_t i = 1;
-    server->started = 1;
-    lpi_atomic_set(&server->broken, 0);
-    while (i < server->loop_count &&
-           !lpi_thread_start(&loops[i].thread, lpi_loop_thread, &loops[i]))
-        i++;
-    if (i < server->loop_count) {
-        lpi_log(server, LP_LOG_ERROR, "cannot start a thread", "");
-        lpi_loops_break(server);
-    }
-    lpi_loop_run(loops);
-    result = loops->result;
-    while (--i) {
-        lpi_thread_join(loops[i].thread);
-        if (loops[i].result != LP_ERR_STOPPED) result = loops[i].result;
-    }
-    if (lpi_atomic_get(&server->broken)) return LP_ERR_OS;
-    return result == LP_ERR_STOPPED ? LP_OK : result;
 }
 
 LPDEF lp_result lp_run(lp_server *server)

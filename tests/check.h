@@ -482,7 +482,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             CHECK_SAME(ch->waiters, waiter_records, "a channel's waiters");
             CHECK_SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
             CHECK_MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
-            CHECK_MUST(!ch->pinned && !ch->forgotten && (!ch->fetching || hub->remote),
+            CHECK_MUST(!ch->in_use && !ch->forgotten && (!ch->fetching || hub->remote),
                  "a channel's marks");
             CHECK_MUST(ch->held <= ch->ring_size && ch->held <= cfg->history_count, "a ring");
             for (k = 0; k < ch->held; k++) {
@@ -494,11 +494,11 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             messages -= ch->held;
             waiters += waiter_records;
             CHECK_SAME(ch->idle, !ch->held && !ch->waiters && ch->lists.head == LPI_NONE, "idle");
-            CHECK_SAME(ch->vacated, ch->watched && !ch->news && !ch->waiters, "deserted");
-            CHECK_MUST(!ch->news || ch->watched, "news of a channel that is not watched");
+            CHECK_SAME(ch->vacated, ch->watched && !ch->event_due && !ch->waiters, "deserted");
+            CHECK_MUST(!ch->event_due || ch->watched, "news of a channel that is not watched");
             idle += ch->idle;
             vacated += ch->vacated;
-            news += ch->news;
+            news += ch->event_due;
             for (i = ch->lists.head; i != LPI_NONE; i = lpi_waiter_list_at(hub, i)->link.next) waiter_lists++;
             other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
         }
@@ -511,7 +511,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     check_ready(hub, ready);
     CHECK_SAME(idle, check_list(&hub->idle, &hub->idle_links, "idle"),
          "idle channels");
-    for (i = hub->news.head; i != LPI_NONE;) {
+    for (i = hub->events.head; i != LPI_NONE;) {
         const lpi_channel *ch = lpi_channel_at(hub, i);
         if (ch->forgotten) {
             news++;
@@ -521,7 +521,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         i = ch->watch_link.next;
     }
     CHECK_SAME(vacated, check_list(&hub->vacated, &hub->watch_links, "deserted"), "deserted");
-    CHECK_SAME(news, check_list(&hub->news, &hub->watch_links, "news"), "news");
+    CHECK_SAME(news, check_list(&hub->events, &hub->watch_links, "news"), "news");
     CHECK_SAME(channels, hub->channels.used, "channels");
     return bytes + other;
 }

@@ -251,7 +251,7 @@ BLIND static void check_fields(const lpi_http *h, lp_slice head)
         MUST(lpi_http_has(h, (lpi_field)k) == (last[k].bytes != NULL), "whether field %zu is there",
              k);
     }
-    MUST(!(last[LPI_F_LENGTH].bytes && last[LPI_F_ENCODING].bytes), "two lengths accepted");
+    MUST(!(last[LPI_F_LENGTH].bytes && last[LPI_F_TRANSFER_ENCODING].bytes), "two lengths accepted");
 }
 
 BLIND static void check_accepted(const lpi_http *h, lp_slice head, const strict_head *want)

@@ -133,7 +133,7 @@ static size_t count_token(const char *bytes, size_t length) {
 }
 
 static const counter counters[] = {
-    {lpi_visible, is_visible}, {lpi_count_target, is_target}, {lpi_count_ascii, is_ascii},
+    {lpi_count_visible, is_visible}, {lpi_count_target, is_target}, {lpi_count_ascii, is_ascii},
     {lpi_count_plain, is_plain}, {lpi_count_value, is_value}, {count_token, is_token},
     {lpi_count_token, is_token}};
 

@@ -404,7 +404,7 @@ static int is_busy(world *w) {
     uint32_t i;
     for (i = 0; i < w->s->loop_count; i++)
         if (loop_is_busy(w, i)) return 1;
-    return kernel_is_ready(&w->k) || w->s->hub.news.head != LPI_NONE;
+    return kernel_is_ready(&w->k) || w->s->hub.events.head != LPI_NONE;
 }
 
 /* Until nothing more happens without time passing. The steps that it took. */

@@ -48,9 +48,9 @@ TEST(bad_questions) {
         {"/api/poll/a?since=", "Bad since"},
         {"/api/poll/a?since=1.1234567", "Bad since"},
         {"/api/poll/a,b?since=0", "since takes one channel"},
-        {"/api/poll/a?since=0&last_id=0", "since and last_id exclude another"},
-        {"/api/poll/a?since=0&last_id=", "since and last_id exclude another"},
-        {"/api/poll/a?limit=1&limit=1", "Query names a thing twice"},
+        {"/api/poll/a?since=0&last_id=0", "since and last_id exclude each other"},
+        {"/api/poll/a?since=0&last_id=", "since and last_id exclude each other"},
+        {"/api/poll/a?limit=1&limit=1", "Parameter given twice"},
         {"/api/poll/a?limit=%zz", "Bad query"},
         {"/api/poll/a?last_id=now%f", "Bad query"}};
     size_t i;

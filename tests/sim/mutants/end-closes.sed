@@ -1,2 +1,2 @@
 # an end of the stream cuts off what is being answered
-/^static.* \**lpi_read_stream_ended(/,/^}/ s/!lpi_is_serving(c)/1/
+/^static.* \**lpi_read_stream_ended(/,/^}/ s/!lpi_is_answering(c)/1/

@@ -1,2 +1,2 @@
 # a chunk with room is forgotten
-/^static.* \**lpi_slab_give(/,/^}/ s/lpi_slab_room(/(void)(/
+/^static.* \**lpi_slab_give(/,/^}/ s/lpi_slab_list_chunk(/(void)(/

@@ -1,2 +1,2 @@
-# the news of channels are told the last first
-/^static.* \**lpi_hub_next_news(/,/^}/ s/news\.head/news.tail/
+# the events of channels are told the last first
+/^static.* \**lpi_hub_next_event(/,/^}/ s/events\.head/events.tail/

@@ -1,2 +1,2 @@
 # of a channel that was waited on and forgotten only the first is told
-/^static.* \**lpi_hub_news(/,/^}/ s/if (!ch->forgotten/if (1 || !ch->forgotten/
+/^static.* \**lpi_hub_take_event(/,/^}/ s/if (!ch->forgotten/if (1 || !ch->forgotten/
