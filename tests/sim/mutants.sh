@@ -39,7 +39,7 @@ try() {
 # Likewise by $unit, in a copy of the checkout's tests that has the mutant above it.
 try_unit() {
     mkdir -p "$dir/tests"
-    cp -R tests/unit tests/kernel.h "$dir/tests/"
+    cp -R tests/unit tests/*.h "$dir/tests/"
     if [ "$changed" != 1 ]; then
         verdict="FAIL: it changes $changed lines, not 1"
     elif ! $CC -std=gnu99 -O0 -w -pthread "$dir/$unit" -o "$dir/unit" >"$dir/cc" 2>&1; then
