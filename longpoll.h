@@ -1084,6 +1084,11 @@ static lp_slice lpi_slice_to(const char *bytes, const char *end)
     return lpi_slice(bytes, (size_t)(end - bytes));
 }
 
+LPDEF lp_slice lp_s(const char *text)
+{
+    return lpi_slice(text, text ? strlen(text) : 0);
+}
+
 #define LPI_S(literal) lpi_slice("" literal, sizeof(literal) - 1)
 
 static int lpi_equal(lp_slice a, lp_slice b)
@@ -9153,11 +9158,6 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_ERR_OS: return "System call failed";
     }
     return "Unknown result";
-}
-
-LPDEF lp_slice lp_s(const char *text)
-{
-    return lpi_slice(text, text ? strlen(text) : 0);
 }
 
 /* --- configuration: one table gives the fields' names, defaults and limits */
