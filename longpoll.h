@@ -3521,7 +3521,7 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
    Touches   nothing: these are types, and functions that find a record.
    ========================================================================== */
 
-/* A published object: immutable, one allocation, counted. */
+/* A published message: immutable, in one allocation, with a reference count. */
 typedef struct lpi_message {
     uint32_t refs;        /* atomic                                          */
     uint32_t channel;     /* its index, for as long as the channel holds it  */
@@ -3549,14 +3549,15 @@ typedef struct lpi_channel {
     char *name;
     char short_name[16];   /* where the name stands if it is not longer      */
     uint32_t name_length;
-    uint8_t fetching;      /* its state is elsewhere and on its way          */
+    uint8_t fetching;      /* its state is still being loaded from the store */
     uint8_t idle;          /* it is in the hub's list of idle channels       */
-    uint8_t watched;       /* LP_CHANNEL_OCCUPIED was told, or will be       */
-    uint8_t event_due;     /* it is in the hub's list of news                */
-    uint8_t announced;     /* LP_CHANNEL_OCCUPIED was told                   */
+    uint8_t watched;       /* it is or will be reported as occupied          */
+    uint8_t event_due;     /* it is in hub->events, to be reported           */
+    uint8_t announced;     /* it was reported as occupied, and not as
+                              vacated                                        */
     uint8_t vacated;       /* it is in the hub's list of vacated channels    */
-    uint8_t in_use;        /* the poll that is being judged needs it         */
-    uint8_t forgotten;     /* only its news are left                         */
+    uint8_t in_use;        /* a poll whose channels are being found needs it */
+    uint8_t forgotten;     /* it is kept only until its events are reported  */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
     uint64_t start_us;     /* when it was made, on the wall clock            */
@@ -3569,7 +3570,7 @@ typedef struct lpi_channel {
                               message, and wait for the next                 */
     lpi_list lists;        /* its waiter lists, one for each loop            */
     lpi_link idle_link;
-    lpi_link watch_link;   /* in the hub's news, or its vacated channels     */
+    lpi_link watch_link;   /* in hub->events or in hub->vacated              */
     uint64_t idle_ms, vacated_ms; /* since when, on the monotonic clock      */
 } lpi_channel;
 
@@ -3582,7 +3583,7 @@ typedef struct lpi_waiter_list {
     uint32_t waiters;    /* in both                                          */
     uint32_t next_ready; /* in the loop's ready list                         */
     uint8_t ready;       /* it is in that list, or is being served           */
-    uint8_t unseen;      /* a message came that no waiter here was given yet */
+    uint8_t unseen;      /* a message came, and no waiter was sent it yet    */
 } lpi_waiter_list;
 
 /* One poll's place on one channel. */
@@ -3598,29 +3599,30 @@ typedef struct lpi_waiter {
     } from;
 } lpi_waiter;
 
-/* How many polls of one client are parked: node.count. The key that node.hash
-   holds is all that is known of its name. node.kept: a connection keeps it. */
+/* How many polls of one client are parked: node.count. node.hash is a keyed
+   hash of its name and address, which are not kept. node.kept: a connection
+   keeps the counter for its next poll. */
 typedef struct lpi_counter {
     lpi_node node;
 } lpi_counter;
 
-/* What one address (of IPv6 one /64) takes of what all share. node.count is
-   how many of its polls are parked. */
+/* What one address (for IPv6, one /64) uses of the limits that all share.
+   node.count is how many of its polls are parked. */
 typedef struct lpi_account {
     lpi_node node;
     uint32_t refs;          /* connections that count here: the last frees it */
     uint32_t connections;   /* those of them that come from the address itself,
                                and not through a trusted proxy               */
-    uint32_t trusted;       /* it is a trusted proxy's, and has no share     */
-    uint64_t partial_bytes; /* its part of the hub's                         */
+    uint32_t trusted;       /* a trusted proxy: it may use a budget up alone */
+    uint64_t partial_bytes; /* of its incomplete requests                    */
     uint64_t pinned_bytes;  /* of send buffers that its connections wait for;
                                one that several of them share counts once    */
 } lpi_account;
 
-/* Refusals of one status that the log has not been told yet. What is no reply
-   (a slow reader is cut off) has the status 0. */
+/* Refusals of one status that are not logged yet. Status 0 stands for
+   connections that were closed without a reply. */
 typedef struct lpi_refusals {
-    uint64_t told_ms;     /* of the last line in the log; 0: there was none  */
+    uint64_t told_ms;     /* when they were last logged; 0: never            */
     uint32_t count;       /* since then                                      */
     uint16_t status;
     uint8_t address[16];  /* of the latest                                   */
@@ -3631,7 +3633,8 @@ typedef struct lpi_refusals {
 enum { LPI_REFUSALS = 16 }; /* how many statuses are told apart */
 
 /* What the hub knows of a connection. It stands in the connection's record, so
-   that waiting costs no other; only the hub reads or writes it. */
+   that a parked poll needs no other but its waiters; only the hub reads or
+   writes it. */
 typedef struct lpi_wait {
     uint32_t waiter;       /* the first of its poll; LPI_NONE: no poll waits */
     uint32_t counter;      /* of its client, while a poll waits, or it keeps
@@ -3641,7 +3644,7 @@ typedef struct lpi_wait {
     unsigned basic : 1;    /* the poll speaks the dialect of since=          */
     unsigned fetching : 1; /* its waiters stand in lists of fetching ones    */
     unsigned reset : 2;    /* an lpi_reason that rides on the reply          */
-    unsigned keeps : 1;    /* the counter                                    */
+    unsigned keeps : 1;    /* it keeps `counter` for its next poll           */
 } lpi_wait;
 
 /* What the hub knows of a loop. */
@@ -3657,8 +3660,8 @@ typedef struct lpi_hub_loop {
 typedef struct lpi_hub {
     lpi_mutex mutex;
     int has_mutex;
-    int held;              /* the mutex is, by                               */
-    lpi_thread holder;
+    int held;              /* for LPI_HELD: is the mutex held,               */
+    lpi_thread holder;     /* and by which thread?                           */
     const lp_memory *memory;
     const lp_config *config;
     const lp_os *os;
@@ -3672,13 +3675,13 @@ typedef struct lpi_hub {
     lpi_slab channels, lists, waiters, requested, counters, accounts;
     lpi_links idle_links, watch_links, list_links, waiter_links;
     lpi_table channel_table, counter_table, account_table;
-    lpi_list idle, vacated;        /* channels, the longest so first         */
-    lpi_list events;               /* channels that lp_watch is to be told of */
+    lpi_list idle, vacated;        /* channels, the one longest in it first  */
+    lpi_list events;               /* channels with an event to be reported  */
     lpi_message *oldest, *newest;
     uint64_t forgotten_us;         /* the newest timestamp of any channel that
                                       was forgotten                          */
     uint64_t sweep_ms;             /* when the next sweep is due             */
-    int sweep_moved;               /* the first loop has not seen sweep_ms   */
+    int sweep_moved;               /* the first loop has to know sweep_ms    */
     uint64_t partial_bytes;        /* that request buffers in use take       */
     lpi_refusals refusals[LPI_REFUSALS];
     lp_stats stats;
@@ -3697,7 +3700,7 @@ typedef enum lpi_why {
     LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
 } lpi_why;
 
-/* How the client is told, in the same order. */
+/* The status and the text that the client gets, in the order of lpi_why. */
 static const struct {
     int status;
     const char *text;
@@ -3754,8 +3757,8 @@ typedef struct lpi_cursor {
 
 /* One reply to be rendered: all that it needs to know of the hub. */
 typedef struct lpi_reply {
-    uint32_t channel;      /* polls for which these six are equal, channel_count
-                              being 1, share the reply                       */
+    uint32_t channel;      /* polls on this channel alone, with equal from,
+                              limit, basic and reason, share the reply       */
     uint64_t from;
     uint16_t limit;
     uint8_t basic, reason;
@@ -3784,13 +3787,15 @@ typedef struct lpi_recipient {
 
 enum { LPI_BATCH = 32 };
 
-/* Polls that the hub has let go together, to be answered outside its mutex. */
+/* Polls that the hub has released together, to be answered outside its
+   mutex. */
 typedef struct lpi_batch {
     lpi_reply replies[LPI_BATCH];
     lpi_recipient recipients[LPI_BATCH];
     uint32_t reply_count, recipient_count;
-    uint32_t reply_shared;  /* only replies from here on may be shared: those
-                               before belong to another waiter list          */
+    uint32_t reply_shared;  /* the first reply of the waiter list that is
+                               being served; only from there on may replies
+                               be shared                                     */
     lpi_message **messages; /* with a reference each                         */
     uint32_t message_count, message_capacity;
     lp_text names;
@@ -3809,8 +3814,7 @@ typedef enum lpi_phase {
     LPI_QUEUED,       /* more requests are here, and wait for their turn     */
     LPI_PARKED,       /* a poll waits in the hub                             */
     LPI_WRITING,      /* the rest of a reply waits for the socket            */
-    LPI_LINGERING,    /* all is said; what still comes is not read as a
-                         request                                             */
+    LPI_LINGERING,    /* the last reply is sent; input is discarded          */
     LPI_PHASES
 } lpi_phase;
 
@@ -3824,12 +3828,14 @@ enum { /* flags of a connection */
 
 /* Bytes that wait to be written, shared by all that send the same. */
 typedef struct lpi_send_buffer {
-    struct lpi_request_buffer *holders; /* of those; the last frees it       */
+    struct lpi_request_buffer *holders; /* of connections that have not been
+                                           sent it all; the last frees it    */
     uint32_t length;
     /* then the bytes */
 } lpi_send_buffer;
 
-/* What a connection has only while something is incomplete. */
+/* What a connection has only while it keeps bytes: of requests that are
+   incomplete or wait for their turn, or of a reply that is not sent yet. */
 typedef struct lpi_request_buffer {
     struct lpi_request_buffer *next; /* among the spare ones                 */
     char *in;            /* from the first byte of the request that comes    */
@@ -3843,13 +3849,14 @@ typedef struct lpi_request_buffer {
     uint32_t account;    /* the connection's, while there is `out`           */
     uint32_t out_at;
     uint32_t written;    /* since the write deadline was set                 */
-    uint64_t out_appended_us; /* of the message that `out` tells to a poll that
-                            was parked, or 0                                 */
+    uint64_t out_appended_us; /* of the first message in `out`, if it answers a
+                            parked poll; else 0                              */
 } lpi_request_buffer;
 
 typedef struct lpi_connection {
-    lpi_timer timer;    /* its link also serves in the loop's queue and among
-                           the closed: a connection is in one of the three   */
+    lpi_timer timer;    /* its link also serves in loop->queue and
+                           loop->closed: a connection is in the wheel, or in
+                           one of these, or in none                          */
     uint8_t address[16];
     lpi_request_buffer *buffer;
     lpi_wait wait;      /* the hub's                                         */
@@ -3900,7 +3907,7 @@ typedef struct lpi_loop {
     lpi_mutex mutex;     /* of what other threads touch: inbox and latencies */
     int has_mutex;
     struct {
-        lpi_task *first, *last; /* `last` counts while there is a `first`    */
+        lpi_task *first, *last; /* `last` is stale while `first` is NULL    */
     } inbox;
     uint64_t latencies[LP_LATENCIES], first_latencies[LP_LATENCIES];
 
@@ -3960,7 +3967,7 @@ struct lp_server {
     lp_address bound;
     int on_loopback;
     uint64_t accept_resume_ms; /* no accepting until then; 0: it goes on     */
-    uint32_t next_loop;      /* whose turn it is to have a connection        */
+    uint32_t next_loop;      /* the loop that gets the next connection       */
     uint32_t stopping;       /* atomic: lp_stop was called                   */
     uint32_t draining;       /* atomic: the first loop accepts no more       */
     uint32_t serving;        /* atomic: loops that have not ended            */
@@ -3979,7 +3986,7 @@ struct lp_request {
     lp_server *server;
     lpi_loop *loop;
     uint32_t connection;
-    const lpi_http *http; /* NULL: it is no request, but is to be refused    */
+    const lpi_http *http; /* NULL: it has no head here, and is being refused */
     const char *bytes;    /* its first byte                                  */
     lp_slice body;
     const lpi_route *route;
