@@ -4081,8 +4081,8 @@ static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
         lpi_free(memory, m, m->size);
 }
 
-/* {"id":"EPOCH-SEQ","channel":"...","timestamp":T, at its longest; without the
-   channel, and with it, as JSON writes it. */
+/* The most bytes of {"id":"EPOCH-SEQ","channel":"","timestamp":T, without the
+   channel's name; lpi_message_prefix_max() adds that, as JSON writes it. */
 enum {
     LPI_PREFIX_MAX = sizeof("{\"id\":\"\",\"channel\":\"\",\"timestamp\":,") +
                      37 + 27
@@ -4217,7 +4217,8 @@ static uint64_t lpi_channel_seq_at(const lpi_channel *ch, uint64_t us)
     return low;
 }
 
-/* The timestamp of the message `seq`, or of what stands for it. */
+/* The timestamp of message `seq`, which is held or the last one evicted; for 0,
+   when the channel was made. */
 static uint64_t lpi_channel_time_at(const lpi_channel *ch, uint64_t seq)
 {
     if (seq == ch->last) return ch->last_us;
@@ -4241,8 +4242,9 @@ static lpi_reason lpi_channel_judge_cursor(const lpi_channel *ch,
     return seq < lpi_channel_floor(ch) ? LPI_EVICTED : LPI_NO_RESET;
 }
 
-/* Can continuity be proven from what is requested? *seq is then where the poll
-   goes on; after a reset, it goes on with all that is held. */
+/* Judge what is requested: LPI_NO_RESET, or why continuity cannot be proven.
+   *seq receives the SEQ after which the reply begins; after a reset it has all
+   that is held. */
 static lpi_reason lpi_channel_judge(const lpi_channel *ch,
                                     const lpi_requested *requested,
                                     uint64_t *seq)
@@ -4306,8 +4308,8 @@ static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
     lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
-/* Something will be past its time in `in_ms`. The first loop has to know, if it
-   would sleep longer. */
+/* A sweep is wanted in `in_ms`. If none is planned so early, the first loop has
+   to know, since it may sleep longer. */
 static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
 {
     LPI_HELD(hub);
@@ -4339,8 +4341,8 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
     }
 }
 
-/* Have lp_watch told of the channel, after what it is to be told already: so
-   the events of one name come in the order in which they happened. */
+/* Queue the channel behind those that lp_watch is still to be told of, so that
+   the events of one name are reported in the order in which they happened. */
 static void lpi_channel_add_event(lpi_hub *hub, uint32_t index)
 {
     LPI_HELD(hub);
@@ -4373,8 +4375,9 @@ static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
     lpi_message_unref(hub->memory, m);
 }
 
-/* `now_ms` may lie a little before what it is compared with: a loop's clock is
-   that of its step, a publisher's its own. */
+/* `now_ms` may be a little before appended_us, since loops and publishers read
+   the clock at different times: so their difference, which might wrap, is not
+   taken. */
 static int lpi_message_is_old(const lpi_hub *hub, const lpi_message *m,
                               uint64_t now_ms)
 {
@@ -4401,8 +4404,8 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
     lpi_slab_give(&hub->channels, index);
 }
 
-/* Forget an idle channel. If lp_watch is to be told of it, its record stays
-   until that is done. */
+/* Forget an idle channel. If an event of it is still to be reported, its record
+   stays until that is done. */
 static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
 {
     LPI_HELD(hub);
@@ -4418,7 +4421,7 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
         return;
     }
     ch->forgotten = 1;
-    if (!ch->vacated) return; /* it is in the news already */
+    if (!ch->vacated) return; /* it is in hub->events already */
     ch->vacated = 0;
     lpi_list_remove(&hub->vacated, &hub->watch_links, index);
     lpi_channel_add_event(hub, index);
@@ -4577,7 +4580,8 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
              no mutex.
    ========================================================================== */
 
-/* The address for its limits: an IPv6 customer has a whole /64. */
+/* The key under which an address is limited: for IPv6 that of its /64, since
+   one customer has all of it. */
 static uint64_t lpi_address_key(const lpi_hub *hub, const uint8_t address[16])
 {
     size_t length = lpi_address_is_v4(address) ? 16 : 8;
@@ -4644,7 +4648,8 @@ static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
     return (lpi_counter *)lpi_at(&hub->counters, index);
 }
 
-/* The connection does not keep a counter any more. */
+/* Release the counter, if the connection keeps one, and free it if no poll
+   counts in it. */
 static void lpi_counter_let_go(lpi_hub *hub, lpi_wait *wait)
 {
     LPI_HELD(hub);
@@ -4690,7 +4695,7 @@ static void lpi_counter_give(lpi_hub *hub, lpi_wait *wait)
 /* ==========================================================================
    C5  WAITER                                                        >>waiter
 
-   Parking a poll and letting it go. Each happens in one hold of the mutex, so
+   Parking a poll and ending its wait. Each is done in one hold of the mutex, so
    that comparing a cursor and parking are one step against appending a message
    and waking. The waiters of a list that are behind the newest message stand
    first, since cursors in a list never decrease from head to tail.
@@ -4743,7 +4748,8 @@ static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
     return index;
 }
 
-/* A list that is ready stays until it has been served. */
+/* Free the list if nobody waits in it. One that is ready is freed once it has
+   been served. */
 static void lpi_waiter_list_drop_if_empty(lpi_hub *hub, uint32_t index,
                                           uint64_t now_ms)
 {
@@ -4798,7 +4804,8 @@ static void lpi_channel_wake(lpi_hub *hub, lpi_channel *ch)
 
 /* --- the waiters of one poll --- */
 
-/* Has the waiter, of that channel, something to be told? */
+/* Is there a message or a new epoch in the channel that the waiter was not
+   sent? */
 static int lpi_waiter_is_behind(const lpi_waiter *waiter, const lpi_channel *ch)
 {
     return waiter->epoch_number != ch->epoch_number ||
@@ -5115,8 +5122,8 @@ static int lpi_batch_is_full(const lpi_batch *batch, const lpi_wait *wait)
            batch->message_capacity - batch->message_count < wait->limit;
 }
 
-/* Answer a poll that stands at `at` and does not wait, or not any more. There
-   is room in the batch. */
+/* Answer a poll whose cursors are `at` and which is not, or no longer, parked.
+   There is room in the batch. */
 static lpi_recipient *lpi_batch_add(lpi_hub *hub, lpi_batch *batch,
                                     uint32_t connection, const lpi_wait *wait,
                                     const lpi_cursor *at, uint32_t count)
@@ -5144,7 +5151,7 @@ static lpi_recipient *lpi_batch_add(lpi_hub *hub, lpi_batch *batch,
 
 /* --- a poll comes --- */
 
-/* The state of a channel is here: its polls can be judged. */
+/* A channel's state has been loaded: its polls can be judged. */
 static void lpi_hub_loaded(lpi_hub *hub, uint32_t index)
 {
     LPI_HELD(hub);
@@ -5166,7 +5173,7 @@ static lp_result lpi_hub_channel(lpi_hub *hub, lp_slice name, uint64_t hash,
     return result;
 }
 
-/* Find or make the poll's channels. They are pinned meanwhile, since making one
+/* Find or make the poll's channels. They are in use meanwhile, since making one
    may forget another. */
 static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
                                      lpi_cursor *at)
@@ -5187,7 +5194,7 @@ static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
     return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
 }
 
-/* Is the state of one of the channels still on its way? */
+/* Is the state of one of the channels still being loaded? */
 static int lpi_hub_is_fetching(lpi_hub *hub, const lpi_cursor *at,
                                uint32_t count)
 {
@@ -5238,7 +5245,7 @@ static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, const lpi_poll_request *ask,
     return lpi_waiters_park(hub, ask, wait, at);
 }
 
-/* --- polls are let go --- */
+/* --- polls are released --- */
 
 /* End a parked poll's wait, and answer it. */
 static lpi_recipient *lpi_hub_release(lpi_hub *hub, lpi_batch *batch,
@@ -5255,7 +5262,8 @@ static lpi_recipient *lpi_hub_release(lpi_hub *hub, lpi_batch *batch,
     return recipient;
 }
 
-/* What a fetching poll asked for, in *ask, and its channels in `at`. */
+/* Rebuild a fetching poll's request from its waiters, in *ask, and its channels
+   in `at`. */
 static void lpi_hub_recall(lpi_hub *hub, const lpi_wait *wait,
                            lpi_poll_request *ask, lpi_cursor *at)
 {
@@ -5378,8 +5386,8 @@ static void lpi_hub_unlock_and_signal(lpi_hub *hub)
                              hub->loops[lpi_lowest(mask)].wake);
 }
 
-/* --- refusals: of each status the first is told at once, and then what comes
-   within a second together --- */
+/* --- refusals: the first of a status is logged at once, those of the next
+   second together in one line --- */
 
 enum { LPI_REFUSALS_MS = 1000 };
 
@@ -5418,8 +5426,8 @@ static uint64_t lpi_refusals_due(const lpi_hub *hub)
 
 enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
 
-/* When something will be past its time. Messages and channels may wait for
-   LPI_SWEEP_MS more, so that sweeps are few. */
+/* When the next sweep is due. Messages and channels may wait for LPI_SWEEP_MS
+   more, so that sweeps are few. */
 static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
 {
     LPI_HELD(hub);
@@ -5442,7 +5450,7 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     return refusals < next ? refusals : next;
 }
 
-/* The channel of which lp_watch is to be told next; LPI_NONE if there is none
+/* The channel with the next event for lp_watch; LPI_NONE if there is none
    yet. */
 static uint32_t lpi_hub_next_event(lpi_hub *hub, uint64_t now_ms)
 {
@@ -5536,7 +5544,7 @@ static lpi_why lpi_hub_admit(lpi_hub *hub, const uint8_t address[16],
     return why;
 }
 
-/* A connection that was admitted is over. No poll of it waits. */
+/* An admitted connection has ended. No poll of it waits. */
 static void lpi_hub_dismiss(lpi_hub *hub, lpi_wait *wait, int trusted)
 {
     lpi_hub_lock(hub);
@@ -5582,8 +5590,9 @@ static lpi_why lpi_hub_move(lpi_hub *hub, lpi_wait *wait,
     return why;
 }
 
-/* Incomplete requests of the account take `more` bytes, and `less` no more. 0,
-   or -1 if they, or all together, are now over their limit. */
+/* The account's incomplete requests take `more` bytes more and `less` bytes
+   less than before. 0, or -1 if they, or those of all accounts, are now over
+   their limit. */
 static int lpi_hub_count_partial(lpi_hub *hub, uint32_t account, size_t more,
                                  size_t less)
 {
@@ -5603,8 +5612,8 @@ static int lpi_hub_count_partial(lpi_hub *hub, uint32_t account, size_t more,
     return -over;
 }
 
-/* Send buffers of `all` more bytes are to be kept, `own` of them for the
-   account. 0, or -1 with nothing changed if either is over its limit. */
+/* Count `all` more bytes of send buffers for the server, and `own` for the
+   account. 0, or -1 with nothing changed if either would be over its limit. */
 static int lpi_hub_pin(lpi_hub *hub, uint32_t account, size_t all, size_t own)
 {
     uint64_t budget = hub->config->history_bytes;
@@ -5652,7 +5661,7 @@ static lpi_why lpi_hub_poll(lpi_hub *hub, lpi_poll_request *ask, lpi_wait *wait,
     return why;
 }
 
-/* The time of a poll that waits is over: the batch holds its reply. One that
+/* The timeout of a waiting poll has passed: the batch holds its reply. One that
    could not be judged yet is refused. */
 static lpi_why lpi_hub_expire(lpi_hub *hub, uint32_t connection, lpi_wait *wait,
                               uint64_t now_ms, lpi_batch *batch)
@@ -5669,7 +5678,7 @@ static lpi_why lpi_hub_expire(lpi_hub *hub, uint32_t connection, lpi_wait *wait,
     return why;
 }
 
-/* A poll that waits is gone. */
+/* A waiting poll ends without an answer. */
 static void lpi_hub_leave(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
 {
     lpi_hub_lock(hub);
@@ -5744,8 +5753,9 @@ static void lpi_hub_wake(lpi_hub *hub, uint32_t loop, uint32_t requests)
     lpi_hub_unlock(hub);
 }
 
-/* Give back what is past its time: at most LPI_SWEEP_MAX things, so that nobody
-   waits long for the mutex. By the first loop, when lpi_hub_sleep() said. */
+/* Drop messages and channels that are past their age: at most LPI_SWEEP_MAX, so
+   that nobody waits long for the mutex. The first loop calls it when
+   lpi_hub_sleep() has said. */
 static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
 {
     uint32_t left = LPI_SWEEP_MAX;
@@ -5760,8 +5770,8 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
     lpi_hub_unlock(hub);
 }
 
-/* What lp_watch is to be told next: the event, and in `name` (room for
-   LPI_CHANNEL_BYTES) the channel. 0 if there is nothing. */
+/* The next event to be reported, and in `name` (room for LPI_CHANNEL_BYTES) its
+   channel. 0 if there is none yet. */
 static int lpi_hub_take_event(lpi_hub *hub, uint64_t now_ms,
                               lp_channel_event *event, char *name,
                               size_t *length)
@@ -5777,7 +5787,7 @@ static int lpi_hub_take_event(lpi_hub *hub, uint64_t now_ms,
         *event = ch->announced ? LP_CHANNEL_VACATED : LP_CHANNEL_OCCUPIED;
         ch->announced = !ch->announced;
         ch->watched = ch->announced;
-        if (!ch->forgotten || !ch->announced) { /* else it stays in the news */
+        if (!ch->forgotten || !ch->announced) { /* else VACATED is still due */
             if (ch->event_due)
                 lpi_list_remove(&hub->events, &hub->watch_links, index);
             ch->event_due = 0;
@@ -5789,7 +5799,7 @@ static int lpi_hub_take_event(lpi_hub *hub, uint64_t now_ms,
     return index != LPI_NONE;
 }
 
-/* Something was refused to who has that address: the log is to be told. */
+/* Record for the log that a client at that address was refused. */
 static void lpi_hub_note_refusal(lpi_hub *hub, int status, lp_slice why,
                                  lp_slice detail, const uint8_t address[16],
                                  uint64_t now_ms)
@@ -5805,7 +5815,7 @@ static void lpi_hub_note_refusal(lpi_hub *hub, int status, lp_slice why,
     lpi_hub_unlock(hub);
 }
 
-/* Take refusals that the log may be told of now: 1, or 0 if there are none. */
+/* Take refusals that may be logged now: 1, or 0 if there are none. */
 static int lpi_hub_take_refusals(lpi_hub *hub, uint64_t now_ms,
                                  lpi_refusals *out)
 {
