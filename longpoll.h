@@ -6695,7 +6695,7 @@ static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
     if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
 }
 
-/* Is it an error that is none? */
+/* Does the error only mean that the call may succeed later? */
 static int lpi_try_again(long error)
 {
     return error == -EAGAIN || error == -EWOULDBLOCK || error == -EINTR;
@@ -6786,7 +6786,7 @@ static void lpi_line(lp_text *to, const char *name, lp_slice value)
 }
 
 /* What CORS adds to every answer; `cors` is 1 + the origin's index, or 0.
-   `own`: a handler has said itself who may read it. */
+   `own`: a handler has set Access-Control-Allow-Origin itself. */
 static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
                            lp_text *to)
 {
@@ -6800,7 +6800,7 @@ static void lpi_cors_lines(const lp_server *server, uint32_t cors, int own,
 
 /* --- what was refused --- */
 
-/* Something was refused to who has that address: the log is to be told. */
+/* A client at that address was refused: tell the log, now or later. */
 static void lpi_note_refusal(lpi_loop *loop, int status, const char *why,
                              lp_slice detail, const uint8_t address[16])
 {
@@ -6884,7 +6884,7 @@ static void lpi_accept_hand_over(lpi_loop *first, int fd,
         task->of.handover = handover;
         lpi_inbox_add(loop, task);
     } else {
-        lpi_accept_open(first, &handover); /* without memory too */
+        lpi_accept_open(first, &handover); /* also if there is no memory */
     }
 }
 
@@ -6915,7 +6915,7 @@ static void lpi_accept_open(lpi_loop *loop, lpi_handover *handover)
     lpi_arm(loop, index, server->config.head_ms);
 }
 
-/* A connection that was admitted is not kept. */
+/* An admitted connection gets no record: the hub forgets it. */
 static void lpi_accept_undo(lp_server *server, lpi_handover *handover)
 {
     lpi_hub_dismiss(&server->hub, &handover->wait,
@@ -6948,8 +6948,9 @@ static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
                      peer->bytes);
 }
 
-/* With no descriptor left: turn somebody away. Returns what accept did, or
-   -EMFILE without a reserve. */
+/* No descriptor is left: close the reserved one, and accept a connection in its
+   place, to refuse it. Returns what accept did, or -EMFILE without a
+   reserve. */
 static int lpi_accept_by_reserve(lpi_loop *loop)
 {
     lp_server *server = loop->server;
@@ -7061,8 +7062,9 @@ static void lpi_read_ready(lpi_loop *loop, uint32_t index)
     }
 }
 
-/* Serve the requests in `bytes` (the loop's buffer, or the kept bytes), and
-   keep the rest. After a few it is the turn of others. */
+/* Serve up to LPI_TURNS requests in `bytes` (the loop's buffer, or the kept
+   bytes), and keep the rest. If there are more, the connection is queued, so
+   that others have their turn. */
 static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
                            size_t length)
 {
@@ -7110,7 +7112,7 @@ static size_t lpi_read_serve_one(lpi_loop *loop, uint32_t index, char *bytes,
     return *length;
 }
 
-/* The head is not whole yet: keep what there is to know of it. 0 or -1. */
+/* The head is incomplete: keep what its parser knows. 0 or -1. */
 static int lpi_read_await_head(lpi_loop *loop, uint32_t index,
                                const lpi_http *http, size_t length)
 {
@@ -7225,8 +7227,8 @@ static lpi_why lpi_request_account(lp_request *r)
                         buffer ? sizeof *buffer + buffer->in_capacity : 0);
 }
 
-/* A socket that does not take it does without: the client has to send its body
-   in the end all the same (RFC 9110 10.1.1). */
+/* Send 100 Continue. If the socket takes none of it now, that is left out: the
+   client has to send its body in the end all the same (RFC 9110 10.1.1). */
 static void lpi_read_continue(lpi_loop *loop, uint32_t index)
 {
     lp_slice text = LPI_S("HTTP/1.1 100 Continue\r\n\r\n");
@@ -7280,7 +7282,7 @@ static int lpi_drops_body(const lpi_route *route)
     return route->kind == LPI_POLLS;
 }
 
-/* The body is not whole yet: keep what there is to know of the request. */
+/* The body is incomplete: keep what is known of the request. */
 static size_t lpi_read_await_body(lpi_loop *loop, uint32_t index,
                                   const size_t *length, const lpi_http *http,
                                   const lpi_chunked *chunked,
@@ -7405,8 +7407,8 @@ static int lpi_read_keep_more(lpi_loop *loop, lpi_connection *c, size_t length)
     return 0;
 }
 
-/* There is no room to keep what came. Who waits for an answer can't be given
-   another one. */
+/* There is no room to keep what came: answer 503. If an answer to an earlier
+   request is still due, none can be given before it: close. */
 static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
@@ -7474,7 +7476,7 @@ static void lpi_queue_remove(lpi_loop *loop, uint32_t index)
     lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_IDLE);
 }
 
-/* Some of those who wait for their turn: each once. */
+/* Serve up to LPI_QUEUE_TURNS connections of the queue, none of them twice. */
 static void lpi_queue_serve(lpi_loop *loop)
 {
     int left = LPI_QUEUE_TURNS;
