@@ -6832,7 +6832,7 @@ static void lpi_tell_refusals(lpi_loop *loop)
    The first loop accepts, a bounded number in a step, so that a storm of
    connections does not hold up those that are there, and gives each loop its
    turn to have one. Out of descriptors, a reserved one is given up to accept
-   and turn away; if even that fails, accepting pauses.
+   and reject; if even that fails, accepting pauses.
 
    Promises  a connection is given a record, or told why not (503) and closed.
    ========================================================================== */
@@ -6948,8 +6948,8 @@ static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
                      peer->bytes);
 }
 
-/* No descriptor is left: close the reserved one, and accept a connection in its
-   place, to refuse it. Returns what accept did, or -EMFILE without a
+/* No descriptor is left: close the reserved one, accept a connection in its
+   place and refuse it. Returns what accept did, or -EMFILE without a
    reserve. */
 static int lpi_accept_by_reserve(lpi_loop *loop)
 {
@@ -7520,7 +7520,8 @@ static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
              handler, and 500 if that gives none.
    ========================================================================== */
 
-/* Everything that can be said before the body. 1 if the request is answered. */
+/* Route the request, and refuse all that can be refused before its body is
+   read. 1 if it is answered. */
 static int lpi_route_head(lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
@@ -7617,7 +7618,8 @@ static int lpi_route_is_parameter(lp_slice part)
            part.bytes[part.length - 1] == '}';
 }
 
-/* No route has the path with this method; with `allowed` it has. */
+/* No route has this path and method; `allowed` is a mask of the methods that
+   the path has. */
 static void lpi_route_missing(lp_request *r, uint32_t allowed)
 {
     if (r->http->method == LPI_OPTIONS && allowed) {
@@ -7668,8 +7670,8 @@ static void lpi_route_allow(lp_request *r, const char *name, uint32_t methods)
 
 /* --- who may --- */
 
-/* Whether Host is one that this server answers to; a page that found its way
-   here by DNS rebinding brings another. */
+/* Does the server answer to this Host? A page that reaches it by DNS rebinding
+   sends another. */
 static int lpi_route_host_good(const lp_request *r)
 {
     const lp_server *server = r->server;
@@ -7684,7 +7686,7 @@ static int lpi_route_host_good(const lp_request *r)
     return lpi_address_host_is_literal(name);
 }
 
-/* The origin's place in the list, from 1; 0 if it is not there. */
+/* 1 + the index of the origin in the list; 0 if it is not there. */
 static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
 {
     uint32_t i;
@@ -7693,7 +7695,8 @@ static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
     return 0;
 }
 
-/* Who publishes, where and what, before it is read. 1 if it was refused. */
+/* Check a publish request before its body is read: origin, token, type, coding
+   and channel, and ask lp_authorize. 1 if it was refused. */
 static int lpi_route_publish_refused(lp_request *r)
 {
     lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CONTENT_ENCODING);
@@ -7717,7 +7720,7 @@ static int lpi_route_publish_refused(lp_request *r)
     return 1;
 }
 
-/* Whether a page of that origin may publish here: its own, or a listed one. */
+/* May a page of that origin publish here? The server's own, or a listed one. */
 static int lpi_route_origin_good(const lp_request *r)
 {
     lp_slice origin = lpi_http_field(r->http, r->bytes, LPI_F_ORIGIN);
@@ -7785,8 +7788,8 @@ static int lpi_route_authorized(lp_request *r, lp_action action,
     return 0;
 }
 
-/* An address that was passed on counts for nothing if who did is not trusted:
-   then all behind that proxy count as one. */
+/* A forwarded address is ignored if the peer is not a trusted proxy, so that
+   all clients behind it count as one: tell the log, once. */
 static void lpi_route_hint_proxy(const lp_request *r)
 {
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
@@ -8059,7 +8062,7 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
     return LPI_WHY_NONE;
 }
 
-/* Who asked for what can be had may come again. */
+/* Refuse the poll. Unless the request is wrong, it may be tried again. */
 static void lpi_poll_refuse(lp_request *r, lpi_why why)
 {
     if (lpi_whys[why].status != 400)
@@ -8073,7 +8076,8 @@ static int lpi_poll_client_id_good(lp_slice id)
                          lpi_count_visible(id.bytes, id.length) == id.length);
 }
 
-/* The poll's time is over: its own cursor, or what has come meanwhile. */
+/* The poll's timeout has passed: answer with its own cursor, or with what has
+   come meanwhile. */
 static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
@@ -8102,7 +8106,7 @@ static void lpi_publish(lp_request *r)
     lp_published published;
     size_t offset = 0;
     lp_result result = LP_ERR_ARG;
-    /* It was good before, but the body may have come in a later call. */
+    /* Decode it again: the head may have been read in an earlier call. */
     if (!lpi_route_publish_channel(r, text, &channel)) {
         lpi_loop_now(r->loop); /* for the delay till it is delivered */
         result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
@@ -8160,7 +8164,7 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 /* ==========================================================================
    E6  DELIVER                                                      >>deliver
 
-   The hub lets polls go in batches (>>hub). Each reply of a batch is rendered
+   The hub releases polls in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
 
    Promises  a recipient that cannot be answered is closed, and its cursor asks
@@ -8180,7 +8184,8 @@ static void lpi_deliver(lpi_loop *loop)
     }
 }
 
-/* Outside lpi_read_serve: then what is pipelined behind the polls is served. */
+/* Not for use in lpi_read_serve(), which goes on by itself with what is
+   pipelined behind a poll: here that is served at the end. */
 static void lpi_deliver_batch_and_resume(lpi_loop *loop)
 {
     uint32_t indices[LPI_BATCH], n = loop->batch.recipient_count, i;
@@ -8344,7 +8349,7 @@ static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
     }
 }
 
-/* A latency's place in a histogram: exact below 4 us, then four places for each
+/* A latency's index in a histogram: exact below 4 us, then four for each
    doubling. */
 static uint32_t lpi_latency_index(uint64_t us)
 {
@@ -8355,7 +8360,7 @@ static uint32_t lpi_latency_index(uint64_t us)
     return at < LP_LATENCIES ? at : LP_LATENCIES - 1;
 }
 
-/* The least latency that has that place. */
+/* The least latency that has that index. */
 static uint64_t lpi_latency_min(uint32_t at)
 {
     if (at < 4) return at;
@@ -8435,8 +8440,9 @@ static void lpi_write_finish(lpi_loop *loop, uint32_t index)
     lpi_arm(loop, index, loop->server->config.idle_ms);
 }
 
-/* All that is to be said is said: wait for the client to have read it, so that
-   what it still sends does not make the kernel take it back (RFC 9112 9.6). */
+/* The last reply is sent: end our stream, and read on until the client closes.
+   Closing with unread bytes makes the kernel discard the reply (RFC 9112
+   9.6). */
 static void lpi_write_linger(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
@@ -8474,15 +8480,16 @@ static void lpi_write_error_note(lp_request *r, int status, const char *text)
     lpi_note_refusal(r->loop, status, text, lp_s(detail), r->client);
 }
 
-/* Answer a request that is none, or came too late, and close: nothing behind
-   it can be read as a request. `http` is what was read of it, or NULL. */
+/* Refuse a request that is malformed, too late or more than can be kept, and
+   close: nothing behind it can be read as a request. `http` is what was read of
+   it, or NULL. */
 static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
                               const lpi_http *http, int status)
 {
     lpi_write_refusal_text(loop, index, http, status, lpi_refusal_text(status));
 }
 
-/* Answer what waits or is incomplete with an error, and close. */
+/* Answer a parked poll or an incomplete request with an error, and close. */
 static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
                                    const lpi_http *http, int status,
                                    const char *text)
@@ -8662,8 +8669,8 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
     lpi_read_resume(loop, index);
 }
 
-/* A reply has not moved for its time, as far as the poller has told: it does
-   so only once much of the socket's buffer is free. */
+/* The write deadline has passed. Try once more, since the poller reports a
+   socket only once much of its buffer is free. */
 static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 {
     lpi_write_ready(loop, index);
@@ -8707,7 +8714,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     (void)lpi_poller_change(loop, index, 0);
-    if (c->phase != LPI_LINGERING) /* else it has been told already */
+    if (c->phase != LPI_LINGERING) /* else its stream has ended already */
         os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
     os->close(os->ctx, c->fd);
     lpi_set_phase(loop, c, LPI_CLOSED);
@@ -8768,6 +8775,7 @@ static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
 
 enum { LPI_WAIT_MAX = 1 << 30, LPI_EXPIRIES = 256 };
 
+/* Make *wait no longer than the time from `now` to `when`. */
 static void lpi_loop_earlier(uint64_t *wait, uint64_t when, uint64_t now)
 {
     uint64_t in = when > now ? when - now : 0;
@@ -8776,8 +8784,8 @@ static void lpi_loop_earlier(uint64_t *wait, uint64_t when, uint64_t now)
 
 enum { LPI_DRAIN_WRITE_MS = 30000 };
 
-/* When a drain ends: at first those who wait get their time, then those who
-   read, even if elsewhere they may take for ever. */
+/* When a drain ends: parked polls have drain_ms, then slow readers write_ms
+   more, but LPI_DRAIN_WRITE_MS at most, even if write_ms is LP_OFF. */
 static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
 {
     uint32_t write_ms = loop->server->config.write_ms;
@@ -8799,14 +8807,14 @@ static int lpi_loop_drained(const lpi_loop *loop)
     return !waiting || loop->now_ms >= lpi_loop_drain_end(loop);
 }
 
-/* Milliseconds until something is due. Never so many that the wheel, which
-   turns when the loop does, would lose count. */
+/* Milliseconds until something is due; LPI_WAIT_MAX at most, since the wheel's
+   times wrap at 2^32 ms, and it turns only when the loop does. */
 static uint64_t lpi_loop_due(const lpi_loop *loop)
 {
     const lp_server *server = loop->server;
     uint64_t wait = LPI_WAIT_MAX, now = loop->now_ms;
     uint32_t turn = lpi_wheel_wait(&loop->wheel);
-    if (turn != UINT32_MAX)
+    if (turn != UINT32_MAX) /* `turn` counts from wheel.now */
         lpi_loop_earlier(&wait, turn, (uint32_t)now - loop->wheel.now);
     if (loop->sweep_ms != UINT64_MAX)
         lpi_loop_earlier(&wait, loop->sweep_ms, now);
@@ -8903,7 +8911,7 @@ static void lpi_loop_tell(lpi_loop *loop)
     }
 }
 
-/* See to what is past its time. On the first loop alone. */
+/* On the first loop, if a sweep is due: report events, log refusals, sweep. */
 static void lpi_loop_sweep(lpi_loop *loop)
 {
     if (loop->now_ms < loop->sweep_ms) return;
@@ -8912,7 +8920,7 @@ static void lpi_loop_sweep(lpi_loop *loop)
     lpi_hub_sweep(&loop->server->hub, loop->now_ms);
 }
 
-/* Give every parked poll a place in the drain. */
+/* Begin to drain. The waits of the parked polls end spread over drain_ms. */
 static void lpi_loop_drain_begin(lpi_loop *loop)
 {
     uint32_t drain_ms = loop->server->config.drain_ms, index = 0;
@@ -8970,8 +8978,8 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lpi_hub_wake(&loop->server->hub, loop->index, loop->requests);
     loop->requests = 0;
     if (n < 0) return LP_ERR_OS;
-    lpi_loop_now(loop); /* deadlines count from here: all had come by then */
-    if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* after any pause */
+    lpi_loop_now(loop); /* deadlines that events set count from here */
+    if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* empty: jump to now */
         loop->wheel.now = (uint32_t)loop->now_ms;
     for (i = 0; i < n; i++) lpi_loop_event(loop, &events[i]);
     lpi_queue_serve(loop);
@@ -8987,7 +8995,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     return loop->ended ? LP_ERR_STOPPED : LP_OK;
 }
 
-/* Have lp_run return. */
+/* Something has failed: make all loops of lp_run return. */
 static void lpi_loops_break(lp_server *server)
 {
     uint32_t i;
@@ -9037,7 +9045,7 @@ static lp_result lpi_loops_run(lp_server *server)
     return result == LP_ERR_STOPPED ? LP_OK : result;
 }
 
-/* What cannot fail: after this lpi_loop_free may be called. */
+/* The part of the setup that cannot fail; lpi_loop_free() may follow it. */
 static void lpi_loop_blank(lpi_loop *loop, lp_server *server, uint32_t index)
 {
     memset(loop, 0, sizeof *loop);
