@@ -3524,7 +3524,7 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
 /* A published message: immutable, in one allocation, with a reference count. */
 typedef struct lpi_message {
     uint32_t refs;        /* atomic                                          */
-    uint32_t channel;     /* its index, for as long as the channel holds it  */
+    uint32_t channel;     /* its index: valid while the channel holds it     */
     uint64_t seq, timestamp_us;
     uint64_t appended_us; /* on the monotonic clock                          */
     struct lpi_message *older, *newer; /* among all channels' messages       */
