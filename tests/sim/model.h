@@ -817,8 +817,13 @@ static int pinned_full(const conn *c, uint64_t bytes)
     bytes += sizeof(lpi_send_buffer);
     if (most == LP_UNLIMITED) return 0;
     if (cur->pinned_most + bytes > most / 2) return 1;
-    for (i = 1; i < ADDRESSES; i++)
-        if (c->spoken >> i & 1 && cur->pinned_most_of[i] + bytes > most / 2 / 4) return 1;
+    for (i = 1; i < ADDRESSES; i++) {
+        const lpi_account *account = account_of(i);
+        uint64_t held = cur->pinned_most_of[i];
+        /* Of one more who waits for a shared buffer the total tells nothing. */
+        if (account) held = lpi_max64(held, account->pinned_bytes);
+        if (c->spoken >> i & 1 && held + bytes > most / 2 / 4) return 1;
+    }
     return 0;
 }
 
