@@ -803,9 +803,12 @@ static void note_accounts(void)
 static int partial_full(const conn *c)
 {
     const lpi_request_buffer *buffer = c->known ? record_of(c)->buffer : NULL;
+    const lpi_account *account = account_of(c->speaks);
     uint64_t bytes = cur->partial_most_of[c->speaks];
     if (cur->partial_over & (1 | c->spoken)) return 1;
     if (!buffer || c->address.bytes[15] == c->speaks) return 0;
+    /* Of what a proxy has moved there the total tells nothing. */
+    if (account) bytes = lpi_max64(bytes, account->partial_bytes);
     return bytes + sizeof *buffer + buffer->in_capacity > S->config.partial_bytes_max / 4;
 }
 
