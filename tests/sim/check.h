@@ -88,7 +88,7 @@ static void check_hung(void)
         if (c->pend_length || S->stopping || !c->known) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
         MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * late_ns() +
-             K.stalled_ns + (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
+             2000 * (uint64_t)K.starve_us + K.stalled_ns + (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
              record_of(c)->phase);
     }
