@@ -290,7 +290,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     CHECK_SAME(d->slot, loop->index, "whose poller watches");
     CHECK_MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
     CHECK_MUST((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out), "a reply that is written");
-    CHECK_MUST(waits == (c->wait.waiter != LPI_NONE), "seats without a wait, or the other way");
+    CHECK_MUST(waits == (c->wait.waiter != LPI_NONE), "waiters without a wait, or the other way");
     CHECK_MUST((c->phase != LPI_READING_HEAD && c->phase != LPI_READING_BODY) || c->buffer, "what has come is lost");
     CHECK_MUST(!lpi_is_receiving(c) || c->interest & LP_READ, "a request is awaited, and not read");
     count_account(d->stream, c->wait.account, c->flags & LPI_TRUSTED ? 1 : 0);
@@ -303,9 +303,9 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
          has_no_deadline(hub->config, c), "no deadline in phase %u", c->phase);
     for (waiter = c->wait.waiter; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling) {
         recount.waiters++;
-        CHECK_SAME(lpi_waiter_at(hub, waiter)->connection, index, "a seat's connection");
+        CHECK_SAME(lpi_waiter_at(hub, waiter)->connection, index, "a waiter's connection");
         CHECK_SAME(lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->loop, loop->index,
-             "the loop of a seat's view");
+             "the loop of a waiter's waiter list");
         recount.requested += c->wait.fetching;
     }
 }
@@ -377,8 +377,8 @@ static uint64_t check_connections(lpi_hub *hub)
     CHECK_SAME(hub->stats.connections, recount.connections + recount.arriving, "connections");
     CHECK_SAME((uint32_t)recount.kernel->open_of[K_SOCKET], recount.connections + recount.arriving, "connections");
     CHECK_SAME(hub->stats.waiters, recount.phases[LPI_PARKED], "waiters");
-    CHECK_SAME(hub->waiters.used, recount.waiters, "seats");
-    CHECK_SAME(hub->requested.used, recount.requested, "claims");
+    CHECK_SAME(hub->waiters.used, recount.waiters, "waiters");
+    CHECK_SAME(hub->requested.used, recount.requested, "requested");
     CHECK_SAME(hub->stats.pinned_bytes, recount.pinned, "pinned_bytes");
     CHECK_SAME(hub->partial_bytes, recount.partial, "partial_bytes");
     check_accounts(hub);
@@ -400,25 +400,25 @@ static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint3
                             uint32_t *ready)
 {
     uint32_t v, waiter_records = 0, loops = 0;
-    check_list(&ch->lists, &hub->list_links, "views");
+    check_list(&ch->lists, &hub->list_links, "waiter lists");
     for (v = ch->lists.head; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
         lpi_waiter_list *waiter_list = lpi_waiter_list_at(hub, v);
         uint32_t waiter, n, r;
         uint64_t before = 0;
-        CHECK_SAME(waiter_list->channel, index, "a view's channel");
+        CHECK_SAME(waiter_list->channel, index, "a waiter list's channel");
         CHECK_MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
-             "a channel has two views of one loop");
+             "a channel has two waiter lists of one loop");
         loops |= 1u << waiter_list->loop;
         n = check_list(&waiter_list->parked, &hub->waiter_links, "parked") +
             check_list(&waiter_list->fetching, &hub->waiter_links, "fetching");
-        CHECK_SAME(waiter_list->waiters, n, "a view's seats");
-        CHECK_MUST(n || waiter_list->ready, "a view of nobody");
+        CHECK_SAME(waiter_list->waiters, n, "a waiter list's waiters");
+        CHECK_MUST(n || waiter_list->ready, "a waiter list of nobody");
         waiter_records += n;
         for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
             const lpi_waiter *s = lpi_waiter_at(hub, waiter);
-            CHECK_SAME(s->list, v, "a seat's view");
-            CHECK_MUST(s->from.seq >= before, "seats out of order");
-            CHECK_MUST(s->from.seq <= ch->last, "a seat ahead of its channel");
+            CHECK_SAME(s->list, v, "a waiter's waiter list");
+            CHECK_MUST(s->from.seq >= before, "waiters out of order");
+            CHECK_MUST(s->from.seq <= ch->last, "a waiter ahead of its channel");
             CHECK_MUST(s->from.seq == ch->last || waiter_list->ready, "a poll is forgotten");
             before = s->from.seq;
             *waiters_since_publish += s->from.seq == ch->last && s->epoch_number == ch->epoch_number;
@@ -439,13 +439,13 @@ static void check_ready(lpi_hub *hub, uint32_t ready)
     for (i = 0; i < hub->loop_count; i++) {
         last = LPI_NONE;
         for (v = hub->loops[i].ready_first; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->next_ready) {
-            CHECK_MUST(n++ < ready, "more views are in ready lists than are ready");
-            CHECK_SAME(lpi_waiter_list_at(hub, v)->loop, i, "the loop of a ready view");
+            CHECK_MUST(n++ < ready, "more waiter lists are in ready lists than are ready");
+            CHECK_SAME(lpi_waiter_list_at(hub, v)->loop, i, "the loop of a ready waiter list");
             last = v;
         }
         CHECK_SAME(hub->loops[i].ready_last, last, "the end of a ready list");
     }
-    CHECK_SAME(n, ready, "ready views");
+    CHECK_SAME(n, ready, "ready waiter lists");
 }
 
 /* What its name takes beside the record. */
@@ -507,7 +507,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     CHECK_SAME(waiters, hub->waiters.used, "waiters on channels");
     CHECK_SAME(channels, hub->stats.channels, "channels");
     CHECK_SAME(channels, hub->channel_table.count, "channels");
-    CHECK_SAME(waiter_lists, hub->lists.used, "views");
+    CHECK_SAME(waiter_lists, hub->lists.used, "waiter lists");
     check_ready(hub, ready);
     CHECK_SAME(idle, check_list(&hub->idle, &hub->idle_links, "idle"),
          "idle channels");
@@ -547,9 +547,9 @@ static uint64_t check_server(lp_server *server, kernel *k)
         check_wheel(&server->loops[i]);
         bytes += loop_bytes(&server->loops[i]);
     }
-    bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "views") +
-             check_slab(&hub->waiters, "seats") + check_slab(&hub->requested, "claims") +
-             check_slab(&hub->counters, "tallies") + check_slab(&hub->accounts, "accounts");
+    bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "waiter lists") +
+             check_slab(&hub->waiters, "waiters") + check_slab(&hub->requested, "requested") +
+             check_slab(&hub->counters, "counters") + check_slab(&hub->accounts, "accounts");
     return bytes + check_table(&hub->channel_table, "names") +
            check_table(&hub->counter_table, "tallied") +
            check_table(&hub->account_table, "addresses");

@@ -194,7 +194,7 @@ static void check_sleeper(const thread *t, const lpi_loop *loop)
 {
     const lpi_hub *hub = &S->hub;
     SAME(loop->queue.head, LPI_NONE, "it sleeps on its queue");
-    SAME(hub->loops[loop->index].ready_first, LPI_NONE, "it sleeps on ready views");
+    SAME(hub->loops[loop->index].ready_first, LPI_NONE, "it sleeps on ready waiter lists");
     MUST(!loop->inbox.first && !loop->tasks, "it sleeps, and has tasks");
     MUST(loop->drain_ms || !(loop->index ? S->draining : S->stopping),
          "it sleeps, and should drain");

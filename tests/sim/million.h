@@ -224,11 +224,11 @@ static void check_million(lp_server *server, uint32_t waiters)
     lpi_hub *hub = &server->hub;
     check_counters(hub, &server->loops[0], waiters);
     check_table(&hub->channel_table, "names");
-    check_slab(&hub->waiters, "seats");
+    check_slab(&hub->waiters, "waiters");
     check_slab(&server->loops[0].connections, "connections");
     SAME(hub->stats.waiters, waiters, "waiters");
     SAME(server->loops[0].phases[LPI_PARKED], waiters, "parked");
-    SAME(hub->waiters.used, waiters, "seats");
+    SAME(hub->waiters.used, waiters, "waiters");
     SAME(hub->stats.pinned_bytes, 0, "pinned_bytes");
     SAME(server->hub.partial_bytes, 0, "partial_bytes");
 }
@@ -275,11 +275,11 @@ static void run_crowd(uint32_t count, int named)
     printf("%u polls parked on one channel, each its own client, %s\n"
            "  memory hook   %12" PRIu64 " bytes  %7.2f a poll, in %" PRIu64 " blocks\n"
            "  resident      %12" PRIu64 " bytes  %7.2f a poll\n"
-           "  of which: connection %zu, seat %zu, %s %zu and their buckets\n",
+           "  of which: connection %zu, waiter %zu, %s %zu and their buckets\n",
            count, named ? "by X-Client-ID" : "each its own address", bytes,
            (double)bytes / count, lean_blocks - blocks, resident, (double)resident / count,
            sizeof(lpi_connection), sizeof(lpi_waiter),
-           named ? "tally" : "tally and account",
+           named ? "counter" : "counter and account",
            sizeof(lpi_counter) + (named ? 0 : sizeof(lpi_account)));
     MUST(lp_publish(server, lp_s("news"), lp_s("{\"n\":1}"), &L.published) == LP_OK, "lp_publish");
     SAME(L.published.waiters, count, "waiters");

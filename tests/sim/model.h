@@ -466,7 +466,7 @@ static void model_got(conn *c, request *r)
 
 /* ---- replies ---- */
 
-/* What is to be said of a claim, with the store in that state. */
+/* What is to be said of what is requested, with the store in that state. */
 static lpi_reason judge(const channel *ch, const place *p, uint64_t epoch, uint64_t last,
                         uint64_t floor)
 {
@@ -543,7 +543,7 @@ static void verify_place(const request *r, const place *p)
     WANT(p->got_seq >= p->got_count, "more messages than the SEQ allows");
     if (!(place_reasons(p, was_epoch, same) & 1u << p->reason))
         fail_at(__LINE__,
-                "connection %u: the reset of \"%s\" is %s, which is not justified (claim %d "
+                "connection %u: the reset of \"%s\" is %s, which is not justified (requested %d "
                 "%016" PRIx64 "-%" PRIu64 "; then %016" PRIx64 " %" PRIu64 "..%" PRIu64
                 ", now %016" PRIx64 " %" PRIu64 "..%" PRIu64 ")",
                 conn_index(reading), names[p->channel].name, reason_of[p->reason], p->kind,

@@ -260,7 +260,7 @@ TEST(the_same_poll_by_everybody_allocates_nothing)
 /* ---- after a burst ---- */
 
 /* All of these may stay, whatever there was: of each of the slabs (channels, waiter lists,
-   waiters, claims, counters, connections) one empty chunk and its table of chunks, which
+   waiters, requested cursors, counters, connections) one empty chunk and its table of chunks, which
    only grows but has 32 bytes for 64 records or more; of each table of names
    its last buckets; and the loop's scratch buffers. */
 static size_t kept_after_a_burst(int records)
