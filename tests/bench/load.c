@@ -113,11 +113,11 @@ typedef struct usage {
     uint64_t cpu_ns, voluntary, involuntary;
 } usage;
 
-typedef struct counter {    /* of one kind of client                           */
+typedef struct tally {    /* of one kind of client                           */
     uint64_t requests, bytes_out, bytes_in, deliveries;
     uint64_t *samples;    /* delays in ns                                    */
     size_t count, capacity;
-} counter;
+} tally;
 
 static struct {
     dialect dialect;
@@ -142,7 +142,7 @@ static double rate_hz;
 static unsigned held;              /* messages that a client catches up with */
 static unsigned reading;           /* clients that do                        */
 
-static counter all[2];               /* long polls, short polls                */
+static tally all[2];               /* long polls, short polls                */
 static uint64_t rounds, published, replies, woken, poll_bytes, publish_bytes;
 static uint64_t connections, cycles;
 static uint64_t requests_made;     /* by this process                        */
@@ -235,15 +235,15 @@ static int usage_read(usage *out)
 {
     char path[64];
     DIR *dir;
-    struct dirent *recipient;
+    struct dirent *entry;
     int asleep = 1;
 
     memset(out, 0, sizeof *out);
     snprintf(path, sizeof path, "/proc/%d/task", option.pid);
     dir = opendir(path);
     if (!dir) die("the server is gone");
-    while ((recipient = readdir(dir)) != NULL)
-        if (recipient->d_name[0] != '.' && !add_task(out, recipient->d_name))
+    while ((entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] != '.' && !add_task(out, entry->d_name))
             asleep = 0;
     closedir(dir);
     return asleep;
@@ -380,7 +380,7 @@ static void ask(client *c)
 {
     char text[REQUEST];
     size_t length = write_poll(c, text);
-    counter *t = &all[c->brief];
+    tally *t = &all[c->brief];
 
     if (length < request_min || !request_min) request_min = length;
     if (length > request_max) request_max = length;
@@ -432,7 +432,7 @@ static void publish_to(publisher *p, unsigned number, uint64_t due)
 
 /* ---- what must be true of an answer -------------------------------------- */
 
-static void sample(counter *t, uint64_t ns)
+static void sample(tally *t, uint64_t ns)
 {
     if (t->count == t->capacity) {
         t->capacity = t->capacity * 2 + 4096;
@@ -446,7 +446,7 @@ static void sample(counter *t, uint64_t ns)
 static void take_message(client *c, unsigned n)
 {
     channel *ch = &channels[c->channel];
-    counter *t = &all[c->brief];
+    tally *t = &all[c->brief];
 
     if (n != c->had + 1)
         fail("client %u had %u and got %u", c->number, c->had, n);
@@ -523,7 +523,7 @@ static void after_reply(client *c);
 static void take_answer(client *c, const char *head, const char *body,
                         const char *end)
 {
-    counter *t = &all[c->brief];
+    tally *t = &all[c->brief];
     replies++;
     poll_bytes += (uint64_t)(end - head);
     t->bytes_in += (uint64_t)(end - head);
@@ -964,7 +964,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void print_delays(const char *name, counter *t)
+static void print_delays(const char *name, tally *t)
 {
     static const double parts[] = {0,    0.25, 0.5,   0.75,  0.9, 0.95,
                                    0.99, 0.995, 0.999, 0.9999, 1};
@@ -993,7 +993,7 @@ static void print_count(const char *name, uint64_t count)
     printf(",\"%s\":%llu", name, (unsigned long long)count);
 }
 
-static void print_kind(const char *name, const counter *t)
+static void print_kind(const char *name, const tally *t)
 {
     printf(",\"%s\":{\"requests\":%llu", name, (unsigned long long)t->requests);
     print_count("bytes_out", t->bytes_out);

@@ -31,7 +31,8 @@ static void put(lp_json *j, const char *name, uint64_t value)
 
 /* A histogram as it is, so that the driver can take differences, with the
    upper bounds of its places. */
-static void put_delays(lp_json *j, const char *name, const uint64_t *latencies)
+static void put_latencies(lp_json *j, const char *name,
+                          const uint64_t *latencies)
 {
     int i;
     lp_json_key(j, lp_s(name));
@@ -71,8 +72,8 @@ static void serve_stats(lp_request *request, void *ctx)
     put(&j, "waiters", stats.waiters);
     put(&j, "channels", stats.channels);
     put(&j, "messages", stats.messages);
-    put_delays(&j, "delays", stats.latencies);
-    put_delays(&j, "first_delays", stats.first_latencies);
+    put_latencies(&j, "delays", stats.latencies);
+    put_latencies(&j, "first_delays", stats.first_latencies);
     put_bounds(&j);
     lp_json_end(&j);
     lp_reply(request, 200, "application/json", lp_json_text(&j));

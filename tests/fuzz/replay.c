@@ -33,7 +33,7 @@ static void replay_stream(FILE *file)
 static void replay(const char *path)
 {
     DIR *directory = opendir(path);
-    struct dirent *recipient;
+    struct dirent *entry;
     FILE *file;
     if (!directory) {
         file = fopen(path, "rb");
@@ -46,10 +46,10 @@ static void replay(const char *path)
         fclose(file);
         return;
     }
-    while ((recipient = readdir(directory))) {
+    while ((entry = readdir(directory))) {
         char name[4096];
-        if (recipient->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s", path, recipient->d_name);
+        if (entry->d_name[0] == '.') continue;
+        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
         replay(name);
     }
     closedir(directory);

@@ -28,7 +28,7 @@ function bound({
   const kept = partial + history;       /* incomplete requests; messages, and replies that are not read */
   return kept * 1.25
     + connections * 160                 /* a record of 64 bytes, a timer's and a poller's place */
-    + waiters * 192                     /* a seat, and at worst a view and two tallies of its own */
+    + waiters * 192                     /* a waiter, and at worst a list and two counters of its own */
     + channels * 640                    /* a record, a name of up to 255 bytes, a small ring */
     + 5 * MiB;                          /* a loop's own room: at most 4 MiB of it is kept between replies */
 }

@@ -78,7 +78,7 @@
 #define REPLACES 0      /* how often a store elsewhere loses a channel       */
 #endif
 #define LOOPS 2
-#define SLICE 1         /* polls of one view in a turn: LPI_BATCH            */
+#define SLICE 1         /* polls of one list in a turn: LPI_BATCH            */
 #define TURNS 1         /* of lpi_deliver in a step: LPI_BATCHES             */
 
 /* ---- C1 >>structs */
@@ -94,7 +94,7 @@ typedef Channel {       /* lpi_channel                                       */
     byte base           /* ghost: the number of the message before SEQ 1     */
 };
 
-typedef Seat {          /* lpi_waiter, or an lpi_cursor before it is one     */
+typedef Waiter {        /* lpi_waiter, or an lpi_cursor before it is one     */
     byte epoch;         /* epoch_number                                      */
     byte seq
 };
@@ -105,8 +105,8 @@ typedef Cursor {        /* what a client was last given: lpi_requested          
     byte had            /* ghost: the message that it stands for             */
 };
 
-#define VIEW(ch, loop) ((ch) * LOOPS + (loop))
-#define SEAT(c, ch) ((c) * CHANNELS + (ch))
+#define LIST(ch, loop) ((ch) * LOOPS + (loop))
+#define WAITER(c, ch) ((c) * CHANNELS + (ch))
 #define ASKS(c, ch) ((c) == 0 || (ch) == CHANNELS - 1)
 
 /* Under the hub's mutex. */
@@ -115,7 +115,7 @@ chan parked[CHANNELS * LOOPS] = [CLIENTS] of { byte };  /* lpi_waiter_list.parke
 bit is_ready[CHANNELS * LOOPS];                         /* lpi_waiter_list.ready    */
 chan ready[LOOPS] = [CHANNELS] of { byte };     /* lpi_loop.ready_first ...  */
 bit sleeping[LOOPS], woken[LOOPS];
-Seat seat[CLIENTS * CHANNELS];
+Waiter waiter[CLIENTS * CHANNELS];
 byte epochs;            /* drawn so far; 64 random bits never come again     */
 byte total[CHANNELS];   /* ghost: messages, in all lives                     */
 
@@ -154,19 +154,19 @@ inline any_fate() {
 
 #define FLOOR(ch) (channel[ch].last - channel[ch].held)  /* lpi_channel_floor */
 
-/* lpi_channel_judge: `reason`, and in the seat where to go on. What `0` and `now` stand
+/* lpi_channel_judge: `reason`, and in the waiter where to go on. What `0` and `now` stand
    for is decided here, so this is where the client's promise starts. */
 inline judge(c, ch) {
     reason = NO_RESET;
-    seat[SEAT(c, ch)].seq = FLOOR(ch);
+    waiter[WAITER(c, ch)].seq = FLOOR(ch);
     if
-    :: cursor[SEAT(c, ch)].kind == FROM_START ->
-        cursor[SEAT(c, ch)].had = channel[ch].base + FLOOR(ch)
-    :: cursor[SEAT(c, ch)].kind == FROM_NOW ->
-        seat[SEAT(c, ch)].seq = channel[ch].last;
-        cursor[SEAT(c, ch)].had = channel[ch].base + channel[ch].last
-    :: cursor[SEAT(c, ch)].kind == FROM_CURSOR ->
-        judge_cursor(cursor[SEAT(c, ch)], c, ch)
+    :: cursor[WAITER(c, ch)].kind == FROM_START ->
+        cursor[WAITER(c, ch)].had = channel[ch].base + FLOOR(ch)
+    :: cursor[WAITER(c, ch)].kind == FROM_NOW ->
+        waiter[WAITER(c, ch)].seq = channel[ch].last;
+        cursor[WAITER(c, ch)].had = channel[ch].base + channel[ch].last
+    :: cursor[WAITER(c, ch)].kind == FROM_CURSOR ->
+        judge_cursor(cursor[WAITER(c, ch)], c, ch)
     fi
 }
 
@@ -178,19 +178,19 @@ inline judge_cursor(claim, c, ch) {
         assert(claim.seq <= channel[ch].last);
         if
         :: claim.seq < FLOOR(ch) -> reason = EVICTED
-        :: else -> seat[SEAT(c, ch)].seq = claim.seq
+        :: else -> waiter[WAITER(c, ch)].seq = claim.seq
         fi
     fi
 }
 
 /* ---- C4 >>hub */
 
-#define EMPTY(ch, loop) (len(parked[VIEW(ch, loop)]) == 0)
-#define HAS_VIEW(ch, loop) (!EMPTY(ch, loop) || is_ready[VIEW(ch, loop)])
+#define EMPTY(ch, loop) (len(parked[LIST(ch, loop)]) == 0)
+#define HAS_LIST(ch, loop) (!EMPTY(ch, loop) || is_ready[LIST(ch, loop)])
 
 /* lpi_channel_update_lists: what makes a channel idle. */
 #define IS_IDLE(ch) (channel[ch].made && !channel[ch].held && \
-                     !HAS_VIEW(ch, 0) && !HAS_VIEW(ch, 1))
+                     !HAS_LIST(ch, 0) && !HAS_LIST(ch, 1))
 
 /* lpi_hub_evict: the oldest, whatever the reason. */
 inline evict(ch) {
@@ -221,21 +221,21 @@ inline get(ch) {
 /* lpi_waiter_list_make_ready */
 inline make_ready(ch, loop) {
     if
-    :: !is_ready[VIEW(ch, loop)] ->
-        is_ready[VIEW(ch, loop)] = 1;
+    :: !is_ready[LIST(ch, loop)] ->
+        is_ready[LIST(ch, loop)] = 1;
         ready[loop]!ch
     :: else
     fi
 }
 
 /* lpi_channel_wake */
-inline wake_views(ch) {
+inline wake_lists(ch) {
     if
-    :: HAS_VIEW(ch, 0) -> make_ready(ch, 0)
+    :: HAS_LIST(ch, 0) -> make_ready(ch, 0)
     :: else
     fi;
     if
-    :: HAS_VIEW(ch, 1) -> make_ready(ch, 1)
+    :: HAS_LIST(ch, 1) -> make_ready(ch, 1)
     :: else
     fi
 }
@@ -277,27 +277,27 @@ inline append(ch) {
 /* ---- C6 >>waiter */
 
 /* lpi_waiter_behind */
-#define BEHIND(c, ch) (seat[SEAT(c, ch)].epoch != channel[ch].epoch || \
-                       seat[SEAT(c, ch)].seq < channel[ch].last)
+#define BEHIND(c, ch) (waiter[WAITER(c, ch)].epoch != channel[ch].epoch || \
+                       waiter[WAITER(c, ch)].seq < channel[ch].last)
 
-/* lpi_hub_park. Where each seat stands has been judged. */
+/* lpi_hub_park. Where each waiter stands has been judged. */
 inline enter(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
         :: ASKS(c, ch) ->
-            seat[SEAT(c, ch)].epoch = channel[ch].epoch;
-            parked[VIEW(ch, loop)]!c
+            waiter[WAITER(c, ch)].epoch = channel[ch].epoch;
+            parked[LIST(ch, loop)]!c
         :: else
         fi
     }
     phase[c] = PARKED
 }
 
-/* lpi_hub_unpark. Views without seats are gone then: HAS_VIEW. */
+/* lpi_hub_unpark. Lists without waiters are gone then: HAS_LIST. */
 inline leave(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
-        :: ASKS(c, ch) -> parked[VIEW(ch, loop)]??eval(c)
+        :: ASKS(c, ch) -> parked[LIST(ch, loop)]??eval(c)
         :: else
         fi
     }
@@ -309,15 +309,15 @@ inline judge_again(c, ch) {
     reason = NO_RESET;
 #ifndef BROKEN_JUDGE
     if
-    :: seat[SEAT(c, ch)].epoch != channel[ch].epoch -> reason = EPOCH
+    :: waiter[WAITER(c, ch)].epoch != channel[ch].epoch -> reason = EPOCH
     :: else ->
         if
-        :: seat[SEAT(c, ch)].seq < FLOOR(ch) -> reason = EVICTED
+        :: waiter[WAITER(c, ch)].seq < FLOOR(ch) -> reason = EVICTED
         :: else
         fi
     fi;
     if
-    :: reason != NO_RESET -> seat[SEAT(c, ch)].seq = FLOOR(ch)
+    :: reason != NO_RESET -> waiter[WAITER(c, ch)].seq = FLOOR(ch)
     :: else
     fi
 #endif
@@ -350,17 +350,17 @@ inline lose(own) {
     fi
 }
 
-inline clear_seat(c, ch) {
-    seat[SEAT(c, ch)].epoch = 0;
-    seat[SEAT(c, ch)].seq = 0
+inline clear_waiter(c, ch) {
+    waiter[WAITER(c, ch)].epoch = 0;
+    waiter[WAITER(c, ch)].seq = 0
 }
 
 /* ---- E6 >>deliver */
 
-/* lpi_reply_gather, lpi_reply_note: of one channel, from where the seat stands,
+/* lpi_reply_gather, lpi_reply_note: of one channel, from where the waiter stands,
    up to `room` messages of those that are held; and what becomes of them. */
 inline answer_part(c, ch) {
-    n = seat[SEAT(c, ch)].seq;
+    n = waiter[WAITER(c, ch)].seq;
     if
     :: n < FLOOR(ch) -> n = FLOOR(ch)
     :: else
@@ -372,10 +372,10 @@ inline answer_part(c, ch) {
     od;
     to = channel[ch].base + n;
     if
-    :: lost -> lose(cursor[SEAT(c, ch)])
-    :: else -> check(cursor[SEAT(c, ch)], c, ch)
+    :: lost -> lose(cursor[WAITER(c, ch)])
+    :: else -> check(cursor[WAITER(c, ch)], c, ch)
     fi;
-    clear_seat(c, ch)
+    clear_waiter(c, ch)
 }
 
 #define NTH(i) ((first + (i)) % CHANNELS)
@@ -396,20 +396,20 @@ inline release(c, loop) {
     phase[c] = IDLE
 }
 
-/* lpi_deliver_waiter_list. The slice may end before the view does. */
-inline deliver_view(loop, v, c) {
+/* lpi_deliver_waiter_list. The slice may end before the list does. */
+inline deliver_list(loop, v, c) {
     ready[loop]?v;
     slice = SLICE;
     do
     :: !EMPTY(v, loop) ->
-        parked[VIEW(v, loop)]?<c>;
+        parked[LIST(v, loop)]?<c>;
         if
         :: BEHIND(c, v) && slice > 0 -> release(c, loop); slice--
         :: else -> break
         fi
     :: else -> break
     od;
-    is_ready[VIEW(v, loop)] = 0;
+    is_ready[LIST(v, loop)] = 0;
     if
     :: !EMPTY(v, loop) && BEHIND(c, v) -> make_ready(v, loop)
     :: else
@@ -427,7 +427,7 @@ inline compare(c, at_once) {
             get(ch);
             judge(c, ch);
             if
-            :: reason != NO_RESET || seat[SEAT(c, ch)].seq < channel[ch].last ->
+            :: reason != NO_RESET || waiter[WAITER(c, ch)].seq < channel[ch].last ->
                 at_once = 1
             :: else
             fi
@@ -462,8 +462,8 @@ inline settle(c, loop, at_once) {
 inline hangup(c, loop) {
     leave(c, loop);
     for (ch : 0 .. CHANNELS - 1) {
-        lose(cursor[SEAT(c, ch)]);
-        clear_seat(c, ch)
+        lose(cursor[WAITER(c, ch)]);
+        clear_waiter(c, ch)
     }
     phase[c] = IDLE
 }
@@ -544,7 +544,7 @@ served:     c = 0
             !heard && !seen && RUNG(me) && turns > 0 && len(ready[me]) > 0 ->
             any_fate();
             d_step {
-                deliver_view(me, v, c);
+                deliver_list(me, v, c);
                 c = 0; v = 0; first = 0; lost = 0; turns--
             }
            }
@@ -573,7 +573,7 @@ proctype Publisher(byte me) {
 #ifndef BROKEN_WAKE
             append(to_channel);
 #endif
-            wake_views(to_channel);
+            wake_lists(to_channel);
             note_sleepers(signals[me])
         }
        }
@@ -592,13 +592,13 @@ proctype Client(byte me) {
     if
     :: d_step {
         for (ch : 0 .. CHANNELS - 1) {
-            cursor[SEAT(me, ch)].kind = FROM_START
+            cursor[WAITER(me, ch)].kind = FROM_START
         }
         ch = 0
        }
     :: d_step {
         for (ch : 0 .. CHANNELS - 1) {
-            cursor[SEAT(me, ch)].kind = FROM_NOW
+            cursor[WAITER(me, ch)].kind = FROM_NOW
         }
         ch = 0
        }
@@ -626,10 +626,10 @@ proctype Client(byte me) {
 inline restart() {
     for (ch : 0 .. CHANNELS - 1) {
         forget(ch);
-        do :: parked[VIEW(ch, 0)]?_ :: EMPTY(ch, 0) -> break od;
-        do :: parked[VIEW(ch, 1)]?_ :: EMPTY(ch, 1) -> break od;
-        is_ready[VIEW(ch, 0)] = 0;
-        is_ready[VIEW(ch, 1)] = 0
+        do :: parked[LIST(ch, 0)]?_ :: EMPTY(ch, 0) -> break od;
+        do :: parked[LIST(ch, 1)]?_ :: EMPTY(ch, 1) -> break od;
+        is_ready[LIST(ch, 0)] = 0;
+        is_ready[LIST(ch, 1)] = 0
     }
     for (n : 0 .. LOOPS - 1) {
         do :: ready[n]?_ :: len(ready[n]) == 0 -> break od;
@@ -640,8 +640,8 @@ inline restart() {
     }
     for (n : 0 .. CLIENTS - 1) {
         for (ch : 0 .. CHANNELS - 1) {
-            lose(cursor[SEAT(n, ch)]);
-            clear_seat(n, ch)
+            lose(cursor[WAITER(n, ch)]);
+            clear_waiter(n, ch)
         }
         due[n] = 0; phase[n] = IDLE
     }
@@ -675,7 +675,7 @@ proctype World() {
         replaces < REPLACES && channel[CHANNELS - 1].made ->
         forget(CHANNELS - 1);
         get(CHANNELS - 1);
-        wake_views(CHANNELS - 1);
+        wake_lists(CHANNELS - 1);
         note_sleepers(signals[PUBLISHERS]);
         replaces++
        }
@@ -706,7 +706,7 @@ init {
 
 #define WAITS(c) (phase[c] == PARKED || phase[c] == GONE)
 #define BEHIND_IN(c, ch) (WAITS(c) && ASKS(c, ch) && BEHIND(c, ch))
-#define QUEUED_IN(c, ch) (!BEHIND_IN(c, ch) || is_ready[VIEW(ch, where[c])])
+#define QUEUED_IN(c, ch) (!BEHIND_IN(c, ch) || is_ready[LIST(ch, where[c])])
 #define LAST_CHANNEL (CHANNELS - 1)
 #define QUEUED(c) (QUEUED_IN(c, 0) && QUEUED_IN(c, LAST_CHANNEL))
 #define LATE(c) (phase[c] == PARKED && \
@@ -715,8 +715,8 @@ init {
 #define ROUSED(loop) (!(sleeping[loop] && len(ready[loop]) > 0) || \
                       (woken[loop] && (pipe[loop] || SIGNALS >> loop & 1)))
 
-/* A poll that is behind stands in a view that is ready; and a loop that sleeps
-   though a view is ready has been signalled, or is about to be. */
+/* A poll that is behind stands in a list that is ready; and a loop that sleeps
+   though a list is ready has been signalled, or is about to be. */
 ltl sound { [] (QUEUED(0) && QUEUED(SECOND) && ROUSED(0) && ROUSED(1)) }
 
 /* A parked poll that is behind is answered in the end, if its client stays. No

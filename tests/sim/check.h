@@ -2,7 +2,7 @@
 
    check_step() follows each step and is cheap: no phase in between, no spinning. Every 64th
    time, if all other threads are at rest, it is lpi_check(), which recounts the whole server
-   over all loops: connections, waiters, waiters, counters, what each address takes, channels,
+   over all loops: connections, waiters, waiter lists, counters, what each address takes, channels,
    messages, slabs, lists, tables, wheels, inboxes, delays, and all memory to the byte.
    check_sleep() is for the moments when all wait: nobody may be waiting for a loop that
    sleeps, nor for the news of a channel. */

@@ -781,11 +781,11 @@ TEST(wake_many_times) {
 
 /* ---- inbox ---- */
 
-enum { WRITERS = 4, LETTERS = 2000 };
+enum { WRITERS = 4, TASKS = 2000 };
 
 static lpi_loop inbox_loop;
 static uint32_t inbox_signals;
-static unit_memory letters_memory;
+static unit_memory tasks_memory;
 static lp_memory inbox_memory;
 static int told_by[WRITERS];
 
@@ -798,26 +798,26 @@ static void open_inbox(void) {
     static lp_os fake_os;
     fake_os.wake_signal = count_signal;
     inbox_loop.os = &fake_os;
-    inbox_memory = unit_memory_of(&letters_memory);
+    inbox_memory = unit_memory_of(&tasks_memory);
     CHECK_INT(lpi_mutex_init(&inbox_loop.mutex), 0);
     CHECK(!lpi_inbox_take(&inbox_loop));
 }
 
-static void write_letter(int letter) {
+static void write_task(int number) {
     lpi_task *task = (lpi_task *)lpi_alloc_zero(&inbox_memory, sizeof *task);
     task->kind = LPI_TASK_TELL;
-    task->of.outcome.published.timestamp_us = (uint64_t)letter;
+    task->of.outcome.published.timestamp_us = (uint64_t)number;
     lpi_inbox_add(&inbox_loop, task);
 }
 
 /* How many there were. */
-static int read_letters(void) {
+static int read_tasks(void) {
     lpi_task *task = lpi_inbox_take(&inbox_loop);
     int n = 0;
     while (task) {
         lpi_task *next = task->next;
-        int letter = (int)task->of.outcome.published.timestamp_us, writer = letter / LETTERS;
-        CHECK_INT(letter % LETTERS, told_by[writer]); /* of one thread, in order */
+        int number = (int)task->of.outcome.published.timestamp_us, writer = number / TASKS;
+        CHECK_INT(number % TASKS, told_by[writer]); /* of one thread, in order */
         told_by[writer]++;
         lpi_free(&inbox_memory, task, sizeof *task);
         task = next;
@@ -826,9 +826,9 @@ static int read_letters(void) {
     return n;
 }
 
-static void *write_letters(void *ctx) {
+static void *write_tasks(void *ctx) {
     int writer = (int)(intptr_t)ctx, i;
-    for (i = 0; i < LETTERS; i++) write_letter(writer * LETTERS + i);
+    for (i = 0; i < TASKS; i++) write_task(writer * TASKS + i);
     return NULL;
 }
 
@@ -837,16 +837,16 @@ TEST(inbox_keeps_order_and_loses_nothing) {
     int i, total = 0;
     open_inbox();
     for (i = 0; i < WRITERS; i++)
-        CHECK_INT(pthread_create(&threads[i], NULL, write_letters, (void *)(intptr_t)i), 0);
-    while (total < WRITERS * LETTERS) {
+        CHECK_INT(pthread_create(&threads[i], NULL, write_tasks, (void *)(intptr_t)i), 0);
+    while (total < WRITERS * TASKS) {
         uint32_t before = lpi_atomic_get(&inbox_signals);
-        int n = read_letters();
+        int n = read_tasks();
         if (n && !total) CHECK(before || lpi_atomic_get(&inbox_signals)); /* it was signalled */
         total += n;
     }
     for (i = 0; i < WRITERS; i++) CHECK_INT(pthread_join(threads[i], NULL), 0);
     CHECK(!lpi_inbox_take(&inbox_loop));
-    CHECK_INT(letters_memory.blocks, 0);
+    CHECK_INT(tasks_memory.blocks, 0);
     lpi_mutex_free(&inbox_loop.mutex);
 }
 
@@ -854,11 +854,11 @@ TEST(inbox_keeps_order_and_loses_nothing) {
 TEST(inbox_signals_once_until_it_is_emptied) {
     int i;
     open_inbox();
-    for (i = 0; i < 5; i++) write_letter(i);
+    for (i = 0; i < 5; i++) write_task(i);
     CHECK_INT(inbox_signals, 1);
-    CHECK_INT(read_letters(), 5);
-    write_letter(5);
+    CHECK_INT(read_tasks(), 5);
+    write_task(5);
     CHECK_INT(inbox_signals, 2);
-    CHECK_INT(read_letters(), 1);
+    CHECK_INT(read_tasks(), 1);
     lpi_mutex_free(&inbox_loop.mutex);
 }
