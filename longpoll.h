@@ -992,13 +992,13 @@ static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
                               uint64_t a, uint64_t b)
 {
     size_t i = 0;
-    uint64_t unclear;
+    uint64_t special;
     for (; length - i >= 8; i += 8) {
-        unclear = lpi_special(lpi_word(bytes + i), least, a, b);
-        if (unclear) return i + lpi_lowest(unclear) / 8;
+        special = lpi_special(lpi_word(bytes + i), least, a, b);
+        if (special) return i + lpi_lowest(special) / 8;
     }
-    unclear = lpi_special(lpi_word_of(bytes + i, length - i), least, a, b);
-    return i + lpi_lowest(unclear) / 8; /* the zeros above the last byte fail */
+    special = lpi_special(lpi_word_of(bytes + i, length - i), least, a, b);
+    return i + lpi_lowest(special) / 8; /* the zeros above the last byte fail */
 }
 
 /* Visible ASCII. */
@@ -8249,8 +8249,7 @@ static lp_slice lpi_deliver_head(lpi_loop *loop, lpi_connection *c,
 
 /* --- the body --- */
 
-/* The body of the reply; without bytes if memory ran out. Written piece by
-   piece, since this is the most frequent text of all. */
+/* The body of the reply; without bytes if memory ran out. */
 static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
 {
     const lpi_batch *batch = &loop->batch;
