@@ -4,7 +4,7 @@
    last given gets every message after it exactly once and in order, or is told
    at once that this cannot be proven. Never neither.
 
-     Publisher   a thread in lp_publish                                C4
+     Publisher   a thread in lp_publish                                C6
      Loop        a thread in lpi_loop_step                             G, E, C6
      Client      polls, hangs up, polls again
      World       time passes, the server is killed, a store loses its data
@@ -85,7 +85,7 @@
 
 mtype = { IDLE, SENT, PARKED, GONE };           /* a connection: lpi_phase   */
 mtype = { NO_RESET, EPOCH, EVICTED };           /* lpi_reason                */
-mtype = { FROM_START, FROM_NOW, FROM_CURSOR };  /* lpi_requested.kind            */
+mtype = { FROM_START, FROM_NOW, FROM_CURSOR };  /* lpi_requested.kind     */
 
 typedef Channel {       /* lpi_channel                                       */
     bit made;           /* it is in hub->names                               */
@@ -99,7 +99,7 @@ typedef Waiter {        /* lpi_waiter, or an lpi_cursor before it is one     */
     byte seq
 };
 
-typedef Cursor {        /* what a client was last given: lpi_requested           */
+typedef Cursor {        /* what a client was last given: lpi_requested   */
     mtype kind;
     byte epoch, seq;
     byte had            /* ghost: the message that it stands for             */
@@ -113,7 +113,7 @@ typedef Cursor {        /* what a client was last given: lpi_requested          
 Channel channel[CHANNELS];
 chan parked[CHANNELS * LOOPS] = [CLIENTS] of { byte };  /* lpi_waiter_list.parked   */
 bit is_ready[CHANNELS * LOOPS];                         /* lpi_waiter_list.ready    */
-chan ready[LOOPS] = [CHANNELS] of { byte };     /* lpi_loop.ready_first ...  */
+chan ready[LOOPS] = [CHANNELS] of { byte };     /* lpi_hub_loop.ready_first  */
 bit sleeping[LOOPS], woken[LOOPS];
 Waiter waiter[CLIENTS * CHANNELS];
 byte epochs;            /* drawn so far; 64 random bits never come again     */
@@ -183,7 +183,7 @@ inline judge_cursor(claim, c, ch) {
     fi
 }
 
-/* ---- C4 >>hub */
+/* ---- C3 >>channel, C6 >>hub */
 
 #define EMPTY(ch, loop) (len(parked[LIST(ch, loop)]) == 0)
 #define HAS_LIST(ch, loop) (!EMPTY(ch, loop) || is_ready[LIST(ch, loop)])
@@ -192,12 +192,12 @@ inline judge_cursor(claim, c, ch) {
 #define IS_IDLE(ch) (channel[ch].made && !channel[ch].held && \
                      !HAS_LIST(ch, 0) && !HAS_LIST(ch, 1))
 
-/* lpi_hub_evict: the oldest, whatever the reason. */
+/* lpi_channel_evict: the oldest, whatever the reason. */
 inline evict(ch) {
     channel[ch].held--
 }
 
-/* lpi_hub_forget */
+/* lpi_channel_forget */
 inline forget(ch) {
     channel[ch].made = 0;
     channel[ch].epoch = 0;
@@ -206,7 +206,7 @@ inline forget(ch) {
     channel[ch].base = 0
 }
 
-/* lpi_channel_get, lpi_channel_make */
+/* lpi_hub_channel, lpi_channel_make */
 inline get(ch) {
     if
     :: !channel[ch].made ->
@@ -254,7 +254,7 @@ inline note_sleepers(mask) {
     fi
 }
 
-/* lpi_hub_signal: a step for each loop, outside the mutex. */
+/* lpi_hub_unlock_and_signal: a step for each loop, outside the mutex. */
 inline signal(mask) {
     do
     :: d_step { mask & 1 -> pipe[0] = 1; mask = mask & 2 }
@@ -263,7 +263,7 @@ inline signal(mask) {
     od
 }
 
-/* lpi_hub_append */
+/* lpi_channel_append */
 inline append(ch) {
     if
     :: channel[ch].held == HISTORY -> evict(ch)
@@ -274,13 +274,13 @@ inline append(ch) {
     total[ch]++
 }
 
-/* ---- C6 >>waiter */
+/* ---- C5 >>waiter */
 
-/* lpi_waiter_behind */
+/* lpi_waiter_is_behind */
 #define BEHIND(c, ch) (waiter[WAITER(c, ch)].epoch != channel[ch].epoch || \
                        waiter[WAITER(c, ch)].seq < channel[ch].last)
 
-/* lpi_hub_park. Where each waiter stands has been judged. */
+/* lpi_waiters_park. Where each waiter stands has been judged. */
 inline enter(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
@@ -293,7 +293,7 @@ inline enter(c, loop) {
     phase[c] = PARKED
 }
 
-/* lpi_hub_unpark. Lists without waiters are gone then: HAS_LIST. */
+/* lpi_waiters_unpark. Lists without waiters are gone then: HAS_LIST. */
 inline leave(c, loop) {
     for (ch : 0 .. CHANNELS - 1) {
         if
@@ -355,7 +355,7 @@ inline clear_waiter(c, ch) {
     waiter[WAITER(c, ch)].seq = 0
 }
 
-/* ---- E6 >>deliver */
+/* ---- C6 >>hub: the answer */
 
 /* lpi_reply_gather, lpi_reply_note: of one channel, from where the waiter stands,
    up to `room` messages of those that are held; and what becomes of them. */
@@ -380,7 +380,7 @@ inline answer_part(c, ch) {
 
 #define NTH(i) ((first + (i)) % CHANNELS)
 
-/* lpi_deliver_release: end a wait and answer. Messages of several channels are merged
+/* lpi_hub_release: end a wait and answer. Messages of several channels are merged
    by time, so that the limit may cut either one: `first` is any. */
 inline release(c, loop) {
     leave(c, loop);
@@ -396,7 +396,7 @@ inline release(c, loop) {
     phase[c] = IDLE
 }
 
-/* lpi_deliver_waiter_list. The slice may end before the list does. */
+/* lpi_hub_take_list. The slice may end before the list does. */
 inline deliver_list(loop, v, c) {
     ready[loop]?v;
     slice = SLICE;
@@ -416,9 +416,9 @@ inline deliver_list(loop, v, c) {
     fi
 }
 
-/* ---- E4 >>poll */
+/* ---- C6 >>hub: lpi_hub_poll */
 
-/* lpi_poll_channels, lpi_poll_judge: find or make the channels, judge all
+/* lpi_hub_find_channels, lpi_hub_judge: find or make the channels, judge all
    cursors, answer at once if there is a message or a reset. */
 inline compare(c, at_once) {
     for (ch : 0 .. CHANNELS - 1) {
@@ -436,7 +436,7 @@ inline compare(c, at_once) {
     }
 }
 
-/* lpi_batch_add by lpi_poll_park_or_reply: an answer without a wait. */
+/* lpi_batch_add by lpi_hub_park_or_reply: an answer without a wait. */
 inline answer(c) {
     room = LIMIT;
     for (ch : 0 .. CHANNELS - 1) {
@@ -450,7 +450,7 @@ inline answer(c) {
     phase[c] = IDLE
 }
 
-/* lpi_poll_park_or_reply: the answer, or the park. */
+/* lpi_hub_park_or_reply: the answer, or the park. */
 inline settle(c, loop, at_once) {
     if
     :: at_once -> answer(c)
@@ -487,7 +487,7 @@ proctype Loop(byte me) {
     bit heard;      /* it has told that the pipe can be read                 */
     bit work, at_once;
     do
-    ::  /* lpi_loop_sleep */
+    ::  /* lpi_loop_sleep, lpi_hub_sleep */
         d_step {
             work = len(ready[me]) > 0;
             sleeping[me] = !work;
@@ -502,7 +502,7 @@ end_wait:
             waiting[me] = 0;
             work = 0
         }
-        /* lpi_loop_wake */
+        /* lpi_hub_wake */
         d_step { sleeping[me] = 0; woken[me] = 0; turns = TURNS }
         do
         /* lpi_loop_event, one by one in any order: wake_clear, lpi_poll (with
@@ -529,7 +529,7 @@ end_wait:
             d_step { settle(c, me, at_once); first = 0; lost = 0; at_once = 0 };
 served:     c = 0
            }
-        /* lpi_loop_expire: lpi_poll_expired, one after the other */
+        /* lpi_loop_expire: lpi_poll_expire, one after the other */
         :: atomic {
             !heard && !seen && turns == TURNS && RING(me) ->
             any_fate();
@@ -557,7 +557,7 @@ served:     c = 0
     od
 }
 
-/* ---- C4 >>hub: lpi_hub_publish, a few times */
+/* ---- C6 >>hub: lpi_hub_publish, a few times */
 
 byte published;
 
