@@ -1150,10 +1150,16 @@ static int lpi_split(lp_slice *rest, char by, lp_slice *out)
     return 1;
 }
 
+/* The value of a byte that is LPI_HEX: a letter has bit 6 set, and ends in 1 to
+   6. Without a branch, since digits are hard to predict. */
+static uint32_t lpi_hex_digit(uint32_t byte)
+{
+    return (byte & 15) + 9 * (byte >> 6);
+}
+
 static int lpi_hex_value(char c)
 {
-    if (!lpi_is(c, LPI_HEX)) return -1;
-    return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
+    return lpi_is(c, LPI_HEX) ? (int)lpi_hex_digit((uint8_t)c) : -1;
 }
 
 /* Read a number of decimal digits, without leading zeros. Returns 0, or -1 if
@@ -1220,21 +1226,21 @@ static char *lpi_put_seconds(char *to, uint64_t us)
     return to;
 }
 
-/* Read an epoch: 16 hexadecimal digits in lower case. Returns 0 or -1. An epoch
-   is random, so a branch for each digit would often be mispredicted. */
+/* Read an epoch: 16 hexadecimal digits in lower case. Returns 0 or -1. */
 static int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
     uint64_t value = 0;
-    int i, bad = 0;
+    uint32_t classes = LPI_HEX, lower = 0x20; /* in capitals that bit is 0 */
+    int i;
     for (i = 0; i < 16; i++) {
-        uint32_t c = (uint8_t)bytes[i];
-        int letter = c >= 'a';
-        uint32_t digit = c - (letter ? 'a' - 10u : '0');
-        bad |= (digit > 15) | (letter != (digit > 9));
-        value = value << 4 | digit;
+        uint32_t byte = (uint8_t)bytes[i];
+        classes &= lpi_classes[byte];
+        lower &= byte;
+        value = value << 4 | lpi_hex_digit(byte);
     }
-    if (!bad) *out = value;
-    return -bad;
+    if (!classes || !lower) return -1;
+    *out = value;
+    return 0;
 }
 
 /* The length of the UTF-8 sequence that the text begins with (RFC 3629 4), or 0
@@ -1409,6 +1415,8 @@ static void lpi_arena_clear(lpi_arena *arena, int keep)
    Promises  A record never moves, and is zeroed when it is taken.
    ========================================================================== */
 
+enum { LPI_CHUNK = 128 }; /* records in one */
+
 typedef struct lpi_slab_chunk {
     char *records;  /* NULL: the entry is vacant, its chunk was given back   */
     uintptr_t base; /* the address that index 0 would have, if all records of
@@ -1427,23 +1435,21 @@ typedef struct lpi_slab {
                                first vacant entry of `chunks`                */
     uint32_t empty;       /* how many chunks have no record taken: 0 or 1    */
     uint32_t record_size;
-    uint32_t shift;       /* a chunk has 2^shift records                     */
     uint32_t used;        /* how many records are taken, in all chunks       */
 } lpi_slab;
 
 static void lpi_slab_init(lpi_slab *slab, const lp_memory *memory,
-                          size_t record_size, uint32_t shift)
+                          size_t record_size)
 {
     memset(slab, 0, sizeof *slab);
     slab->memory = memory;
     slab->roomy = slab->vacant = LPI_NONE;
     slab->record_size = (uint32_t)record_size;
-    slab->shift = shift;
 }
 
 static size_t lpi_slab_chunk_bytes(const lpi_slab *slab)
 {
-    return (size_t)slab->record_size << slab->shift;
+    return (size_t)slab->record_size * LPI_CHUNK;
 }
 
 static void lpi_slab_free(lpi_slab *slab)
@@ -1458,17 +1464,24 @@ static void lpi_slab_free(lpi_slab *slab)
     slab->chunk_count = slab->chunk_capacity = slab->used = 0;
 }
 
+/* A record whose size the caller knows: compilers then multiply faster. */
+static void *lpi_record(const lpi_slab *slab, uint32_t index, size_t size)
+{
+    LP_ASSERT(index / LPI_CHUNK < slab->chunk_count);
+    LP_ASSERT(size == slab->record_size);
+    return (void *)(slab->chunks[index / LPI_CHUNK].base +
+                    (uintptr_t)index * size);
+}
+
 static void *lpi_at(const lpi_slab *slab, uint32_t index)
 {
-    LP_ASSERT(index >> slab->shift < slab->chunk_count);
-    return (void *)(slab->chunks[index >> slab->shift].base +
-                    (uintptr_t)index * slab->record_size);
+    return lpi_record(slab, index, slab->record_size);
 }
 
 /* May the record be looked at? It may be free. */
 static int lpi_slab_has(const lpi_slab *slab, uint32_t index)
 {
-    uint32_t c = index >> slab->shift;
+    uint32_t c = index / LPI_CHUNK;
     return c < slab->chunk_count && slab->chunks[c].records;
 }
 
@@ -1503,7 +1516,7 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
     if (slab->chunk_count == slab->chunk_capacity) {
         uint32_t grown = slab->chunk_capacity ? slab->chunk_capacity * 2 : 8;
         void *ptr;
-        if ((uint64_t)grown << slab->shift > 1u << 31) return LPI_NONE;
+        if ((uint64_t)grown * LPI_CHUNK > 1u << 31) return LPI_NONE;
         ptr =
             slab->memory->resize(slab->memory->ctx, slab->chunks,
                                  slab->chunk_capacity * sizeof(lpi_slab_chunk),
@@ -1518,7 +1531,7 @@ static uint32_t lpi_slab_slot(lpi_slab *slab)
 
 static int lpi_slab_grow(lpi_slab *slab)
 {
-    uint32_t c = lpi_slab_slot(slab), i, n = 1u << slab->shift;
+    uint32_t c = lpi_slab_slot(slab), i;
     lpi_slab_chunk *chunk;
     if (c == LPI_NONE) return -1;
     chunk = &slab->chunks[c];
@@ -1531,9 +1544,9 @@ static int lpi_slab_grow(lpi_slab *slab)
     }
     chunk->base = (uintptr_t)chunk->records - c * lpi_slab_chunk_bytes(slab);
     chunk->used = 0;
-    chunk->free = c << slab->shift;
-    for (i = 0; i < n; i++) {
-        uint32_t next = i + 1 < n ? (c << slab->shift) + i + 1 : LPI_NONE;
+    chunk->free = c * LPI_CHUNK;
+    for (i = 0; i < LPI_CHUNK; i++) {
+        uint32_t next = i + 1 < LPI_CHUNK ? chunk->free + i + 1 : LPI_NONE;
         memcpy(chunk->records + (size_t)i * slab->record_size, &next, 4);
     }
     lpi_slab_list_chunk(slab, c);
@@ -1562,7 +1575,7 @@ static uint32_t lpi_slab_take(lpi_slab *slab)
 
 static void lpi_slab_give(lpi_slab *slab, uint32_t index)
 {
-    uint32_t c = index >> slab->shift;
+    uint32_t c = index / LPI_CHUNK;
     lpi_slab_chunk *chunk = &slab->chunks[c];
     LP_ASSERT(chunk->used);
     memcpy(lpi_at(slab, index), &chunk->free, 4);
@@ -2130,7 +2143,8 @@ static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
 /* Read the lines of fields, from h->line on, to the empty line that ends the
    head. Returns 1 if the head is complete, 0 for more, or -STATUS. A bad line
    is refused only when its end is here, so that the answer does not depend on
-   how the text was cut. */
+   how the text was cut. A line's end is looked for from its beginning, so that
+   a processor can read the name while it already looks at the next line. */
 static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
 {
     if (h->scanned > h->line && /* this line was found incomplete before */
@@ -2138,12 +2152,11 @@ static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
         return 0;
     while (h->line < seen && bytes[h->line] != '\r') {
         const char *line = bytes + h->line;
-        size_t left = seen - h->line, name = lpi_count_token(line, left);
-        size_t end = name;
+        size_t left = seen - h->line, end = lpi_count_value(line, left);
+        size_t name = lpi_count_token(line, end);
         int bad;
-        if (name && name < left && line[name] == ':')
-            end += 1 + lpi_count_value(line + name + 1, left - name - 1);
-        if (end == name || left - end < 2 || memcmp(line + end, "\r\n", 2))
+        if (!name || name == end || line[name] != ':' || left - end < 2 ||
+            memcmp(line + end, "\r\n", 2))
             return memchr(line, '\n', left) ? -400 : 0;
         bad = lpi_http_field_add(h, bytes, name, end - name - 1);
         if (bad) return bad;
@@ -3998,7 +4011,8 @@ struct lp_request {
 
 static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
 {
-    return (lpi_connection *)lpi_at(&loop->connections, index);
+    return (lpi_connection *)lpi_record(&loop->connections, index,
+                                        sizeof(lpi_connection));
 }
 
 /* The one that accepts and sweeps. */
@@ -4183,7 +4197,8 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
 
 static lpi_channel *lpi_channel_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_channel *)lpi_at(&hub->channels, index);
+    return (lpi_channel *)lpi_record(&hub->channels, index,
+                                     sizeof(lpi_channel));
 }
 
 static lp_slice lpi_channel_name(const lpi_channel *ch)
@@ -4603,7 +4618,8 @@ static uint64_t lpi_client_key(const lpi_hub *hub, lp_slice client_id,
 
 static lpi_account *lpi_account_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_account *)lpi_at(&hub->accounts, index);
+    return (lpi_account *)lpi_record(&hub->accounts, index,
+                                     sizeof(lpi_account));
 }
 
 /* The account of the address that has that key, with one more reference;
@@ -4645,7 +4661,8 @@ static int lpi_account_may(const lpi_account *account, uint64_t bytes,
 
 static lpi_counter *lpi_counter_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_counter *)lpi_at(&hub->counters, index);
+    return (lpi_counter *)lpi_record(&hub->counters, index,
+                                     sizeof(lpi_counter));
 }
 
 /* Release the counter, if the connection keeps one, and free it if no poll
@@ -4708,12 +4725,13 @@ static void lpi_counter_give(lpi_hub *hub, lpi_wait *wait)
 
 static lpi_waiter_list *lpi_waiter_list_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_waiter_list *)lpi_at(&hub->lists, index);
+    return (lpi_waiter_list *)lpi_record(&hub->lists, index,
+                                         sizeof(lpi_waiter_list));
 }
 
 static lpi_waiter *lpi_waiter_at(lpi_hub *hub, uint32_t index)
 {
-    return (lpi_waiter *)lpi_at(&hub->waiters, index);
+    return (lpi_waiter *)lpi_record(&hub->waiters, index, sizeof(lpi_waiter));
 }
 
 static lpi_wait *lpi_wait_at(lpi_hub *hub, uint32_t loop, uint32_t connection)
@@ -5475,12 +5493,12 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     hub->memory = memory;
     hub->config = config;
     hub->os = os;
-    lpi_slab_init(&hub->channels, memory, sizeof(lpi_channel), 6);
-    lpi_slab_init(&hub->lists, memory, sizeof(lpi_waiter_list), 6);
-    lpi_slab_init(&hub->waiters, memory, sizeof(lpi_waiter), 8);
-    lpi_slab_init(&hub->requested, memory, sizeof(lpi_requested), 6);
-    lpi_slab_init(&hub->counters, memory, sizeof(lpi_counter), 8);
-    lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account), 6);
+    lpi_slab_init(&hub->channels, memory, sizeof(lpi_channel));
+    lpi_slab_init(&hub->lists, memory, sizeof(lpi_waiter_list));
+    lpi_slab_init(&hub->waiters, memory, sizeof(lpi_waiter));
+    lpi_slab_init(&hub->requested, memory, sizeof(lpi_requested));
+    lpi_slab_init(&hub->counters, memory, sizeof(lpi_counter));
+    lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account));
     lpi_links_init(&hub->idle_links, &hub->channels,
                    offsetof(lpi_channel, idle_link));
     lpi_links_init(&hub->watch_links, &hub->channels,
@@ -8751,9 +8769,9 @@ static void lpi_close_all(lpi_loop *loop)
 static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
 {
     lpi_slab *slab = &loop->connections;
-    for (; *index < slab->chunk_count << slab->shift; ++*index) {
+    for (; *index < slab->chunk_count * LPI_CHUNK; ++*index) {
         lpi_connection *c;
-        if (!slab->chunks[*index >> slab->shift].records) continue;
+        if (!slab->chunks[*index / LPI_CHUNK].records) continue;
         c = lpi_connection_at(loop, *index);
         if (c->phase != LPI_CLOSED) return c;
     }
@@ -9080,7 +9098,7 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     const lp_os *os = &server->os;
     int error;
     lpi_loop_now(loop);
-    lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection), 8);
+    lpi_slab_init(&loop->connections, memory, sizeof(lpi_connection));
     lpi_links_init(&loop->links, &loop->connections,
                    offsetof(lpi_connection, timer.link));
     lpi_wheel_init(&loop->wheel, &loop->connections,

@@ -19,7 +19,7 @@ static void check_peer(const stream *c, const lpi_account *account, int trusted)
 
 static uint64_t check_slab(const lpi_slab *slab, const char *name)
 {
-    uint32_t c, used = 0, roomy = 0, empty = 0, vacant = 0, n = 1u << slab->shift;
+    uint32_t c, used = 0, roomy = 0, empty = 0, vacant = 0, n = LPI_CHUNK;
     uint64_t bytes = slab->chunk_capacity * sizeof(lpi_slab_chunk);
     for (c = 0; c < slab->chunk_count; c++) {
         const lpi_slab_chunk *chunk = &slab->chunks[c];
@@ -29,7 +29,7 @@ static uint64_t check_slab(const lpi_slab *slab, const char *name)
         used += chunk->used;
         empty += !chunk->used;
         for (i = 0, next = chunk->free; next != LPI_NONE; i++) {
-            CHECK_MUST(i < n && next >> slab->shift == c, "%s: a chunk's free list", name);
+            CHECK_MUST(i < n && next / LPI_CHUNK == c, "%s: a chunk's free list", name);
             memcpy(&next, lpi_at(slab, next), 4);
         }
         CHECK_SAME(i, n - chunk->used, name);
@@ -156,7 +156,7 @@ static void *check_blank(void *array, size_t *room, size_t need, size_t size)
     return array;
 }
 
-static size_t check_records(const lpi_slab *slab) { return (size_t)slab->chunk_count << slab->shift; }
+static size_t check_records(const lpi_slab *slab) { return (size_t)slab->chunk_count * LPI_CHUNK; }
 
 static void check_begins(lp_server *server, kernel *k)
 {

@@ -271,7 +271,7 @@ static void library_answer(const lpi_http *http, const char *bytes, uint8_t at[1
     lp_request r;
     lpi_connection *c;
     if (index == LPI_NONE) {
-        lpi_slab_init(&loop.connections, &lpi_libc_memory, sizeof(lpi_connection), 2);
+        lpi_slab_init(&loop.connections, &lpi_libc_memory, sizeof(lpi_connection));
         index = lpi_slab_take(&loop.connections);
     }
     c = lpi_connection_at(&loop, index);

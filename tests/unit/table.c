@@ -31,7 +31,7 @@ static void open_table(table_fixture *f) {
     uint32_t i;
     memset(f, 0, sizeof *f);
     f->memory = unit_memory_of(&f->m);
-    lpi_slab_init(&f->slab, &f->memory, sizeof(table_record), 6);
+    lpi_slab_init(&f->slab, &f->memory, sizeof(table_record));
     for (i = 0; i < RECORDS; i++) {
         f->records[i] = lpi_slab_take(&f->slab);
         record(f, i)->mine = f->records[i];
@@ -225,7 +225,7 @@ TEST(table_init_fails_whole) {
         lp_memory memory = unit_memory_of(&m);
         lpi_slab slab;
         lpi_table table;
-        lpi_slab_init(&slab, &memory, sizeof(table_record), 4);
+        lpi_slab_init(&slab, &memory, sizeof(table_record));
         m.fail_at = k;
         CHECK_INT(lpi_table_init(&table, &slab), m.failed ? -1 : 0);
         lpi_table_free(&table);

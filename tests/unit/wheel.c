@@ -27,7 +27,7 @@ static void open_wheel(wheel_fixture *f, uint32_t now) {
     uint32_t i;
     memset(f, 0, sizeof *f);
     f->now = (UINT64_C(5) << 32) + now;
-    lpi_slab_init(&f->slab, &lpi_libc_memory, sizeof(wheel_record), 4);
+    lpi_slab_init(&f->slab, &lpi_libc_memory, sizeof(wheel_record));
     lpi_wheel_init(&f->wheel, &f->slab, offsetof(wheel_record, timer), now);
     for (i = 0; i < TIMERS; i++) {
         f->index[i] = lpi_slab_take(&f->slab);
