@@ -529,7 +529,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
 static uint64_t loop_bytes(const lpi_loop *loop)
 {
     return sizeof *loop + arena_bytes(&loop->arena) +
-           check_slab(&loop->connections, "connections") + LPI_READ_SIZE +
+           check_slab(&loop->connections, "connections") + 2 * LPI_READ_SIZE +
            loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }

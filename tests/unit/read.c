@@ -333,6 +333,99 @@ TEST(an_end_behind_complete_requests_is_answered_then_closed) {
     close_world(&w);
 }
 
+/* More connections are ready than are read before the first of them is served, with more bytes
+   than the loop's buffer takes: their bodies come whole, each on its own connection, and what
+   they do happens in their order. Every seventh has ended its stream as well. */
+TEST(connections_that_are_read_together_are_served_in_order) {
+    enum { MANY = 3 * LPI_ARRIVALS + 1 };
+    static char body[60000];
+    static const uint32_t lengths[] = {40, 700, sizeof body};
+    peer *c[MANY];
+    answer *heard;
+    char number[16];
+    const char *at;
+    uint32_t i, l;
+    for (l = 0; l < LPI_COUNT(lengths); l++) {
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        for (i = 0; i < MANY; i++) c[i] = dial(&w);
+        settle(&w);
+        for (i = 0; i < MANY; i++) {
+            memset(body, ' ', lengths[l]);
+            sprintf(number, "{\"n\":%u,", 1000 + i);
+            memcpy(body, number, strlen(number));
+            memcpy(body + lengths[l] - 6, "\"m\":1}", 6);
+            sayf(c[i], "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\n"
+                       "Content-Type: application/json\r\nContent-Length: %u\r\n\r\n", lengths[l]);
+            say_bytes(c[i], body, lengths[l]);
+            if (i % 7 == 6) finish(c[i]);
+        }
+        settle(&w);
+        for (i = 0; i < MANY; i++) {
+            CHECK_INT(take(c[i])->status, 200);
+            CHECK_INT(c[i]->closed, i % 7 == 6);
+        }
+        get(c[0], "/api/poll/a?last_id=0");
+        settle(&w);
+        heard = take(c[0]);
+        CHECK_INT(heard->status, 200);
+        at = heard->body.bytes;
+        for (i = 0; (at = strstr(at, "\"n\":")) != NULL; at++, i++)
+            CHECK_INT(atoi(at + 4), 1000 + i);
+        CHECK(lengths[l] == sizeof body ? i >= 10 : i == MANY);
+        close_world(&w);
+    }
+}
+
+/* A client that is turned away is read as well, so that it sees why; not over others' requests. */
+TEST(a_request_is_its_own_though_somebody_is_turned_away) {
+    lp_event read = {0, LP_READ}, accepts = {LPI_TAG_LISTENER, LP_READ};
+    peer *a, *b;
+    w.cfg.connections_max = 1;
+    open_world(&w);
+    a = dial(&w);
+    CHECK_INT(ask(&w, a, "/nowhere")->status, 404);
+    get(a, "/api/poll/a?timeout=0");
+    b = dial(&w);
+    get(b, "/api/poll/b?timeout=wrong");
+    read.tag = kernel_find(&w.k, a->fd)->tag;
+    lpi_loop_event(&w.s->loops[0], &read);
+    lpi_loop_event(&w.s->loops[0], &accepts);
+    settle(&w);
+    CHECK_INT(take(a)->status, 200);
+    CHECK_INT(take(b)->status, 503);
+    CHECK_CLOSED(b);
+    close_world(&w);
+}
+
+/* What one request does to others that have arrived with it: these are closed, not served. */
+static void close_all(lp_request *r, void *ctx) {
+    lpi_loop *loop = r->loop;
+    uint32_t index = 0;
+    (void)ctx;
+    for (; lpi_loop_each(loop, &index); index++)
+        if (index != r->connection) lpi_close(loop, index);
+    lp_reply(r, 200, "text/plain", lp_s("done"));
+}
+
+TEST(a_connection_that_is_closed_before_it_is_served_stays_closed) {
+    peer *c[LPI_ARRIVALS];
+    uint32_t i;
+    open_world(&w);
+    lp_on(w.s, "GET", "/close", close_all, NULL);
+    for (i = 0; i < LPI_ARRIVALS; i++) c[i] = dial(&w);
+    settle(&w);
+    for (i = 0; i < LPI_ARRIVALS; i++) get(c[i], i ? "/nowhere" : "/close");
+    settle(&w);
+    CHECK_INT(take(c[0])->status, 200);
+    for (i = 1; i < LPI_ARRIVALS; i++) {
+        CHECK(c[i]->closed);
+        CHECK_SILENT(c[i]);
+    }
+    CHECK_INT(stats_of(&w).connections, 1);
+    close_world(&w);
+}
+
 TEST(what_is_no_request_ends_the_connection) {
     static const struct { const char *text; int status; } cases[] = {
         {"nonsense\r\n\r\n", 400},
