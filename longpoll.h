@@ -1046,27 +1046,33 @@ static size_t lpi_count_token(const char *bytes, size_t length)
             continue;
         }
         i += lpi_lowest(others) / 8;
-        if (!lpi_is(bytes[i], LPI_TOKEN)) return i;
+        if (bytes[i] == ':' || !lpi_is(bytes[i], LPI_TOKEN)) return i;
         i++;
     }
     return i + lpi_count_of(bytes + i, length - i, LPI_TOKEN);
 }
 
-/* Bytes of LPI_VALUE. The test of a word finds control characters and DEL, but
-   also HTAB and bytes that are not ASCII, so what it finds is looked up. */
+/* A test of eight bytes for others than LPI_VALUE. It finds control characters
+   and DEL, but also HTAB and bytes that are not ASCII. */
+static uint64_t lpi_value_others(const char *bytes)
+{
+    uint64_t word = lpi_word(bytes);
+    return ((word - LPI_ONES * ' ') | (word + LPI_ONES)) & LPI_TOPS;
+}
+
+/* Bytes of LPI_VALUE, two words at a time. What the test finds is looked up. */
 static size_t lpi_count_value(const char *bytes, size_t length)
 {
     size_t i = 0;
-    while (i + 8 <= length) {
-        uint64_t word = lpi_word(bytes + i);
-        uint64_t others =
-            ((word - LPI_ONES * ' ') | (word + LPI_ONES)) & LPI_TOPS;
-        if (!others) {
-            i += 8;
+    while (i + 16 <= length) {
+        uint64_t others = lpi_value_others(bytes + i);
+        uint64_t more = lpi_value_others(bytes + i + 8);
+        if (!(others | more)) {
+            i += 16;
             continue;
         }
-        i += lpi_lowest(others) / 8;
-        if (!lpi_is(bytes[i], LPI_VALUE)) return i;
+        i += others ? lpi_lowest(others) / 8 : 8 + lpi_lowest(more) / 8;
+        if (bytes[i] == '\r' || !lpi_is(bytes[i], LPI_VALUE)) return i;
         i++;
     }
     return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
@@ -3918,7 +3924,7 @@ typedef struct lpi_arrival {
 
 enum {
     LPI_READ_SIZE = 65536, /* at most in one recv                            */
-    LPI_ARRIVALS = 16
+    LPI_ARRIVALS = 32
 };
 
 typedef struct lpi_loop {
