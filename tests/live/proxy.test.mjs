@@ -1,7 +1,7 @@
 /* Who a client is behind proxies; and real ones in front. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
@@ -168,57 +168,27 @@ async function proxy(t, make) {
   }
 }
 
-const nginx = (command, server) => (dir, port) => {
-  writeFileSync(path.join(dir, 'nginx.conf'), `
-daemon off;
-master_process off;
-pid ${dir}/nginx.pid;
-error_log ${dir}/error.log;
-events { worker_connections 256; }
-http {
-  access_log off;
-  client_body_temp_path ${dir}/body;
-  proxy_temp_path ${dir}/proxy;
-  fastcgi_temp_path ${dir}/fastcgi;
-  uwsgi_temp_path ${dir}/uwsgi;
-  scgi_temp_path ${dir}/scgi;
-  upstream longpoll { server 127.0.0.1:${server.port}; keepalive 16; }
-  server {
-    listen 127.0.0.1:${port};
-    location / {
-      proxy_pass http://longpoll;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_read_timeout 90s;
-    }
+/* A file of demo/ as it is, but for where it listens and where the server is: a copy in `dir`. */
+function shipped(dir, name, port, server) {
+  const file = path.join(dir, name);
+  let text = readFileSync(new URL(`../../demo/${name}`, import.meta.url), 'utf8');
+  for (const [place, there] of [
+    [/(?<=^ *listen )8000(?=;)|(?<=^ *bind ):8000$/gm, `127.0.0.1:${port}`],
+    [/(?<=^ *server .*)127\.0\.0\.1:8080/gm, `127.0.0.1:${server.port}`],
+  ]) {
+    assert.equal(text.match(place)?.length, 1, `${place} in ${name}`);
+    text = text.replace(place, there);
   }
+  writeFileSync(file, text);
+  return file;
 }
-`);
-  return [command, '-p', dir, '-e', `${dir}/error.log`, '-c', `${dir}/nginx.conf`];
-};
 
-const haproxy = (command, server) => (dir, port) => {
-  writeFileSync(path.join(dir, 'haproxy.cfg'), `
-global
-  maxconn 256
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 90s
-  timeout server 90s
-  option forwardfor
-  option abortonclose
-  http-reuse safe
-frontend front
-  bind 127.0.0.1:${port}
-  default_backend back
-backend back
-  server longpoll 127.0.0.1:${server.port}
-`);
-  return [command, '-db', '-f', `${dir}/haproxy.cfg`];
-};
+const nginx = (command, server) => (dir, port) =>
+  [command, '-p', dir, '-e', 'stderr', '-g', 'master_process off;', '-c',
+    shipped(dir, 'nginx.conf', port, server)];
+
+const haproxy = (command, server) => (dir, port) =>
+  [command, '-db', '-f', shipped(dir, 'haproxy.cfg', port, server)];
 
 for (const [name, config] of Object.entries({ nginx, haproxy })) {
   const command = which(name);
