@@ -3924,7 +3924,8 @@ typedef struct lpi_arrival {
 
 enum {
     LPI_READ_SIZE = 65536, /* at most in one recv                            */
-    LPI_ARRIVALS = 32
+    LPI_IN_SIZE = 2 * LPI_READ_SIZE,
+    LPI_ARRIVALS = 32      /* connections that are read, then served         */
 };
 
 typedef struct lpi_loop {
@@ -3960,8 +3961,8 @@ typedef struct lpi_loop {
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
 
-    char *in;                    /* 2 * LPI_READ_SIZE bytes: of the arrivals,
-                                    in their order                           */
+    char *in;                    /* LPI_IN_SIZE bytes: of the arrivals, in
+                                    their order                              */
     size_t in_length;
     lpi_arrival arrivals[LPI_ARRIVALS];
     uint32_t arrival_count;
@@ -8940,6 +8941,8 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
     if (loop->tasks) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
+/* Before a connection is opened or turned away, what has arrived is served:
+   who is turned away is read into the loop's buffer too. */
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
 {
     if (event->tag == LPI_TAG_WAKE) {
@@ -8947,7 +8950,7 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
         loop->os->wake_clear(loop->os->ctx, loop->wake[0]);
         lpi_loop_do_tasks(loop, LPI_ACCEPTS);
     } else if (event->tag == LPI_TAG_LISTENER) {
-        lpi_read_serve_arrivals(loop); /* who is refused is read as well */
+        lpi_read_serve_arrivals(loop);
         lpi_accept(loop);
     } else {
         uint32_t index = lpi_tag_connection(loop, event->tag);
@@ -9168,7 +9171,7 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     loop->batch.message_capacity = server->config.reply_messages_max + 1024;
     loop->batch.messages = (lpi_message **)lpi_alloc(
         memory, loop->batch.message_capacity * sizeof(lpi_message *));
-    loop->in = (char *)lpi_alloc(memory, 2 * LPI_READ_SIZE);
+    loop->in = (char *)lpi_alloc(memory, LPI_IN_SIZE);
     if (!loop->in || !loop->batch.messages) return -ENOMEM;
     if (lpi_mutex_init(&loop->mutex)) return -ENOMEM;
     loop->has_mutex = 1;
@@ -9222,7 +9225,7 @@ static void lpi_loop_free(lpi_loop *loop)
         loop->spare = buffer->next;
         lpi_request_buffer_free(loop, buffer);
     }
-    lpi_free(memory, loop->in, 2 * LPI_READ_SIZE);
+    lpi_free(memory, loop->in, LPI_IN_SIZE);
     lpi_free(memory, loop->batch.messages,
              loop->batch.message_capacity * sizeof(lpi_message *));
     lpi_text_free(&loop->batch.names);

@@ -396,7 +396,7 @@ static uint64_t check_connections(lpi_hub *hub)
 
 /* ---- channels ---- */
 
-static uint32_t check_views(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *waiters_since_publish,
+static uint32_t check_waiter_lists(lpi_hub *hub, lpi_channel *ch, uint32_t index, uint32_t *waiters_since_publish,
                             uint32_t *ready)
 {
     uint32_t v, waiter_records = 0, loops = 0;
@@ -478,7 +478,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         uint32_t index = *lpi_table_bucket(&hub->channel_table, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next, channels++) {
             lpi_channel *ch = lpi_channel_at(hub, index);
-            uint32_t waiters_since_publish = 0, k, waiter_records = check_views(hub, ch, index, &waiters_since_publish, &ready);
+            uint32_t waiters_since_publish = 0, k, waiter_records = check_waiter_lists(hub, ch, index, &waiters_since_publish, &ready);
             CHECK_SAME(ch->waiters, waiter_records, "a channel's waiters");
             CHECK_SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
             CHECK_MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
@@ -529,7 +529,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
 static uint64_t loop_bytes(const lpi_loop *loop)
 {
     return sizeof *loop + arena_bytes(&loop->arena) +
-           check_slab(&loop->connections, "connections") + 2 * LPI_READ_SIZE +
+           check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
            loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
@@ -551,7 +551,7 @@ static uint64_t check_server(lp_server *server, kernel *k)
              check_slab(&hub->waiters, "waiters") + check_slab(&hub->requested, "requested") +
              check_slab(&hub->counters, "counters") + check_slab(&hub->accounts, "accounts");
     return bytes + check_table(&hub->channel_table, "names") +
-           check_table(&hub->counter_table, "tallied") +
+           check_table(&hub->counter_table, "names of clients") +
            check_table(&hub->account_table, "addresses");
 }
 
