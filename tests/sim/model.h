@@ -403,7 +403,7 @@ static void learn_channel(uint32_t index, int fresh_message)
 }
 
 /* Look at all channels. */
-static void learn_channels(int waiters_since_publish)
+static void learn_channels(int appended)
 {
     lpi_hub *hub = &S->hub;
     uint32_t b, i;
@@ -411,7 +411,7 @@ static void learn_channels(int waiters_since_publish)
     for (b = 0; b < hub->channel_table.buckets; b++) {
         uint32_t index = *lpi_table_bucket(&hub->channel_table, b);
         for (; index != LPI_NONE; index = lpi_channel_at(hub, index)->node.next)
-            learn_channel(index, waiters_since_publish);
+            learn_channel(index, appended);
     }
     for (i = 0; i < world_channels; i++) {
         channel *ch = &M.channel[i];
@@ -427,16 +427,16 @@ static void model_sync(void)
 {
     lpi_hub *hub = &S->hub;
     uint64_t evicted = hub->stats.evicted - M.evicted;
-    int waiters_since_publish = hub->stats.published != M.published;
+    int appended = hub->stats.published != M.published;
     int same = hub->stats.channels == M.channels && K.epochs_drawn == M.drawn;
-    if (!waiters_since_publish && !evicted && same) return;
-    if (waiters_since_publish) SAME(hub->stats.published, M.published + 1, "messages appended at once");
-    if (waiters_since_publish && same) { /* most often that is all, but for evictions in that channel */
+    if (!appended && !evicted && same) return;
+    if (appended) SAME(hub->stats.published, M.published + 1, "messages appended at once");
+    if (appended && same) { /* most often that is all, but for evictions in that channel */
         M.seen++;
         learn_channel(hub->newest->channel, 1);
-        waiters_since_publish = 0;
+        appended = 0;
     }
-    if (!same || evicted != gone_count) learn_channels(waiters_since_publish);
+    if (!same || evicted != gone_count) learn_channels(appended);
     SAME(gone_count, evicted, "evicted messages");
     justify_evictions();
     M.published = hub->stats.published;

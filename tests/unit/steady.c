@@ -240,7 +240,7 @@ TEST(a_hundred_thousand_polls_that_are_answered_at_once_allocate_nothing)
     close_world(&w);
 }
 
-/* The same bytes of all: most are not even read again. */
+/* The same bytes of all. */
 TEST(the_same_poll_by_everybody_allocates_nothing)
 {
     size_t calls = 0;

@@ -263,17 +263,17 @@ static int unit_memory_fails(unit_memory *m) {
 static void *unit_memory_resize(void *ctx, void *ptr, size_t old_size, size_t new_size) {
     unit_memory *m = (unit_memory *)ctx;
     unit_block *old = NULL;
-    void *waiters_since_publish = NULL;
+    void *fresh = NULL;
     pthread_mutex_lock(&unit_memory_lock);
     if (ptr) old = unit_block_check(m, ptr, old_size);
     else CHECK_INT(old_size, 0);
     if (new_size && !unit_memory_fails(m)) {
-        waiters_since_publish = unit_block_make(m, new_size);
-        if (old) memcpy(waiters_since_publish, ptr, old_size < new_size ? old_size : new_size);
+        fresh = unit_block_make(m, new_size);
+        if (old) memcpy(fresh, ptr, old_size < new_size ? old_size : new_size);
     }
-    if (old && (waiters_since_publish || !new_size)) unit_block_free(m, old);
+    if (old && (fresh || !new_size)) unit_block_free(m, old);
     pthread_mutex_unlock(&unit_memory_lock);
-    return waiters_since_publish;
+    return fresh;
 }
 
 UNIT_UNUSED static lp_memory unit_memory_of(unit_memory *m) {
