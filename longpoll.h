@@ -31,13 +31,13 @@
        >>routes >>publish-api >>inspect >>advanced
      A >>platform >>memory >>text >>slab >>table  what all else stands on
      B >>http >>query >>address >>json >>reply    parsers, the reply's head,
-       >>wheel                                    timers: no clock, no sockets
+       >>wheel >>resp                             timers: no clock, no sockets
      C >>structs >>message >>channel >>limit      the state that all threads
-       >>waiter >>hub                             share
+       >>waiter >>remote >>hub                    share
      D >>os >>poller >>inbox                      the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
        >>poll >>publish >>deliver >>write >>close of its life
-     G >>loop     H >>public     I >>licence      (F is kept for Redis)
+     F >>redis    G >>loop       H >>public       I >>licence
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
 
@@ -46,6 +46,7 @@
        LONGPOLL_NO_THREADS       no locks: the one thread that runs the server
                                  is the only one to call it, but for lp_stop();
                                  cfg.loops is 1
+       LONGPOLL_NO_REDIS         without what cfg.redis needs: a third less code
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -80,6 +81,10 @@
      POST /api/publish/{channel}, Content-Type: application/json
        one JSON object, at most 64 KiB:
        {"status":"published","message_id":ID,"timestamp":T,"waiters":N}
+                                              with Redis also "instances":N
+       Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
+                 again with the same key, within redis_retry_ms, publishes
+                 nothing and gives the first one's id.
 
      Every error is {"error":"..."} with its status.
 
@@ -95,6 +100,30 @@
      its last_id is good again. Nothing held: an empty reply comes at once,
      but in the dialect of since= the poll is parked and the reset rides on
      the reply that ends the wait.
+
+   REDIS
+
+     With cfg.redis several instances of a program share their channels, and the
+     promise holds across all of them: a client may go to any instance with each
+     poll. It takes Redis 7 or Valkey, a primary without Cluster; with several
+     stores each holds a part of the channels, all instances naming the same
+     ones in the same order. Nothing blocks on it, and what is lost with it is
+     told by a reset: it may be restarted, replaced or emptied at any time.
+
+     lp_publish returns LP_PENDING; lp_publish_async tells the outcome. Success
+     means that the primary had the message. 503 (LP_ERR_AWAY) means that it is
+     not published; 504 (LP_ERR_UNKNOWN) that this is not known, since Redis was
+     lost after it was sent: publish it again only with an Idempotency-Key, or
+     if a second one does no harm. While Redis is away polls stay parked; one
+     whose cursor cannot be judged without it gets 503.
+
+     Wanted of Redis: maxmemory-policy noeviction; appendonly with appendfsync
+     always, or no persistence, since what a restart brings back is only useful
+     if it is all; repl-backlog-ttl 0; and if it has replicas
+     min-replicas-to-write 1, or two primaries at once may each take messages.
+     Rights: auth select ping evalsha script|load info time hmget hset xlen xadd
+     xtrim xrange xrevrange del get set pexpire publish subscribe unsubscribe.
+     TLS is for stunnel or the like, or a unix socket.
 
    THREADS
 
@@ -141,7 +170,8 @@
    WHAT IT IS NOT
 
      No TLS (put nginx or HAProxy in front), no HTTP/2, no files, no cookies.
-     Messages live in memory: a restart forgets them, and tells the clients.
+     Messages live in memory, here or in Redis: a restart that forgets them
+     tells the clients.
    ========================================================================== */
 
 #if defined(LONGPOLL_IMPLEMENTATION) && !defined(_GNU_SOURCE)
@@ -177,6 +207,7 @@ extern "C" {
 
 typedef enum lp_result {
     LP_OK = 0,
+    LP_PENDING = 1,       /* published to Redis, the outcome is not known yet */
     LP_ERR_ARG = -1,      /* a function's comment forbids this argument      */
     LP_ERR_CONFIG = -2,   /* a field of lp_config is bad: the log says which */
     LP_ERR_NOMEM = -3,    /* memory, or a limit on it, is exhausted          */
@@ -186,7 +217,11 @@ typedef enum lp_result {
     LP_ERR_STOPPED = -7,  /* the server has stopped                          */
     LP_ERR_IN_USE = -8,   /* the address is taken                            */
     LP_ERR_DENIED = -9,   /* the system forbids it (a port below 1024?)      */
-    LP_ERR_OS = -10       /* any other system call failed: the log says more */
+    LP_ERR_OS = -10,      /* any other system call failed: the log says more */
+    LP_ERR_AWAY = -11,    /* Redis is not there, or refuses: nothing is
+                             published                                       */
+    LP_ERR_UNKNOWN = -12  /* Redis was lost before it answered: it may or may
+                             not be published                                */
 } lp_result;
 
 /* What a result means, in a few words. Never NULL. Thread: any. */
@@ -215,7 +250,9 @@ typedef struct lp_address {
 typedef struct lp_published {
     char id[40];           /* "EPOCH-SEQ", ended by a NUL                    */
     uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
-    uint32_t waiters;      /* polls that it woke                             */
+    uint32_t waiters;      /* polls that it woke; with Redis those of this
+                              instance                                       */
+    uint32_t instances;    /* with Redis: how many had subscribed; else 0    */
 } lp_published;
 
 typedef struct lp_server lp_server;
@@ -345,6 +382,22 @@ typedef struct lp_config {
                                      a loopback address, else any     [none] */
     const char *trusted_proxies;  /* networks with ',' between: 10.0.0.0/8
                                                                       [none] */
+    /* Redis, for many instances; see REDIS. */
+    const char *redis;            /* 1 to 16 stores with ',' between:
+                                     redis://user:password@host:6379/0 or
+                                     unix:/path, with %HH for bytes that would
+                                     not stand there                  [none] */
+    const char *redis_prefix;     /* of its keys                       [lp1] */
+    uint32_t redis_timeout_ms;    /* of a call, and of a heartbeat    [5000] */
+    uint32_t redis_keep_ms;       /* a quiet channel's cursors stay valid that
+                                     long; never less than history_age_ms; may
+                                     be LP_UNLIMITED               [3600000] */
+    uint32_t redis_empty_ms;      /* likewise of one that never had a message
+                                                                    [300000] */
+    uint32_t redis_retry_ms;      /* an Idempotency-Key is remembered that long
+                                                                    [300000] */
+    uint32_t redis_pending_max;   /* publishing calls under way at a store, and
+                                     16 MiB of them; beyond it 503   [10000] */
     /* Hooks. */
     lp_authorize authorize;
     lp_memory memory;
@@ -515,13 +568,16 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
    json      UTF-8; copied before return.
    out       receives id, timestamp and waiters; may be NULL.
 
-   Thread:   any.
+   Thread:   any. The calls of one thread keep their order.
    Blocks:   never on the network; holds the hub for one append.
-   Returns:  LP_OK, or with nothing published
+   Returns:  LP_OK; with Redis LP_PENDING, `out` being untouched; or with
+             nothing published
              LP_ERR_ARG        bad channel name
              LP_ERR_JSON       not exactly one JSON object
              LP_ERR_TOO_LARGE  more than message_bytes_max
              LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED
+             LP_ERR_AWAY       Redis is not there, or more is under way than
+                               redis_pending_max
              LP_ERR_OS         no random bytes for a new channel's epoch     */
 LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out);
@@ -532,7 +588,8 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
 typedef void (*lp_published_fn)(void *ctx, lp_result result,
                                 const lp_published *published);
 
-/* lp_publish, with the outcome told to `fn` later in any case.
+/* lp_publish, with the outcome told to `fn` later in any case: with Redis also
+   LP_ERR_AWAY and LP_ERR_UNKNOWN.
    Returns:  LP_OK (fn will be called once), or LP_ERR_ARG, LP_ERR_NOMEM,
              LP_ERR_STOPPED (it will not)                                    */
 LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
@@ -558,6 +615,16 @@ typedef struct lp_stats {
     uint32_t messages;      /* held now                                      */
     uint64_t history_bytes; /* what they take                                */
     uint64_t pinned_bytes;  /* of the unsent replies of slow readers         */
+
+    uint32_t redis_up;         /* stores that are connected now              */
+    uint64_t redis_connects;   /* how often one was connected                */
+    uint64_t redis_epochs;     /* channels found to have a new epoch         */
+    uint64_t redis_opens;      /* channels' states read                      */
+    uint64_t redis_pages;      /* and those for messages that are not cached */
+    uint64_t redis_gaps;       /* messages that came ahead of others         */
+    uint64_t redis_unknown;    /* publishing calls of unknown outcome        */
+    uint64_t redis_round_trip_us; /* of the last heartbeat, the longest of all
+                                  stores                                     */
 
     /* Histograms for lp_latency_percentile_us(): the time from the publishing
        call or request until the last byte of a parked poll's reply was handed
@@ -644,6 +711,15 @@ struct lp_os {
     int (*wake_open)(void *ctx, int fds[2]);
     void (*wake_signal)(void *ctx, int fd);
     void (*wake_clear)(void *ctx, int fd);
+
+    /* For cfg.redis, and NULL without it. connect begins to connect a stream,
+       to the unix socket `path` unless that is NULL, and returns its descriptor
+       at once. When the poller reports LP_WRITE of it, connected says whether
+       that succeeded: 0 or -errno. resolve finds the address of a host's name;
+       it may block, and is called on a thread of its own. */
+    int (*connect)(void *ctx, const lp_address *to, const char *path);
+    int (*connected)(void *ctx, int fd);
+    int (*resolve)(void *ctx, const char *host, lp_address *out);
 };
 
 #ifdef __cplusplus
@@ -686,6 +762,10 @@ struct lp_os {
 #endif
 #include <sys/time.h>
 #include <sys/types.h>
+#ifndef LONGPOLL_NO_REDIS
+#include <netdb.h>
+#include <sys/un.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -712,6 +792,18 @@ extern int pipe2(int fds[2], int flags);
 #ifndef O_CLOEXEC
 #define O_CLOEXEC __O_CLOEXEC
 #endif
+#if !defined(AI_PASSIVE) && !defined(LONGPOLL_NO_REDIS)
+struct addrinfo {
+    int ai_flags, ai_family, ai_socktype, ai_protocol;
+    socklen_t ai_addrlen;
+    struct sockaddr *ai_addr;
+    char *ai_canonname;
+    struct addrinfo *ai_next;
+};
+extern int getaddrinfo(const char *name, const char *service,
+                       const struct addrinfo *hints, struct addrinfo **out);
+extern void freeaddrinfo(struct addrinfo *list);
+#endif
 #ifndef __USE_POSIX199309
 extern int clock_gettime(int clock, struct timespec *out);
 #define CLOCK_REALTIME 0
@@ -732,6 +824,14 @@ extern int clock_gettime(int clock, struct timespec *out);
 
 #define LPI_NONE UINT32_MAX /* no index                                      */
 #define LPI_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* For what is so only if a channel's store is elsewhere: without Redis the
+   compiler knows that it never is. */
+#ifdef LONGPOLL_NO_REDIS
+#define LPI_REMOTE(x) ((x) && 0)
+#else
+#define LPI_REMOTE(x) (x)
+#endif
 
 static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
@@ -773,6 +873,13 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return -1;
 }
 static void lpi_thread_join(lpi_thread t) { (void)t; }
+#ifndef LONGPOLL_NO_REDIS
+static int lpi_thread_detach(void *(*run)(void *), void *ctx)
+{
+    (void)run, (void)ctx;
+    return -1;
+}
+#endif
 static lpi_thread lpi_thread_self(void) { return 0; }
 static int lpi_cancel_defer(void) { return 0; }
 static void lpi_cancel_restore(int was) { (void)was; }
@@ -790,6 +897,17 @@ static int lpi_thread_start(lpi_thread *t, void *(*run)(void *), void *ctx)
     return pthread_create(t, NULL, run, ctx);
 }
 static void lpi_thread_join(lpi_thread t) { pthread_join(t, NULL); }
+
+#ifndef LONGPOLL_NO_REDIS
+/* Start a thread that nobody joins. 0 or -1. */
+static int lpi_thread_detach(void *(*run)(void *), void *ctx)
+{
+    pthread_t t;
+    if (pthread_create(&t, NULL, run, ctx)) return -1;
+    pthread_detach(t);
+    return 0;
+}
+#endif
 static lpi_thread lpi_thread_self(void) { return pthread_self(); }
 
 /* A thread is cancelled only after the library's call is over. If it ended in a
@@ -2582,6 +2700,11 @@ typedef struct lpi_requested {
     lpi_requested_kind kind;
     uint64_t epoch;
     uint64_t seq; /* of LPI_FROM_TIME: microseconds */
+    /* The rest is for a channel whose store is elsewhere (>>remote). */
+    uint32_t open;     /* only an open of that number or later may justify a
+                          reset                                              */
+    uint64_t after;    /* LPI_FROM_TIME: SEQ of a message that is not newer  */
+    uint64_t until_ms; /* when the poll's timeout has passed                 */
 } lpi_requested;
 
 /* Read one cursor: "EPOCH-SEQ", "now", "0" or nothing. Returns 0 or -1. */
@@ -3257,6 +3380,7 @@ static const struct {
     {422, "Unprocessable Content"}, {429, "Too Many Requests"},
     {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
     {501, "Not Implemented"}, {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
     {505, "HTTP Version Not Supported"}};
 
 static const char *lpi_status_text(int status)
@@ -3522,6 +3646,179 @@ static uint32_t lpi_wheel_pop(lpi_wheel *w, uint32_t now)
     }
 }
 
+#ifndef LONGPOLL_NO_REDIS
+
+/* ==========================================================================
+   B7  RESP                                                            >>resp
+
+   Reads what a Redis server sends (RESP, version 2: redis.io, "Redis
+   serialization protocol specification") and writes commands to it.
+
+   A reply is read in two steps. lpi_resp_read() goes over the bytes as they
+   come, and says when the reply is whole. lpi_resp_take() then takes it apart
+   where it lies, an element at a time: an array first, and then what is in it.
+
+   Uses      >>text
+   Touches   what it is given. No clock, no memory but that of the text that
+             commands are appended to, no sockets.
+   Promises  A reply reads the same however it is cut into pieces. What a reply
+             announces is held against the limits here, and nothing is allocated
+             for it: who receives makes room for what has come.
+   ========================================================================== */
+
+enum {
+    LPI_RESP_LINE = 4096,     /* bytes of a line, its end included           */
+    LPI_RESP_ELEMENTS = 4096, /* in one reply, those of all its arrays       */
+    LPI_RESP_DEPTH = 4,       /* arrays in each other                        */
+    LPI_RESP_STRING = 16 * 1024 * 1024 + 64 * 1024, /* bytes of one          */
+    LPI_RESP_REPLY = 2 * LPI_RESP_STRING /* bytes of a reply                 */
+};
+
+typedef enum lpi_resp_kind {
+    LPI_RESP_NULL, LPI_RESP_STATUS, LPI_RESP_ERROR, LPI_RESP_NUMBER,
+    LPI_RESP_TEXT, LPI_RESP_ARRAY
+} lpi_resp_kind;
+
+typedef struct lpi_resp_value {
+    lpi_resp_kind kind;
+    lp_slice text;   /* of a status, an error or a text                      */
+    int64_t number;  /* of an array: how many elements follow                */
+} lpi_resp_value;
+
+/* How far the reading of a reply has come. All zero before its first byte. */
+typedef struct lpi_resp {
+    size_t at;       /* the element that begins there is not read yet        */
+    uint32_t elements;
+    uint32_t depth;  /* how many arrays are not complete                     */
+    uint32_t left[LPI_RESP_DEPTH]; /* elements that each of these lacks      */
+} lpi_resp;
+
+static int lpi_starts(lp_slice s, lp_slice with)
+{
+    return s.length >= with.length && !memcmp(s.bytes, with.bytes, with.length);
+}
+
+/* Read a whole number. Returns 0 or -1. */
+static int lpi_resp_number(lp_slice s, int64_t *out)
+{
+    uint64_t value;
+    int negative = s.length && *s.bytes == '-';
+    if (negative) s = lpi_slice(s.bytes + 1, s.length - 1);
+    if (lpi_parse_uint(s, &value) || value > INT64_MAX) return -1;
+    *out = negative ? -(int64_t)value : (int64_t)value;
+    return 0;
+}
+
+/* Read the element that begins at bytes[0]; of an array only what stands before
+   its elements. Returns its length, 0 for more, or -1. */
+static long lpi_resp_element(const char *bytes, size_t length,
+                             lpi_resp_value *out)
+{
+    size_t line = length, end;
+    const char *lf;
+    if (!length) return 0;
+    if (!memchr("+-:$*", *bytes, 5)) return -1;
+    if (line > LPI_RESP_LINE) line = LPI_RESP_LINE;
+    lf = (const char *)memchr(bytes, '\n', line);
+    if (!lf) return line == LPI_RESP_LINE ? -1 : 0;
+    end = (size_t)(lf + 1 - bytes);
+    if (end < 3 || lf[-1] != '\r') return -1;
+    out->text = lpi_slice(bytes + 1, end - 3);
+    out->number = 0;
+    out->kind = *bytes == '+' ? LPI_RESP_STATUS : LPI_RESP_ERROR;
+    if (*bytes == '+' || *bytes == '-') return (long)end;
+    if (lpi_resp_number(out->text, &out->number)) return -1;
+    out->kind = LPI_RESP_NUMBER;
+    if (*bytes == ':') return (long)end;
+    out->kind = LPI_RESP_NULL;
+    if (out->number == -1) {
+        out->text.length = 0; /* what announces a null is no text */
+        return (long)end;
+    }
+    out->kind = *bytes == '*' ? LPI_RESP_ARRAY : LPI_RESP_TEXT;
+    if (out->number < 0) return -1;
+    if (*bytes == '*') return (long)end;
+    if (out->number > LPI_RESP_STRING) return -1;
+    out->text = lpi_slice(bytes + end, (size_t)out->number);
+    if (length - end < out->text.length + 2) return 0;
+    if (memcmp(out->text.bytes + out->text.length, "\r\n", 2)) return -1;
+    return (long)(end + out->text.length + 2);
+}
+
+/* Go on reading a reply, whose first byte is bytes[0]. Returns its length once
+   it is whole, 0 if more has to come, or -1: malformed, or over a limit. */
+static long lpi_resp_read(lpi_resp *resp, const char *bytes, size_t length)
+{
+    lpi_resp_value value;
+    for (;;) {
+        long n = lpi_resp_element(bytes + resp->at, length - resp->at, &value);
+        if (!n) return length > LPI_RESP_REPLY ? -1 : 0;
+        if (n < 0) return n;
+        resp->at += (size_t)n;
+        if (++resp->elements > LPI_RESP_ELEMENTS) return -1;
+        if (value.kind == LPI_RESP_ARRAY && value.number) {
+            if (resp->depth == LPI_RESP_DEPTH ||
+                value.number > LPI_RESP_ELEMENTS)
+                return -1;
+            resp->left[resp->depth++] = (uint32_t)value.number;
+            continue;
+        }
+        while (resp->depth && !--resp->left[resp->depth - 1]) resp->depth--;
+        if (!resp->depth) return (long)resp->at;
+    }
+}
+
+/* Take the next element of a whole reply. After the last one it is null. */
+static lpi_resp_value lpi_resp_take(lp_slice *reply)
+{
+    lpi_resp_value value;
+    long n;
+    memset(&value, 0, sizeof value);
+    if (!reply->length) return value;
+    n = lpi_resp_element(reply->bytes, reply->length, &value);
+    LP_ASSERT(n > 0);
+    *reply = lpi_slice(reply->bytes + n, reply->length - (size_t)n);
+    return value;
+}
+
+/* Take the next element, which is to be a text that reads as a whole number.
+   0 or -1. */
+static int lpi_resp_take_uint(lp_slice *reply, uint64_t *out)
+{
+    return lpi_parse_uint(lpi_resp_take(reply).text, out);
+}
+
+/* --- writing: a command is an array of texts --- */
+
+static void lpi_resp_head(lp_text *to, char kind, size_t n)
+{
+    char *at = lpi_text_room(to, 24);
+    if (!at) return;
+    *at++ = kind;
+    lpi_text_set_end(to, LPI_PUT(lpi_put_uint(at, n), "\r\n"));
+}
+
+/* Begin a command of `count` words, the first of which is its name. */
+static void lpi_resp_command(lp_text *to, size_t count)
+{
+    lpi_resp_head(to, '*', count);
+}
+
+static void lpi_resp_word(lp_text *to, lp_slice word)
+{
+    lpi_resp_head(to, '$', word.length);
+    lpi_text_add(to, word);
+    lpi_text_add(to, LPI_S("\r\n"));
+}
+
+static void lpi_resp_word_uint(lp_text *to, uint64_t value)
+{
+    char text[24];
+    lpi_resp_word(to, lpi_slice_to(text, lpi_put_uint(text, value)));
+}
+
+#endif /* LONGPOLL_NO_REDIS */
+
 /* ==========================================================================
    C1  STRUCTS                                                      >>structs
 
@@ -3549,19 +3846,69 @@ typedef struct lpi_message {
     uint64_t seq, timestamp_us;
     uint64_t appended_us; /* on the monotonic clock                          */
     struct lpi_message *older, *newer; /* among all channels' messages       */
-    size_t size;          /* of the allocation                               */
+    uint32_t size;        /* of the allocation                               */
+    uint32_t woken;       /* how many polls waited for it                    */
     uint32_t at, length;  /* its text, from the start of this record         */
     uint32_t members_at;  /* where the members as published begin            */
     uint32_t id_length;
 } lpi_message;
 
-/* Why a reply cannot continue a cursor. */
+/* Why a reply cannot continue a cursor; or that this cannot be said yet, since
+   the channel's store is elsewhere. */
 typedef enum lpi_reason {
-    LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD
+    LPI_NO_RESET, LPI_EPOCH, LPI_EVICTED, LPI_AHEAD, LPI_UNKNOWN
 } lpi_reason;
 
 static const char *const lpi_reason_names[] = {"", "epoch", "evicted",
                                                "ahead"};
+
+/* How much is known here of a channel whose store is elsewhere. */
+typedef enum lpi_remote_state {
+    LPI_COLD,        /* news do not come                                     */
+    LPI_SUBSCRIBING, /* they will                                            */
+    LPI_OPENING,     /* they come, but some before them may be missing       */
+    LPI_LIVE         /* the ring ends with all that the store had            */
+} lpi_remote_state;
+
+enum {
+    LPI_EARLY_MAX = 64,               /* messages that are kept beyond a gap */
+    LPI_EARLY_BYTES_MAX = 256 * 1024,
+    LPI_PAGE_MAX = 64                 /* messages of one page                */
+};
+
+/* What a channel has more if its store is elsewhere: the ring is then a cache
+   of the newest messages, and this says what the store holds. */
+typedef struct lpi_remote {
+    uint32_t store;       /* its index                                       */
+    uint32_t connection;  /* for which connection of the store the state
+                             holds: with another, the channel is COLD        */
+    uint8_t state;        /* an lpi_remote_state                             */
+    uint8_t known;        /* an open has told the epoch and what follows     */
+    uint8_t under_way;    /* an open is sent, and not answered               */
+    uint8_t queued;       /* it is in the store's list of channels with work */
+    uint8_t delayed;      /* it is in one of the hub's lists of delayed ones */
+    uint32_t next_work, next_delayed;
+    uint64_t due_ms;      /* the end of the delay                            */
+    uint64_t opened_ms;   /* when it was opened last                         */
+    uint32_t opens_sent, opens_done, opens_wanted; /* their numbers          */
+    uint32_t opens_needed; /* it is not LIVE before the open of that number: a
+                             message was missed after an earlier one was sent */
+    uint64_t store_last;  /* SEQ of the newest message that an open saw      */
+    uint64_t floor;       /* the lowest SEQ that a continuous cursor can have,
+                             by what the store holds                         */
+    uint64_t past_epoch, past_last; /* the epoch before, and its last SEQ    */
+    uint32_t past_number; /* epoch_number of polls that were parked in it; 0:
+                             none were                                       */
+    uint32_t fetching;    /* waiters on the channel that fetch               */
+    uint64_t page_from;   /* the next page begins with that SEQ; 0: none is
+                             asked for                                       */
+    uint64_t page_sent;   /* the same, of the open that is under way         */
+    lpi_message *page;    /* messages beside the ring, by rising SEQ without a
+                             gap, through `newer`                            */
+    lpi_message *early;   /* those beyond a gap, by rising SEQ, likewise     */
+    uint32_t early_count;
+    size_t early_bytes;
+} lpi_remote;
 
 typedef struct lpi_channel {
     lpi_node node;
@@ -3570,7 +3917,6 @@ typedef struct lpi_channel {
     char *name;
     char short_name[16];   /* where the name stands if it is not longer      */
     uint32_t name_length;
-    uint8_t fetching;      /* its state is still being loaded from the store */
     uint8_t idle;          /* it is in the hub's list of idle channels       */
     uint8_t watched;       /* it is or will be reported as occupied          */
     uint8_t event_due;     /* it is in hub->events, to be reported           */
@@ -3584,6 +3930,7 @@ typedef struct lpi_channel {
     uint64_t start_us;     /* when it was made, on the wall clock            */
     uint64_t last_us;      /* timestamp of the newest message, or start_us   */
     uint64_t evicted_us;   /* timestamp of the newest message that is gone   */
+    lpi_remote *remote;    /* NULL: this hub is the store                    */
     lpi_message **ring;
     uint32_t ring_size, ring_at, held; /* the oldest held is ring[ring_at]   */
     uint32_t waiters;
@@ -3678,6 +4025,31 @@ typedef struct lpi_hub_loop {
     uint8_t woken;               /* and was signalled since                  */
 } lpi_hub_loop;
 
+/* What the hub knows of a store that is elsewhere. */
+typedef struct lpi_hub_store {
+    int up;
+    uint32_t connection;   /* its number: all that was known by an earlier one
+                              is to be learnt again                          */
+    uint64_t down_ms;      /* since when it is not up                        */
+    uint32_t first, last;  /* channels with work                             */
+    uint32_t opens;        /* under way                                      */
+    uint32_t scan;         /* the next channel to be looked at whether it needs
+                              work; LPI_NONE: all have been                  */
+    uint64_t scan_ms;      /* when the next scan begins                      */
+    lp_text left;          /* names of channels that were forgotten, each
+                              behind a byte with its length                  */
+    uint64_t round_trip_us; /* of the last heartbeat                         */
+} lpi_hub_store;
+
+/* Channels that have work later, the one that was added first at the head. All
+   of a list wait equally long. */
+typedef struct lpi_hub_delayed {
+    uint32_t first, last;
+} lpi_hub_delayed;
+
+enum { LPI_DELAYED_GAP, LPI_DELAYED_FAILED, LPI_DELAYED };
+enum { LPI_STORES_MAX = 16 };
+
 typedef struct lpi_hub {
     lpi_mutex mutex;
     int has_mutex;
@@ -3690,8 +4062,11 @@ typedef struct lpi_hub {
     uint32_t loop_count;
     uint64_t hash_key[2];
     int stopped;
-    int remote; /* new channels are fetching until lpi_hub_loaded, since
-                   their store is elsewhere; only tests set it yet           */
+    lpi_hub_store *stores;         /* that are elsewhere; NULL: this hub is
+                                      the store                              */
+    uint32_t store_count;
+    lpi_hub_delayed delayed[LPI_DELAYED];
+    size_t beside_bytes;           /* of pages and of messages beyond gaps   */
 
     lpi_slab channels, lists, waiters, requested, counters, accounts;
     lpi_links idle_links, watch_links, list_links, waiter_links;
@@ -3700,7 +4075,8 @@ typedef struct lpi_hub {
     lpi_list events;               /* channels with an event to be reported  */
     lpi_message *oldest, *newest;
     uint64_t forgotten_us;         /* the newest timestamp of any channel that
-                                      was forgotten                          */
+                                      was forgotten; of all stores, the newest
+                                      that they gave                         */
     uint64_t sweep_ms;             /* when the next sweep is due             */
     int sweep_moved;               /* the first loop has to know sweep_ms    */
     uint64_t partial_bytes;        /* that request buffers in use take       */
@@ -3756,7 +4132,9 @@ static const struct {
 typedef struct lpi_poll_request {
     uint32_t loop, connection; /* who asks                                   */
     uint64_t now_ms;
-    uint32_t wait_ms;          /* 0: answer at once                          */
+    uint32_t wait_ms;          /* 0: answer at once. If the poll waits, it
+                                  receives for how long at most before
+                                  lpi_hub_expire() is to be called           */
     uint32_t count;            /* of channels                                */
     uint16_t limit;
     uint8_t basic;
@@ -3806,6 +4184,12 @@ typedef struct lpi_recipient {
                        message                                               */
 } lpi_recipient;
 
+/* A poll that has been judged, and waits that much longer. */
+typedef struct lpi_decision {
+    uint32_t connection;
+    uint32_t wait_ms;
+} lpi_decision;
+
 enum { LPI_BATCH = 32 };
 
 /* Polls that the hub has released together, to be answered outside its
@@ -3813,7 +4197,8 @@ enum { LPI_BATCH = 32 };
 typedef struct lpi_batch {
     lpi_reply replies[LPI_BATCH];
     lpi_recipient recipients[LPI_BATCH];
-    uint32_t reply_count, recipient_count;
+    lpi_decision parked[LPI_BATCH]; /* polls that fetched, and are parked    */
+    uint32_t reply_count, recipient_count, parked_count;
     uint32_t reply_shared;  /* the first reply of the waiter list that is
                                being served; only from there on may replies
                                be shared                                     */
@@ -3822,10 +4207,47 @@ typedef struct lpi_batch {
     lp_text names;
 } lpi_batch;
 
+/* --- what crosses it between the hub and the stores that are elsewhere --- */
+
+typedef enum lpi_work_kind {
+    LPI_WORK_SUBSCRIBE, LPI_WORK_UNSUBSCRIBE, LPI_WORK_OPEN
+} lpi_work_kind;
+
+/* A command that a channel needs to be sent. */
+typedef struct lpi_work {
+    lpi_work_kind kind;
+    uint32_t channel;       /* LPI_WORK_OPEN: stays valid till it is answered */
+    uint64_t page_from;     /* 0: the newest messages                        */
+    uint64_t birth_us, last, last_us; /* what was last known of it, or zeros */
+    uint32_t name_length;
+    char name[LPI_CHANNEL_BYTES];
+} lpi_work;
+
+enum { LPI_WORK_MAX = 64 };
+
+/* Commands that are taken together. */
+typedef struct lpi_work_batch {
+    uint32_t count;
+    lpi_work work[LPI_WORK_MAX];
+} lpi_work_batch;
+
+/* What an open has told. */
+typedef struct lpi_opened {
+    uint64_t epoch, last, last_us, birth_us, past_epoch, past_last, held;
+    uint64_t now_us;        /* on the store's clock                          */
+    uint64_t first_us;      /* timestamp of the oldest message held; 0: none */
+    int has_past;
+    lpi_message *page;      /* by rising SEQ without a gap, through `newer`;
+                               taken over                                    */
+    uint64_t unreadable;    /* the highest SEQ of a text that is no message  */
+} lpi_opened;
+
 /* --- a connection and its loop --- */
 
 typedef enum lpi_phase {
     LPI_CLOSED,       /* until the step's end; and a record not in use       */
+    LPI_ABANDONED,    /* closed while what it published is on its way: its
+                         record is kept until the outcome comes              */
     LPI_ACCEPTED,     /* nothing received                                    */
     LPI_IDLE,         /* between requests                                    */
     LPI_READING_HEAD, /* a head is incomplete                                */
@@ -3834,6 +4256,7 @@ typedef enum lpi_phase {
                          answered                                            */
     LPI_QUEUED,       /* more requests are here, and wait for their turn     */
     LPI_PARKED,       /* a poll waits in the hub                             */
+    LPI_PUBLISHING,   /* what it published is on its way to the store        */
     LPI_WRITING,      /* the rest of a reply waits for the socket            */
     LPI_LINGERING,    /* the last reply is sent; input is discarded          */
     LPI_PHASES
@@ -3898,13 +4321,30 @@ typedef struct lpi_handover {
 
 /* What became of an lp_publish_async. */
 typedef struct lpi_outcome {
-    lp_published_fn fn;
+    lp_published_fn fn; /* NULL: nobody is to be told                        */
     void *ctx;
     lp_result result;
     lp_published published;
 } lpi_outcome;
 
-typedef enum lpi_task_kind { LPI_TASK_OPEN, LPI_TASK_TELL } lpi_task_kind;
+enum { LPI_RETRY_KEY = 128 }; /* bytes of an Idempotency-Key at most */
+
+/* A message on its way to a store that is elsewhere. */
+typedef struct lpi_call {
+    lpi_outcome outcome;
+    lpi_message *message;
+    size_t bytes;        /* that it takes meanwhile                          */
+    uint32_t loop, connection; /* the request that is to be answered; LPI_NONE:
+                            none, but outcome.fn is to be told if there is
+                            one                                              */
+    uint32_t name_length, key_length;
+    char name[LPI_CHANNEL_BYTES];
+    char key[LPI_RETRY_KEY];
+} lpi_call;
+
+typedef enum lpi_task_kind {
+    LPI_TASK_OPEN, LPI_TASK_TELL, LPI_TASK_CALL
+} lpi_task_kind;
 
 /* What another thread leaves for a loop to do. */
 typedef struct lpi_task {
@@ -3913,6 +4353,7 @@ typedef struct lpi_task {
     union {
         lpi_handover handover; /* LPI_TASK_OPEN                              */
         lpi_outcome outcome;   /* LPI_TASK_TELL                              */
+        lpi_call call;         /* LPI_TASK_CALL                              */
     } of;
 } lpi_task;
 
@@ -3992,6 +4433,87 @@ typedef struct lpi_route {
     void *ctx;
 } lpi_route;
 
+#ifndef LONGPOLL_NO_REDIS
+
+/* --- the stores, which are the first loop's --- */
+
+typedef enum lpi_ask_kind {
+    LPI_ASK_AUTH, LPI_ASK_SELECT, LPI_ASK_INFO, LPI_ASK_LOAD_CALL,
+    LPI_ASK_LOAD_BEAT, LPI_ASK_BEAT, LPI_ASK_PUBLISH, LPI_ASK_OPEN
+} lpi_ask_kind;
+
+/* A command that is to be answered. */
+typedef struct lpi_ask {
+    lpi_ask_kind kind;
+    uint32_t channel;    /* LPI_ASK_OPEN                                     */
+    uint64_t page_from;  /* likewise                                         */
+    lpi_task *task;      /* LPI_ASK_PUBLISH                                  */
+    uint64_t at;         /* how many bytes were sent before it               */
+    uint64_t sent_ms;
+} lpi_ask;
+
+/* A connection to a store. */
+typedef struct lpi_redis {
+    int fd;              /* -1: none                                         */
+    int connected;
+    int greeted;         /* all that comes before UP is answered             */
+    uint32_t interest;
+    char replid[48];     /* of the server that it leads to                   */
+    char *in;
+    size_t in_length, in_capacity;
+    lpi_resp resp;
+    lp_text out;         /* from out_at on it is not sent yet                */
+    size_t out_at;
+    uint64_t out_sent;   /* bytes that were sent, in all                     */
+    lpi_ask *asks;       /* a ring, the oldest at asks[ask_at]               */
+    uint32_t ask_at, ask_count, ask_capacity;
+} lpi_redis;
+
+typedef enum lpi_store_state {
+    LPI_STORE_DOWN, LPI_STORE_RESOLVING, LPI_STORE_GREETING, LPI_STORE_UP
+} lpi_store_state;
+
+/* A name that is being looked up, on a thread of its own. */
+typedef struct lpi_lookup {
+    uint32_t refs;       /* atomic: the store's and the thread's             */
+    uint32_t done;       /* atomic                                           */
+    int error;
+    lp_address address;
+    lp_os os;
+    char host[256];
+} lpi_lookup;
+
+/* One Redis. */
+typedef struct lpi_store {
+    lp_server *server;
+    uint32_t index;
+    lp_slice host, path, user, password, database;
+    lp_address address;
+    lpi_store_state state;
+    uint64_t deadline_ms; /* of a step towards UP, or of the end of DOWN     */
+    uint32_t attempts;
+    lpi_redis commands, events;
+    lpi_lookup *lookup;
+    char call_sha[48], beat_sha[48];
+    char layout[64];
+    char own[64];         /* the pub/sub channel of this instance            */
+    uint64_t beat_ms;     /* when the next heartbeat is due                  */
+    uint64_t beat_sent_us;
+    int beat_replied, beat_echoed;
+    char told[96];        /* why it is down, as last logged                  */
+    char policy[32];      /* its maxmemory-policy, as last seen              */
+    uint64_t error_ms;    /* no call that failed is logged until then        */
+    lp_text left;         /* scratch                                         */
+
+    /* What publishers leave, under the server's store_mutex. */
+    int accepts;          /* it is UP                                        */
+    lpi_task *first, *last;
+    uint32_t pending;     /* calls queued and under way                      */
+    size_t pending_bytes;
+} lpi_store;
+
+#endif /* LONGPOLL_NO_REDIS */
+
 struct lp_server {
     lp_config config; /* resolved; its strings are in `strings` */
     lp_memory memory;
@@ -4014,6 +4536,11 @@ struct lp_server {
     lpi_route *routes, *last_route; /* in `strings`: they do not move        */
     lpi_network *proxies;
     uint32_t proxy_count;
+    struct lpi_store *stores; /* the first loop's, but for their queues       */
+    uint32_t store_count;
+    lpi_mutex store_mutex;   /* of the queues                                */
+    int has_store_mutex;
+    int stores_ended;        /* under it: nothing can be published any more  */
     lp_slice *origins, *hosts;
     uint32_t origin_count, host_count;
     int any_origin;
@@ -4051,6 +4578,11 @@ static int lpi_is_proxy(const lp_server *server, const uint8_t address[16])
                                    address);
 }
 
+static int lpi_is_closed(const lpi_connection *c)
+{
+    return c->phase == LPI_CLOSED || c->phase == LPI_ABANDONED;
+}
+
 static void lpi_set_phase(lpi_loop *loop, lpi_connection *c, lpi_phase phase)
 {
     loop->phases[c->phase]--;
@@ -4068,6 +4600,20 @@ static void lpi_log(const lp_server *server, lp_log_level level,
     for (i = 0; line[i]; i++)
         if (line[i] < 0x20 || line[i] > 0x7e) line[i] = '?';
     server->config.log.write(server->config.log.ctx, level, line);
+}
+
+static lp_result lpi_config_bad(lp_server *server, const char *field)
+{
+    lpi_log(server, LP_LOG_ERROR, "bad configuration", field);
+    return LP_ERR_CONFIG;
+}
+
+static uint32_t lpi_config_list_length(const char *list)
+{
+    uint32_t n = 1;
+    if (!list) return 0;
+    for (; *list; list++) n += *list == ',';
+    return n;
 }
 
 static void lpi_hub_lock(lpi_hub *hub)
@@ -4150,7 +4696,7 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     if (!m) return NULL;
     memset(m, 0, sizeof *m);
     m->refs = 1;
-    m->size = size;
+    m->size = (uint32_t)size;
     m->members_at = (uint32_t)(sizeof *m + before);
     rest = lpi_message_room(m) + before;
     *result = LP_ERR_JSON;
@@ -4230,24 +4776,43 @@ static lp_slice lpi_channel_name(const lpi_channel *ch)
     return lpi_slice(ch->name, ch->name_length);
 }
 
-/* The lowest SEQ that a continuous cursor can have. */
-static uint64_t lpi_channel_floor(const lpi_channel *ch)
+/* The SEQ before that of the oldest message in the ring. */
+static uint64_t lpi_channel_ring_floor(const lpi_channel *ch)
 {
     return ch->last - ch->held;
 }
 
+/* The lowest SEQ that a continuous cursor can have. */
+static uint64_t lpi_channel_floor(const lpi_channel *ch)
+{
+    return LPI_REMOTE(ch->remote) ? ch->remote->floor
+                                  : lpi_channel_ring_floor(ch);
+}
+
+/* A message of the ring. */
 static lpi_message *lpi_channel_message(const lpi_channel *ch, uint64_t seq)
 {
-    uint64_t i = seq - lpi_channel_floor(ch) - 1;
+    uint64_t i = seq - lpi_channel_ring_floor(ch) - 1;
     LP_ASSERT(i < ch->held);
     i += ch->ring_at;
     return ch->ring[i < ch->ring_size ? i : i - ch->ring_size];
 }
 
-/* The SEQ of the last message not newer than `us`. */
+/* A message above the floor; NULL if it is not here, but where the store is. */
+static lpi_message *lpi_channel_get(const lpi_channel *ch, uint64_t seq)
+{
+    lpi_message *m;
+    if (seq > lpi_channel_ring_floor(ch)) return lpi_channel_message(ch, seq);
+    m = LPI_REMOTE(ch->remote) ? ch->remote->page : NULL;
+    while (m && m->seq < seq) m = m->newer;
+    return m && m->seq == seq ? m : NULL;
+}
+
+/* The SEQ of the last message of the ring not newer than `us`, or of the one
+   before the ring. */
 static uint64_t lpi_channel_seq_at(const lpi_channel *ch, uint64_t us)
 {
-    uint64_t low = lpi_channel_floor(ch), high = ch->last;
+    uint64_t low = lpi_channel_ring_floor(ch), high = ch->last;
     while (low < high) {
         uint64_t middle = high - (high - low) / 2;
         if (lpi_channel_message(ch, middle)->timestamp_us <= us) low = middle;
@@ -4261,7 +4826,7 @@ static uint64_t lpi_channel_seq_at(const lpi_channel *ch, uint64_t us)
 static uint64_t lpi_channel_time_at(const lpi_channel *ch, uint64_t seq)
 {
     if (seq == ch->last) return ch->last_us;
-    if (seq > lpi_channel_floor(ch))
+    if (seq > lpi_channel_ring_floor(ch))
         return lpi_channel_message(ch, seq)->timestamp_us;
     return seq && ch->evicted_us ? ch->evicted_us : ch->start_us;
 }
@@ -4306,6 +4871,109 @@ static lpi_reason lpi_channel_judge(const lpi_channel *ch,
     return reason;
 }
 
+/* --- a channel whose store is elsewhere --- */
+
+/* Jump consistent hash, by the FNV-1a of the name: with one store more, as few
+   channels as can be move (Lamping and Veach, 2014). */
+static uint64_t lpi_store_hash(lp_slice name)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    size_t i;
+    for (i = 0; i < name.length; i++)
+        hash = (hash ^ (uint8_t)name.bytes[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static uint32_t lpi_store_index(lp_slice name, uint32_t count)
+{
+    uint64_t key = lpi_store_hash(name);
+    int64_t bucket = -1, next = 0;
+    while (next < (int64_t)count) {
+        bucket = next;
+        key = key * UINT64_C(2862933555777941757) + 1;
+        next = (int64_t)((double)(bucket + 1) *
+                         (2147483648.0 / (double)((key >> 33) + 1)));
+    }
+    return (uint32_t)bucket;
+}
+
+/* All zero is a COLD channel of which nothing is known: connections of a store
+   are numbered from 1. NULL without memory. */
+static lpi_remote *lpi_remote_new(lpi_hub *hub, lp_slice name)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = (lpi_remote *)lpi_alloc_zero(hub->memory, sizeof *r);
+    if (!r) return NULL;
+    r->store = lpi_store_index(name, hub->store_count);
+    r->past_number = LPI_NONE;
+    r->next_work = r->next_delayed = LPI_NONE;
+    return r;
+}
+
+/* Does its state hold for the store's present connection? */
+static int lpi_remote_is_current(const lpi_hub *hub, const lpi_remote *r)
+{
+    LPI_HELD(hub);
+    const lpi_hub_store *store = &hub->stores[r->store];
+    return store->up && r->connection == store->connection;
+}
+
+/* Is an answer to be expected, or work to be done, that names the channel? */
+static int lpi_remote_is_busy(const lpi_hub *hub, const lpi_remote *r)
+{
+    LPI_HELD(hub);
+    if (!LPI_REMOTE(r)) return 0;
+    if (r->queued || r->delayed) return 1;
+    return lpi_remote_is_current(hub, r) &&
+           (r->under_way || r->state == LPI_SUBSCRIBING);
+}
+
+/* Drop a list of messages that stand beside the ring. */
+static void lpi_remote_drop(lpi_hub *hub, lpi_message **list)
+{
+    LPI_HELD(hub);
+    lpi_message *m;
+    while ((m = *list)) {
+        *list = m->newer;
+        hub->beside_bytes -= m->size;
+        lpi_message_unref(hub->memory, m);
+    }
+}
+
+/* The channel needs a command to be sent, or it is to be seen whether it
+   does. */
+static void lpi_remote_queue(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    lpi_hub_store *store = &hub->stores[r->store];
+    if (r->queued) return;
+    r->queued = 1;
+    r->next_work = LPI_NONE;
+    if (store->first == LPI_NONE) store->first = index;
+    else lpi_channel_at(hub, store->last)->remote->next_work = index;
+    store->last = index;
+}
+
+/* Where a cursor of the epoch before goes on: all up to past_last is what that
+   epoch gave. */
+static uint64_t lpi_remote_past_seq(const lpi_channel *ch, uint64_t seq)
+{
+    const lpi_remote *r = ch->remote;
+    if (seq > r->past_last) seq = r->past_last;
+    if (seq > ch->last) seq = ch->last;
+    return lpi_max64(seq, r->floor);
+}
+
+/* An open of that number, or a later one, is needed. */
+static void lpi_remote_want_open(lpi_hub *hub, uint32_t index, uint32_t number)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    if ((int32_t)(number - r->opens_wanted) > 0) r->opens_wanted = number;
+    lpi_remote_queue(hub, index);
+}
+
 enum { LPI_RING_MIN = 8 };
 
 /* Give the ring another size. 0 or -1. */
@@ -4317,7 +4985,7 @@ static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
         (lpi_message **)lpi_alloc(hub->memory, size * sizeof *ring);
     if (!ring) return -1;
     for (i = 0; i < ch->held; i++)
-        ring[i] = lpi_channel_message(ch, lpi_channel_floor(ch) + 1 + i);
+        ring[i] = lpi_channel_message(ch, lpi_channel_ring_floor(ch) + 1 + i);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ring);
     ch->ring = ring;
     ch->ring_size = size;
@@ -4357,6 +5025,13 @@ static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
     hub->sweep_moved = 1;
 }
 
+/* For how long a channel is idle before it is forgotten. */
+static uint32_t lpi_hub_idle_ms(const lpi_hub *hub)
+{
+    return LPI_REMOTE(hub->stores) ? hub->config->channel_linger_ms
+                                   : hub->config->history_age_ms;
+}
+
 /* After a change to the channel: bring its places in the hub's lists of idle
    and of vacated channels up to date. */
 static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
@@ -4365,7 +5040,8 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     int vacated = ch->watched && !ch->event_due && !ch->waiters;
-    int idle = !ch->held && !ch->waiters && ch->lists.head == LPI_NONE;
+    int idle = (LPI_REMOTE(ch->remote) || !ch->held) && !ch->waiters &&
+               ch->lists.head == LPI_NONE;
     if (vacated != ch->vacated) {
         ch->vacated = (uint8_t)vacated;
         ch->vacated_ms = now_ms;
@@ -4375,7 +5051,7 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
     if (idle != ch->idle) {
         ch->idle = (uint8_t)idle;
         ch->idle_ms = now_ms;
-        lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+        lpi_hub_want_sweep(hub, now_ms, lpi_hub_idle_ms(hub));
         lpi_list_set(&hub->idle, &hub->idle_links, index, idle);
     }
 }
@@ -4393,13 +5069,20 @@ static void lpi_channel_add_event(lpi_hub *hub, uint32_t index)
     hub->sweep_moved = 1;
 }
 
-/* Drop a message, which is the oldest of its channel. */
-static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, uint64_t now_ms)
+/* Drop a message, which is the oldest of its channel. `gone`: the store, if it
+   is elsewhere, drops it too. */
+static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
+                              uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, m->channel);
     LP_ASSERT(ch->held && ch->ring[ch->ring_at] == m);
-    ch->evicted_us = m->timestamp_us;
+    if (!LPI_REMOTE(ch->remote)) {
+        ch->evicted_us = m->timestamp_us;
+    } else if (gone && m->seq > ch->remote->floor) {
+        ch->evicted_us = m->timestamp_us;
+        ch->remote->floor = m->seq;
+    }
     ch->held--;
     if (++ch->ring_at == ch->ring_size) ch->ring_at = 0;
     if (m->older) m->older->newer = m->newer;
@@ -4425,12 +5108,44 @@ static int lpi_message_is_old(const lpi_hub *hub, const lpi_message *m,
            now_ms >= m->appended_us / 1000 + hub->config->history_age_ms;
 }
 
+static int lpi_channel_is_idle_long(const lpi_hub *hub, const lpi_channel *ch,
+                                    uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    uint32_t idle_ms = lpi_hub_idle_ms(hub);
+    return ch->idle && idle_ms != LP_UNLIMITED &&
+           now_ms >= ch->idle_ms + idle_ms;
+}
+
 static int lpi_channel_is_forgettable(const lpi_hub *hub, const lpi_channel *ch,
                                       uint64_t now_ms)
 {
     LPI_HELD(hub);
-    return ch->idle && hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms >= ch->idle_ms + hub->config->history_age_ms;
+    return lpi_channel_is_idle_long(hub, ch, now_ms) &&
+           !lpi_remote_is_busy(hub, ch->remote);
+}
+
+/* Free what a channel has more because its store is elsewhere. If news of it
+   come, they have to be ended. */
+static void lpi_channel_free_remote(lpi_hub *hub, lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = ch->remote;
+    char length = (char)ch->name_length;
+    if (!LPI_REMOTE(r)) return;
+    LP_ASSERT(!r->fetching);
+    if (lpi_remote_is_current(hub, r)) {
+        lp_text *left = &hub->stores[r->store].left;
+        char *to = lpi_text_room(left, 1 + ch->name_length);
+        if (to) {
+            *to++ = length;
+            lpi_text_set_end(left, lpi_put(to, lpi_channel_name(ch)));
+        }
+    }
+    lpi_remote_drop(hub, &r->page);
+    lpi_remote_drop(hub, &r->early);
+    lpi_free(hub->memory, r, sizeof *r);
+    ch->remote = NULL;
 }
 
 /* Free the record, which is in no list and no table any more. */
@@ -4451,6 +5166,8 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     lpi_channel *ch = lpi_channel_at(hub, index);
     LP_ASSERT(ch->idle && ch->lists.head == LPI_NONE);
     hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
+    while (ch->held) lpi_channel_evict(hub, ch->ring[ch->ring_at], 0, 0);
+    lpi_channel_free_remote(hub, ch);
     lpi_list_remove(&hub->idle, &hub->idle_links, index);
     lpi_table_remove(&hub->channel_table, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
@@ -4473,10 +5190,12 @@ static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    if (hub->oldest && lpi_message_is_old(hub, hub->oldest, now_ms))
+    if (hub->oldest &&
+        (LPI_REMOTE(ch->remote) ||
+         lpi_message_is_old(hub, hub->oldest, now_ms)))
         while (ch->held &&
                lpi_message_is_old(hub, ch->ring[ch->ring_at], now_ms))
-            lpi_channel_evict(hub, ch->ring[ch->ring_at], now_ms);
+            lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
     if (!lpi_channel_is_forgettable(hub, ch, now_ms)) return index;
     lpi_channel_forget(hub, index);
     return LPI_NONE;
@@ -4510,7 +5229,9 @@ static lp_result lpi_channel_victim(lpi_hub *hub, uint32_t *out)
     uint32_t index = LPI_NONE;
     if (hub->stats.channels >= hub->config->channels_max) {
         index = hub->idle.head;
-        while (index != LPI_NONE && lpi_channel_at(hub, index)->in_use)
+        while (index != LPI_NONE &&
+               (lpi_channel_at(hub, index)->in_use ||
+                lpi_remote_is_busy(hub, lpi_channel_at(hub, index)->remote)))
             index = lpi_channel_at(hub, index)->idle_link.next;
         if (index == LPI_NONE) return LP_ERR_FULL;
     }
@@ -4540,7 +5261,11 @@ static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
     ch->name_length = (uint32_t)name.length;
     ch->epoch = epoch;
     *out = index;
-    return LP_OK;
+    if (!LPI_REMOTE(hub->stores)) return LP_OK;
+    ch->remote = lpi_remote_new(hub, name);
+    if (ch->remote) return LP_OK;
+    lpi_channel_free(hub, index);
+    return LP_ERR_NOMEM;
 }
 
 static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
@@ -4558,7 +5283,6 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
                              hub->forgotten_us + 1);
     ch->last_us = ch->start_us;
-    ch->fetching = 1;
     lpi_list_init(&ch->lists);
     lpi_table_add(&hub->channel_table, *out);
     hub->stats.channels++;
@@ -4566,27 +5290,24 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
     return LP_OK;
 }
 
-/* Give the message its place in the channel, and drop what that pushes out. */
-static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
-                                    lpi_message *m, uint64_t now_us)
+/* Give the message, which is the channel's next, its place in the ring, for
+   which there is room, and drop what that pushes out. */
+static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
+                            uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    uint64_t budget = hub->config->history_bytes, now_ms = now_us / 1000;
+    uint64_t budget = hub->config->history_bytes;
     uint32_t end;
-    if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
     if (ch->held >= hub->config->history_count)
-        lpi_channel_evict(hub, ch->ring[ch->ring_at], now_ms);
-    ch->last_us = lpi_max64(hub->os->wall_us(hub->os->ctx), ch->last_us + 1);
-    lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ++ch->last,
-                     ch->last_us);
+        lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
+    ch->last = m->seq;
+    ch->last_us = m->timestamp_us;
     m->channel = index;
-    /* Publishers may come here in another order than they read the clock. */
-    m->appended_us =
-        hub->newest ? lpi_max64(now_us, hub->newest->appended_us) : now_us;
     end = ch->ring_at + ch->held++;
     ch->ring[end < ch->ring_size ? end : end - ch->ring_size] = m;
     m->older = hub->newest;
+    m->newer = NULL;
     if (hub->newest) hub->newest->newer = m;
     else hub->oldest = m;
     hub->newest = m;
@@ -4596,8 +5317,26 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
     lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
     while (budget != LP_UNLIMITED && hub->oldest != m &&
            hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
-        lpi_channel_evict(hub, hub->oldest, now_ms);
+        lpi_channel_evict(hub, hub->oldest, 0, now_ms);
+    m->woken = ch->waiters_since_publish;
+    ch->waiters_since_publish = 0;
     lpi_channel_update_lists(hub, index, now_ms);
+}
+
+/* Make the message the channel's next. */
+static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
+                                    lpi_message *m, uint64_t now_us)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
+    lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ch->last + 1,
+                     lpi_max64(hub->os->wall_us(hub->os->ctx),
+                               ch->last_us + 1));
+    /* Publishers may come here in another order than they read the clock. */
+    m->appended_us =
+        hub->newest ? lpi_max64(now_us, hub->newest->appended_us) : now_us;
+    lpi_channel_add(hub, index, m, now_us / 1000);
     return LP_OK;
 }
 
@@ -4903,7 +5642,11 @@ static int lpi_waiter_add(lpi_hub *hub, const lpi_poll_request *ask,
     waiter->epoch_number = ch->epoch_number;
     if (!wait->fetching) {
         waiter->from.seq = at->seq;
-        ch->waiters_since_publish++;
+        ch->waiters_since_publish += at->seq == ch->last;
+        if (LPI_REMOTE(ch->remote) && !lpi_remote_is_current(hub, ch->remote))
+            lpi_remote_queue(hub, at->channel);
+    } else if (LPI_REMOTE(ch->remote)) {
+        ch->remote->fetching++;
     }
     waiter->sibling = wait->waiter;
     wait->waiter = index;
@@ -4930,6 +5673,7 @@ static void lpi_waiters_remove(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
         if (!wait->fetching && !lpi_waiter_is_behind(waiter, ch))
             ch->waiters_since_publish--;
         wait->waiter = waiter->sibling;
+        if (LPI_REMOTE(wait->fetching)) ch->remote->fetching--;
         lpi_waiter_free(hub, index, wait->fetching);
         list->waiters--;
         if (!--ch->waiters)
@@ -5027,16 +5771,564 @@ static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_wait *wait,
         at[n].seq = waiter->from.seq;
         at[n].reason = wait->reset;
         ch = lpi_channel_at(hub, at[n].channel);
-        if (waiter->epoch_number != ch->epoch_number) at[n].reason = LPI_EPOCH;
-        else if (at[n].seq >= lpi_channel_floor(ch)) continue;
-        else if (!at[n].reason) at[n].reason = LPI_EVICTED;
+        if (waiter->epoch_number != ch->epoch_number) {
+            at[n].reason = LPI_EPOCH;
+            if (LPI_REMOTE(ch->remote) &&
+                waiter->epoch_number == ch->remote->past_number)
+                at[n].seq = lpi_remote_past_seq(ch, at[n].seq);
+            else at[n].seq = lpi_channel_floor(ch);
+            continue;
+        }
+        if (at[n].seq >= lpi_channel_floor(ch)) continue;
+        if (!at[n].reason) at[n].reason = LPI_EVICTED;
         at[n].seq = lpi_channel_floor(ch);
     }
     return n;
 }
 
 /* ==========================================================================
-   C6  HUB                                                              >>hub
+   C6  REMOTE                                                        >>remote
+
+   With Redis a channel lives in a store that is elsewhere, and what is here is
+   a cache of it: the ring ends with the newest messages that came. A channel is
+   COLD until somebody asks for it; then news of it are subscribed to, and once
+   that is acknowledged it is opened: the store is asked for its epoch, its last
+   SEQ and some of its messages. With that it is LIVE, as long as the store's
+   connection lasts.
+
+   A message is appended only behind the one before it, however it came: as
+   news, as the outcome of what was published here, or in an open's page. One
+   that comes ahead of others waits for them a moment; if they do not come, the
+   channel is opened again.
+
+   That a cursor is continuous may be said from the cache wherever the epoch is
+   known, since both only ever move on. A reset may not: it is justified only by
+   an open that was sent after the poll came. Such a poll fetches, and remembers
+   the number of the open that it needs. If the next message is not in the ring,
+   it is fetched with an open too, and stands beside the ring, as a page, until
+   those who asked for it are served.
+
+   Uses      >>channel >>waiter
+   Touches   the hub's channels and stores, under its mutex.
+   Promises  no (epoch, SEQ) names two messages; LIVE means that the ring ends
+             with all that the store had at the last heartbeat.
+   ========================================================================== */
+
+enum {
+    LPI_OPENS_MAX = 256,      /* under way at a store                        */
+    LPI_SCAN_MAX = 1024,      /* channels looked at in one call              */
+    LPI_AWAY_MS = 2000,       /* a store is away for so long before polls that
+                                 need it are refused at once                 */
+    LPI_GAP_MS = 100,         /* how long a message ahead of others waits    */
+    LPI_FAILED_MS = 1000      /* before an open that failed is sent again    */
+};
+
+static uint32_t lpi_remote_next_open(const lpi_remote *r)
+{
+    return r->opens_sent + 1;
+}
+
+/* What is here is not all that the store has: only an open that is sent from
+   now on may tell. */
+static void lpi_remote_doubt(lpi_remote *r)
+{
+    if (r->state == LPI_LIVE) r->state = LPI_OPENING;
+    r->opens_needed = lpi_remote_next_open(r);
+}
+
+/* Open again the channels whose delay is over. */
+static void lpi_remote_resume(lpi_hub *hub, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    int which;
+    for (which = 0; which < LPI_DELAYED; which++) {
+        lpi_hub_delayed *list = &hub->delayed[which];
+        while (list->first != LPI_NONE) {
+            uint32_t index = list->first;
+            lpi_remote *r = lpi_channel_at(hub, index)->remote;
+            if (r->due_ms > now_ms) break;
+            list->first = r->next_delayed;
+            r->delayed = 0;
+            if (r->early) lpi_remote_doubt(r);
+            if (which == LPI_DELAYED_FAILED ||
+                (int32_t)(r->opens_needed - r->opens_done) > 0)
+                lpi_remote_want_open(hub, index, lpi_remote_next_open(r));
+        }
+    }
+}
+
+/* When the first delay is over; UINT64_MAX if there is none. */
+static uint64_t lpi_remote_resume_ms(lpi_hub *hub)
+{
+    LPI_HELD(hub);
+    uint64_t next = UINT64_MAX;
+    int which;
+    for (which = 0; LPI_REMOTE(hub->stores) && which < LPI_DELAYED; which++) {
+        uint32_t index = hub->delayed[which].first;
+        uint64_t due_ms;
+        if (index == LPI_NONE) continue;
+        due_ms = lpi_channel_at(hub, index)->remote->due_ms;
+        if (due_ms < next) next = due_ms;
+    }
+    return next;
+}
+
+/* --- judging --- */
+
+/* The poll needs the page that begins with that SEQ. */
+static void lpi_remote_want_page(lpi_hub *hub, uint32_t index, uint64_t seq)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    if (r->under_way && lpi_remote_is_current(hub, r) && r->page_sent == seq)
+        return;
+    if (!r->page_from) r->page_from = seq;
+    lpi_remote_want_open(hub, index, lpi_remote_next_open(r));
+}
+
+/* The SEQ of the last message not newer than `us`, in *seq; or 0 is returned,
+   since the messages that tell it are not here. requested->after moves on with
+   each page. */
+static int lpi_remote_seq_at(const lpi_channel *ch, lpi_requested *requested,
+                             uint64_t us, uint64_t *seq)
+{
+    uint64_t ring = lpi_channel_ring_floor(ch), at = ch->remote->floor;
+    lpi_message *m;
+    if (us >= ch->last_us) {
+        *seq = ch->last;
+        return 1;
+    }
+    at = lpi_max64(at, requested->after);
+    if (ch->held && ch->ring[ch->ring_at]->timestamp_us <= us) at = ring;
+    while (at < ring && (m = lpi_channel_get(ch, at + 1)) != NULL) {
+        if (m->timestamp_us > us) break;
+        at++;
+    }
+    requested->after = at;
+    *seq = at < ring ? at : lpi_channel_seq_at(ch, us);
+    return at >= ring || lpi_channel_get(ch, at + 1) != NULL;
+}
+
+/* Judge a cursor against the state that is known here. */
+static lpi_reason lpi_remote_judge_cursor(const lpi_channel *ch,
+                                          const lpi_requested *requested,
+                                          int opened, uint64_t *seq)
+{
+    const lpi_remote *r = ch->remote;
+    if (requested->epoch != ch->epoch) {
+        if (requested->epoch != r->past_epoch || !r->past_epoch)
+            return LPI_EPOCH;
+        *seq = lpi_remote_past_seq(ch, requested->seq);
+        /* What it had may be beyond what has come here so far. */
+        return *seq == ch->last && ch->last < r->store_last ? LPI_UNKNOWN
+                                                            : LPI_EPOCH;
+    }
+    if (requested->seq > ch->last) {
+        if (ch->last >= r->store_last && opened) return LPI_AHEAD;
+        *seq = ch->last; /* what is missing is asked for, from there on */
+        return LPI_UNKNOWN;
+    }
+    if (requested->seq < r->floor) return LPI_EVICTED;
+    *seq = requested->seq;
+    return LPI_NO_RESET;
+}
+
+/* Judge a time: the position is by time in any case, or the same messages would
+   come again and again. */
+static lpi_reason lpi_remote_judge_time(const lpi_channel *ch,
+                                        lpi_requested *requested, uint64_t *seq)
+{
+    if (!requested->seq) return LPI_NO_RESET;
+    if (!lpi_remote_seq_at(ch, requested, requested->seq, seq))
+        return LPI_UNKNOWN;
+    return lpi_channel_judge_time(ch, requested->seq);
+}
+
+/* Judge what is requested, like lpi_channel_judge(). LPI_UNKNOWN if an open is
+   needed first; *seq is then the SEQ before the messages that it should bring
+   along. */
+static lpi_reason lpi_remote_judge_known(lpi_hub *hub, const lpi_channel *ch,
+                                         lpi_requested *requested,
+                                         uint64_t *seq)
+{
+    LPI_HELD(hub);
+    const lpi_remote *r = ch->remote;
+    int opened = (int32_t)(r->opens_done - requested->open) >= 0;
+    int live = r->state == LPI_LIVE && lpi_remote_is_current(hub, r);
+    lpi_reason reason = LPI_NO_RESET;
+    int caught_up = r->known && ch->last >= r->store_last;
+    *seq = ch->last;
+    if (!r->known || (!caught_up && requested->kind != LPI_FROM_CURSOR))
+        return LPI_UNKNOWN;
+    *seq = lpi_max64(r->floor, requested->after);
+    if (requested->kind == LPI_FROM_CURSOR)
+        reason = lpi_remote_judge_cursor(ch, requested, opened, seq);
+    else if (!opened && !live) return LPI_UNKNOWN;
+    else if (requested->kind == LPI_FROM_NOW) *seq = ch->last;
+    else if (requested->kind == LPI_FROM_TIME)
+        reason = lpi_remote_judge_time(ch, requested, seq);
+    return reason && !opened ? LPI_UNKNOWN : reason;
+}
+
+/* Judge, and have fetched what is missing for that. */
+static lpi_reason lpi_remote_judge(lpi_hub *hub, uint32_t index,
+                                   lpi_requested *requested, uint64_t *seq)
+{
+    LPI_HELD(hub);
+    const lpi_channel *ch = lpi_channel_at(hub, index);
+    const lpi_remote *r = ch->remote;
+    lpi_reason reason = lpi_remote_judge_known(hub, ch, requested, seq);
+    int opened = (int32_t)(r->opens_done - requested->open) >= 0;
+    if (reason != LPI_UNKNOWN) return reason;
+    if (!r->known || *seq >= ch->last || lpi_channel_get(ch, *seq + 1))
+        lpi_remote_want_open(hub, index, opened ? lpi_remote_next_open(r)
+                                                : requested->open);
+    else lpi_remote_want_page(hub, index, *seq + 1);
+    return LPI_UNKNOWN;
+}
+
+#ifndef LONGPOLL_NO_REDIS
+
+/* --- messages come --- */
+
+/* Doubt it, and open it again at once. */
+static void lpi_remote_reopen(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    lpi_remote_doubt(r);
+    lpi_remote_want_open(hub, index, r->opens_needed);
+}
+
+/* Have the channel opened again after a moment, unless by then what is missing
+   has come. */
+static void lpi_remote_delay(lpi_hub *hub, uint32_t index, int which,
+                             uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    lpi_hub_delayed *list = &hub->delayed[which];
+    uint32_t ms = which == LPI_DELAYED_GAP ? LPI_GAP_MS : LPI_FAILED_MS;
+    if (r->delayed) return;
+    r->delayed = 1;
+    r->due_ms = now_ms + ms;
+    r->next_delayed = LPI_NONE;
+    if (list->first == LPI_NONE) list->first = index;
+    else lpi_channel_at(hub, list->last)->remote->next_delayed = index;
+    list->last = index;
+    lpi_hub_want_sweep(hub, now_ms, ms);
+}
+
+/* Append a message that is the next, and is taken over. */
+static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
+                              uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_remote *r = ch->remote;
+    LP_ASSERT(m->seq == ch->last + 1);
+    if (lpi_channel_reserve(hub, ch)) {
+        lpi_message_unref(hub->memory, m);
+        lpi_remote_doubt(r);
+        lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
+        return;
+    }
+    hub->forgotten_us = lpi_max64(hub->forgotten_us, m->timestamp_us);
+    if (hub->newest) /* one of a page may be older */
+        m->appended_us = lpi_max64(m->appended_us, hub->newest->appended_us);
+    r->store_last = lpi_max64(r->store_last, m->seq);
+    lpi_channel_add(hub, index, m, now_ms);
+}
+
+static int lpi_remote_is_of_epoch(const lpi_channel *ch, const lpi_message *m)
+{
+    uint64_t epoch;
+    return !lpi_parse_epoch(lpi_message_id(m).bytes, &epoch) &&
+           epoch == ch->epoch;
+}
+
+/* Append what came ahead of others and is the next now. What has come since, or
+   is of another epoch, is dropped; if of another, the channel is opened again,
+   since that may be a newer one. */
+static void lpi_remote_take_early(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_remote *r = ch->remote;
+    lpi_message *m;
+    while ((m = r->early) != NULL) {
+        int ours = lpi_remote_is_of_epoch(ch, m);
+        if (ours && m->seq > ch->last + 1) break;
+        r->early = m->newer;
+        r->early_count--;
+        r->early_bytes -= m->size;
+        hub->beside_bytes -= m->size;
+        if (ours && m->seq == ch->last + 1) {
+            lpi_remote_append(hub, index, m, now_ms);
+            continue;
+        }
+        if (!ours) lpi_remote_reopen(hub, index);
+        lpi_message_unref(hub->memory, m);
+    }
+    if (r->early) lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
+}
+
+/* May that much more stand beside the rings? */
+static int lpi_remote_has_room(const lpi_hub *hub, size_t size)
+{
+    LPI_HELD(hub);
+    uint64_t budget = hub->config->history_bytes;
+    return budget == LP_UNLIMITED || hub->beside_bytes + size <= budget / 4;
+}
+
+/* Keep a message that is ahead of others until they have come. If that is too
+   much, they are asked for, and this one with them. */
+static void lpi_remote_keep_early(lpi_hub *hub, uint32_t index, lpi_message *m,
+                                  uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = lpi_channel_at(hub, index)->remote;
+    lpi_message **at = &r->early;
+    hub->stats.redis_gaps++;
+    while (*at && (*at)->seq < m->seq) at = &(*at)->newer;
+    if ((*at && (*at)->seq == m->seq) || r->early_count == LPI_EARLY_MAX ||
+        r->early_bytes + m->size > LPI_EARLY_BYTES_MAX ||
+        !lpi_remote_has_room(hub, m->size)) {
+        if (!*at || (*at)->seq != m->seq) lpi_remote_reopen(hub, index);
+        lpi_message_unref(hub->memory, m);
+        return;
+    }
+    m->newer = *at;
+    *at = m;
+    r->early_count++;
+    r->early_bytes += m->size;
+    hub->beside_bytes += m->size;
+    if (r->state == LPI_LIVE)
+        lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
+}
+
+/* --- an open is answered --- */
+
+/* Forget all messages that are here, since what came after them is not, or they
+   are of an epoch that the store does not know. */
+static void lpi_remote_restart(lpi_hub *hub, uint32_t index,
+                               const lpi_opened *opened, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    const lpi_message *newest = opened->page;
+    while (ch->held) lpi_channel_evict(hub, ch->ring[ch->ring_at], 0, now_ms);
+    while (newest && newest->newer) newest = newest->newer;
+    ch->last = opened->last;
+    ch->last_us = opened->last_us;
+    ch->waiters_since_publish = 0;
+    if (newest && newest->seq == opened->last)
+        ch->last = opened->page->seq - 1; /* the ring begins with the page */
+}
+
+/* The store says what the channel's epoch is. Returns whether the ring may
+   stay. */
+static int lpi_remote_take_epoch(lpi_hub *hub, lpi_channel *ch,
+                                 const lpi_opened *opened)
+{
+    LPI_HELD(hub);
+    lpi_remote *r = ch->remote;
+    int stays, was_past;
+    if (r->known && ch->epoch == opened->epoch) return 1;
+    was_past = r->known && opened->has_past && ch->epoch == opened->past_epoch;
+    stays = was_past && ch->last <= opened->past_last;
+    r->past_number = was_past ? ch->epoch_number : LPI_NONE;
+    r->past_epoch = opened->has_past ? opened->past_epoch : 0;
+    r->past_last = opened->past_last;
+    if (r->known) {
+        ch->epoch_number++;
+        ch->waiters_since_publish = 0;
+        hub->stats.redis_epochs++;
+    }
+    ch->epoch = opened->epoch;
+    ch->start_us = opened->birth_us;
+    r->floor = 0;
+    ch->evicted_us = 0;
+    r->known = 1;
+    return stays;
+}
+
+/* The store says what it holds. */
+static void lpi_remote_take_floor(lpi_channel *ch, const lpi_opened *opened)
+{
+    uint64_t floor = opened->last - opened->held;
+    uint64_t us = opened->first_us ? opened->first_us - 1 : opened->last_us;
+    if (opened->unreadable > floor) {
+        floor = opened->unreadable;
+        us = opened->page ? opened->page->timestamp_us - 1 : opened->last_us;
+    }
+    if (floor <= ch->remote->floor) return;
+    ch->remote->floor = floor;
+    ch->evicted_us = us;
+}
+
+/* Append those of the page that are next, and keep beside the ring those before
+   it, for the polls that fetch. */
+static void lpi_remote_take_page(lpi_hub *hub, uint32_t index,
+                                 lpi_message *page, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_remote *r = ch->remote;
+    lpi_message **end = &r->page, *m;
+    int keep = r->fetching != 0;
+    lpi_remote_drop(hub, &r->page);
+    while ((m = page) != NULL) {
+        page = m->newer;
+        m->newer = NULL;
+        if (m->seq == ch->last + 1) {
+            lpi_remote_append(hub, index, m, now_ms);
+        } else if (m->seq <= ch->last && keep &&
+                   (!r->page || lpi_remote_has_room(hub, m->size))) {
+            /* The first in any case, or it would be asked for for ever. */
+            hub->beside_bytes += m->size;
+            *end = m;
+            end = &m->newer;
+        } else {
+            if (m->seq <= ch->last) keep = 0; /* none behind a gap */
+            lpi_message_unref(hub->memory, m);
+        }
+    }
+}
+
+static void lpi_remote_opened(lpi_hub *hub, uint32_t index,
+                              const lpi_opened *opened, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_remote *r = ch->remote;
+    int stays = lpi_remote_take_epoch(hub, ch, opened);
+    lpi_remote_take_floor(ch, opened);
+    r->store_last = opened->last;
+    r->opened_ms = now_ms;
+    if (!stays || r->floor > ch->last)
+        lpi_remote_restart(hub, index, opened, now_ms);
+    lpi_remote_take_page(hub, index, opened->page, now_ms);
+    if (ch->last == opened->last)
+        ch->last_us = lpi_max64(ch->last_us, opened->last_us);
+    hub->forgotten_us = lpi_max64(hub->forgotten_us, opened->last_us);
+    if (ch->last >= r->store_last) {
+        if ((int32_t)(r->opens_needed - r->opens_done) <= 0)
+            r->state = LPI_LIVE;
+    } else {
+        lpi_remote_reopen(hub, index); /* from there on */
+    }
+    lpi_remote_take_early(hub, index, now_ms);
+    lpi_channel_update_lists(hub, index, now_ms);
+    lpi_channel_wake(hub, ch);
+}
+
+/* --- what the stores are to be sent --- */
+
+/* Look at some channels of the store: those that are waited for and COLD, or
+   that would expire there, are queued. */
+static void lpi_remote_scan(lpi_hub *hub, uint32_t k, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_hub_store *store = &hub->stores[k];
+    const lp_config *cfg = hub->config;
+    uint32_t left = LPI_SCAN_MAX, ttl_ms;
+    if (store->scan == LPI_NONE) {
+        if (now_ms < store->scan_ms) return;
+        store->scan = 0;
+        ttl_ms = cfg->redis_empty_ms < cfg->redis_keep_ms ? cfg->redis_empty_ms
+                                                          : cfg->redis_keep_ms;
+        store->scan_ms = now_ms + ttl_ms / 6;
+    }
+    for (; left && store->scan < hub->channels.chunk_count * LPI_CHUNK;
+         left--, store->scan++) {
+        const lpi_channel *ch;
+        if (!lpi_slab_has(&hub->channels, store->scan)) {
+            store->scan |= LPI_CHUNK - 1;
+            continue;
+        }
+        ch = lpi_channel_at(hub, store->scan);
+        if (!ch->remote || ch->remote->store != k || !ch->waiters) continue;
+        ttl_ms = ch->last ? cfg->redis_keep_ms : cfg->redis_empty_ms;
+        if (!lpi_remote_is_current(hub, ch->remote))
+            lpi_remote_queue(hub, store->scan);
+        else if (ttl_ms != LP_UNLIMITED &&
+                 now_ms >= ch->remote->opened_ms + ttl_ms / 3)
+            lpi_remote_want_open(hub, store->scan,
+                                 lpi_remote_next_open(ch->remote));
+    }
+    if (store->scan >= hub->channels.chunk_count * LPI_CHUNK)
+        store->scan = LPI_NONE;
+}
+
+/* What the channel needs now: 1, and what in *kind, or 0. */
+static int lpi_remote_needs(const lpi_hub *hub, const lpi_channel *ch,
+                            lpi_work_kind *kind)
+{
+    LPI_HELD(hub);
+    const lpi_remote *r = ch->remote;
+    *kind = LPI_WORK_SUBSCRIBE;
+    if (!lpi_remote_is_current(hub, r)) return ch->waiters != 0;
+    *kind = LPI_WORK_OPEN;
+    return r->state >= LPI_OPENING && !r->under_way &&
+           (int32_t)(r->opens_wanted - r->opens_done) > 0;
+}
+
+/* Note in *work the command that is sent for the channel. */
+static void lpi_remote_send(lpi_hub *hub, uint32_t index, lpi_work_kind kind,
+                            lpi_work *work)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_remote *r = ch->remote;
+    lpi_hub_store *store = &hub->stores[r->store];
+    work->kind = kind;
+    work->channel = index;
+    work->name_length = ch->name_length;
+    memcpy(work->name, ch->name, ch->name_length);
+    if (kind == LPI_WORK_SUBSCRIBE) {
+        r->connection = store->connection;
+        r->state = LPI_SUBSCRIBING;
+        r->under_way = 0;
+        return;
+    }
+    r->under_way = 1;
+    r->opens_sent++;
+    store->opens++;
+    hub->stats.redis_opens++;
+    hub->stats.redis_pages += r->page_from != 0;
+    r->page_sent = r->page_from;
+    r->page_from = 0;
+    work->page_from = r->page_sent;
+    if (!work->page_from && r->known) work->page_from = ch->last + 1;
+    work->birth_us = r->known ? ch->start_us : 0;
+    work->last = r->known ? ch->last : 0;
+    work->last_us = r->known ? ch->last_us : 0;
+}
+
+/* Take the store's queued channels, with what each needs. */
+static void lpi_remote_work(lpi_hub *hub, uint32_t k, lpi_work_batch *out)
+{
+    LPI_HELD(hub);
+    lpi_hub_store *store = &hub->stores[k];
+    out->count = 0;
+    while (out->count < LPI_WORK_MAX && store->first != LPI_NONE) {
+        uint32_t index = store->first;
+        lpi_remote *r = lpi_channel_at(hub, index)->remote;
+        lpi_work_kind kind;
+        int needs = lpi_remote_needs(hub, lpi_channel_at(hub, index), &kind);
+        if (needs && kind == LPI_WORK_OPEN && store->opens >= LPI_OPENS_MAX)
+            break;
+        store->first = r->next_work;
+        r->queued = 0;
+        if (needs) lpi_remote_send(hub, index, kind, &out->work[out->count++]);
+    }
+}
+
+#endif /* LONGPOLL_NO_REDIS */
+
+/* ==========================================================================
+   C7  HUB                                                              >>hub
 
    The wall: everything that a connection's side knows of channels, waiters and
    limits, it knows by the calls at the end of this section. Plain structs go in
@@ -5066,20 +6358,24 @@ static int lpi_reply_fits(const lpi_reply *reply, const lpi_wait *wait,
 }
 
 /* Of the channels that have more, the one whose next message is the oldest;
-   the first of several. `count` if there is none. */
+   the first of several. `count` if there is none, and LPI_NONE if that cannot
+   be said, since the next message of one is not here; but with `any` such a
+   channel is left out. */
 static uint32_t lpi_reply_next_channel(lpi_hub *hub, const lpi_cursor *at,
-                                       uint32_t count)
+                                       uint32_t count, int any)
 {
     LPI_HELD(hub);
     uint32_t i, best = count;
     uint64_t best_us = UINT64_MAX;
     for (i = 0; i < count; i++) {
         lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        uint64_t us;
+        const lpi_message *m;
         if (at[i].seq == ch->last) continue;
-        us = lpi_channel_message(ch, at[i].seq + 1)->timestamp_us;
-        if (us >= best_us) continue;
-        best_us = us;
+        m = lpi_channel_get(ch, at[i].seq + 1);
+        if (!m && !any) return LPI_NONE;
+        if (!m && best == count) best = LPI_NONE;
+        if (!m || m->timestamp_us >= best_us) continue;
+        best_us = m->timestamp_us;
         best = i;
     }
     return best;
@@ -5093,9 +6389,10 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
     size_t bytes = 0;
     uint32_t i;
     reply->first = batch->message_count;
-    while ((i = lpi_reply_next_channel(hub, at, count)) < count) {
-        lpi_message *m = lpi_channel_message(
-            lpi_channel_at(hub, at[i].channel), at[i].seq + 1);
+    while ((i = lpi_reply_next_channel(hub, at, count, !reply->count)) <
+           count) {
+        lpi_message *m = lpi_channel_get(lpi_channel_at(hub, at[i].channel),
+                                         at[i].seq + 1);
         bytes += m->length;
         if (reply->count == reply->limit ||
             (reply->count && bytes > hub->config->reply_bytes_max)) {
@@ -5108,6 +6405,7 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
         reply->timestamp_us = m->timestamp_us;
         at[i].seq++;
     }
+    reply->more = i == LPI_NONE;
 }
 
 /* Note the new cursor in each channel, and why the old one was not
@@ -5161,6 +6459,7 @@ static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
 static int lpi_batch_is_full(const lpi_batch *batch, const lpi_wait *wait)
 {
     return batch->recipient_count == LPI_BATCH ||
+           batch->parked_count == LPI_BATCH ||
            batch->message_capacity - batch->message_count < wait->limit;
 }
 
@@ -5193,26 +6492,14 @@ static lpi_recipient *lpi_batch_add(lpi_hub *hub, lpi_batch *batch,
 
 /* --- a poll comes --- */
 
-/* A channel's state has been loaded: its polls can be judged. */
-static void lpi_hub_loaded(lpi_hub *hub, uint32_t index)
-{
-    LPI_HELD(hub);
-    lpi_channel *ch = lpi_channel_at(hub, index);
-    ch->fetching = 0;
-    lpi_channel_wake(hub, ch);
-}
-
 /* The channel of that name, made if need be. */
 static lp_result lpi_hub_channel(lpi_hub *hub, lp_slice name, uint64_t hash,
                                  uint64_t now_ms, uint32_t *out)
 {
     LPI_HELD(hub);
-    lp_result result;
     *out = lpi_channel_find(hub, name, hash, now_ms);
     if (*out != LPI_NONE) return LP_OK;
-    result = lpi_channel_make(hub, name, hash, now_ms, out);
-    if (result == LP_OK && !hub->remote) lpi_hub_loaded(hub, *out);
-    return result;
+    return lpi_channel_make(hub, name, hash, now_ms, out);
 }
 
 /* Find or make the poll's channels. They are in use meanwhile, since making one
@@ -5236,50 +6523,144 @@ static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
     return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
 }
 
-/* Is the state of one of the channels still being loaded? */
-static int lpi_hub_is_fetching(lpi_hub *hub, const lpi_cursor *at,
-                               uint32_t count)
+typedef enum lpi_judged {
+    LPI_MAY_WAIT, LPI_MUST_REPLY, LPI_MUST_FETCH
+} lpi_judged;
+
+/* The next message in one channel is not here. Has an open been answered since
+   the poll asked for it? If so another poll may have needed another page of the
+   channel. */
+static int lpi_hub_has_asked(lpi_hub *hub, const lpi_cursor *at,
+                             const lpi_requested *requested)
+{
+    LPI_HELD(hub);
+    const lpi_remote *r = lpi_channel_at(hub, at->channel)->remote;
+    return (int32_t)(r->opens_done - requested->open) >= 0;
+}
+
+/* Ask for the messages that are not here. With `again` also where that was done
+   before. */
+static void lpi_hub_want_pages(lpi_hub *hub, lpi_poll_request *ask,
+                               lpi_cursor *at, int again)
 {
     LPI_HELD(hub);
     uint32_t i;
-    for (i = 0; i < count; i++)
-        if (lpi_channel_at(hub, at[i].channel)->fetching) return 1;
-    return 0;
+    for (i = 0; i < ask->count; i++) {
+        const lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        if (at[i].reason == LPI_UNKNOWN || at[i].seq >= ch->last ||
+            lpi_channel_get(ch, at[i].seq + 1))
+            continue;
+        if (lpi_hub_has_asked(hub, &at[i], &ask->requested[i])) {
+            if (!again) continue;
+            ask->requested[i].open = lpi_remote_next_open(ch->remote);
+        }
+        at[i].reason = LPI_UNKNOWN;
+        lpi_remote_want_page(hub, at[i].channel, at[i].seq + 1);
+    }
 }
 
 /* Judge what is requested of each channel: `at` receives where the poll stands.
-   Returns whether there is something to answer at once. In the basic dialect a
-   reset with nothing held is not, since its client would ask again for ever. */
-static int lpi_hub_judge(lpi_hub *hub, const lpi_poll_request *ask,
-                         lpi_cursor *at)
+   There may be something to answer at once; or something is to be fetched from
+   the store before that can be said. In the basic dialect a reset with nothing
+   held is not answered at once, since its client would ask again for ever.
+
+   Each channel's next message is asked for once before the poll is answered, so
+   that none starves; and only again if there is nothing at all to answer with,
+   or polls that wait for several pages at a time would take them from one
+   another without end. */
+static lpi_judged lpi_hub_judge(lpi_hub *hub, lpi_poll_request *ask,
+                                lpi_cursor *at)
 {
     LPI_HELD(hub);
-    int answer = 0;
+    int unknown = 0, absent = 0, asked = 1, answer = 0;
     uint32_t i;
     for (i = 0; i < ask->count; i++) {
         lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
-        at[i].reason =
-            (uint8_t)lpi_channel_judge(ch, &ask->requested[i], &at[i].seq);
-        if (at[i].seq < ch->last || (at[i].reason && !ask->basic)) answer = 1;
+        lpi_requested *requested = &ask->requested[i];
+        lpi_reason reason =
+            LPI_REMOTE(ch->remote)
+                ? lpi_remote_judge(hub, at[i].channel, requested, &at[i].seq)
+                : lpi_channel_judge(ch, requested, &at[i].seq);
+        at[i].reason = (uint8_t)reason;
+        if (LPI_REMOTE(reason == LPI_UNKNOWN)) {
+            unknown = 1;
+        } else if (LPI_REMOTE(ch->remote) && at[i].seq < ch->last &&
+                   !lpi_channel_get(ch, at[i].seq + 1)) {
+            absent = 1;
+            if (!lpi_hub_has_asked(hub, &at[i], requested)) asked = 0;
+        } else if (at[i].seq < ch->last || (reason && !ask->basic)) {
+            answer = 1;
+        }
     }
-    return answer;
+    if (LPI_REMOTE(absent && (unknown || !asked || !answer))) {
+        lpi_hub_want_pages(hub, ask, at, asked && !unknown && !answer);
+        return LPI_MUST_FETCH;
+    }
+    if (LPI_REMOTE(unknown)) return LPI_MUST_FETCH;
+    return answer ? LPI_MUST_REPLY : LPI_MAY_WAIT;
+}
+
+/* A poll has come whose channels are stored elsewhere: note what its judging
+   needs. */
+static void lpi_hub_begin_fetch(lpi_hub *hub, lpi_poll_request *ask,
+                                const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    for (i = 0; i < ask->count; i++) {
+        const lpi_remote *r = lpi_channel_at(hub, at[i].channel)->remote;
+        ask->requested[i].open = lpi_remote_next_open(r);
+        ask->requested[i].after = 0;
+        ask->requested[i].until_ms = /* now_ms is rounded down */
+            ask->now_ms + ask->wait_ms + (ask->wait_ms != 0);
+    }
+}
+
+/* Is a store that the poll has to wait for away for long? */
+static int lpi_hub_is_away(lpi_hub *hub, const lpi_poll_request *ask,
+                           const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    for (i = 0; i < ask->count; i++) {
+        uint32_t k = lpi_channel_at(hub, at[i].channel)->remote->store;
+        const lpi_hub_store *store = &hub->stores[k];
+        if (at[i].reason == LPI_UNKNOWN && !store->up &&
+            ask->now_ms >= store->down_ms + LPI_AWAY_MS)
+            return 1;
+    }
+    return 0;
+}
+
+/* Park the poll until what it needs is fetched, for redis_timeout_ms at
+   most. */
+static lpi_why lpi_hub_fetch(lpi_hub *hub, lpi_poll_request *ask,
+                             lpi_wait *wait, const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t max_ms = hub->config->redis_timeout_ms;
+    if (lpi_hub_is_away(hub, ask, at)) return LPI_WHY_FETCHING;
+    wait->fetching = 1;
+    if (!ask->wait_ms || ask->wait_ms > max_ms) ask->wait_ms = max_ms;
+    return lpi_waiters_park(hub, ask, wait, at);
 }
 
 /* Answer the poll, park it, or refuse it. */
-static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, const lpi_poll_request *ask,
+static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, lpi_poll_request *ask,
                                      lpi_wait *wait, lpi_cursor *at,
                                      lpi_batch *batch)
 {
     LPI_HELD(hub);
+    lpi_judged judged;
     wait->limit = ask->limit;
     wait->basic = ask->basic & 1u;
     wait->reset = LPI_NO_RESET;
-    wait->fetching = lpi_hub_is_fetching(hub, at, ask->count) ? 1 : 0;
-    if (wait->fetching) {
-        if (!ask->wait_ms) return LPI_WHY_FETCHING;
-        return lpi_waiters_park(hub, ask, wait, at);
-    }
-    if (lpi_hub_judge(hub, ask, at) || !ask->wait_ms) {
+    wait->fetching = 0;
+    if (LPI_REMOTE(hub->stores)) lpi_hub_begin_fetch(hub, ask, at);
+    judged = lpi_hub_judge(hub, ask, at);
+    if (LPI_REMOTE(judged == LPI_MUST_FETCH))
+        return lpi_hub_fetch(hub, ask, wait, at);
+    if (judged == LPI_MUST_REPLY || !ask->wait_ms) {
         lpi_batch_add(hub, batch, ask->connection, wait, at, ask->count);
         return LPI_WHY_NONE;
     }
@@ -5324,25 +6705,61 @@ static void lpi_hub_recall(lpi_hub *hub, const lpi_wait *wait,
     }
 }
 
-/* One of a fetching poll's channels is loaded: if all are, judge the poll, and
-   answer it or park it. */
+/* What a fetching poll has learnt from a page. */
+static void lpi_hub_remember(lpi_hub *hub, const lpi_wait *wait,
+                             const lpi_poll_request *ask)
+{
+    LPI_HELD(hub);
+    uint32_t index = wait->waiter, i = 0;
+    for (; index != LPI_NONE; index = lpi_waiter_at(hub, index)->sibling)
+        *(lpi_requested *)lpi_at(&hub->requested,
+                                 lpi_waiter_at(hub, index)->from.requested) =
+            ask->requested[i++];
+}
+
+/* Drop the pages that were fetched for polls which are served by now. */
+static void lpi_hub_drop_pages(lpi_hub *hub, const lpi_cursor *at,
+                               uint32_t count)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        lpi_remote *r = lpi_channel_at(hub, at[i].channel)->remote;
+        if (!r->fetching) lpi_remote_drop(hub, &r->page);
+    }
+}
+
+/* One of a fetching poll's channels was opened: if that was all it needs, judge
+   the poll, and answer it or park it. */
 static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
                             uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_poll_request ask;
     lpi_cursor at[LPI_POLL_CHANNELS];
-    int answer;
+    uint64_t until_ms;
+    lpi_judged judged;
     lpi_hub_recall(hub, wait, &ask, at);
-    if (lpi_hub_is_fetching(hub, at, ask.count)) return;
     ask.now_ms = now_ms;
-    answer = lpi_hub_judge(hub, &ask, at);
+    judged = lpi_hub_judge(hub, &ask, at);
+    if (judged == LPI_MUST_FETCH) {
+        lpi_hub_remember(hub, wait, &ask);
+        return;
+    }
     lpi_waiters_remove(hub, wait, now_ms);
     wait->fetching = 0;
     if (ask.basic) wait->reset = at[0].reason & 3u;
-    if (!answer && !lpi_waiters_add(hub, &ask, wait, at)) return;
-    lpi_waiters_unpark(hub, wait, now_ms);
-    lpi_batch_add(hub, batch, ask.connection, wait, at, ask.count);
+    until_ms = ask.requested[0].until_ms;
+    if (judged == LPI_MAY_WAIT && now_ms < until_ms &&
+        !lpi_waiters_add(hub, &ask, wait, at)) {
+        lpi_decision *parked = &batch->parked[batch->parked_count++];
+        parked->connection = ask.connection;
+        parked->wait_ms = (uint32_t)(until_ms - now_ms);
+    } else {
+        lpi_waiters_unpark(hub, wait, now_ms);
+        lpi_batch_add(hub, batch, ask.connection, wait, at, ask.count);
+    }
+    lpi_hub_drop_pages(hub, at, ask.count);
 }
 
 /* Serve the polls of the list that cannot be judged yet. 1 if there was no room
@@ -5392,7 +6809,8 @@ static void lpi_hub_take_list(lpi_hub *hub, lpi_hub_loop *loop,
     int more;
     list->ready = 1; /* so that it is not dropped while it is served */
     batch->reply_shared = batch->reply_count;
-    more = lpi_hub_take_fetching(hub, list, batch, now_ms);
+    more = LPI_REMOTE(hub->stores)
+               ? lpi_hub_take_fetching(hub, list, batch, now_ms) : 0;
     if (lpi_hub_take_parked(hub, list, batch, now_ms)) more = 1;
     list->ready = 0;
     if (more) lpi_waiter_list_make_ready(hub, index);
@@ -5400,6 +6818,21 @@ static void lpi_hub_take_list(lpi_hub *hub, lpi_hub_loop *loop,
 }
 
 /* --- sleeping and waking --- */
+
+/* Is there something that a store, which is there, is to be sent? */
+static int lpi_hub_has_work(lpi_hub *hub)
+{
+    LPI_HELD(hub);
+    uint32_t k;
+    for (k = 0; LPI_REMOTE(k < hub->store_count); k++) {
+        const lpi_hub_store *store = &hub->stores[k];
+        if (store->up && (store->left.length || store->scan != LPI_NONE ||
+                          (store->first != LPI_NONE &&
+                           store->opens < LPI_OPENS_MAX)))
+            return 1;
+    }
+    return 0;
+}
 
 /* The loops that sleep though they have something to do, as a mask: each is in
    such a mask once until it has woken. */
@@ -5410,7 +6843,7 @@ static uint32_t lpi_hub_sleepers(lpi_hub *hub)
     for (i = 0; i < hub->loop_count; i++) {
         lpi_hub_loop *loop = &hub->loops[i];
         int wanted = loop->ready_first != LPI_NONE ||
-                     (hub->sweep_moved && !i);
+                     (!i && (hub->sweep_moved || lpi_hub_has_work(hub)));
         if (!wanted || !loop->sleeping || loop->woken) continue;
         loop->woken = 1;
         mask |= 1u << i;
@@ -5476,19 +6909,20 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     uint64_t refusals = lpi_refusals_due(hub);
     if (hub->events.head != LPI_NONE) return now_ms;
-    if (age != LP_UNLIMITED) {
-        if (hub->oldest) next = hub->oldest->appended_us / 1000 + age;
-        if (hub->idle.head != LPI_NONE) {
-            uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
-            if (idle < next) next = idle;
-        }
-        if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
+    if (age != LP_UNLIMITED && hub->oldest)
+        next = hub->oldest->appended_us / 1000 + age;
+    age = lpi_hub_idle_ms(hub);
+    if (age != LP_UNLIMITED && hub->idle.head != LPI_NONE) {
+        uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
+        if (idle < next) next = idle;
     }
+    if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
     if (hub->vacated.head != LPI_NONE) {
         uint64_t told = lpi_channel_at(hub, hub->vacated.head)->vacated_ms +
                         hub->config->channel_linger_ms;
         if (told < next) next = told;
     }
+    if (lpi_remote_resume_ms(hub) < next) next = lpi_remote_resume_ms(hub);
     return refusals < next ? refusals : next;
 }
 
@@ -5514,6 +6948,7 @@ static uint32_t lpi_hub_next_event(lpi_hub *hub, uint64_t now_ms)
 static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
                         const lp_config *config, const lp_os *os)
 {
+    int i;
     hub->memory = memory;
     hub->config = config;
     hub->os = os;
@@ -5534,6 +6969,8 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     lpi_list_init(&hub->idle);
     lpi_list_init(&hub->vacated);
     lpi_list_init(&hub->events);
+    for (i = 0; i < LPI_DELAYED; i++)
+        hub->delayed[i].first = hub->delayed[i].last = LPI_NONE;
     hub->sweep_ms = UINT64_MAX;
     if (lpi_table_init(&hub->channel_table, &hub->channels) ||
         lpi_table_init(&hub->counter_table, &hub->counters) ||
@@ -5699,7 +7136,8 @@ static lpi_why lpi_hub_poll(lpi_hub *hub, lpi_poll_request *ask, lpi_wait *wait,
     why = lpi_hub_find_channels(hub, ask, at);
     if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
     if (lpi_whys[why].status == 429) hub->stats.refused++;
-    lpi_hub_unlock(hub);
+    if (LPI_REMOTE(hub->stores)) lpi_hub_unlock_and_signal(hub);
+    else lpi_hub_unlock(hub);
     return why;
 }
 
@@ -5758,16 +7196,239 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
         result = lpi_hub_channel(hub, channel, hash, now_us / 1000, &index);
     if (result == LP_OK) result = lpi_channel_append(hub, index, m, now_us);
     if (result == LP_OK) {
-        lpi_channel *ch = lpi_channel_at(hub, index);
         *lpi_put(out->id, lpi_message_id(m)) = 0;
-        out->timestamp_us = ch->last_us;
-        out->waiters = ch->waiters_since_publish;
-        ch->waiters_since_publish = 0;
-        lpi_channel_wake(hub, ch);
+        out->timestamp_us = m->timestamp_us;
+        out->waiters = m->woken;
+        out->instances = 0;
+        lpi_channel_wake(hub, lpi_channel_at(hub, index));
     }
     lpi_hub_unlock_and_signal(hub);
     return result;
 }
+
+static void lpi_hub_free_stores(lpi_hub *hub)
+{
+    uint32_t k;
+    for (k = 0; k < hub->store_count; k++)
+        lpi_text_free(&hub->stores[k].left);
+    lpi_free(hub->memory, hub->stores, hub->store_count * sizeof *hub->stores);
+    hub->stores = NULL;
+    hub->store_count = 0;
+}
+
+#ifndef LONGPOLL_NO_REDIS
+
+/* --- the calls of the stores that are elsewhere (>>redis), on the first loop's
+   thread --- */
+
+/* Before any other call: channels live in that many stores. 0 or -ENOMEM. */
+static int lpi_hub_add_stores(lpi_hub *hub, uint32_t count)
+{
+    uint32_t k;
+    hub->stores = (lpi_hub_store *)lpi_alloc_zero(hub->memory,
+                                                  count * sizeof *hub->stores);
+    if (!hub->stores) return -ENOMEM;
+    hub->store_count = count;
+    for (k = 0; k < count; k++) {
+        lpi_hub_store *store = &hub->stores[k];
+        store->first = store->last = store->scan = LPI_NONE;
+        store->down_ms = UINT64_MAX - LPI_AWAY_MS; /* until the loop runs */
+        lpi_text_init(&store->left, hub->memory);
+    }
+    return 0;
+}
+
+/* The store is connected: what was known of its channels is learnt again. */
+static void lpi_hub_store_up(lpi_hub *hub, uint32_t k)
+{
+    lpi_hub_store *store = &hub->stores[k];
+    lpi_hub_lock(hub);
+    store->up = 1;
+    store->connection++;
+    store->opens = 0;
+    store->scan = 0;
+    lpi_text_clear(&store->left);
+    hub->stats.redis_up++;
+    hub->stats.redis_connects++;
+    lpi_hub_unlock(hub);
+}
+
+/* The store is not connected any more; or, at the start, not yet. */
+static void lpi_hub_store_down(lpi_hub *hub, uint32_t k, uint64_t now_ms)
+{
+    lpi_hub_store *store = &hub->stores[k];
+    lpi_hub_lock(hub);
+    if (store->up) hub->stats.redis_up--;
+    store->up = 0;
+    store->down_ms = now_ms;
+    lpi_hub_unlock(hub);
+}
+
+/* A heartbeat of the store has been answered. */
+static void lpi_hub_store_beat(lpi_hub *hub, uint32_t k, uint64_t us)
+{
+    lpi_hub_lock(hub);
+    hub->stores[k].round_trip_us = us;
+    lpi_hub_unlock(hub);
+}
+
+/* What the store is to be sent: some commands, and before them the end of news
+   of the channels in *left, each behind a byte with its length. */
+static void lpi_hub_store_work(lpi_hub *hub, uint32_t k, uint64_t now_ms,
+                               lpi_work_batch *out, lp_text *left)
+{
+    lpi_hub_store *store = &hub->stores[k];
+    lp_text text;
+    lpi_hub_lock(hub);
+    text = store->left;
+    store->left = *left;
+    *left = text;
+    lpi_remote_scan(hub, k, now_ms);
+    lpi_remote_work(hub, k, out);
+    lpi_hub_unlock(hub);
+}
+
+static uint32_t lpi_hub_find(lpi_hub *hub, lp_slice name, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    return lpi_channel_find(hub, name, lpi_channel_hash(hub, name), now_ms);
+}
+
+/* The name of a channel that an open is under way for, in `text`, which has
+   room for LPI_CHANNEL_BYTES. */
+static lp_slice lpi_hub_name(lpi_hub *hub, uint32_t index, char *text)
+{
+    lp_slice name;
+    lpi_hub_lock(hub);
+    name = lpi_channel_name(lpi_channel_at(hub, index));
+    memcpy(text, name.bytes, name.length);
+    lpi_hub_unlock(hub);
+    return lpi_slice(text, name.length);
+}
+
+/* News of the channel come from now on. */
+static void lpi_hub_subscribed(lpi_hub *hub, lp_slice name, uint64_t now_ms)
+{
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_hub_find(hub, name, now_ms);
+    if (index != LPI_NONE) {
+        lpi_remote *r = lpi_channel_at(hub, index)->remote;
+        if (lpi_remote_is_current(hub, r) && r->state == LPI_SUBSCRIBING) {
+            r->state = LPI_OPENING;
+            lpi_remote_want_open(hub, index, lpi_remote_next_open(r));
+        }
+    }
+    lpi_hub_unlock(hub);
+}
+
+/* An open is answered; or with opened NULL it has failed, and is sent again
+   later. */
+static void lpi_hub_opened(lpi_hub *hub, uint32_t index,
+                           const lpi_opened *opened, uint64_t now_ms)
+{
+    lpi_remote *r;
+    lpi_hub_lock(hub);
+    r = lpi_channel_at(hub, index)->remote;
+    r->under_way = 0;
+    hub->stores[r->store].opens--;
+    if (opened) {
+        r->opens_done = r->opens_sent;
+        lpi_remote_opened(hub, index, opened, now_ms);
+    } else {
+        lpi_remote_delay(hub, index, LPI_DELAYED_FAILED, now_ms);
+    }
+    lpi_hub_unlock_and_signal(hub);
+}
+
+/* Is that message of the channel not here yet, though it should be? -1 if
+   nobody here knows the channel. */
+static int lpi_hub_lacks(lpi_hub *hub, lp_slice name, uint64_t epoch,
+                         uint64_t seq, uint64_t now_ms)
+{
+    int lacks = -1;
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_hub_find(hub, name, now_ms);
+    if (index != LPI_NONE) {
+        const lpi_channel *ch = lpi_channel_at(hub, index);
+        lacks = lpi_remote_is_current(hub, ch->remote) &&
+                ch->remote->state >= LPI_OPENING &&
+                !(ch->remote->known && ch->epoch == epoch && seq <= ch->last);
+    }
+    lpi_hub_unlock(hub);
+    return lacks;
+}
+
+/* A message has come, sealed; it is taken over. Returns how many polls it
+   woke, or has woken when it came another way. */
+static uint32_t lpi_hub_append(lpi_hub *hub, lp_slice name, lpi_message *m,
+                               uint64_t now_ms)
+{
+    uint32_t index, woken = 0;
+    lpi_channel *ch = NULL;
+    int ours;
+    lpi_hub_lock(hub);
+    index = lpi_hub_find(hub, name, now_ms);
+    if (index != LPI_NONE) ch = lpi_channel_at(hub, index);
+    if (!ch || !lpi_remote_is_current(hub, ch->remote) ||
+        ch->remote->state < LPI_OPENING) {
+        lpi_message_unref(hub->memory, m);
+        lpi_hub_unlock(hub);
+        return 0;
+    }
+    ours = ch->remote->known && lpi_remote_is_of_epoch(ch, m);
+    if (ours && m->seq == ch->last + 1) {
+        uint64_t seq = m->seq;
+        lpi_remote_append(hub, index, m, now_ms);
+        if (ch->last == seq) woken = m->woken;
+        lpi_remote_take_early(hub, index, now_ms);
+        lpi_channel_wake(hub, ch);
+    } else if (ours && m->seq <= ch->last) {
+        if (m->seq > lpi_channel_ring_floor(ch))
+            woken = lpi_channel_message(ch, m->seq)->woken;
+        lpi_message_unref(hub->memory, m);
+    } else {
+        if (!ours && ch->remote->state == LPI_LIVE)
+            lpi_remote_reopen(hub, index);
+        lpi_remote_keep_early(hub, index, m, now_ms);
+    }
+    lpi_hub_unlock_and_signal(hub);
+    return woken;
+}
+
+/* A message of the channel has come, and could not be kept. */
+static void lpi_hub_lost(lpi_hub *hub, lp_slice name, uint64_t now_ms)
+{
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_hub_find(hub, name, now_ms);
+    if (index != LPI_NONE) {
+        lpi_remote_doubt(lpi_channel_at(hub, index)->remote);
+        lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
+    }
+    lpi_hub_unlock_and_signal(hub);
+}
+
+/* The highest timestamp that any store ever gave. */
+static uint64_t lpi_hub_seen_us(lpi_hub *hub, uint64_t us)
+{
+    lpi_hub_lock(hub);
+    us = hub->forgotten_us = lpi_max64(hub->forgotten_us, us);
+    lpi_hub_unlock(hub);
+    return us;
+}
+
+static void lpi_hub_count_unknown(lpi_hub *hub, uint32_t count)
+{
+    lpi_hub_lock(hub);
+    hub->stats.redis_unknown += count;
+    lpi_hub_unlock(hub);
+}
+
+#endif /* LONGPOLL_NO_REDIS */
+
+/* --- the calls of the loops --- */
 
 /* The loop is about to sleep: what is published from now on signals it. Returns
    whether it has work already; *sweep_ms is when the first loop is to sweep. */
@@ -5777,11 +7438,12 @@ static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, uint64_t *sweep_ms)
     int work;
     lpi_hub_lock(hub);
     work = l->ready_first != LPI_NONE;
-    l->sleeping = !work;
     if (!loop) {
+        if (lpi_hub_has_work(hub)) work = 1;
         *sweep_ms = hub->sweep_ms;
         hub->sweep_moved = 0;
     }
+    l->sleeping = !work;
     lpi_hub_unlock_and_signal(hub);
     return work;
 }
@@ -5803,11 +7465,21 @@ static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
     uint32_t left = LPI_SWEEP_MAX;
     lpi_hub_lock(hub);
     while (left && hub->oldest && lpi_message_is_old(hub, hub->oldest, now_ms))
-        lpi_channel_evict(hub, hub->oldest, now_ms), left--;
-    while (left && hub->idle.head != LPI_NONE &&
-           lpi_channel_is_forgettable(
-               hub, lpi_channel_at(hub, hub->idle.head), now_ms))
-        lpi_channel_forget(hub, hub->idle.head), left--;
+        lpi_channel_evict(hub, hub->oldest, 1, now_ms), left--;
+    if (LPI_REMOTE(hub->stores)) lpi_remote_resume(hub, now_ms);
+    for (; left && hub->idle.head != LPI_NONE; left--) {
+        uint32_t index = hub->idle.head;
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        if (!lpi_channel_is_idle_long(hub, ch, now_ms)) break;
+        if (lpi_channel_is_forgettable(hub, ch, now_ms)) {
+            lpi_channel_forget(hub, index);
+            continue;
+        }
+        /* An answer that names it is to come: look again later. */
+        ch->idle_ms = now_ms + LPI_SWEEP_MS;
+        lpi_list_remove(&hub->idle, &hub->idle_links, index);
+        lpi_list_append(&hub->idle, &hub->idle_links, index);
+    }
     hub->sweep_ms = left ? lpi_hub_next_sweep(hub, now_ms) : now_ms;
     lpi_hub_unlock(hub);
 }
@@ -5885,8 +7557,12 @@ static void lpi_hub_count_refused(lpi_hub *hub)
 /* All but the latencies, which are the loops'. */
 static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
 {
+    uint32_t k;
     lpi_hub_lock(hub);
     *out = hub->stats;
+    for (k = 0; k < hub->store_count; k++)
+        out->redis_round_trip_us = lpi_max64(out->redis_round_trip_us,
+                                             hub->stores[k].round_trip_us);
     lpi_hub_unlock(hub);
 }
 
@@ -5911,12 +7587,13 @@ static void lpi_hub_free(lpi_hub *hub)
         while (hub->loops[i].ready_first != LPI_NONE)
             lpi_waiter_list_drop_if_empty(
                 hub, lpi_waiter_list_pop_ready(hub, &hub->loops[i]), 0);
-    while (hub->oldest) lpi_channel_evict(hub, hub->oldest, 0);
+    while (hub->oldest) lpi_channel_evict(hub, hub->oldest, 0, 0);
     while (hub->idle.head != LPI_NONE) lpi_channel_forget(hub, hub->idle.head);
     while ((i = hub->events.head) != LPI_NONE) {
         lpi_list_remove(&hub->events, &hub->watch_links, i);
         lpi_channel_free(hub, i);
     }
+    lpi_hub_free_stores(hub);
     if (hub->has_mutex) lpi_mutex_free(&hub->mutex);
     lpi_table_free(&hub->channel_table);
     lpi_table_free(&hub->counter_table);
@@ -6139,6 +7816,77 @@ static int lpi_os_reserve(void *ctx)
     (void)ctx;
     return fd < 0 ? -errno : fd;
 }
+
+#ifndef LONGPOLL_NO_REDIS
+
+/* 0, or -errno if the socket cannot begin to connect. */
+static int lpi_os_connect_fd(int fd, const struct sockaddr *to,
+                             socklen_t length)
+{
+    if (lpi_prepare_fd(fd)) return -errno;
+#ifdef SO_NOSIGPIPE
+    if (lpi_set_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1)) return -errno;
+#endif
+    if (to->sa_family != AF_UNIX)
+        lpi_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (!connect(fd, to, length) || errno == EINPROGRESS) return 0;
+    return -errno;
+}
+
+static int lpi_os_connect(void *ctx, const lp_address *to, const char *path)
+{
+    struct sockaddr_storage address;
+    struct sockaddr_un *local = (struct sockaddr_un *)(void *)&address;
+    socklen_t length;
+    int fd, error;
+    (void)ctx;
+    if (path) {
+        if (strlen(path) >= sizeof local->sun_path) return -ENAMETOOLONG;
+        memset(local, 0, sizeof *local);
+        local->sun_family = AF_UNIX;
+        memcpy(local->sun_path, path, strlen(path) + 1);
+        length = sizeof *local;
+    } else {
+        length = lpi_to_sockaddr(to, &address);
+    }
+    fd = socket(address.ss_family, SOCK_STREAM | LPI_SOCK_FLAGS, 0);
+    if (fd < 0) return -errno;
+    error = lpi_os_connect_fd(fd, (struct sockaddr *)&address, length);
+    if (!error) return fd;
+    close(fd);
+    return error;
+}
+
+static int lpi_os_connected(void *ctx, int fd)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    (void)ctx;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)) return -errno;
+    return -error;
+}
+
+/* getaddrinfo has errors of its own, which errno need not tell. */
+static int lpi_os_resolve(void *ctx, const char *host, lp_address *out)
+{
+    struct sockaddr_storage first;
+    struct addrinfo hints, *found = NULL;
+    (void)ctx;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_socktype = SOCK_STREAM;
+    if (getaddrinfo(host, NULL, &hints, &found) || !found) return -ENOENT;
+    memset(&first, 0, sizeof first);
+    memcpy(&first, found->ai_addr, found->ai_addrlen);
+    lpi_from_sockaddr(&first, out);
+    freeaddrinfo(found);
+    return 0;
+}
+
+#else
+#define lpi_os_connect NULL
+#define lpi_os_connected NULL
+#define lpi_os_resolve NULL
+#endif /* LONGPOLL_NO_REDIS */
 
 /* A pipe, since write() may be called in a signal handler. */
 static int lpi_os_wake_open(void *ctx, int fds[2])
@@ -6410,7 +8158,8 @@ static const lp_os lpi_real_os = {
     lpi_os_close, lpi_os_reserve,
     lpi_os_poller_open, lpi_os_poller_set, lpi_os_poller_wait,
     lpi_os_poller_close,
-    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear};
+    lpi_os_wake_open, lpi_os_wake_signal, lpi_os_wake_clear,
+    lpi_os_connect, lpi_os_connected, lpi_os_resolve};
 
 /* ==========================================================================
    D3  INBOX                                                          >>inbox
@@ -6425,8 +8174,9 @@ static const lp_os lpi_real_os = {
    Promises  whoever leaves a task in an empty inbox signals the loop.
    ========================================================================== */
 
-/* Leave a task, which the loop will free. */
-static void lpi_inbox_add(lpi_loop *loop, lpi_task *task)
+/* Leave a task, which the loop will free. `signal` is 0 if the loop looks after
+   its inbox anyway, before it sleeps. */
+static void lpi_inbox_add(lpi_loop *loop, lpi_task *task, int signal)
 {
     int was_empty;
     task->next = NULL;
@@ -6436,7 +8186,8 @@ static void lpi_inbox_add(lpi_loop *loop, lpi_task *task)
     else loop->inbox.last->next = task;
     loop->inbox.last = task;
     lpi_unlock(&loop->mutex);
-    if (was_empty) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
+    if (was_empty && signal)
+        loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
 }
 
 /* Take all tasks, in the order in which they came. The caller frees them. */
@@ -6604,6 +8355,9 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
 
 /* >>publish */
 static void lpi_publish(lp_request *r);
+static void lpi_publish_remotely(lp_request *r, lp_slice channel);
+static void lpi_call_init(lpi_call *call, lp_slice channel);
+static void lpi_publish_answer(lpi_loop *loop, const lpi_call *call);
 static lp_slice lpi_publish_render(lpi_loop *loop,
                                    const lp_published *published);
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
@@ -6662,15 +8416,24 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index);
 /* >>close */
 static void lpi_connection_expire(lpi_loop *loop, uint32_t index);
 static void lpi_close(lpi_loop *loop, uint32_t index);
+static void lpi_close_record(lpi_loop *loop, uint32_t index);
 static void lpi_close_reap(lpi_loop *loop);
 static void lpi_close_all(lpi_loop *loop);
 static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index);
+static void lpi_loop_tell_outcome(const lpi_outcome *outcome);
+static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max);
+
+/* >>redis: the one call that a connection makes */
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
+                                    lp_slice json, size_t *offset);
 
 /* The tag of an event: a connection's index, and above it the generation of its
    record, or one of these. */
 #define LPI_TAG_INDEX 0x00FFFFFFu
 #define LPI_TAG_WAKE LPI_TAG_INDEX
 #define LPI_TAG_LISTENER (LPI_TAG_INDEX - 1)
+#define LPI_TAG_STORES (LPI_TAG_INDEX - 2) /* and down: two for each store   */
+#define LPI_TAG_LOWEST (LPI_TAG_STORES - 2 * LPI_STORES_MAX + 1)
 
 enum {
     LPI_NEVER = UINT32_MAX >> 1,
@@ -6694,7 +8457,7 @@ static void lpi_loop_now(lpi_loop *loop)
 /* Have the connection expire after at least `ms`. */
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 {
-    LP_ASSERT(lpi_connection_at(loop, index)->phase != LPI_CLOSED);
+    LP_ASSERT(!lpi_is_closed(lpi_connection_at(loop, index)));
     if (ms >= LPI_NEVER) lpi_wheel_cancel(&loop->wheel, index);
     else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
 }
@@ -6713,7 +8476,7 @@ static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag)
     const lpi_connection *c;
     if (!lpi_slab_has(&loop->connections, index)) return LPI_NONE;
     c = lpi_connection_at(loop, index);
-    return c->phase != LPI_CLOSED && c->generation == tag >> 24 ? index
+    return !lpi_is_closed(c) && c->generation == tag >> 24 ? index
                                                                 : LPI_NONE;
 }
 
@@ -6734,7 +8497,7 @@ static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
    closed, so this comes after all else that is done to it. */
 static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
 {
-    if (lpi_connection_at(loop, index)->phase == LPI_CLOSED) return;
+    if (lpi_is_closed(lpi_connection_at(loop, index))) return;
     if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
 }
 
@@ -6925,7 +8688,7 @@ static void lpi_accept_hand_over(lpi_loop *first, int fd,
     if (task) {
         task->kind = LPI_TASK_OPEN;
         task->of.handover = handover;
-        lpi_inbox_add(loop, task);
+        lpi_inbox_add(loop, task, 1);
     } else {
         lpi_accept_open(first, &handover); /* also if there is no memory */
     }
@@ -6943,7 +8706,7 @@ static void lpi_accept_open(lpi_loop *loop, lpi_handover *handover)
         c->generation = ++loop->generation;
         c->wait = handover->wait;
     }
-    if (index >= LPI_TAG_LISTENER ||
+    if (index >= LPI_TAG_LOWEST ||
         lpi_poller_change(loop, index, LP_READ | LP_HANGUP)) {
         if (index != LPI_NONE) lpi_slab_give(&loop->connections, index);
         lpi_accept_undo(server, handover);
@@ -7083,7 +8846,7 @@ static void lpi_read_ready(lpi_loop *loop, uint32_t index)
     char *in = loop->in + loop->in_length;
     int receiving = lpi_is_receiving(c);
     long n;
-    if (c->phase == LPI_CLOSED || !(c->interest & LP_READ)) return;
+    if (lpi_is_closed(c) || !(c->interest & LP_READ)) return;
     if (!receiving && c->phase != LPI_LINGERING)
         room = limit - kept < room ? limit - kept : room;
     if (c->phase == LPI_READING_BODY && lpi_drops_body(c->buffer->route)) {
@@ -7150,7 +8913,7 @@ static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
         if (partial) length = at + left;
         at += n;
     }
-    if (c->phase == LPI_LINGERING || c->phase == LPI_CLOSED) return;
+    if (c->phase == LPI_LINGERING || lpi_is_closed(c)) return;
     if (c->phase == LPI_IDLE && at < length && !partial)
         lpi_queue_add(loop, index);
     if (lpi_read_keep(loop, c, bytes + at, length - at))
@@ -7230,7 +8993,7 @@ static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
         return head_length;
     }
     if (http->expects) lpi_read_continue(loop, index);
-    if (c->phase == LPI_CLOSED) return *length;
+    if (lpi_is_closed(c)) return *length;
     lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
     loop->chunked.left = http->chunked ? 0 : http->content_length;
     return lpi_read_serve_body(loop, index, bytes, length, http, &loop->chunked,
@@ -7507,7 +9270,8 @@ static int lpi_is_receiving(const lpi_connection *c)
 /* Is something that came before the end of the stream still being answered? */
 static int lpi_is_answering(const lpi_connection *c)
 {
-    return c->phase == LPI_WRITING || c->phase == LPI_QUEUED;
+    return c->phase == LPI_WRITING || c->phase == LPI_QUEUED ||
+           c->phase == LPI_PUBLISHING;
 }
 
 /* Read on, unless enough is kept behind a poll or a slow reply. */
@@ -7576,7 +9340,7 @@ static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index)
 static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (c->phase == LPI_CLOSED || c->interest & LP_READ) return;
+    if (lpi_is_closed(c) || c->interest & LP_READ) return;
     if (lpi_is_answering(c))
         lpi_set_interest(loop, index, c->interest & LP_WRITE);
     else lpi_close(loop, index);
@@ -8156,10 +9920,15 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_why why = lpi_hub_expire(lpi_hub_of(loop), index, &c->wait,
                                  loop->now_ms, &loop->batch);
-    if (why)
-        lpi_write_refusal_text(loop, index, NULL, lpi_whys[why].status,
-                               lpi_whys[why].text);
-    else lpi_deliver_batch_and_resume(loop);
+    lp_request r;
+    if (!why) {
+        lpi_deliver_batch_and_resume(loop);
+        return;
+    }
+    lpi_request_init(&r, loop, index, NULL, NULL);
+    lpi_set_phase(loop, c, LPI_SERVING);
+    lpi_poll_refuse(&r, why);
+    lpi_read_resume(loop, index);
 }
 
 /* ==========================================================================
@@ -8182,6 +9951,10 @@ static void lpi_publish(lp_request *r)
     /* Decode it again: the head may have been read in an earlier call. */
     if (!lpi_route_publish_channel(r, text, &channel)) {
         lpi_loop_now(r->loop); /* for the delay till it is delivered */
+        if (LPI_REMOTE(r->server->stores)) {
+            lpi_publish_remotely(r, channel);
+            return;
+        }
         result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
                                   &published, &offset);
     }
@@ -8191,12 +9964,73 @@ static void lpi_publish(lp_request *r)
     else lpi_publish_failed(r, result, offset);
 }
 
+/* The channel's store is elsewhere: the request is answered when that has. */
+static void lpi_publish_remotely(lp_request *r, lp_slice channel)
+{
+    lpi_loop *loop = r->loop;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lp_slice key = lp_header(r, "Idempotency-Key");
+    lp_result result;
+    lpi_call call;
+    size_t offset = 0;
+    if (key.bytes && (!key.length || key.length > LPI_RETRY_KEY ||
+                      lpi_count_visible(key.bytes, key.length) != key.length)) {
+        lpi_write_error(r, 400, "Bad Idempotency-Key");
+        return;
+    }
+    lpi_call_init(&call, channel);
+    call.loop = loop->index;
+    call.connection = r->connection;
+    call.key_length = (uint32_t)key.length;
+    if (key.length) memcpy(call.key, key.bytes, key.length);
+    result = lpi_stores_publish(r->server, &call, r->body, &offset);
+    if (result != LP_PENDING) {
+        lpi_publish_failed(r, result, offset);
+        return;
+    }
+    r->answered = 1;
+    lpi_wheel_cancel(&loop->wheel, r->connection);
+    lpi_set_phase(loop, c, LPI_PUBLISHING);
+}
+
+/* A call for that channel, of whose outcome nobody is told. */
+static void lpi_call_init(lpi_call *call, lp_slice channel)
+{
+    memset(call, 0, sizeof *call);
+    call->connection = LPI_NONE;
+    call->name_length = (uint32_t)channel.length;
+    memcpy(call->name, channel.bytes, channel.length);
+}
+
+/* The store has answered, or will not. If the connection was closed meanwhile,
+   its record has waited for this. */
+static void lpi_publish_answer(lpi_loop *loop, const lpi_call *call)
+{
+    uint32_t index = call->connection;
+    lpi_connection *c;
+    lp_request r;
+    if (index == LPI_NONE) return; /* lp_publish: nobody is to be told */
+    c = lpi_connection_at(loop, index);
+    if (c->phase == LPI_ABANDONED) {
+        lpi_close_record(loop, index);
+        return;
+    }
+    LP_ASSERT(c->phase == LPI_PUBLISHING);
+    lpi_request_init(&r, loop, index, NULL, NULL);
+    lpi_set_phase(loop, c, LPI_SERVING);
+    if (call->outcome.result == LP_OK)
+        lpi_write_reply(&r, 200, LPI_S("application/json"),
+                        lpi_publish_render(loop, &call->outcome.published));
+    else lpi_publish_failed(&r, call->outcome.result, 0);
+    lpi_read_resume(loop, index);
+}
+
 /* The body of the answer. */
 static lp_slice lpi_publish_render(lpi_loop *loop,
                                    const lp_published *published)
 {
     lp_json *j = lpi_body_begin(loop);
-    char *to = lpi_text_room(&j->text, sizeof *published + 100);
+    char *to = lpi_text_room(&j->text, sizeof *published + 150);
     if (!to) return lpi_slice(NULL, 0);
     to = LPI_PUT(to, "{\"status\":\"published\",\"message_id\":\"");
     to = lpi_put(to, lp_s(published->id));
@@ -8204,6 +10038,10 @@ static lp_slice lpi_publish_render(lpi_loop *loop,
     to = lpi_put_seconds(to, published->timestamp_us);
     to = LPI_PUT(to, ",\"waiters\":");
     to = lpi_put_uint(to, published->waiters);
+    if (LPI_REMOTE(loop->server->stores)) {
+        to = LPI_PUT(to, ",\"instances\":");
+        to = lpi_put_uint(to, published->instances);
+    }
     lpi_text_set_end(&j->text, LPI_PUT(to, "}"));
     return lpi_body_end(loop);
 }
@@ -8228,6 +10066,10 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
     if (result == LP_ERR_JSON) {
         *lpi_put_uint(text + strlen(text), offset) = 0;
         lpi_write_error(r, 400, text);
+        return;
+    }
+    if (result == LP_ERR_UNKNOWN) { /* to try again may publish it twice */
+        lpi_write_error(r, 504, lp_strerror(result));
         return;
     }
     lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
@@ -8277,8 +10119,10 @@ static void lpi_deliver_batch(lpi_loop *loop)
     if (batch->message_count) lpi_deliver_note_latencies(loop);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
+    for (i = 0; i < batch->parked_count && !loop->drain_ms; i++)
+        lpi_arm(loop, batch->parked[i].connection, batch->parked[i].wait_ms);
     batch->reply_count = batch->recipient_count = batch->message_count = 0;
-    batch->reply_shared = 0;
+    batch->reply_shared = batch->parked_count = 0;
     lpi_text_clear(&batch->names);
 }
 
@@ -8416,7 +10260,7 @@ static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
             loop->first_latencies[lpi_latency_index(newest_us)]++;
         if (c->phase == LPI_WRITING)
             c->buffer->out_appended_us = messages[0]->appended_us;
-        else if (c->phase != LPI_CLOSED)
+        else if (!lpi_is_closed(c))
             loop->latencies[lpi_latency_index(us)]++;
     }
 }
@@ -8569,7 +10413,9 @@ static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
-    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
+    if (c->phase == LPI_PARKED)
+        c->flags &= LPI_TRUSTED | LPI_PEER_DONE | LPI_HEAD_REQUEST;
+    else c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
     c->flags |= LPI_CLOSE;
     if (http && http->in_fields && http->method == LPI_HEAD)
         c->flags |= LPI_HEAD_REQUEST;
@@ -8736,7 +10582,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
     lpi_send_buffer_release(loop, buffer);
     if (!buffer->in_length) lpi_request_buffer_drop(loop, c);
     lpi_set_interest(loop, index, c->interest & ~LP_WRITE);
-    if (c->phase == LPI_CLOSED) return;
+    if (lpi_is_closed(c)) return;
     lpi_write_finish(loop, index);
     lpi_read_resume(loop, index);
 }
@@ -8780,7 +10626,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
 {
     const lp_os *os = loop->os;
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (c->phase == LPI_CLOSED) return;
+    if (lpi_is_closed(c)) return;
     if (c->phase == LPI_PARKED)
         lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
@@ -8789,7 +10635,14 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     if (c->phase != LPI_LINGERING) /* else its stream has ended already */
         os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
     os->close(os->ctx, c->fd);
-    lpi_set_phase(loop, c, LPI_CLOSED);
+    if (c->phase == LPI_PUBLISHING) lpi_set_phase(loop, c, LPI_ABANDONED);
+    else lpi_close_record(loop, index);
+}
+
+/* The record is given back at the end of the step. */
+static void lpi_close_record(lpi_loop *loop, uint32_t index)
+{
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_CLOSED);
     lpi_list_append(&loop->closed, &loop->links, index);
 }
 
@@ -8815,7 +10668,11 @@ static void lpi_close_reap(lpi_loop *loop)
 static void lpi_close_all(lpi_loop *loop)
 {
     uint32_t index = 0;
-    for (; lpi_loop_each(loop, &index); index++) lpi_close(loop, index);
+    lpi_connection *c;
+    for (; (c = lpi_loop_each(loop, &index)); index++) {
+        lpi_close(loop, index);
+        if (c->phase == LPI_ABANDONED) lpi_close_record(loop, index);
+    }
     lpi_close_reap(loop);
 }
 
@@ -8832,6 +10689,1650 @@ static lpi_connection *lpi_loop_each(lpi_loop *loop, uint32_t *index)
     }
     return NULL;
 }
+
+/* --- what other threads have left --- */
+
+static void lpi_loop_tell_outcome(const lpi_outcome *outcome)
+{
+    outcome->fn(outcome->ctx, outcome->result,
+                outcome->result == LP_OK ? &outcome->published : NULL);
+}
+
+/* Do what other threads have left, but open at most `max` connections: the rest
+   is done in the next step, as is what is left meanwhile. */
+static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
+{
+    lpi_task *task, **end = &loop->tasks;
+    while (*end) end = &(*end)->next;
+    *end = lpi_inbox_take(loop);
+    while (max && (task = loop->tasks)) {
+        loop->tasks = task->next;
+        if (task->kind == LPI_TASK_OPEN) {
+            lpi_accept_open(loop, &task->of.handover);
+            max--;
+        } else if (task->kind == LPI_TASK_TELL) {
+            lpi_loop_tell_outcome(&task->of.outcome);
+        } else if (task->of.call.outcome.fn) {
+            lpi_loop_tell_outcome(&task->of.call.outcome);
+        } else {
+            lpi_publish_answer(loop, &task->of.call);
+        }
+        lpi_free(&loop->server->memory, task, sizeof *task);
+    }
+    if (loop->tasks) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
+}
+
+#ifndef LONGPOLL_NO_REDIS
+
+/* ==========================================================================
+   F   REDIS                                                          >>redis
+
+   One or more Redis servers hold the channels of many instances. Each is a
+   store: a hash, a stream and a pub/sub channel for each of our channels, which
+   one script reads and changes, so that every call is one step there. The
+   script draws a new epoch whenever the server cannot be shown to be the one
+   that it was, by its replication id, which is new after each restart and each
+   promotion.
+
+   A store has two connections: one for commands, which are answered in order,
+   and one for news. It is UP once both are, lead to the same server, and that
+   is a primary. A heartbeat goes out on the one and comes back on the other; if
+   it does not, or anything else is not as it should be, both are closed and
+   made anew. What publishers leave in the queue is sent once a step.
+
+   Keys, with P for redis_prefix and the first 12 bits of the name's hash in
+   braces, so that all keys of a channel are in one slot:
+
+     Ph:NAME  hash     e epoch, r replication id, s last SEQ, t last timestamp,
+                       b the epoch's birth, pe ps the epoch before and its last
+                       SEQ, o: nothing held is older
+     Px:NAME  stream   ID SEQ-TIMESTAMP, field m: the text that is published
+     P:NAME   pub/sub  "EPOCH SEQ TIMESTAMP {...}"
+     Pi:NAME\nKEY      "EPOCH SEQ TIMESTAMP", for an Idempotency-Key
+
+   Uses      >>resp >>hub >>inbox, and >>publish to answer
+   Touches   the stores, on the first loop's thread; their queues on any.
+   Promises  nothing blocks; a publishing call that was accepted is told its
+             outcome once.
+   ========================================================================== */
+
+/* KEYS hash, stream[, idempotency]
+   ARGV 1 a candidate epoch, 2 to 4 what the caller last knew of the channel
+   (birth, SEQ, timestamp; zeros if nothing), 5 the highest timestamp it ever
+   saw, 6 how many messages are held, 7 for how long, 8 for how long the hash is
+   kept (both in ms; 0: for ever), 9 the pub/sub channel. If that is not empty:
+   10 the JSON object, 11 for how long the idempotency key is kept. Else: 10 the
+   SEQ that the page begins with (empty: the newest), 11 how many messages it
+   has, 12 for how long an empty channel is kept. */
+static const char lpi_store_call_script[] =
+    "local h,x,i=KEYS[1],KEYS[2],KEYS[3]\n"
+    "local epoch,wb,ws,wt=ARGV[1],ARGV[2]+0,ARGV[3]+0,ARGV[4]+0\n"
+    "local seen=ARGV[5]+0\n"
+    "local count,age,keep,channel=ARGV[6],ARGV[7]+0,ARGV[8],ARGV[9]\n"
+    "local function str(v) return string.format('%.0f',v) end\n"
+    "local function num(v) return v and v+0 or 0 end\n"
+    "local function at(entry)\n"
+    "  local s,t=string.match(entry[1],'^(%d+)-(%d+)$')\n"
+    "  return s+0,t+0\n"
+    "end\n"
+    "local function expire(key,ms)\n"
+    "  if ms~='0' then redis.call('PEXPIRE',key,ms) end\n"
+    "end\n"
+    "local info=redis.call('INFO','replication')\n"
+    "local r=string.match(info,'master_replid:(%x+)')\n"
+    "local v=redis.call('HMGET',h,'e','r','s','t','b','pe','ps','o')\n"
+    "local n=redis.call('XLEN',x)\n"
+    "local dup=i and redis.call('GET',i)\n"
+    "local now=redis.call('TIME')\n"
+    "now=now[1]*1000000+now[2]\n"
+    "local e,s,t,b,pe=v[1],num(v[3]),num(v[4]),num(v[5]),v[6] or ''\n"
+    "local ps,o=num(v[7]),num(v[8])\n"
+    "if not e or v[2]~=r or wb>b or wb==b and ws>s\n"
+    "    or 0<wb and wb<b and b<=wt then\n"
+    "  if n>0 then\n"
+    "    local ls,lt=at(redis.call('XREVRANGE',x,'+','-','COUNT',1)[1])\n"
+    "    if not e then s,t=ls,lt\n"
+    "    elseif ls~=s then redis.call('DEL',x) n=0 end\n"
+    "  end\n"
+    "  pe,ps,e=e or '',s,epoch\n"
+    "  t=math.max(now,t+1,seen+1)\n"
+    "  b=t\n"
+    "  redis.call('HSET',h,'e',e,'r',r,'s',str(s),'t',str(t),\n"
+    "    'b',str(b),'pe',pe,'ps',str(ps),'o',str(o))\n"
+    "end\n"
+    "local function trim(max)\n"
+    "  local cut=now-age*1000\n"
+    "  if age==0 or n==0 or o>=cut then return false end\n"
+    "  local head=redis.call('XRANGE',x,'-','+','COUNT',max+1)\n"
+    "  local k=1\n"
+    "  while k<=max and head[k] and select(2,at(head[k]))<cut do k=k+1 end\n"
+    "  n=n-(k-1)\n"
+    "  if not head[k] then redis.call('DEL',x) o=t return true end\n"
+    "  if k>1 then redis.call('XTRIM',x,'MINID',head[k][1]) end\n"
+    "  o=select(2,at(head[k]))\n"
+    "  return k>max\n"
+    "end\n"
+    "if channel~='' then\n"
+    "  if dup then expire(h,keep) return {r,dup} end\n"
+    "  s=s+1\n"
+    "  t=math.max(now,t+1)\n"
+    "  local text=e..' '..str(s)..' '..str(t)..' '..ARGV[10]\n"
+    "  redis.call('XADD',x,'MAXLEN',count,str(s)..'-'..str(t),'m',text)\n"
+    "  n=n+1\n"
+    "  trim(8)\n"
+    "  redis.call('HSET',h,'s',str(s),'t',str(t),'o',str(o))\n"
+    "  expire(x,ARGV[7])\n"
+    "  expire(h,keep)\n"
+    "  local k=redis.call('PUBLISH',channel,text)\n"
+    "  if i then\n"
+    "    redis.call('SET',i,e..' '..str(s)..' '..str(t),'PX',ARGV[11])\n"
+    "  end\n"
+    "  return {r,e,str(s),str(t),k}\n"
+    "end\n"
+    "local was=o\n"
+    "while trim(64) do end\n"
+    "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
+    "expire(h,s>0 and keep or ARGV[12])\n"
+    "local page,first={},redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
+    "if ARGV[10]~='' then\n"
+    "  local got=redis.call('XRANGE',x,ARGV[10],'+','COUNT',ARGV[11])\n"
+    "  for k=1,#got do page[k]=got[k][2][2] end\n"
+    "else\n"
+    "  local got=redis.call('XREVRANGE',x,'+','-','COUNT',ARGV[11])\n"
+    "  for k=#got,1,-1 do page[#page+1]=got[k][2][2] end\n"
+    "end\n"
+    "return {r,e,str(s),str(t),str(b),pe,str(ps),str(n),str(now),\n"
+    "  first and first[1] or '',page}\n";
+
+/* KEYS layout; ARGV 1 what it should be, 2 for how long it is kept, 3 the
+   pub/sub channel of the caller alone. */
+static const char lpi_store_beat_script[] =
+    "local info=redis.call('INFO','replication')\n"
+    "local r=string.match(info,'master_replid:(%x+)')\n"
+    "local was=redis.call('GET',KEYS[1])\n"
+    "redis.call('PUBLISH',ARGV[3],'')\n"
+    "if not was then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])\n"
+    "elseif was==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end\n"
+    "return {r,was or ARGV[1]}\n";
+
+enum {
+    LPI_STORE_STEP_MS = 5000,      /* for each step towards UP               */
+    LPI_STORE_RETRY_MS = 100,      /* doubled for each attempt               */
+    LPI_STORE_RETRY_MS_MAX = 10000,
+    LPI_STORE_BEAT_MS = 2000,
+    LPI_STORE_LAYOUT_MS = 10000,   /* the layout is kept without heartbeats  */
+    LPI_STORE_PENDING_BYTES = 16 << 20,
+    LPI_STORE_NEWEST = 16,         /* messages of a first open               */
+    LPI_STORE_PAGE_BYTES = 4 << 20,
+    LPI_STORE_ROUNDS = 16,         /* batches of work in one step            */
+    LPI_STORE_RECV = 65536,
+    LPI_STORE_LOOKUP_MS = 20       /* how often it is seen to                */
+};
+
+/* --- a connection to a store --- */
+
+static void lpi_redis_blank(lpi_redis *c, const lp_memory *memory)
+{
+    memset(c, 0, sizeof *c);
+    c->fd = -1;
+    lpi_text_init(&c->out, memory);
+}
+
+static uint32_t lpi_redis_tag(const lpi_store *store, const lpi_redis *c)
+{
+    return LPI_TAG_STORES - 2 * store->index - (c == &store->events);
+}
+
+static int lpi_redis_set_interest(lpi_store *store, lpi_redis *c,
+                                  uint32_t want)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    const lp_os *os = loop->os;
+    if (want == c->interest) return 0;
+    if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_redis_tag(store, c),
+                       c->interest, want))
+        return -1;
+    c->interest = want;
+    return 0;
+}
+
+static void lpi_redis_close(lpi_store *store, lpi_redis *c)
+{
+    const lp_os *os = &store->server->os;
+    const lp_memory *memory = &store->server->memory;
+    if (c->fd >= 0) {
+        (void)lpi_redis_set_interest(store, c, 0);
+        os->shutdown(os->ctx, c->fd, LP_READ | LP_WRITE);
+        os->close(os->ctx, c->fd);
+    }
+    LP_ASSERT(!c->ask_count);
+    lpi_free(memory, c->in, c->in_capacity);
+    lpi_free(memory, c->asks, c->ask_capacity * sizeof *c->asks);
+    lpi_text_free(&c->out);
+    lpi_redis_blank(c, memory);
+}
+
+/* Begin to connect. 0 or -errno. */
+static int lpi_redis_open(lpi_store *store, lpi_redis *c)
+{
+    const lp_os *os = &store->server->os;
+    int fd = os->connect(os->ctx, &store->address,
+                         store->path.length ? store->path.bytes : NULL);
+    if (fd < 0) return fd;
+    c->fd = fd;
+    return lpi_redis_set_interest(store, c, LP_READ | LP_WRITE) ? -ENOMEM : 0;
+}
+
+/* Note that what is written next to c->out will be answered. 0, or -1 without
+   memory. */
+static int lpi_redis_ask(lpi_store *store, lpi_redis *c, const lpi_ask *ask)
+{
+    uint32_t end;
+    if (c->ask_count == c->ask_capacity) {
+        uint32_t grown = c->ask_capacity ? 2 * c->ask_capacity : 64, i;
+        lpi_ask *asks = (lpi_ask *)lpi_alloc(&store->server->memory,
+                                             grown * sizeof *asks);
+        if (!asks) return -1;
+        for (i = 0; i < c->ask_count; i++)
+            asks[i] = c->asks[(c->ask_at + i) % c->ask_capacity];
+        lpi_free(&store->server->memory, c->asks,
+                 c->ask_capacity * sizeof *asks);
+        c->asks = asks;
+        c->ask_capacity = grown;
+        c->ask_at = 0;
+    }
+    end = (c->ask_at + c->ask_count++) % c->ask_capacity;
+    c->asks[end] = *ask;
+    c->asks[end].at = c->out_sent + (c->out.length - c->out_at);
+    c->asks[end].sent_ms = lpi_first_loop(store->server)->now_ms;
+    return 0;
+}
+
+static int lpi_redis_ask_kind(lpi_store *store, lpi_redis *c,
+                              lpi_ask_kind kind)
+{
+    lpi_ask ask;
+    memset(&ask, 0, sizeof ask);
+    ask.kind = kind;
+    return lpi_redis_ask(store, c, &ask);
+}
+
+/* Send what is written. 0, or -1 if the connection is broken. */
+static int lpi_redis_flush(lpi_store *store, lpi_redis *c)
+{
+    const lp_os *os = &store->server->os;
+    while (!c->out.failed && c->out_at < c->out.length) {
+        lp_slice rest = lpi_slice(c->out.bytes + c->out_at,
+                                  c->out.length - c->out_at);
+        long n = os->send(os->ctx, c->fd, &rest, 1);
+        if (n < 0 && !lpi_try_again(n)) return -1;
+        if (n > 0) {
+            c->out_at += (size_t)n;
+            c->out_sent += (uint64_t)n;
+        }
+        if (n != (long)rest.length)
+            return lpi_redis_set_interest(store, c, LP_READ | LP_WRITE);
+    }
+    if (c->out.failed) return -1;
+    if (c->out.capacity > LPI_SCRATCH_MAX) lpi_text_free(&c->out);
+    else lpi_text_clear(&c->out);
+    c->out_at = 0;
+    return lpi_redis_set_interest(store, c, LP_READ);
+}
+
+/* --- down --- */
+
+static void lpi_lookup_release(lpi_lookup *lookup)
+{
+    if (!lpi_atomic_sub(&lookup->refs, 1)) free(lookup);
+}
+
+static void lpi_store_drop_lookup(lpi_store *store)
+{
+    if (store->lookup) lpi_lookup_release(store->lookup);
+    store->lookup = NULL;
+}
+
+/* The outcome of a publishing call is known: tell who made it. */
+static void lpi_store_tell(lpi_store *store, lpi_task *task, lp_result result)
+{
+    lp_server *server = store->server;
+    lpi_call *call = &task->of.call;
+    call->outcome.result = result;
+    if (call->message) lpi_message_unref(&server->memory, call->message);
+    call->message = NULL;
+    lpi_lock(&server->store_mutex);
+    store->pending--;
+    store->pending_bytes -= call->bytes;
+    lpi_unlock(&server->store_mutex);
+    lpi_inbox_add(&server->loops[call->loop], task, call->loop != 0);
+}
+
+/* The connection is lost: nothing that was asked is answered any more. */
+static void lpi_store_forget_asks(lpi_store *store)
+{
+    lpi_redis *c = &store->commands;
+    uint32_t unknown = 0;
+    for (; c->ask_count; c->ask_count--) {
+        lpi_ask *ask = &c->asks[c->ask_at];
+        int sent = ask->at < c->out_sent;
+        c->ask_at = (c->ask_at + 1) % c->ask_capacity;
+        if (ask->kind != LPI_ASK_PUBLISH) continue;
+        unknown += sent != 0;
+        lpi_store_tell(store, ask->task,
+                       sent ? LP_ERR_UNKNOWN : LP_ERR_AWAY);
+    }
+    store->events.ask_count = 0;
+    if (unknown) lpi_hub_count_unknown(&store->server->hub, unknown);
+}
+
+/* Copy as much of the text as there is room for, and a NUL. */
+static void lpi_store_note(char *to, size_t size, lp_slice text)
+{
+    size_t n = text.length < size ? text.length : size - 1;
+    if (n) memcpy(to, text.bytes, n);
+    to[n] = 0;
+}
+
+/* A number that is at random between 0 and `max`. */
+static uint32_t lpi_store_random(lpi_store *store, uint32_t max)
+{
+    const lp_os *os = &store->server->os;
+    uint32_t value = 0;
+    if (os->random(os->ctx, &value, sizeof value)) return max;
+    return (uint32_t)(((uint64_t)value * ((uint64_t)max + 1)) >> 32);
+}
+
+/* Whether publishers may leave calls. */
+static void lpi_store_accept(lpi_store *store, int accepts)
+{
+    lpi_lock(&store->server->store_mutex);
+    store->accepts = accepts;
+    lpi_unlock(&store->server->store_mutex);
+}
+
+/* A line of the log, which names the store. */
+static void lpi_store_log(lpi_store *store, lp_log_level level,
+                          const char *what, lp_slice detail)
+{
+    char line[256], text[100];
+    lp_slice at = store->path.length ? store->path : store->host;
+    lpi_store_note(text, sizeof text, detail);
+    if (store->path.length)
+        snprintf(line, sizeof line, "redis %.100s: %s", at.bytes, what);
+    else
+        snprintf(line, sizeof line, "redis %.100s:%u: %s", at.bytes,
+                 (unsigned)store->address.port, what);
+    lpi_log(store->server, level, line, text);
+}
+
+/* Close both connections, and try again after a while, or at least after
+   `pause_ms`. */
+static void lpi_store_fail(lpi_store *store, const char *why,
+                           lp_slice detail, uint32_t pause_ms)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    uint32_t doublings = store->attempts < 7 ? store->attempts : 7;
+    uint32_t max = (uint32_t)LPI_STORE_RETRY_MS << doublings;
+    char told[sizeof store->told];
+    if (store->state == LPI_STORE_DOWN) return;
+    if (max > LPI_STORE_RETRY_MS_MAX) max = LPI_STORE_RETRY_MS_MAX;
+    snprintf(told, sizeof told, "%s%s%.*s", why, detail.length ? ": " : "",
+             (int)(detail.length < 60 ? detail.length : 60),
+             detail.length ? detail.bytes : "");
+    if (store->state == LPI_STORE_UP || strcmp(told, store->told))
+        lpi_store_log(store, LP_LOG_ERROR, "down", lp_s(told));
+    memcpy(store->told, told, sizeof told);
+    if (store->state == LPI_STORE_UP) {
+        lpi_store_accept(store, 0);
+        lpi_hub_store_down(&store->server->hub, store->index, loop->now_ms);
+    }
+    lpi_store_forget_asks(store);
+    lpi_redis_close(store, &store->commands);
+    lpi_redis_close(store, &store->events);
+    lpi_store_drop_lookup(store);
+    store->state = LPI_STORE_DOWN;
+    store->attempts++;
+    store->deadline_ms =
+        loop->now_ms + lpi_max64(pause_ms, 10 + lpi_store_random(store, max));
+}
+
+/* The server has answered with an error that says that it cannot be used. The
+   operator has to mend what is about passwords and rights. */
+static void lpi_store_refused(lpi_store *store, lp_slice error)
+{
+    static const char *const rights[] = {"NOAUTH", "WRONGPASS", "NOPERM",
+                                         "ERR AUTH", "ERR invalid password",
+                                         "ERR The user executing the script"};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(rights); i++)
+        if (lpi_starts(error, lp_s(rights[i]))) {
+            lpi_store_fail(store, "refused", error, LPI_STORE_RETRY_MS_MAX);
+            return;
+        }
+    lpi_store_fail(store, "it answers", error, 0);
+}
+
+/* --- connecting --- */
+
+static void *lpi_lookup_thread(void *arg)
+{
+    lpi_lookup *lookup = (lpi_lookup *)arg;
+    const lp_os *os = &lookup->os;
+    lookup->error = os->resolve(os->ctx, lookup->host, &lookup->address);
+    lpi_atomic_set(&lookup->done, 1);
+    lpi_lookup_release(lookup);
+    return NULL;
+}
+
+/* Have the name looked up. The thread may outlast the server: so the record is
+   the C library's, as is what getaddrinfo allocates. 0 or -1. */
+static int lpi_store_look_up(lpi_store *store)
+{
+    lpi_lookup *lookup;
+    if (!store->server->os.resolve ||
+        store->host.length >= sizeof lookup->host)
+        return -1;
+    lookup = (lpi_lookup *)calloc(1, sizeof *lookup);
+    if (!lookup) return -1;
+    lookup->os = store->server->os;
+    memcpy(lookup->host, store->host.bytes, store->host.length);
+    lookup->refs = 2;
+    store->lookup = lookup;
+    if (!lpi_thread_detach(lpi_lookup_thread, lookup)) return 0;
+    lookup->refs = 1;
+    lpi_store_drop_lookup(store);
+    return -1;
+}
+
+/* Both connections begin. */
+static void lpi_store_connect(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    int error;
+    store->state = LPI_STORE_GREETING;
+    store->beat_sent_us = 0;
+    store->beat_replied = store->beat_echoed = 0;
+    store->deadline_ms = loop->now_ms + LPI_STORE_STEP_MS;
+    error = lpi_redis_open(store, &store->commands);
+    if (!error) error = lpi_redis_open(store, &store->events);
+    if (error)
+        lpi_store_fail(store, "cannot connect", lp_s(strerror(-error)), 0);
+}
+
+/* The pause is over: find the address, if it is a name's, and connect. */
+static void lpi_store_begin(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lp_slice host = store->host;
+    if (!store->attempts)
+        lpi_hub_store_down(&store->server->hub, store->index, loop->now_ms);
+    if (lpi_equal(host, LPI_S("localhost"))) host = LPI_S("127.0.0.1");
+    if (store->path.length || !lpi_address_parse(host, store->address.bytes)) {
+        lpi_store_connect(store);
+        return;
+    }
+    store->state = LPI_STORE_RESOLVING;
+    store->deadline_ms = loop->now_ms + LPI_STORE_STEP_MS;
+    if (lpi_store_look_up(store))
+        lpi_store_fail(store, "cannot look up its name", host, 0);
+}
+
+static void lpi_store_resolved(lpi_store *store)
+{
+    lpi_lookup *lookup = store->lookup;
+    int error = lookup->error;
+    memcpy(store->address.bytes, lookup->address.bytes, 16);
+    lpi_store_drop_lookup(store);
+    if (error) lpi_store_fail(store, "no such host", store->host, 0);
+    else lpi_store_connect(store);
+}
+
+/* --- greeting --- */
+
+static void lpi_redis_command(lp_text *to, lp_slice name, lp_slice word)
+{
+    lpi_resp_command(to, 2);
+    lpi_resp_word(to, name);
+    lpi_resp_word(to, word);
+}
+
+static int lpi_redis_ask_command(lpi_store *store, lpi_redis *c,
+                                 lpi_ask_kind kind, lp_slice name,
+                                 lp_slice word)
+{
+    if (lpi_redis_ask_kind(store, c, kind)) return -1;
+    lpi_redis_command(&c->out, name, word);
+    return 0;
+}
+
+static int lpi_store_authenticate(lpi_store *store, lpi_redis *c)
+{
+    if (!store->password.length) return 0;
+    if (lpi_redis_ask_kind(store, c, LPI_ASK_AUTH)) return -1;
+    lpi_resp_command(&c->out, store->user.length ? 3 : 2);
+    lpi_resp_word(&c->out, LPI_S("AUTH"));
+    if (store->user.length) lpi_resp_word(&c->out, store->user);
+    lpi_resp_word(&c->out, store->password);
+    return 0;
+}
+
+static int lpi_store_load(lpi_store *store, lpi_ask_kind kind,
+                          const char *script)
+{
+    lpi_redis *c = &store->commands;
+    if (lpi_redis_ask_kind(store, c, kind)) return -1;
+    lpi_resp_command(&c->out, 3);
+    lpi_resp_word(&c->out, LPI_S("SCRIPT"));
+    lpi_resp_word(&c->out, LPI_S("LOAD"));
+    lpi_resp_word(&c->out, lp_s(script));
+    return 0;
+}
+
+/* Everything up to the first heartbeat is sent at once. */
+static int lpi_store_greet(lpi_store *store, lpi_redis *c)
+{
+    int commands = c == &store->commands;
+    if (lpi_store_authenticate(store, c)) return -1;
+    if (commands && store->database.length &&
+        lpi_redis_ask_command(store, c, LPI_ASK_SELECT, LPI_S("SELECT"),
+                              store->database))
+        return -1;
+    if (lpi_redis_ask_kind(store, c, LPI_ASK_INFO)) return -1;
+    lpi_resp_command(&c->out, 1);
+    lpi_resp_word(&c->out, LPI_S("INFO"));
+    if (commands) {
+        if (lpi_store_load(store, LPI_ASK_LOAD_CALL, lpi_store_call_script) ||
+            lpi_store_load(store, LPI_ASK_LOAD_BEAT, lpi_store_beat_script))
+            return -1;
+    } else {
+        lpi_redis_command(&c->out, LPI_S("SUBSCRIBE"), lp_s(store->own));
+    }
+    return lpi_redis_flush(store, c);
+}
+
+/* The poller says that the connection is made, or that it failed. */
+static void lpi_redis_connected(lpi_store *store, lpi_redis *c)
+{
+    const lp_os *os = &store->server->os;
+    int error = os->connected(os->ctx, c->fd);
+    c->connected = !error;
+    if (error)
+        lpi_store_fail(store, "cannot connect", lp_s(strerror(-error)), 0);
+    else if (lpi_store_greet(store, c))
+        lpi_store_fail(store, "connection lost", LPI_S(""), 0);
+}
+
+/* The value of a field of INFO. */
+static lp_slice lpi_info_field(lp_slice info, lp_slice name)
+{
+    lp_slice line;
+    while (lpi_split(&info, '\n', &line)) {
+        if (line.length <= name.length || !lpi_starts(line, name) ||
+            line.bytes[name.length] != ':')
+            continue;
+        line = lpi_slice(line.bytes + name.length + 1,
+                         line.length - name.length - 1);
+        if (line.length && line.bytes[line.length - 1] == '\r') line.length--;
+        return line;
+    }
+    return lpi_slice(NULL, 0);
+}
+
+/* Warn of a policy that evicts keys, once for each policy. */
+static void lpi_store_warn(lpi_store *store, lp_slice policy)
+{
+    if (lpi_equal(policy, lp_s(store->policy))) return;
+    lpi_store_note(store->policy, sizeof store->policy, policy);
+    if (policy.length && !lpi_equal(policy, LPI_S("noeviction")))
+        lpi_store_log(store, LP_LOG_WARN, "it may evict channels, which then "
+                      "begin anew: maxmemory-policy is not noeviction", policy);
+}
+
+/* What the server says of itself: may it be used? */
+static void lpi_store_inspect(lpi_store *store, lpi_redis *c, lp_slice info)
+{
+    lp_slice role = lpi_info_field(info, LPI_S("role"));
+    lp_slice replid = lpi_info_field(info, LPI_S("master_replid"));
+    if (!replid.length || replid.length >= sizeof c->replid) {
+        lpi_store_fail(store, "it has no master_replid", LPI_S(""), 0);
+        return;
+    }
+    memcpy(c->replid, replid.bytes, replid.length);
+    c->replid[replid.length] = 0;
+    if (lpi_equal(lpi_info_field(info, LPI_S("cluster_enabled")), LPI_S("1")))
+        lpi_store_fail(store, "refused", LPI_S("it is a Redis Cluster"),
+                       LPI_STORE_RETRY_MS_MAX);
+    else if (lpi_equal(lpi_info_field(info, LPI_S("loading")), LPI_S("1")))
+        lpi_store_fail(store, "it is loading", LPI_S(""), 0);
+    else if (!lpi_equal(role, LPI_S("master")))
+        lpi_store_fail(store, "refused", LPI_S("it is a replica"), 1000);
+    else if (c == &store->commands)
+        lpi_store_warn(store,
+                       lpi_info_field(info, LPI_S("maxmemory_policy")));
+}
+
+/* Send a heartbeat. 0, or -1 without memory. */
+static int lpi_store_beat(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lp_text *out = &store->commands.out;
+    if (lpi_redis_ask_kind(store, &store->commands, LPI_ASK_BEAT)) return -1;
+    lpi_resp_command(out, 7);
+    lpi_resp_word(out, LPI_S("EVALSHA"));
+    lpi_resp_word(out, lp_s(store->beat_sha));
+    lpi_resp_word(out, LPI_S("1"));
+    lpi_text_clear(&loop->extra);
+    lpi_text_add(&loop->extra, lp_s(store->server->config.redis_prefix));
+    lpi_text_add(&loop->extra, LPI_S(":layout"));
+    lpi_resp_word(out, lpi_text_slice(&loop->extra));
+    lpi_resp_word(out, lp_s(store->layout));
+    lpi_resp_word_uint(out, LPI_STORE_LAYOUT_MS);
+    lpi_resp_word(out, lp_s(store->own));
+    store->beat_replied = store->beat_echoed = 0;
+    store->beat_sent_us = loop->now_us;
+    store->beat_ms = loop->now_ms + LPI_STORE_BEAT_MS;
+    return loop->extra.failed ? -1 : 0;
+}
+
+/* Is all answered that comes before UP? */
+static void lpi_store_check_up(lpi_store *store)
+{
+    if (store->state != LPI_STORE_GREETING || !store->beat_replied ||
+        !store->beat_echoed)
+        return;
+    if (strcmp(store->commands.replid, store->events.replid)) {
+        lpi_store_fail(store, "its connections lead to two servers", LPI_S(""),
+                       0);
+        return;
+    }
+    store->state = LPI_STORE_UP;
+    lpi_hub_store_up(&store->server->hub, store->index);
+    lpi_store_accept(store, 1);
+    lpi_store_log(store, store->told[0] ? LP_LOG_WARN : LP_LOG_INFO,
+                  store->told[0] ? "up again" : "up", LPI_S(""));
+    store->told[0] = 0;
+}
+
+/* Both connections are ready for the first heartbeat. */
+static void lpi_store_check_greeted(lpi_store *store)
+{
+    if (store->state != LPI_STORE_GREETING || store->beat_sent_us ||
+        !store->commands.greeted || !store->events.greeted)
+        return;
+    if (lpi_store_beat(store) || lpi_redis_flush(store, &store->commands))
+        lpi_store_fail(store, "connection lost", LPI_S(""), 0);
+}
+
+/* The replication id that a script has read must be the one that the greeting
+   told: else this is another server now, or it was promoted. */
+static int lpi_store_is_same(lpi_store *store, lp_slice replid)
+{
+    if (lpi_equal(replid, lp_s(store->commands.replid))) return 1;
+    lpi_store_fail(store, "it has another replication id", LPI_S(""), 0);
+    return 0;
+}
+
+static void lpi_store_take_beat(lpi_store *store, lp_slice reply)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lp_slice layout;
+    char text[100];
+    lpi_resp_take(&reply);
+    if (!lpi_store_is_same(store, lpi_resp_take(&reply).text)) return;
+    layout = lpi_resp_take(&reply).text;
+    if (!lpi_equal(layout, lp_s(store->layout))) {
+        /* Other stores, history_count or history_age_ms than here. */
+        snprintf(text, sizeof text, "%.*s, not %s",
+                 (int)(layout.length < 26 ? layout.length : 26),
+                 layout.length ? layout.bytes : "", store->layout);
+        lpi_store_fail(store, "refused: another layout", lp_s(text), 1000);
+        return;
+    }
+    store->beat_replied = 1;
+    if (store->state == LPI_STORE_UP) store->attempts = 0;
+    lpi_hub_store_beat(&store->server->hub, store->index,
+                       loop->now_us - store->beat_sent_us);
+    lpi_store_check_up(store);
+}
+
+/* --- keys and calls --- */
+
+/* Write a key of the channel; `kind` is one of h, x, i, or 0 for the pub/sub
+   channel. */
+static void lpi_store_key(lpi_store *store, lp_text *to, char kind,
+                          lp_slice name)
+{
+    uint32_t slot = (uint32_t)(lpi_store_hash(name) >> 52);
+    char text[8];
+    char *at = text;
+    *at++ = ':';
+    *at++ = '{';
+    *at++ = "0123456789abcdef"[slot >> 8];
+    *at++ = "0123456789abcdef"[slot >> 4 & 15];
+    *at++ = "0123456789abcdef"[slot & 15];
+    *at++ = '}';
+    lpi_text_clear(to);
+    lpi_text_add(to, lp_s(store->server->config.redis_prefix));
+    lpi_text_add(to, lpi_slice_to(text, at));
+    if (kind) lpi_text_add(to, lpi_slice(&kind, 1));
+    lpi_text_add(to, LPI_S(":"));
+    lpi_text_add(to, name);
+}
+
+/* Write a word that is a key. */
+static void lpi_store_word_key(lpi_store *store, lp_text *out, char kind,
+                               lp_slice name)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_store_key(store, &loop->extra, kind, name);
+    if (loop->extra.failed) out->failed = 1;
+    lpi_resp_word(out, lpi_text_slice(&loop->extra));
+}
+
+/* The name of a channel in a pub/sub channel's; without bytes if that is none
+   of ours. */
+static lp_slice lpi_store_name(const lpi_store *store, lp_slice key)
+{
+    size_t before = strlen(store->server->config.redis_prefix) + 7;
+    if (key.length <= before) return lpi_slice(NULL, 0);
+    return lpi_slice(key.bytes + before, key.length - before);
+}
+
+static uint32_t lpi_store_age(uint32_t ms)
+{
+    return ms == LP_UNLIMITED ? 0 : ms;
+}
+
+/* The words that every call of the script begins with. */
+static void lpi_store_begin_call(lpi_store *store, lp_slice name, lp_slice key,
+                                 const lpi_work *known, size_t words)
+{
+    const lp_config *cfg = &store->server->config;
+    const lp_os *os = &store->server->os;
+    lp_text *out = &store->commands.out;
+    char text[32];
+    uint64_t candidate = 0;
+    if (os->random(os->ctx, &candidate, sizeof candidate)) out->failed = 1;
+    lpi_resp_command(out, (key.length ? 14 : 13) + words);
+    lpi_resp_word(out, LPI_S("EVALSHA"));
+    lpi_resp_word(out, lp_s(store->call_sha));
+    lpi_resp_word(out, key.length ? LPI_S("3") : LPI_S("2"));
+    lpi_store_word_key(store, out, 'h', name);
+    lpi_store_word_key(store, out, 'x', name);
+    if (key.length) {
+        lp_text *extra = &lpi_first_loop(store->server)->extra;
+        lpi_store_key(store, extra, 'i', name);
+        lpi_text_add(extra, LPI_S("\n"));
+        lpi_text_add(extra, key);
+        if (extra->failed) out->failed = 1;
+        lpi_resp_word(out, lpi_text_slice(extra));
+    }
+    lpi_resp_word(out, lpi_slice_to(text, lpi_put_epoch(text, candidate)));
+    lpi_resp_word_uint(out, known ? known->birth_us : 0);
+    lpi_resp_word_uint(out, known ? known->last : 0);
+    lpi_resp_word_uint(out, known ? known->last_us : 0);
+    lpi_resp_word_uint(out, lpi_hub_seen_us(&store->server->hub, 0));
+    lpi_resp_word_uint(out, cfg->history_count);
+    lpi_resp_word_uint(out, lpi_store_age(cfg->history_age_ms));
+    lpi_resp_word_uint(out, lpi_store_age(cfg->redis_keep_ms));
+}
+
+static int lpi_store_send_open(lpi_store *store, const lpi_work *work)
+{
+    const lp_config *cfg = &store->server->config;
+    lp_text *out = &store->commands.out;
+    uint32_t max = work->page_from ? (uint32_t)LPI_PAGE_MAX
+                                   : (uint32_t)LPI_STORE_NEWEST;
+    uint32_t page = LPI_STORE_PAGE_BYTES / cfg->message_bytes_max;
+    lpi_ask ask;
+    memset(&ask, 0, sizeof ask);
+    ask.kind = LPI_ASK_OPEN;
+    ask.channel = work->channel;
+    ask.page_from = work->page_from;
+    if (lpi_redis_ask(store, &store->commands, &ask)) return -1;
+    lpi_store_begin_call(store, lpi_slice(work->name, work->name_length),
+                         LPI_S(""), work, 4);
+    lpi_resp_word(out, LPI_S(""));
+    if (page > max) page = max;
+    if (!page) page = 1;
+    if (work->page_from) lpi_resp_word_uint(out, work->page_from);
+    else lpi_resp_word(out, LPI_S(""));
+    lpi_resp_word_uint(out, page);
+    lpi_resp_word_uint(out, cfg->redis_empty_ms);
+    return 0;
+}
+
+/* Send what a publisher has left. */
+static int lpi_store_send_publish(lpi_store *store, lpi_task *task)
+{
+    lpi_call *call = &task->of.call;
+    const lpi_message *m = call->message;
+    lp_slice name = lpi_slice(call->name, call->name_length);
+    lp_text *out = &store->commands.out;
+    lpi_ask ask;
+    memset(&ask, 0, sizeof ask);
+    ask.kind = LPI_ASK_PUBLISH;
+    ask.task = task;
+    if (lpi_redis_ask(store, &store->commands, &ask)) return -1;
+    lpi_store_begin_call(store, name, lpi_slice(call->key, call->key_length),
+                         NULL, 3);
+    lpi_store_word_key(store, out, 0, name);
+    lpi_resp_head(out, '$', m->length + 2);
+    lpi_text_add(out, LPI_S("{"));
+    lpi_text_add(out, lpi_slice((const char *)m + m->members_at,
+                                m->length + 1));
+    lpi_text_add(out, LPI_S("\r\n"));
+    lpi_resp_word_uint(out, store->server->config.redis_retry_ms);
+    return 0;
+}
+
+/* --- what comes back --- */
+
+/* Read "EPOCH SEQ TIMESTAMP", and leave in *text what follows. 0 or -1. */
+static int lpi_store_read_id(lp_slice *text, uint64_t *epoch, uint64_t *seq,
+                             uint64_t *us)
+{
+    lp_slice word;
+    if (!lpi_split(text, ' ', &word) || word.length != 16 ||
+        lpi_parse_epoch(word.bytes, epoch))
+        return -1;
+    if (!lpi_split(text, ' ', &word) || lpi_parse_uint(word, seq)) return -1;
+    if (!lpi_split(text, ' ', &word) || lpi_parse_uint(word, us)) return -1;
+    return *seq && *us ? 0 : -1;
+}
+
+/* The message that the text is, sealed; NULL with LP_ERR_NOMEM or LP_ERR_JSON
+   in *result. */
+static lpi_message *lpi_store_message(lpi_store *store, lp_slice name,
+                                      lp_slice text, uint64_t appended_us,
+                                      lp_result *result)
+{
+    const lp_memory *memory = &store->server->memory;
+    uint64_t epoch, seq, us;
+    size_t offset;
+    lpi_message *m;
+    *result = LP_ERR_JSON;
+    if (lpi_store_read_id(&text, &epoch, &seq, &us)) return NULL;
+    m = lpi_message_new(memory, name, text, result, &offset);
+    if (!m) return NULL;
+    lpi_message_seal(m, name, epoch, seq, us);
+    m->appended_us = appended_us;
+    return m;
+}
+
+/* News have come of a channel. */
+static void lpi_store_take_news(lpi_store *store, lp_slice name, lp_slice text)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_hub *hub = &store->server->hub;
+    uint64_t epoch, seq, us;
+    lp_slice rest = text;
+    lp_result result = LP_ERR_JSON;
+    lpi_message *m = NULL;
+    int lacks;
+    if (lpi_store_read_id(&rest, &epoch, &seq, &us)) {
+        lpi_store_log(store, LP_LOG_WARN, "unreadable text published", name);
+        return;
+    }
+    lacks = lpi_hub_lacks(hub, name, epoch, seq, loop->now_ms);
+    if (lacks < 0) {
+        lpi_resp_command(&store->events.out, 2);
+        lpi_resp_word(&store->events.out, LPI_S("UNSUBSCRIBE"));
+        lpi_store_word_key(store, &store->events.out, 0, name);
+    }
+    if (lacks <= 0) return;
+    m = lpi_store_message(store, name, text, loop->now_us, &result);
+    if (m) lpi_hub_append(hub, name, m, loop->now_ms);
+    else lpi_hub_lost(hub, name, loop->now_ms);
+}
+
+static void lpi_store_free_page(lpi_store *store, lpi_opened *opened)
+{
+    while (opened->page) {
+        lpi_message *m = opened->page;
+        opened->page = m->newer;
+        lpi_message_unref(&store->server->memory, m);
+    }
+}
+
+/* The page of an open: the messages in *out. A text that is none hides all that
+   comes before it, and itself. 0, or -1: malformed, or no memory. */
+static int lpi_store_take_page(lpi_store *store, const lpi_ask *ask,
+                               lp_slice name, lp_slice reply, lpi_opened *out)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_resp_value array = lpi_resp_take(&reply);
+    int64_t count = array.number;
+    lpi_message **end = &out->page;
+    uint64_t seq = out->last - (uint64_t)count + 1;
+    if (array.kind != LPI_RESP_ARRAY) return -1;
+    if (ask->page_from) seq = ask->page_from;
+    if (seq <= out->last - out->held) seq = out->last - out->held + 1;
+    for (; count > 0; count--, seq++) {
+        lp_slice text = lpi_resp_take(&reply).text;
+        lp_result result;
+        lpi_message *m = lpi_store_message(store, name, text, loop->now_us,
+                                           &result);
+        if (m && m->seq == seq) {
+            uint64_t age = out->now_us > m->timestamp_us
+                               ? out->now_us - m->timestamp_us : 0;
+            m->appended_us = m->appended_us > age ? m->appended_us - age : 0;
+            *end = m;
+            end = &m->newer;
+            continue;
+        }
+        if (m) lpi_message_unref(&store->server->memory, m);
+        else if (result == LP_ERR_NOMEM) return -1;
+        lpi_store_free_page(store, out);
+        end = &out->page;
+        out->unreadable = seq;
+        lpi_store_log(store, LP_LOG_WARN, "unreadable message in the history",
+                      name);
+    }
+    return 0;
+}
+
+/* Read what an open has told. 0, or -1: malformed, or no memory. */
+static int lpi_store_read_open(lpi_store *store, const lpi_ask *ask,
+                               lp_slice name, lp_slice reply, lpi_opened *out)
+{
+    lp_slice text, first;
+    uint64_t seq;
+    text = lpi_resp_take(&reply).text;
+    if (text.length != 16 || lpi_parse_epoch(text.bytes, &out->epoch))
+        return -1;
+    if (lpi_resp_take_uint(&reply, &out->last) ||
+        lpi_resp_take_uint(&reply, &out->last_us) ||
+        lpi_resp_take_uint(&reply, &out->birth_us))
+        return -1;
+    text = lpi_resp_take(&reply).text;
+    if (text.length) {
+        if (text.length != 16 || lpi_parse_epoch(text.bytes, &out->past_epoch))
+            return -1;
+        out->has_past = 1;
+    }
+    if (lpi_resp_take_uint(&reply, &out->past_last) ||
+        lpi_resp_take_uint(&reply, &out->held) ||
+        lpi_resp_take_uint(&reply, &out->now_us) || out->held > out->last)
+        return -1;
+    first = lpi_resp_take(&reply).text;
+    if (first.length && (!lpi_split(&first, '-', &text) ||
+                         lpi_parse_uint(text, &seq) ||
+                         lpi_parse_uint(first, &out->first_us)))
+        return -1;
+    return lpi_store_take_page(store, ask, name, reply, out);
+}
+
+static void lpi_store_take_open(lpi_store *store, const lpi_ask *ask,
+                                lp_slice reply)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_hub *hub = &store->server->hub;
+    char text[LPI_CHANNEL_BYTES];
+    lp_slice name = lpi_hub_name(hub, ask->channel, text);
+    lpi_opened opened;
+    memset(&opened, 0, sizeof opened);
+    lpi_resp_take(&reply);
+    if (!lpi_store_is_same(store, lpi_resp_take(&reply).text)) return;
+    if (!lpi_store_read_open(store, ask, name, reply, &opened)) {
+        lpi_hub_opened(hub, ask->channel, &opened, loop->now_ms);
+        return;
+    }
+    lpi_store_free_page(store, &opened);
+    lpi_hub_opened(hub, ask->channel, NULL, loop->now_ms);
+}
+
+/* What was published has got its id: append it here, if it is new. */
+static void lpi_store_take_published(lpi_store *store, lpi_task *task,
+                                     lp_slice reply)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_hub *hub = &store->server->hub;
+    lpi_call *call = &task->of.call;
+    lp_published *out = &call->outcome.published;
+    lp_slice name = lpi_slice(call->name, call->name_length), text;
+    uint64_t epoch, seq, us;
+    lpi_message *m = call->message;
+    int64_t count = lpi_resp_take(&reply).number;
+    lp_slice replid = lpi_resp_take(&reply).text;
+    text = lpi_resp_take(&reply).text;
+    if (count == 2) { /* the outcome of the first try */
+        if (lpi_store_read_id(&text, &epoch, &seq, &us)) seq = 0;
+    } else if (text.length != 16 || lpi_parse_epoch(text.bytes, &epoch) ||
+               lpi_resp_take_uint(&reply, &seq) ||
+               lpi_resp_take_uint(&reply, &us)) {
+        seq = 0;
+    }
+    if (!seq) {
+        lpi_hub_count_unknown(hub, 1);
+        lpi_store_tell(store, task, LP_ERR_UNKNOWN);
+        lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
+        return;
+    }
+    *lpi_put_id(out->id, epoch, seq) = 0;
+    out->timestamp_us = us;
+    lpi_hub_seen_us(hub, us);
+    if (count != 2) {
+        lpi_message_seal(m, name, epoch, seq, us);
+        m->appended_us = loop->now_us;
+        call->message = NULL;
+        out->waiters = lpi_hub_append(hub, name, m, loop->now_ms);
+        out->instances = (uint32_t)lpi_resp_take(&reply).number;
+    }
+    lpi_store_tell(store, task, LP_OK);
+    lpi_store_is_same(store, replid);
+}
+
+/* Does the error concern that call alone? Then the store stays UP. */
+static int lpi_store_error_passes(lp_slice error)
+{
+    static const char *const fatal[] = {"READONLY", "LOADING", "MASTERDOWN",
+                                        "NOSCRIPT", "NOAUTH", "NOPERM",
+                                        "WRONGPASS"};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(fatal); i++)
+        if (lpi_starts(error, lp_s(fatal[i]))) return 0;
+    return 1;
+}
+
+/* A command was answered with an error. */
+static void lpi_store_take_error(lpi_store *store, const lpi_ask *ask,
+                                 lp_slice error)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    int passes = lpi_store_error_passes(error);
+    if (ask->kind == LPI_ASK_PUBLISH)
+        lpi_store_tell(store, ask->task, LP_ERR_AWAY);
+    else if (ask->kind == LPI_ASK_OPEN)
+        lpi_hub_opened(&store->server->hub, ask->channel, NULL, loop->now_ms);
+    else if (ask->kind != LPI_ASK_BEAT) passes = 0;
+    else if (passes) store->beat_replied = 1;
+    if (!passes) {
+        lpi_store_refused(store, error);
+        return;
+    }
+    /* A script that is BUSY has published nothing to itself. */
+    if (store->state == LPI_STORE_UP && lpi_starts(error, LPI_S("BUSY")))
+        store->beat_echoed |= ask->kind == LPI_ASK_BEAT;
+    lpi_store_check_up(store);
+    if (loop->now_ms < store->error_ms) return;
+    store->error_ms = loop->now_ms + LPI_STORE_RETRY_MS_MAX;
+    lpi_store_log(store, LP_LOG_WARN, "a call failed", error);
+}
+
+/* The oldest command is answered with `reply`. */
+static void lpi_store_take_answer(lpi_store *store, lpi_redis *c,
+                                  lp_slice reply)
+{
+    lp_slice rest = reply;
+    lpi_resp_value value = lpi_resp_take(&rest);
+    lpi_ask ask = c->asks[c->ask_at];
+    c->ask_at = (c->ask_at + 1) % c->ask_capacity;
+    c->ask_count--;
+    if (value.kind == LPI_RESP_ERROR) {
+        lpi_store_take_error(store, &ask, value.text);
+        return;
+    }
+    switch (ask.kind) {
+    case LPI_ASK_AUTH:
+    case LPI_ASK_SELECT: break;
+    case LPI_ASK_INFO: lpi_store_inspect(store, c, value.text); break;
+    case LPI_ASK_LOAD_CALL:
+        lpi_store_note(store->call_sha, sizeof store->call_sha, value.text);
+        break;
+    case LPI_ASK_LOAD_BEAT:
+        lpi_store_note(store->beat_sha, sizeof store->beat_sha, value.text);
+        c->greeted = 1;
+        lpi_store_check_greeted(store);
+        break;
+    case LPI_ASK_BEAT: lpi_store_take_beat(store, reply); break;
+    case LPI_ASK_PUBLISH:
+        lpi_store_take_published(store, ask.task, reply);
+        break;
+    case LPI_ASK_OPEN: lpi_store_take_open(store, &ask, reply); break;
+    }
+}
+
+/* News, or that some come from now on, or no more. */
+static void lpi_store_take_push(lpi_store *store, lp_slice reply)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lp_slice kind, key, name;
+    int own;
+    lpi_resp_take(&reply);
+    kind = lpi_resp_take(&reply).text;
+    key = lpi_resp_take(&reply).text;
+    own = lpi_equal(key, lp_s(store->own));
+    name = lpi_store_name(store, key);
+    if (own && lpi_equal(kind, LPI_S("subscribe"))) {
+        store->events.greeted = 1;
+        lpi_store_check_greeted(store);
+    } else if (own && lpi_equal(kind, LPI_S("message"))) {
+        store->beat_echoed = 1;
+        lpi_store_check_up(store);
+    } else if (name.length && lpi_equal(kind, LPI_S("subscribe"))) {
+        lpi_hub_subscribed(&store->server->hub, name, loop->now_ms);
+    } else if (name.length && lpi_equal(kind, LPI_S("message"))) {
+        lpi_store_take_news(store, name, lpi_resp_take(&reply).text);
+    }
+}
+
+static void lpi_store_take_reply(lpi_store *store, lpi_redis *c,
+                                 lp_slice reply)
+{
+    if (c->ask_count) lpi_store_take_answer(store, c, reply);
+    else if (c == &store->events && *reply.bytes == '*')
+        lpi_store_take_push(store, reply);
+    else lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
+}
+
+/* Take what is whole of what was received. 0, or -1 if it is malformed. */
+static int lpi_redis_parse(lpi_store *store, lpi_redis *c)
+{
+    size_t at = 0;
+    long n;
+    while ((n = lpi_resp_read(&c->resp, c->in + at, c->in_length - at)) > 0) {
+        memset(&c->resp, 0, sizeof c->resp);
+        lpi_store_take_reply(store, c, lpi_slice(c->in + at, (size_t)n));
+        if (c->fd < 0) return 0;
+        at += (size_t)n;
+    }
+    c->in_length -= at;
+    if (c->in_length) {
+        memmove(c->in, c->in + at, c->in_length);
+    } else if (c->in_capacity > LPI_SCRATCH_MAX) {
+        lpi_free(&store->server->memory, c->in, c->in_capacity);
+        c->in = NULL;
+        c->in_capacity = 0;
+    }
+    return n < 0 ? -1 : 0;
+}
+
+static void lpi_redis_read(lpi_store *store, lpi_redis *c)
+{
+    const lp_os *os = &store->server->os;
+    size_t room = c->in_length + LPI_STORE_RECV / 4, max = LPI_STORE_RECV;
+    long n;
+    if (lpi_reserve(&store->server->memory, &c->in, &c->in_capacity, room)) {
+        lpi_store_fail(store, "no memory", LPI_S(""), 0);
+        return;
+    }
+    room = c->in_capacity - c->in_length;
+    n = os->recv(os->ctx, c->fd, c->in + c->in_length,
+                 room < max ? room : max);
+    if (n < 0 && lpi_try_again(n)) return;
+    if (n <= 0) {
+        lpi_store_fail(store, "connection lost", LPI_S(""), 0);
+        return;
+    }
+    c->in_length += (size_t)n;
+    if (lpi_redis_parse(store, c))
+        lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
+}
+
+/* --- what a step does --- */
+
+static void lpi_store_send_names(lpi_store *store, const lpi_work_batch *batch)
+{
+    lp_text *out = &store->events.out;
+    uint32_t i, names = 0;
+    for (i = 0; i < batch->count; i++)
+        names += batch->work[i].kind == LPI_WORK_SUBSCRIBE;
+    if (!names) return;
+    lpi_resp_command(out, 1 + names);
+    lpi_resp_word(out, LPI_S("SUBSCRIBE"));
+    for (i = 0; i < batch->count; i++) {
+        const lpi_work *work = &batch->work[i];
+        if (work->kind == LPI_WORK_SUBSCRIBE)
+            lpi_store_word_key(store, out, 0,
+                               lpi_slice(work->name, work->name_length));
+    }
+}
+
+static void lpi_store_send_left(lpi_store *store, lp_text *left)
+{
+    lp_text *out = &store->events.out;
+    size_t at = 0;
+    while (at < left->length) {
+        size_t length = (uint8_t)left->bytes[at];
+        lpi_resp_command(out, 2);
+        lpi_resp_word(out, LPI_S("UNSUBSCRIBE"));
+        lpi_store_word_key(store, out, 0,
+                           lpi_slice(left->bytes + at + 1, length));
+        at += 1 + length;
+    }
+    lpi_text_clear(left);
+}
+
+/* Send what the channels need. 0, or -1 without memory. */
+static int lpi_store_send_work(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    lpi_work_batch batch;
+    uint32_t rounds = LPI_STORE_ROUNDS, i;
+    do {
+        lpi_hub_store_work(&store->server->hub, store->index, loop->now_ms,
+                           &batch, &store->left);
+        lpi_store_send_left(store, &store->left);
+        lpi_store_send_names(store, &batch);
+        for (i = 0; i < batch.count; i++)
+            if (batch.work[i].kind == LPI_WORK_OPEN &&
+                lpi_store_send_open(store, &batch.work[i]))
+                return -1;
+    } while (batch.count == LPI_WORK_MAX && --rounds);
+    return 0;
+}
+
+/* Take the calls that publishers have left. */
+static lpi_task *lpi_store_take_calls(lpi_store *store)
+{
+    lpi_task *calls;
+    lpi_lock(&store->server->store_mutex);
+    calls = store->first;
+    store->first = NULL;
+    lpi_unlock(&store->server->store_mutex);
+    return calls;
+}
+
+/* Send the calls that publishers have left; or refuse them, if the store is not
+   UP. 0, or -1 without memory. */
+static int lpi_store_send_calls(lpi_store *store)
+{
+    lpi_task *calls = lpi_store_take_calls(store);
+    int failed = 0;
+    while (calls) {
+        lpi_task *task = calls;
+        calls = task->next;
+        if (!failed && store->state == LPI_STORE_UP &&
+            !lpi_store_send_publish(store, task))
+            continue;
+        failed = store->state == LPI_STORE_UP;
+        lpi_store_tell(store, task, LP_ERR_AWAY);
+    }
+    return -failed;
+}
+
+/* When a call or a heartbeat has to be answered. */
+static uint64_t lpi_store_answer_ms(const lpi_store *store)
+{
+    const lpi_redis *c = &store->commands;
+    uint32_t timeout_ms = store->server->config.redis_timeout_ms;
+    uint64_t due_ms = UINT64_MAX;
+    if (c->ask_count) due_ms = c->asks[c->ask_at].sent_ms + timeout_ms;
+    if (!store->beat_replied || !store->beat_echoed) {
+        uint64_t beat_ms = store->beat_sent_us / 1000 + timeout_ms;
+        if (beat_ms < due_ms) due_ms = beat_ms;
+    }
+    return due_ms;
+}
+
+/* A step of a store that is UP. */
+static void lpi_store_step_up(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    int failed = 0;
+    if (loop->now_ms >= lpi_store_answer_ms(store)) {
+        lpi_store_fail(store, "no answer in time", LPI_S(""), 0);
+        return;
+    }
+    if (loop->now_ms >= store->beat_ms && store->beat_replied &&
+        store->beat_echoed)
+        failed = lpi_store_beat(store);
+    if (!failed) failed = lpi_store_send_calls(store);
+    if (!failed) failed = lpi_store_send_work(store);
+    if (failed) {
+        lpi_store_fail(store, "no memory", LPI_S(""), 0);
+    } else if (lpi_redis_flush(store, &store->commands) ||
+               lpi_redis_flush(store, &store->events)) {
+        lpi_store_fail(store, "connection lost", LPI_S(""), 0);
+    }
+}
+
+static void lpi_store_step(lpi_store *store)
+{
+    lpi_loop *loop = lpi_first_loop(store->server);
+    int late = loop->now_ms >= store->deadline_ms;
+    switch (store->state) {
+    case LPI_STORE_DOWN:
+        if (late) lpi_store_begin(store);
+        break;
+    case LPI_STORE_RESOLVING:
+        if (lpi_atomic_get(&store->lookup->done)) lpi_store_resolved(store);
+        else if (late)
+            lpi_store_fail(store, "cannot look up its name in time",
+                           store->host, 0);
+        break;
+    case LPI_STORE_GREETING:
+        if (late)
+            lpi_store_fail(store, "no answer in time", LPI_S("connecting"), 0);
+        break;
+    case LPI_STORE_UP: lpi_store_step_up(store); break;
+    }
+    if (store->state != LPI_STORE_UP) lpi_store_send_calls(store);
+}
+
+/* --- the calls. But for lpi_stores_publish(), they are the first loop's --- */
+
+/* A connection to a store is ready. */
+static void lpi_stores_event(lpi_loop *loop, const lp_event *event)
+{
+    uint32_t n = LPI_TAG_STORES - event->tag;
+    lpi_store *store = &loop->server->stores[n / 2];
+    lpi_redis *c = n % 2 ? &store->events : &store->commands;
+    if (c->fd < 0) return;
+    if (!c->connected && event->what & (LP_WRITE | LP_HANGUP))
+        lpi_redis_connected(store, c);
+    if (c->fd < 0 || !c->connected) return;
+    if (event->what & LP_WRITE && lpi_redis_flush(store, c))
+        lpi_store_fail(store, "connection lost", LPI_S(""), 0);
+    if (c->fd >= 0 && event->what & (LP_READ | LP_HANGUP))
+        lpi_redis_read(store, c);
+}
+
+static void lpi_stores_step(lpi_loop *loop)
+{
+    uint32_t k;
+    for (k = 0; k < loop->server->store_count; k++)
+        lpi_store_step(&loop->server->stores[k]);
+    if (k) lpi_loop_do_tasks(loop, LPI_ACCEPTS); /* outcomes */
+}
+
+/* Has the store calls that are not sent yet? The first loop's own may have been
+   left behind its stores' step: they have signalled nobody. */
+static int lpi_store_has_calls(const lpi_store *store)
+{
+    int has;
+    lpi_lock(&store->server->store_mutex);
+    has = store->first != NULL;
+    lpi_unlock(&store->server->store_mutex);
+    return has;
+}
+
+/* Make *wait no longer than until something is due. */
+static void lpi_stores_due(const lpi_loop *loop, uint64_t *wait)
+{
+    uint32_t k;
+    for (k = 0; k < loop->server->store_count; k++) {
+        const lpi_store *store = &loop->server->stores[k];
+        uint64_t when = store->deadline_ms;
+        if (store->state == LPI_STORE_RESOLVING)
+            when = loop->now_ms + LPI_STORE_LOOKUP_MS;
+        if (store->state == LPI_STORE_UP) {
+            when = lpi_store_answer_ms(store);
+            if (store->beat_ms < when && store->beat_replied &&
+                store->beat_echoed)
+                when = store->beat_ms;
+        }
+        when = when > loop->now_ms ? when - loop->now_ms : 0;
+        if (lpi_store_has_calls(store)) when = 0;
+        if (when < *wait) *wait = when;
+    }
+}
+
+/* Is the outcome of a publishing call still to come? */
+static int lpi_stores_are_busy(lp_server *server)
+{
+    uint32_t k, pending = 0;
+    if (!server->stores) return 0;
+    lpi_lock(&server->store_mutex);
+    for (k = 0; k < server->store_count; k++)
+        pending += server->stores[k].pending;
+    lpi_unlock(&server->store_mutex);
+    return pending != 0;
+}
+
+/* Leave a call for the store, if it may be. `signal`: the first loop may be
+   asleep. */
+static lp_result lpi_store_leave(lpi_store *store, lpi_task *task, int signal)
+{
+    lp_server *server = store->server;
+    size_t bytes = task->of.call.bytes;
+    lp_result result = LP_PENDING;
+    int was_empty;
+    lpi_lock(&server->store_mutex);
+    was_empty = !store->first;
+    if (server->stores_ended) result = LP_ERR_STOPPED;
+    else if (!store->accepts ||
+             store->pending >= server->config.redis_pending_max ||
+             store->pending_bytes + bytes > LPI_STORE_PENDING_BYTES)
+        result = LP_ERR_AWAY;
+    if (result == LP_PENDING) {
+        store->pending++;
+        store->pending_bytes += bytes;
+        if (was_empty) store->first = task;
+        else store->last->next = task;
+        store->last = task;
+    }
+    lpi_unlock(&server->store_mutex);
+    if (result == LP_PENDING && was_empty && signal)
+        server->os.wake_signal(server->os.ctx,
+                               lpi_first_loop(server)->wake[1]);
+    return result;
+}
+
+/* Publish on any thread: LP_PENDING, with the outcome told later to whom `who`
+   says, or why not. */
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
+                                    lp_slice json, size_t *offset)
+{
+    const lp_memory *memory = &server->memory;
+    lp_slice name = lpi_slice(who->name, who->name_length);
+    uint32_t k = lpi_store_index(name, server->store_count);
+    int own = !who->loop && who->connection != LPI_NONE; /* in its step */
+    lp_result result;
+    lpi_task *task;
+    lpi_call *call;
+    if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
+    task = (lpi_task *)lpi_alloc(memory, sizeof *task);
+    if (!task) return LP_ERR_NOMEM;
+    task->kind = LPI_TASK_CALL;
+    task->next = NULL;
+    call = &task->of.call;
+    *call = *who;
+    call->message = lpi_message_new(memory, name, json, &result, offset);
+    if (call->message) {
+        call->bytes = sizeof *task + call->message->size;
+        result = lpi_store_leave(&server->stores[k], task, !own);
+        if (result == LP_PENDING) return result;
+        lpi_message_unref(memory, call->message);
+    }
+    lpi_free(memory, task, sizeof *task);
+    return result;
+}
+
+/* The parts of redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or of
+   unix:PATH, as they are written. 0 or -1. */
+static int lpi_store_parse(lpi_store *store, lp_slice url)
+{
+    lp_slice part;
+    const char *at;
+    uint64_t port = 6379, number;
+    if (lpi_starts(url, LPI_S("unix:"))) {
+        store->path = lpi_slice(url.bytes + 5, url.length - 5);
+        return store->path.length ? 0 : -1;
+    }
+    if (!lpi_starts(url, LPI_S("redis://"))) return -1;
+    url = lpi_slice(url.bytes + 8, url.length - 8);
+    for (at = url.bytes + url.length; at > url.bytes && at[-1] != '@'; at--) {}
+    if (at > url.bytes) {
+        part = lpi_slice_to(url.bytes, at - 1);
+        url.length -= (size_t)(at - url.bytes);
+        url.bytes = at;
+        if (!lpi_split(&part, ':', &store->user)) return -1;
+        store->password = part;
+        if (!part.bytes) return -1;
+    }
+    if (!lpi_split(&url, '/', &part)) return -1;
+    store->database = url;
+    if (url.length && lpi_parse_uint(url, &number)) return -1;
+    if (part.length && *part.bytes == '[') {
+        at = (const char *)memchr(part.bytes, ']', part.length);
+        if (!at) return -1;
+        store->host = lpi_slice_to(part.bytes + 1, at);
+        if (lpi_address_parse(store->host, store->address.bytes)) return -1;
+        part = lpi_slice_to(at + 1, part.bytes + part.length);
+        if (part.length && *part.bytes != ':') return -1;
+        if (part.length) part = lpi_slice(part.bytes + 1, part.length - 1);
+    } else {
+        lpi_split(&part, ':', &store->host);
+    }
+    if (part.length && (lpi_parse_uint(part, &port) || !port || port > 65535))
+        return -1;
+    store->address.port = (uint16_t)port;
+    return store->host.length ? 0 : -1;
+}
+
+/* Decode a part of a URL. The copy ends with a NUL, and lives as long as the
+   server. */
+static lp_result lpi_store_keep(lp_server *server, lp_slice *s)
+{
+    char *copy;
+    long n;
+    if (!s->length) return LP_OK;
+    copy = lpi_arena_take(&server->strings, s->length + 1);
+    if (!copy) return LP_ERR_NOMEM;
+    n = lpi_percent_decode(copy, *s, 0);
+    if (n < 0) return lpi_config_bad(server, "redis");
+    copy[n] = 0;
+    *s = lpi_slice(copy, (size_t)n);
+    return LP_OK;
+}
+
+static lp_result lpi_store_init(lp_server *server, lpi_store *store,
+                                lp_slice url)
+{
+    const lp_config *cfg = &server->config;
+    lp_result result;
+    uint64_t own;
+    char *at;
+    if (lpi_store_parse(store, url))
+        return lpi_config_bad(server, "redis");
+    result = lpi_store_keep(server, &store->host);
+    if (result == LP_OK) result = lpi_store_keep(server, &store->path);
+    if (result == LP_OK) result = lpi_store_keep(server, &store->user);
+    if (result == LP_OK) result = lpi_store_keep(server, &store->password);
+    if (result == LP_OK) result = lpi_store_keep(server, &store->database);
+    if (result != LP_OK) return result;
+    if (server->os.random(server->os.ctx, &own, sizeof own)) return LP_ERR_OS;
+    at = LPI_PUT(lpi_put(store->own, lp_s(cfg->redis_prefix)), "@");
+    *lpi_put_epoch(at, own) = 0;
+    snprintf(store->layout, sizeof store->layout, "%u/%u %u %u",
+             (unsigned)store->index, (unsigned)server->store_count,
+             (unsigned)cfg->history_count,
+             (unsigned)lpi_store_age(cfg->history_age_ms));
+    return LP_OK;
+}
+
+/* Make the stores that the configuration names; they are connected once the
+   loop runs. */
+static lp_result lpi_stores_init(lp_server *server)
+{
+    const lp_config *cfg = &server->config;
+    lp_slice rest = lp_s(cfg->redis), url;
+    uint32_t count = lpi_config_list_length(cfg->redis);
+    if (!count) return LP_OK;
+    if (count > LPI_STORES_MAX || !server->os.connect || !server->os.connected)
+        return lpi_config_bad(server, "redis");
+    if (cfg->message_bytes_max > LPI_STORE_PENDING_BYTES - 65536)
+        return lpi_config_bad(server, "message_bytes_max");
+    if (strlen(cfg->redis_prefix) > 32)
+        return lpi_config_bad(server, "redis_prefix");
+    if (lpi_mutex_init(&server->store_mutex)) return LP_ERR_NOMEM;
+    server->has_store_mutex = 1;
+    server->stores = (lpi_store *)lpi_alloc_zero(
+        &server->memory, count * sizeof *server->stores);
+    if (!server->stores) return LP_ERR_NOMEM;
+    server->store_count = count;
+    for (count = 0; count < server->store_count; count++) {
+        lpi_store *store = &server->stores[count];
+        store->server = server;
+        store->index = count;
+        lpi_redis_blank(&store->commands, &server->memory);
+        lpi_redis_blank(&store->events, &server->memory);
+        lpi_text_init(&store->left, &server->memory);
+    }
+    if (lpi_hub_add_stores(&server->hub, server->store_count))
+        return LP_ERR_NOMEM;
+    for (count = 0; lpi_split(&rest, ',', &url); count++) {
+        lp_result result = lpi_store_init(server, &server->stores[count],
+                                          lpi_trim(url));
+        if (result != LP_OK) return result;
+    }
+    return LP_OK;
+}
+
+/* Nothing can be published any more; what is under way is told so. More calls
+   change nothing. */
+static void lpi_stores_end(lp_server *server)
+{
+    uint32_t k;
+    if (!server->stores || server->stores_ended) return;
+    lpi_lock(&server->store_mutex);
+    server->stores_ended = 1;
+    lpi_unlock(&server->store_mutex);
+    for (k = 0; k < server->store_count; k++) {
+        lpi_store *store = &server->stores[k];
+        lpi_task *calls = lpi_store_take_calls(store);
+        while (calls) {
+            lpi_task *task = calls;
+            calls = task->next;
+            lpi_store_tell(store, task, LP_ERR_AWAY);
+        }
+        lpi_store_forget_asks(store);
+        lpi_redis_close(store, &store->commands);
+        lpi_redis_close(store, &store->events);
+        lpi_store_drop_lookup(store);
+        lpi_text_free(&store->left);
+        if (server->hub.stores) lpi_hub_store_down(&server->hub, k, 0);
+        store->state = LPI_STORE_DOWN;
+        store->deadline_ms = UINT64_MAX;
+    }
+}
+
+static void lpi_stores_free(lp_server *server)
+{
+    if (server->has_store_mutex) lpi_mutex_free(&server->store_mutex);
+    lpi_free(&server->memory, server->stores,
+             server->store_count * sizeof *server->stores);
+}
+
+#else /* LONGPOLL_NO_REDIS: there are no stores */
+
+static void lpi_stores_event(lpi_loop *loop, const lp_event *event)
+{
+    (void)loop, (void)event;
+}
+
+static void lpi_stores_step(lpi_loop *loop) { (void)loop; }
+
+static void lpi_stores_due(const lpi_loop *loop, uint64_t *wait)
+{
+    (void)loop, (void)wait;
+}
+
+static int lpi_stores_are_busy(lp_server *server)
+{
+    (void)server;
+    return 0;
+}
+
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
+                                    lp_slice json, size_t *offset)
+{
+    (void)server, (void)who, (void)json, (void)offset;
+    return LP_ERR_CONFIG;
+}
+
+static lp_result lpi_stores_init(lp_server *server)
+{
+    return server->config.redis ? lpi_config_bad(server, "redis") : LP_OK;
+}
+
+static void lpi_stores_end(lp_server *server) { (void)server; }
+static void lpi_stores_free(lp_server *server) { (void)server; }
+
+#endif /* LONGPOLL_NO_REDIS */
 
 /* ==========================================================================
    G   LOOP                                                            >>loop
@@ -8871,9 +12372,11 @@ static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
 static int lpi_loop_drained(const lpi_loop *loop)
 {
     const uint32_t *n = loop->phases;
-    uint32_t waiting = n[LPI_PARKED] + n[LPI_WRITING] + n[LPI_LINGERING];
+    uint32_t waiting = n[LPI_PARKED] + n[LPI_PUBLISHING] + n[LPI_WRITING] +
+                       n[LPI_LINGERING];
     uint32_t coming = n[LPI_ACCEPTED] + n[LPI_READING_HEAD] +
                       n[LPI_READING_BODY] + n[LPI_QUEUED];
+    if (!loop->index && lpi_stores_are_busy(loop->server)) waiting++;
     if (!waiting && !coming) return 1;
     if (loop->now_ms < loop->drain_ms) return 0;
     return !waiting || loop->now_ms >= lpi_loop_drain_end(loop);
@@ -8892,6 +12395,7 @@ static uint64_t lpi_loop_due(const lpi_loop *loop)
         lpi_loop_earlier(&wait, loop->sweep_ms, now);
     if (!loop->index && server->accept_resume_ms)
         lpi_loop_earlier(&wait, server->accept_resume_ms, now);
+    if (!loop->index) lpi_stores_due(loop, &wait);
     if (loop->drain_ms)
         lpi_loop_earlier(
             &wait, lpi_loop_drained(loop) ? 0 : lpi_loop_drain_end(loop), now);
@@ -8915,32 +12419,6 @@ static int lpi_loop_sleep(lpi_loop *loop)
     return lpi_hub_sleep(&loop->server->hub, loop->index, &loop->sweep_ms);
 }
 
-static void lpi_loop_tell_outcome(const lpi_outcome *outcome)
-{
-    outcome->fn(outcome->ctx, outcome->result,
-                outcome->result == LP_OK ? &outcome->published : NULL);
-}
-
-/* Do what other threads have left, but open at most `max` connections: the rest
-   is done in the next step, as is what is left meanwhile. */
-static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
-{
-    lpi_task *task, **end = &loop->tasks;
-    while (*end) end = &(*end)->next;
-    *end = lpi_inbox_take(loop);
-    while (max && (task = loop->tasks)) {
-        loop->tasks = task->next;
-        if (task->kind == LPI_TASK_OPEN) {
-            lpi_accept_open(loop, &task->of.handover);
-            max--;
-        } else {
-            lpi_loop_tell_outcome(&task->of.outcome);
-        }
-        lpi_free(&loop->server->memory, task, sizeof *task);
-    }
-    if (loop->tasks) loop->os->wake_signal(loop->os->ctx, loop->wake[1]);
-}
-
 /* Before a connection is opened or turned away, what has arrived is served:
    who is turned away is read into the loop's buffer too. */
 static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
@@ -8952,6 +12430,8 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     } else if (event->tag == LPI_TAG_LISTENER) {
         lpi_read_serve_arrivals(loop);
         lpi_accept(loop);
+    } else if (event->tag <= LPI_TAG_STORES && event->tag >= LPI_TAG_LOWEST) {
+        lpi_stores_event(loop, event);
     } else {
         uint32_t index = lpi_tag_connection(loop, event->tag);
         if (index == LPI_NONE) return;
@@ -9018,6 +12498,10 @@ static void lpi_loop_end(lpi_loop *loop)
 {
     lp_server *server = loop->server;
     int last;
+    if (!loop->index) {
+        lpi_stores_end(server);
+        lpi_loop_do_tasks(loop, UINT32_MAX);
+    }
     lpi_close_all(loop);
     loop->ended = 1;
     last = !lpi_atomic_sub(&server->serving, 1);
@@ -9062,6 +12546,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lpi_queue_serve(loop);
     lpi_loop_now(loop);
     lpi_loop_expire(loop);
+    if (!loop->index) lpi_stores_step(loop);
     lpi_deliver(loop);
     lpi_loop_sweep(loop);
     if (!loop->index && loop->server->accept_resume_ms &&
@@ -9197,8 +12682,10 @@ static void lpi_loop_free_tasks(lpi_loop *loop)
             os->shutdown(os->ctx, handover->fd, LP_READ | LP_WRITE);
             os->close(os->ctx, handover->fd);
             lpi_accept_undo(loop->server, handover);
-        } else {
+        } else if (task->kind == LPI_TASK_TELL) {
             lpi_loop_tell_outcome(&task->of.outcome);
+        } else if (task->of.call.outcome.fn) {
+            lpi_loop_tell_outcome(&task->of.call.outcome);
         }
         lpi_free(&loop->server->memory, task, sizeof *task);
     }
@@ -9260,6 +12747,9 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_ERR_IN_USE: return "Address already in use";
     case LP_ERR_DENIED: return "Permission denied";
     case LP_ERR_OS: return "System call failed";
+    case LP_PENDING: return "Outcome not known yet";
+    case LP_ERR_AWAY: return "Redis not available";
+    case LP_ERR_UNKNOWN: return "Outcome unknown";
     }
     return "Unknown result";
 }
@@ -9334,7 +12824,15 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
     {LPI_O(hosts), LPI_O_TEXT, 0, 0, 0, 0, NULL},
-    {LPI_O(trusted_proxies), LPI_O_TEXT, 0, 0, 0, 0, NULL}};
+    {LPI_O(trusted_proxies), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(redis), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(redis_prefix), LPI_O_TEXT, 0, 0, 0, 0, "lp1"},
+    {LPI_O(redis_timeout_ms), LPI_O_32, 0, 5000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(redis_keep_ms), LPI_O_32, LPI_O_UNLIMITED, 3600000, 1,
+     LPI_NUMBER_MAX, NULL},
+    {LPI_O(redis_empty_ms), LPI_O_32, 0, 300000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(redis_retry_ms), LPI_O_32, 0, 300000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(redis_pending_max), LPI_O_32, 0, 10000, 1, 1000000, NULL}};
 
 static uint64_t lpi_option_get(const lp_config *config, const lpi_option *o)
 {
@@ -9423,12 +12921,6 @@ LPDEF lp_result lp_config_set(lp_config *config, const char *name,
 
 /* --- life cycle */
 
-static lp_result lpi_config_bad(lp_server *server, const char *field)
-{
-    lpi_log(server, LP_LOG_ERROR, "bad configuration", field);
-    return LP_ERR_CONFIG;
-}
-
 static lp_result lpi_config_resolve_text(lp_server *server, const lpi_option *o)
 {
     char *at = (char *)&server->config + o->offset, *copy;
@@ -9472,18 +12964,12 @@ static lp_result lpi_config_resolve(lp_server *server)
         if (value == LP_OFF && o->flags & LPI_O_ZERO)
             lpi_option_put(cfg, o, 0);
     }
+    if (cfg->redis_keep_ms < cfg->history_age_ms)
+        cfg->redis_keep_ms = cfg->history_age_ms;
     if (cfg->reply_messages <= cfg->reply_messages_max) return LP_OK;
     if (own_reply_messages) return lpi_config_bad(server, "reply_messages");
     cfg->reply_messages = cfg->reply_messages_max;
     return LP_OK;
-}
-
-static uint32_t lpi_config_list_length(const char *list)
-{
-    uint32_t n = 1;
-    if (!list) return 0;
-    for (; *list; list++) n += *list == ',';
-    return n;
 }
 
 /* Split a list at its commas. The slices are allocated with the strings. */
@@ -9655,6 +13141,8 @@ static lp_result lpi_server_init(lp_server *server)
                          &server->os);
     if (!error) error = lpi_server_loops(server);
     if (error) return lpi_server_result(-error);
+    result = lpi_stores_init(server);
+    if (result != LP_OK) return result;
     server->reserve = server->os.reserve(server->os.ctx);
     return lpi_server_listen(server);
 }
@@ -9690,7 +13178,9 @@ LPDEF void lp_destroy(lp_server *server)
     lpi_accept_close_listener(server);
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
+    lpi_stores_end(server);
     for (i = 0; i < server->loop_count; i++) lpi_loop_free(&server->loops[i]);
+    lpi_stores_free(server);
     lpi_hub_free(&server->hub);
     lpi_free(&memory, server->loops, server->loop_count * sizeof(lpi_loop));
     lpi_arena_clear(&server->strings, 0);
@@ -9909,9 +13399,15 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
     int cancel;
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
-    result = lpi_publish_json(server, channel, json,
-                              server->os.monotonic_us(server->os.ctx),
-                              &published, &offset);
+    if (LPI_REMOTE(server->stores)) {
+        lpi_call call;
+        lpi_call_init(&call, channel);
+        result = lpi_stores_publish(server, &call, json, &offset);
+    } else {
+        result = lpi_publish_json(server, channel, json,
+                                  server->os.monotonic_us(server->os.ctx),
+                                  &published, &offset);
+    }
     lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
     return result;
@@ -9931,13 +13427,24 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
     outcome->fn = fn;
     outcome->ctx = ctx;
     cancel = lpi_cancel_defer();
-    outcome->result = lp_publish(server, channel, json, &outcome->published);
-    if (outcome->result == LP_ERR_STOPPED) {
+    if (LPI_REMOTE(server->stores) && lpi_channel_name_good(channel)) {
+        size_t offset;
+        lpi_call call;
+        lpi_call_init(&call, channel);
+        call.outcome = *outcome;
+        outcome->result = lpi_stores_publish(server, &call, json, &offset);
+    } else {
+        outcome->result = lp_publish(server, channel, json,
+                                     &outcome->published);
+    }
+    if (outcome->result == LP_ERR_STOPPED || outcome->result == LP_PENDING) {
+        lp_result result = outcome->result == LP_PENDING ? LP_OK
+                                                         : LP_ERR_STOPPED;
         lpi_free(&server->memory, task, sizeof *task);
         lpi_cancel_restore(cancel);
-        return LP_ERR_STOPPED;
+        return result;
     }
-    lpi_inbox_add(lpi_first_loop(server), task);
+    lpi_inbox_add(lpi_first_loop(server), task, 1);
     lpi_cancel_restore(cancel);
     return LP_OK;
 }

@@ -183,6 +183,7 @@ static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
     case LPI_READING_BODY: return cfg->body_ms == LPI_NEVER;
     case LPI_IDLE: return cfg->idle_ms == LPI_NEVER;
     case LPI_WRITING: return cfg->write_ms == LPI_NEVER;
+    case LPI_PUBLISHING: return 1; /* the store has one */
     default: return 0;
     }
 }
@@ -284,8 +285,15 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
 {
     lpi_hub *hub = &recount.server->hub;
     uint32_t waiter;
-    const description *d = kernel_at(recount.kernel, c->fd, K_SOCKET);
+    const description *d;
     int waits = c->phase == LPI_PARKED;
+    if (c->phase == LPI_ABANDONED) { /* only its record is left */
+        recount.accounts[c->wait.account].refs++;
+        if (!(c->flags & LPI_TRUSTED)) recount.accounts[c->wait.account].connections++;
+        if (c->wait.keeps) recount.counts[c->wait.counter].keepers++;
+        return;
+    }
+    d = kernel_at(recount.kernel, c->fd, K_SOCKET);
     CHECK_SAME(d->watched, c->interest, "what is watched");
     CHECK_SAME(d->slot, loop->index, "whose poller watches");
     CHECK_MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
@@ -362,11 +370,44 @@ static void check_tasks(const lpi_task *task)
     }
 }
 
+/* What the stores take, and how many connections to them are open. */
+static uint64_t check_stores(lp_server *server, uint32_t *open)
+{
+    uint64_t bytes = server->store_count * sizeof *server->stores;
+#ifndef LONGPOLL_NO_REDIS
+    uint32_t k, i, pending = 0;
+    for (k = 0; k < server->store_count; k++) {
+        const lpi_store *store = &server->stores[k];
+        const lpi_task *task;
+        for (i = 0; i < 2; i++) {
+            const lpi_redis *c = i ? &store->events : &store->commands;
+            uint32_t a;
+            *open += c->fd >= 0;
+            bytes += c->in_capacity + c->out.capacity + c->ask_capacity * sizeof(lpi_ask);
+            for (a = 0; a < c->ask_count; a++) {
+                const lpi_ask *ask = &c->asks[(c->ask_at + a) % c->ask_capacity];
+                if (ask->kind != LPI_ASK_PUBLISH) continue;
+                pending++;
+                bytes += sizeof *ask->task + ask->task->of.call.message->size;
+            }
+        }
+        for (task = store->first; task; task = task->next) {
+            pending++;
+            bytes += sizeof *task + task->of.call.message->size;
+        }
+        CHECK_SAME(store->pending, pending, "publishing calls");
+        pending = 0;
+        bytes += store->left.capacity;
+    }
+#endif
+    return bytes;
+}
+
 /* The connections of all loops, waiters, counters. Returns the memory. */
 static uint64_t check_connections(lpi_hub *hub)
 {
-    uint64_t bytes = 0;
-    uint32_t i, used = 0;
+    uint32_t i, used = 0, dialled = 0;
+    uint64_t bytes = check_stores(recount.server, &dialled);
     for (i = 0; i < recount.server->loop_count; i++) {
         bytes += check_loop(&recount.server->loops[i]);
         check_tasks(recount.server->loops[i].tasks);
@@ -375,7 +416,8 @@ static uint64_t check_connections(lpi_hub *hub)
     bytes += (recount.arriving + recount.outcomes) * sizeof(lpi_task);
     CHECK_SAME(recount.phases[LPI_SERVING], 0, "being served");
     CHECK_SAME(hub->stats.connections, recount.connections + recount.arriving, "connections");
-    CHECK_SAME((uint32_t)recount.kernel->open_of[K_SOCKET], recount.connections + recount.arriving, "connections");
+    CHECK_SAME((uint32_t)recount.kernel->open_of[K_SOCKET] + recount.phases[LPI_ABANDONED],
+               recount.connections + recount.arriving + dialled, "sockets");
     CHECK_SAME(hub->stats.waiters, recount.phases[LPI_PARKED], "waiters");
     CHECK_SAME(hub->waiters.used, recount.waiters, "waiters");
     CHECK_SAME(hub->requested.used, recount.requested, "requested");
@@ -454,13 +496,29 @@ static uint64_t long_name(const lpi_channel *ch)
     return ch->name == ch->short_name ? 0 : ch->name_length;
 }
 
+/* What a channel keeps beside its ring: each list by rising SEQ. Returns the bytes. */
+static uint64_t check_remote(const lpi_remote *r)
+{
+    uint64_t bytes = 0, early = 0;
+    uint32_t count = 0;
+    const lpi_message *m;
+    for (m = r->page; m; bytes += m->size, m = m->newer)
+        CHECK_MUST(!m->newer || m->newer->seq == m->seq + 1, "a gap in a page");
+    for (m = r->early; m; early += m->size, count++, m = m->newer)
+        CHECK_MUST(!m->newer || m->newer->seq > m->seq, "the order beyond a gap");
+    CHECK_SAME(r->early_count, count, "messages beyond a gap");
+    CHECK_SAME(r->early_bytes, early, "bytes beyond a gap");
+    CHECK_MUST(count <= LPI_EARLY_MAX && early <= LPI_EARLY_BYTES_MAX, "too many beyond a gap");
+    return bytes + early;
+}
+
 /* The hub, whenever its mutex is free: returns the memory of messages, names and rings. Not at
    rest, loops may be sending messages. */
 static uint64_t check_hub(lpi_hub *hub, int at_rest)
 {
     const lp_config *cfg = hub->config;
     lpi_message *m, *before = NULL;
-    uint64_t bytes = 0, other = 0;
+    uint64_t bytes = 0, other = 0, beside = 0;
     uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, vacated = 0, news = 0, b, i, waiter_lists = 0;
     uint32_t ready = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
@@ -482,7 +540,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             CHECK_SAME(ch->waiters, waiter_records, "a channel's waiters");
             CHECK_SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
             CHECK_MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
-            CHECK_MUST(!ch->in_use && !ch->forgotten && (!ch->fetching || hub->remote),
+            CHECK_MUST(!ch->in_use && !ch->forgotten && (!ch->remote || hub->stores),
                  "a channel's marks");
             CHECK_MUST(ch->held <= ch->ring_size && ch->held <= cfg->history_count, "a ring");
             for (k = 0; k < ch->held; k++) {
@@ -493,7 +551,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             }
             messages -= ch->held;
             waiters += waiter_records;
-            CHECK_SAME(ch->idle, !ch->held && !ch->waiters && ch->lists.head == LPI_NONE, "idle");
+            CHECK_SAME(ch->idle, (ch->remote || !ch->held) && !ch->waiters && ch->lists.head == LPI_NONE, "idle");
             CHECK_SAME(ch->vacated, ch->watched && !ch->event_due && !ch->waiters, "deserted");
             CHECK_MUST(!ch->event_due || ch->watched, "news of a channel that is not watched");
             idle += ch->idle;
@@ -501,8 +559,13 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             news += ch->event_due;
             for (i = ch->lists.head; i != LPI_NONE; i = lpi_waiter_list_at(hub, i)->link.next) waiter_lists++;
             other += long_name(ch) + ch->ring_size * sizeof *ch->ring;
+            if (ch->remote) beside += check_remote(ch->remote);
+            if (ch->remote) other += sizeof *ch->remote;
         }
     }
+    CHECK_SAME(hub->beside_bytes, beside, "bytes beside the rings");
+    other += beside + hub->store_count * sizeof *hub->stores;
+    for (i = 0; i < hub->store_count; i++) other += hub->stores[i].left.capacity;
     CHECK_SAME(messages, 0, "messages in rings");
     CHECK_SAME(waiters, hub->waiters.used, "waiters on channels");
     CHECK_SAME(channels, hub->stats.channels, "channels");

@@ -15,7 +15,9 @@
        KERNEL_STREAM          fields that it adds to a stream
        KERNEL_OWN             fields that it adds to a kernel
 
-   and after it kernel_poller_wait, the clocks, and the functions that are declared below. */
+   and after it kernel_poller_wait, the clocks, and the functions that are declared below.
+
+   A server can connect to others if kernel.net says who answers: see kernel_net. */
 
 #ifndef TESTS_KERNEL_H
 #define TESTS_KERNEL_H
@@ -23,13 +25,13 @@
 typedef enum kernel_call {
     K_MONOTONIC, K_WALL, K_RANDOM, K_LISTEN, K_ACCEPT, K_RECV, K_SEND, K_SHUTDOWN,
     K_CLOSE, K_RESERVE, K_POLLER_OPEN, K_POLLER_SET, K_POLLER_WAIT, K_POLLER_CLOSE,
-    K_WAKE_OPEN, K_WAKE_SIGNAL, K_WAKE_CLEAR, K_CALLS
+    K_WAKE_OPEN, K_WAKE_SIGNAL, K_WAKE_CLEAR, K_CONNECT, K_CONNECTED, K_CALLS
 } kernel_call;
 
 KERNEL_UNUSED static const char *const kernel_call_names[K_CALLS] = {
     "monotonic", "wall", "random", "listen", "accept", "recv", "send", "shutdown", "close",
     "reserve", "poller_open", "poller_set", "poller_wait", "poller_close", "wake_open",
-    "wake_signal", "wake_clear"};
+    "wake_signal", "wake_clear", "connect", "connected"};
 
 typedef enum kernel_kind {
     K_FREE, K_LISTENER, K_SOCKET, K_SPARE, K_POLLER, K_WAKE_IN, K_WAKE_OUT, K_KINDS
@@ -53,6 +55,10 @@ typedef struct stream {
     uint8_t closed;          /* nobody holds the server's end any more          */
     uint8_t cut;             /* closed with bytes unread: a real one sends RST,
                                 and the client may never see the answer         */
+    uint8_t dialled;         /* the server connected to somebody                */
+    uint8_t connecting;      /* and does not know yet whether that succeeded    */
+    int refused;             /* it did not: an errno, with rst                  */
+    void *far;               /* the net's                                       */
     KERNEL_STREAM
 } stream;
 
@@ -69,7 +75,21 @@ typedef struct description {
     stream *stream;   /* of a socket that was accepted; else NULL               */
 } description;
 
+/* Whom a server connects to. `connect` makes a stream that is zero but for what it wishes, and
+   has `connecting` set until the net calls kernel_answered(). `sent`: the server has sent that;
+   `ended`: and no more. `closed`: nobody has the server's end any more, and the stream is the
+   net's to free. */
+struct kernel;
+typedef struct kernel_net {
+    stream *(*connect)(struct kernel *k, const lp_address *to, const char *path, int *error);
+    void (*sent)(stream *s, const lp_slice *parts, size_t n);
+    void (*ended)(stream *s);
+    void (*closed)(stream *s);
+} kernel_net;
+
 typedef struct kernel {
+    const kernel_net *net;   /* NULL: the server cannot connect                 */
+    void *net_ctx;
     int *fds;                /* descriptor to description; -1: free             */
     int fd_count, fd_free;   /* fd_free: none below it is free                  */
     int fd_open, fd_limit;   /* fd_limit 0: there is none                       */
@@ -229,7 +249,7 @@ static uint32_t kernel_ready(const kernel *k, const description *d)
     if (d->kind == K_WAKE_IN) return d->signalled ? LP_READ : 0;
     if (d->kind == K_LISTENER && k->listening != (int)(d - k->all)) return LP_READ | LP_HANGUP;
     if (d->kind == K_LISTENER) return k->queue ? LP_READ : 0;
-    if (d->kind != K_SOCKET) return 0;
+    if (d->kind != K_SOCKET || s->connecting) return 0;
     if (s->rst || (s->ended && (s->ended & LP_READ || s->fin)))
         return LP_READ | LP_WRITE | LP_HANGUP;
     if (s->fin || s->ended & LP_READ) what |= LP_READ | LP_HANGUP;
@@ -320,7 +340,8 @@ static void kernel_ends(kernel *k, int id)
     s->description = -1;
     s->closed = 1;
     s->cut = s->in_at != s->in_length;
-    kernel_closed(k, s);
+    if (s->dialled) k->net->closed(s);
+    else kernel_closed(k, s);
 }
 
 KERNEL_UNUSED static void kernel_fork(kernel *k, int child)
@@ -400,6 +421,56 @@ static stream *kernel_stream(kernel *k, int fd)
     return d->stream;
 }
 
+/* ---- connecting ---- */
+
+static int kernel_dial(void *ctx, const lp_address *to, const char *path)
+{
+    kernel *k = (kernel *)ctx;
+    int fd, error;
+    stream *s;
+    kernel_called(k, K_CONNECT);
+    error = kernel_fault(k, K_CONNECT, NULL, 0);
+    if (error) return -error;
+    fd = kernel_open(k, K_SOCKET);
+    if (fd < 0) return fd;
+    s = k->net->connect(k, to, path, &error);
+    if (!s) {
+        int id = k->fds[fd];
+        kernel_leave(k, fd);
+        kernel_forget(k, id);
+        return -error;
+    }
+    s->dialled = 1;
+    s->fd = fd;
+    s->description = k->fds[fd];
+    k->all[k->fds[fd]].stream = s;
+    return fd;
+}
+
+static int kernel_dialled(void *ctx, int fd)
+{
+    kernel *k = (kernel *)ctx;
+    stream *s;
+    int error;
+    kernel_called(k, K_CONNECTED);
+    s = kernel_stream(k, fd);
+    KERNEL_RULE(s->dialled, "whether it is connected is asked of a client");
+    KERNEL_RULE(!s->connecting, "whether it is connected is asked before the poller told");
+    error = kernel_fault(k, K_CONNECTED, s, 0);
+    if (!error) error = s->refused;
+    s->refused = 0; /* SO_ERROR is told once */
+    return -error;
+}
+
+/* The connection is made, or with an errno it is not. */
+KERNEL_UNUSED static void kernel_answered(kernel *k, stream *s, int error)
+{
+    s->connecting = 0;
+    s->refused = error;
+    if (error) s->rst = 1;
+    kernel_refresh_stream(k, s);
+}
+
 static long kernel_recv(void *ctx, int fd, void *bytes, size_t size)
 {
     kernel *k = (kernel *)ctx;
@@ -409,6 +480,7 @@ static long kernel_recv(void *ctx, int fd, void *bytes, size_t size)
     kernel_called(k, K_RECV);
     s = kernel_stream(k, fd);
     KERNEL_RULE(size > 0, "recv into nothing");
+    KERNEL_RULE(!s->connecting, "recv before it is connected");
     error = kernel_fault(k, K_RECV, s, 0);
     if (error) return -error;
     if (s->rst) return -ECONNRESET;
@@ -422,7 +494,7 @@ static long kernel_recv(void *ctx, int fd, void *bytes, size_t size)
         memcpy((char *)bytes + first, s->in, n - first);
         s->in_at += n;
     }
-    kernel_received(k, s, n);
+    if (!s->dialled) kernel_received(k, s, n);
     kernel_refresh(k, k->fds[fd]);
     return (long)n;
 }
@@ -437,18 +509,20 @@ static long kernel_send(void *ctx, int fd, const lp_slice *parts, int count)
     s = kernel_stream(k, fd);
     KERNEL_RULE(count >= 1 && count <= 4, "too many parts, or none");
     KERNEL_RULE(!s->ended, "sent after shutdown");
+    KERNEL_RULE(!s->connecting, "sent before it is connected");
     for (i = 0; i < count; i++) {
         KERNEL_RULE(parts[i].length > 0, "an empty part");
         n += parts[i].length;
     }
-    kernel_sends(k, s, parts, count);
+    if (!s->dialled) kernel_sends(k, s, parts, count);
     error = kernel_fault(k, K_SEND, s, 0);
     if (!error && s->rst) error = EPIPE;
     if (!error && !s->window) error = EAGAIN;
-    if (error) return -kernel_sent(k, s, parts, count, 0, error);
+    if (error) return s->dialled ? -error : -kernel_sent(k, s, parts, count, 0, error);
     n = kernel_part(k, K_SEND, s, n < s->window ? n : s->window);
     if (s->window != SIZE_MAX) s->window -= n;
-    kernel_sent(k, s, parts, count, n, 0);
+    if (s->dialled) k->net->sent(s, parts, n);
+    else kernel_sent(k, s, parts, count, n, 0);
     kernel_refresh(k, k->fds[fd]);
     return (long)n;
 }
@@ -478,7 +552,9 @@ static int kernel_shutdown(void *ctx, int fd, uint32_t how)
     if (s->rst) return -ENOTCONN;
     KERNEL_RULE(!s->ended, "shut down twice");
     s->ended = (uint8_t)how;
-    kernel_ended(k, s, how);
+    if (!s->dialled) kernel_ended(k, s, how);
+    else if (!s->connecting) k->net->ended(s);
+    s->connecting = 0; /* what begins to connect may be ended */
     kernel_refresh(k, k->fds[fd]);
     return 0;
 }
@@ -497,7 +573,7 @@ static void kernel_close(void *ctx, int fd)
     id = k->fds[fd];
     if (d->stream) {
         kernel_used(k, d);
-        kernel_closing(k, d->stream);
+        if (!d->stream->dialled) kernel_closing(k, d->stream);
         d->stream->fd = -1;
     }
     if (d->signalled) k->signalled &= ~(1u << d->slot);
@@ -628,7 +704,8 @@ static lp_os kernel_os(kernel *k)
         k, kernel_monotonic_us, kernel_wall_us, kernel_random, kernel_listen, kernel_accept,
         kernel_recv, kernel_send, kernel_shutdown, kernel_close, kernel_reserve,
         kernel_poller_open, kernel_poller_set, kernel_poller_wait, kernel_poller_close,
-        kernel_wake_open, kernel_wake_signal, kernel_wake_clear};
+        kernel_wake_open, kernel_wake_signal, kernel_wake_clear,
+        k->net ? kernel_dial : NULL, k->net ? kernel_dialled : NULL, NULL};
     return os;
 }
 

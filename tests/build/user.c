@@ -17,6 +17,12 @@ int main(void) {
     memset(&config, 0, sizeof config);
     result = lp_config_set(&config, "drain-ms", "1");
     if (result != LP_OK) return failed("lp_config_set", result);
+#ifdef LONGPOLL_NO_REDIS
+    config.redis = "redis://127.0.0.1";
+    result = lp_create(&server, &config);
+    if (result != LP_ERR_CONFIG) return failed("lp_create with a Redis", result);
+    config.redis = NULL;
+#endif
     result = lp_create(&server, &config);
     if (result != LP_OK) return failed("lp_create", result);
     if (lp_port(server) == 0) return failed("lp_port", LP_OK);

@@ -88,7 +88,8 @@ static void check_hung(void)
         if (c->pend_length || S->stopping || !c->known) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
         MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * late_ns() +
-             2000 * (uint64_t)K.starve_us + K.stalled_ns + (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
+             (S->hub.stores ? fetch_ns(r) : 0) + 2000 * (uint64_t)K.starve_us + K.stalled_ns +
+             (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
              "request %u of connection %d is not answered, in phase %u", c->replied, i,
              record_of(c)->phase);
     }
@@ -165,8 +166,9 @@ static int polls_fetch(lpi_hub *hub, uint32_t v)
         uint32_t c = lpi_waiter_at(hub, s)->connection, fetching = 0;
         uint32_t waiter = lpi_connection_at(&S->loops[lpi_waiter_list_at(hub, v)->loop], c)->wait.waiter;
         for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->sibling)
-            fetching |= lpi_channel_at(
-                hub, lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->channel)->fetching;
+            if (store_is_fetching(lpi_channel_at(
+                    hub, lpi_waiter_list_at(hub, lpi_waiter_at(hub, waiter)->list)->channel)))
+                fetching = 1;
         if (!fetching) return 0;
     }
     return 1;

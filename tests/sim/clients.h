@@ -659,8 +659,8 @@ static void arrive_happens(void)
     for (b = 0; b < hub->channel_table.buckets; b++) {
         uint32_t i = *lpi_table_bucket(&hub->channel_table, b);
         for (; i != LPI_NONE; i = lpi_node_at(&hub->channel_table, i)->next)
-            if (lpi_channel_at(hub, i)->fetching && one_in(2)) {
-                lpi_hub_loaded(hub, i);
+            if (store_is_fetching(lpi_channel_at(hub, i)) && one_in(2)) {
+                store_load_channel(hub, i, now_ms());
                 handovers++;
             }
     }

@@ -178,7 +178,8 @@ static void lean_wake_clear(void *ctx, int fd) { (void)ctx, (void)fd; L.signalle
 static const lp_os lean_os = {
     NULL, lean_monotonic_us, lean_wall_us, lean_random, lean_listen, lean_accept, lean_recv,
     lean_send, lean_shutdown, lean_close, lean_reserve, lean_poller_open, lean_poller_set,
-    lean_poller_wait, lean_poller_close, lean_wake_open, lean_wake_signal, lean_wake_clear};
+    lean_poller_wait, lean_poller_close, lean_wake_open, lean_wake_signal, lean_wake_clear,
+    NULL, NULL, NULL};
 
 static uint64_t lean_bytes, lean_blocks;
 

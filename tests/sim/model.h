@@ -332,6 +332,7 @@ static void justify_evictions(void)
         uint64_t bytes = hub->stats.history_bytes + hub->stats.pinned_bytes;
         uint64_t later = (uint64_t)m->position + cfg->history_count;
         if (later < ch->count && M.messages[ch->list[later]].epoch == m->epoch) continue;
+        if (hub->stores) continue; /* a cache may drop what it likes, with its channel */
         if (cfg->history_age_ms != LP_UNLIMITED && now_ms() >= m->born_ms + cfg->history_age_ms)
             continue;
         for (k = 0; k < gone_count; k++)
@@ -356,6 +357,7 @@ static void justify_forgetting(int i)
     const channel *ch = &M.channel[i];
     const lp_config *cfg = &S->config;
     uint64_t slack = 2 + 2 * late_ns() / 1000000;
+    if (S->hub.stores) return; /* as soon as nobody waits on it for a while */
     if (cfg->history_age_ms != LP_UNLIMITED &&
         now_ms() + slack >= ch->busy_ms + cfg->history_age_ms)
         return;
@@ -500,7 +502,7 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
     const channel *ch = &M.channel[p->channel];
     *low = same ? p->was_floor : 0;
     *high = cur->reply.at[p->channel].floor;
-    if (p->reason) return;
+    if (p->reason && !(S->hub.stores && p->kind == LPI_FROM_TIME)) return;
     if (p->kind == LPI_FROM_CURSOR) {
         WANT(p->got_epoch == p->epoch, "another epoch without a reset");
         *low = *high = p->seq;
@@ -508,7 +510,10 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
         *low = same ? p->was_last : 0;
         *high = cur->reply.at[p->channel].last;
     } else if (p->kind == LPI_FROM_TIME && p->seq) {
-        *low = *high = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
+        uint64_t at = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
+        *low = p->reason ? lpi_max64(at, *low) : at;
+        if (p->reason == LPI_AHEAD && p->was_last < *low) *low = p->was_last; /* all but later ones */
+        *high = p->reason ? lpi_max64(at, *high) : at;
     }
 }
 
@@ -525,6 +530,8 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
     was = judge(ch, p, was_epoch, p->was_last, p->was_floor);
     may |= 1u << was;
     if (!same) may |= 1u << judge(ch, p, epoch, 0, 0);
+    /* A store does not tell when its newest message that is gone was published. */
+    if (S->hub.stores && p->kind == LPI_FROM_TIME && floor) may |= 1u << LPI_EVICTED;
     if (was == LPI_AHEAD && last > p->was_last) may |= 1u << LPI_NO_RESET;
     if ((same ? p->was_last : 0) < floor && (p->kind != LPI_FROM_TIME || !p->seq))
         may |= 1u << LPI_EVICTED; /* all since it was parked, by the second judgement */
@@ -652,6 +659,13 @@ static void verify_empty_time(const request *r)
     SAME(r->timestamp_us, us, "the timestamp of an empty reply");
 }
 
+/* For how long the poll may fetch. */
+static uint64_t fetch_ns(const request *r)
+{
+    uint32_t ms = S->config.redis_timeout_ms;
+    return (uint64_t)(r->wait_ms && r->wait_ms < ms ? r->wait_ms : ms) * 1000000;
+}
+
 /* Never early; late by a millisecond, what the wait rounds up to, and the steps. */
 static void verify_when(const conn *c, const request *r, int timed_out)
 {
@@ -659,6 +673,7 @@ static void verify_when(const conn *c, const request *r, int timed_out)
     uint64_t begin = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
     uint64_t slack = 4000000 + 3 * late_ns() + K.stalled_ns;
     if (loop_of(c)->drain_ms) return;
+    if (S->hub.stores) slack += fetch_ns(r); /* also if it was to be answered at once */
     if (timed_out && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
@@ -843,13 +858,13 @@ static void verify_request(conn *c, request *r)
             M.payload[r->payload].state = P_REFUSED;
         }
         WANT(cur->excuses || cur->channels_most >= S->config.channels_max || partial_full(c) ||
-             (S->hub.remote && r->kind == R_POLL &&
-              (loop_of(c)->drain_ms || K.now_ns >= r->got_ns + (uint64_t)r->wait_ms * 1000000)),
+             (S->hub.stores && r->kind == R_POLL &&
+              (loop_of(c)->drain_ms || K.now_ns >= r->got_ns + fetch_ns(r))),
              "503 for nothing");
         return;
     }
     if (status == 429 && r->kind == R_POLL) {
-        verify_limit(c, r);
+        if (!r->bodiless) verify_limit(c, r);
         return;
     }
     WANT(status == 200 && !r->expect, "the status");
@@ -1079,7 +1094,7 @@ static void plan_taken(lpi_loop *loop)
     for (r = 0; r < batch->reply_count; r++)
         for (i = batch->replies[r].recipient_first; i != LPI_NONE; i = batch->recipients[i].next)
             M.firsts += i >= cur->recipients && batch->recipients[i].first && batch->replies[r].count;
-    if (!S->hub.remote)
+    if (!S->hub.stores)
         SAME(cur->waiters - S->hub.stats.waiters, ended, "waits that ended, and replies to them");
 }
 

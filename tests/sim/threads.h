@@ -41,6 +41,7 @@ static void sim_touch(const uint32_t *value);
 #define pthread_create(t, attributes, run, ctx) sim_thread_create(t, run, ctx)
 #define pthread_join(t, out) sim_thread_join(t)
 #define pthread_self() sim_thread_self()
+#define pthread_detach(t) ((void)(t)) /* nobody looks a name up here */
 #define pthread_setcancelstate(state, was) sim_setcancelstate(state, was)
 #define __atomic_add_fetch(value, n, order) (sim_touch(value), *(value) += (n))
 #define __atomic_sub_fetch(value, n, order) (sim_touch(value), *(value) -= (n))
@@ -63,10 +64,10 @@ typedef enum thread_state {
 } thread_state;
 
 /* The store, as it stood when a loop decided what to answer. */
-typedef struct store {
+typedef struct stored {
     uint32_t count; /* of messages that were ever published    */
     struct { uint64_t epoch, last, floor; } at[CHANNELS];
-} store;
+} stored;
 
 /* Who was parked when a poll was refused. */
 typedef struct refusal {
@@ -119,7 +120,7 @@ typedef struct thread {
     uint64_t refused;     /* these when it took the mutex                      */
     uint32_t recipients;
     uint64_t waiters, partial, pinned;
-    store reply;
+    stored reply;
     refusal refusal;
     delayed delayed[32];
     uint32_t delayed_count;

@@ -20,6 +20,14 @@
    loop in turn; c->loop tells which. while_asleep() has several loops wait at once.
    during() lets something happen within a call.
 
+   If the server connects to others, k.outside moves what is on its way, whenever somebody looks
+   and when it arrives: tests/redis_kernel.h with
+
+       static uint64_t outside(kernel *k) {
+           redis_net_move(&net, k->now_us);
+           return redis_net_due(&net);
+       }
+
    The kernel is strict (see there), and so is this: waiting for ever ends the test. After each
    step check_world() counts everything that can be counted in two ways. */
 
@@ -58,6 +66,7 @@ typedef struct kernel_fault_plan {
     kernel_call during_call;  /* see during()                                   */       \
     void (*during)(struct world *);                                                      \
     struct world *world;                                                                 \
+    uint64_t (*outside)(struct kernel *k); /* returns when to call it again     */      \
     int sleeps_for_ever;      /* it may; it would have                          */       \
     int wait_ms;              /* the last that was asked for, rounded up; -1: for ever */ \
     uint64_t sent;            /* number of the last send                        */
@@ -223,6 +232,14 @@ static void kernel_refresh_all(kernel *k) {
         if (k->all[i].kind) kernel_refresh(k, i);
 }
 
+/* What has arrived by now is there. When more does. */
+static uint64_t kernel_outside(kernel *k) {
+    uint64_t next_us = UINT64_MAX;
+    int times = 1000;
+    while (k->outside && times-- && (next_us = k->outside(k)) <= k->now_us) {}
+    return next_us;
+}
+
 /* Of the poller of that loop: those from k->turn on first. */
 static int kernel_events_of(kernel *k, int slot, lp_event *events, int max) {
     const int *ready;
@@ -241,6 +258,7 @@ static int kernel_events_of(kernel *k, int slot, lp_event *events, int max) {
 /* Whether any loop has an event. */
 static int kernel_is_ready(kernel *k) {
     int i, n = 0;
+    kernel_outside(k);
     kernel_refresh_all(k);
     for (i = 0; i < KERNEL_POLLERS; i++) n += k->pollers[i].count;
     return n > 0;
@@ -252,7 +270,7 @@ static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, in
                               uint64_t until_us) {
     kernel *k = (kernel *)ctx;
     int slot = kernel_slot(k, poller), error, n;
-    uint64_t left_us;
+    uint64_t left_us, outside_us = kernel_outside(k);
     uint32_t wait_ms;
     kernel_called(k, K_POLLER_WAIT);
     error = kernel_fault(k, K_POLLER_WAIT, NULL, 0);
@@ -260,6 +278,10 @@ static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, in
     k->wait_ms = until_us == UINT64_MAX ? -1 : (int)((left_us + 999) / 1000);
     if (error) return -error;
     wait_ms = (uint32_t)k->wait_ms; /* no deadline: UINT32_MAX */
+    if (outside_us < until_us) { /* it wakes up when that arrives, or may */
+        until_us = outside_us > k->now_us ? outside_us : k->now_us;
+        wait_ms = (uint32_t)((until_us - k->now_us + 999) / 1000);
+    }
     n = kernel_events_of(k, slot, events, max);
     if (k->frozen && (n || wait_ms < k->shortest_ms)) k->shortest_ms = n ? 0 : wait_ms;
     if (n || !left_us || k->frozen) return n;
@@ -269,7 +291,9 @@ static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events, in
     }
     if (until_us != UINT64_MAX) k->now_us = until_us;
     else if (!k->sleeps_for_ever) unit_fail(__FILE__, __LINE__, "it would sleep for ever");
-    return 0;
+    if (!k->outside) return 0;
+    kernel_outside(k);
+    return kernel_events_of(k, slot, events, max);
 }
 
 /* ---- the world ---- */
@@ -399,12 +423,23 @@ static int loop_is_busy(const world *w, uint32_t i) {
     return w->s->hub.loops[i].ready_first != LPI_NONE || loop->queue.head != LPI_NONE;
 }
 
+/* Whether a store is to be sent something. */
+static int stores_have_work(world *w) {
+    int work;
+    uint32_t k;
+    lpi_hub_lock(&w->s->hub);
+    work = lpi_hub_has_work(&w->s->hub);
+    lpi_hub_unlock(&w->s->hub);
+    for (k = 0; k < w->s->store_count; k++) work |= w->s->stores[k].first != NULL;
+    return work;
+}
+
 /* Whether something is to be done at once. */
 static int is_busy(world *w) {
     uint32_t i;
     for (i = 0; i < w->s->loop_count; i++)
         if (loop_is_busy(w, i)) return 1;
-    return kernel_is_ready(&w->k) || w->s->hub.events.head != LPI_NONE;
+    return kernel_is_ready(&w->k) || w->s->hub.events.head != LPI_NONE || stores_have_work(w);
 }
 
 /* Until nothing more happens without time passing. The steps that it took. */

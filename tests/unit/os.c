@@ -807,7 +807,7 @@ static void write_task(int number) {
     lpi_task *task = (lpi_task *)lpi_alloc_zero(&inbox_memory, sizeof *task);
     task->kind = LPI_TASK_TELL;
     task->of.outcome.published.timestamp_us = (uint64_t)number;
-    lpi_inbox_add(&inbox_loop, task);
+    lpi_inbox_add(&inbox_loop, task, 1);
 }
 
 /* How many there were. */

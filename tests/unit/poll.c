@@ -5,6 +5,7 @@
 #include "../../longpoll.h"
 #include "unit.h"
 #include "kernel.h"
+#include "../store.h"
 
 static world w;
 
@@ -576,8 +577,8 @@ static lpi_channel *channel_named(const char *name) {
 static void load(const char *name) {
     lpi_hub *hub = &w.s->hub;
     lpi_hub_lock(hub);
-    lpi_hub_loaded(hub, lpi_channel_find(hub, lp_s(name), lpi_channel_hash(hub, lp_s(name)),
-                                         now_ms(&w)));
+    store_load_channel(hub, lpi_channel_find(hub, lp_s(name), lpi_channel_hash(hub, lp_s(name)),
+                                             now_ms(&w)), now_ms(&w));
     lpi_hub_unlock(hub);
 }
 
@@ -586,7 +587,7 @@ static uint32_t parked(void) { return w.s->loops[0].phases[LPI_PARKED]; }
 TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     peer *c, *d, *e;
     open_world(&w);
-    w.s->hub.remote = 1;
+    store_open(&w.s->hub);
     c = dial(&w);
     park(&w, c, "/api/poll/a,b?last_id=0");
     d = dial(&w);
@@ -595,7 +596,6 @@ TEST(a_fetching_poll_is_judged_when_all_its_channels_have_come) {
     park(&w, e, "/api/poll/a?timeout=1");
     CHECK_INT(parked(), 3);
     CHECK_INT(w.s->hub.requested.used, 4);
-    CHECK_INT(ask(&w, dial(&w), "/api/poll/a?timeout=0")->status, 503);
     load("a");
     settle(&w);
     CHECK(has(take(d)->body, "\"reset\":{\"a\":\"epoch\"}"));
@@ -616,7 +616,7 @@ TEST(a_fetching_poll_whose_wait_is_over_gets_503) {
     peer *c;
     answer *a;
     open_world(&w);
-    w.s->hub.remote = 1;
+    store_open(&w.s->hub);
     c = dial(&w);
     park(&w, c, "/api/poll/a,b?timeout=2");
     pass(&w, 2002);
@@ -631,6 +631,39 @@ TEST(a_fetching_poll_whose_wait_is_over_gets_503) {
     CHECK(c->closed);
     CHECK_INT(w.s->hub.requested.used, 0);
     close_world(&w);
+}
+
+/* With timeout=0 too: what it asks for is fetched, and then it is answered at once. */
+TEST(a_poll_fetches_for_redis_timeout_ms_at_most) {
+    static const char *const waits[] = {"0", "60"};
+    peer *c;
+    int i;
+    for (i = 0; i < 2; i++) {
+        char target[60];
+        memset(&w, 0, sizeof w);
+        w.cfg.redis_timeout_ms = 700;
+        open_world(&w);
+        store_open(&w.s->hub);
+        snprintf(target, sizeof target, "/api/poll/a?timeout=%s", waits[i]);
+        c = dial(&w);
+        park(&w, c, target);
+        pass(&w, 690);
+        CHECK_SILENT(c);
+        pass(&w, 20);
+        CHECK_INT(take(c)->status, 503);
+        c = dial(&w);
+        park(&w, c, target);
+        pass(&w, 600);
+        load("a");
+        settle(&w);
+        if (!i) CHECK_STR(member(take(c)->body, "status"), "timeout");
+        else CHECK_SILENT(c);
+        pass(&w, 59300);
+        if (i) CHECK_SILENT(c);
+        pass(&w, 200);
+        if (i) CHECK_STR(member(take(c)->body, "status"), "timeout");
+        close_world(&w);
+    }
 }
 
 TEST(another_epoch_while_parked_is_a_reset) {

@@ -51,7 +51,12 @@ static const field fields[] = {
     FIELD(linger_ms, 2000, 1, 0),
     FIELD(drain_ms, 2000, 1, 0),
     FIELD(channel_linger_ms, 5000, 1, 0),
-    FIELD(cors_max_age_s, 600, 0, 0)};
+    FIELD(cors_max_age_s, 600, 0, 0),
+    FIELD(redis_timeout_ms, 5000, 0, 0),
+    FIELD(redis_keep_ms, 3600000, 0, 1),
+    FIELD(redis_empty_ms, 300000, 0, 0),
+    FIELD(redis_retry_ms, 300000, 0, 0),
+    FIELD(redis_pending_max, 10000, 0, 0)};
 
 static const struct { const char *name; size_t offset; const char *initial; } texts[] = {
     {"host", offsetof(lp_config, host), "127.0.0.1"},
@@ -59,7 +64,9 @@ static const struct { const char *name; size_t offset; const char *initial; } te
     {"publish_token", offsetof(lp_config, publish_token), NULL},
     {"cors", offsetof(lp_config, cors), NULL},
     {"hosts", offsetof(lp_config, hosts), NULL},
-    {"trusted_proxies", offsetof(lp_config, trusted_proxies), NULL}};
+    {"trusted_proxies", offsetof(lp_config, trusted_proxies), NULL},
+    {"redis", offsetof(lp_config, redis), NULL},
+    {"redis_prefix", offsetof(lp_config, redis_prefix), "lp1"}};
 
 static uint64_t value_of(const lp_config *cfg, const field *f) {
     const char *at = (const char *)cfg + f->offset;
@@ -89,7 +96,7 @@ static const char *dashed(const char *name) {
 TEST(the_tables_know_every_field) {
     size_t i, k, hooks = offsetof(lp_config, authorize);
     CHECK_INT(LPI_COUNT(lpi_options_known), LPI_COUNT(fields) + LPI_COUNT(texts));
-    CHECK_INT(offsetof(lp_config, trusted_proxies) + sizeof(char *), hooks);
+    CHECK(offsetof(lp_config, redis_pending_max) + sizeof(uint32_t) <= hooks);
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) { /* and each once */
         CHECK(lpi_options_known[i].offset < hooks);
         for (k = 0; k < i; k++)

@@ -346,7 +346,8 @@ TEST(a_channel_younger_than_the_step_is_not_forgotten) {
     w.k.now_us += 5000;
     strcpy(before, publish(&w, "news", "{}").id);
     lpi_hub_lock(&w.s->hub); /* its message is pushed out, so it falls idle now */
-    lpi_channel_evict(&w.s->hub, w.s->hub.oldest, w.s->hub.os->monotonic_us(w.s->hub.os->ctx) / 1000);
+    lpi_channel_evict(&w.s->hub, w.s->hub.oldest, 1,
+                      w.s->hub.os->monotonic_us(w.s->hub.os->ctx) / 1000);
     CHECK(lpi_channel_find(&w.s->hub, lp_s("news"),
                            lpi_channel_hash(&w.s->hub, lp_s("news")), now) != LPI_NONE);
     lpi_hub_unlock(&w.s->hub);

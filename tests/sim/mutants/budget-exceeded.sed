@@ -1,2 +1,2 @@
 # pinned replies do not count against the history
-/^static.* \**lpi_channel_append(/,/^}/ s/ + hub->stats\.pinned_bytes//
+/^static.* \**lpi_channel_add(/,/^}/ s/ + hub->stats\.pinned_bytes//

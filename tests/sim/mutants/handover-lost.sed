@@ -1,2 +1,2 @@
 # fetching polls are not woken when their channel is loaded
-/^static.* \**lpi_hub_loaded(/,/^}/ s/lpi_channel_wake(/(void)(/
+/^static.* \**lpi_remote_opened(/,/^}/ s/lpi_channel_wake(/(void)(/
