@@ -1,6 +1,6 @@
 #!/bin/sh
 # Mutation proof: each deliberate bug of mutants/*.sed, one at a time, must be found by the
-# simulator, or by the unit tests that its line "# found by FILE" names. A mutant is a sed
+# simulator, or by what its line "# found by FILE" names: unit tests, or many.c. A mutant is a sed
 # script that changes exactly one line of longpoll.h; one that no longer applies is a
 # failure, as is one that is not found.
 #
@@ -21,10 +21,12 @@ try() {
     sed -f "tests/sim/mutants/$1.sed" longpoll.h >"$dir/longpoll.h"
     changed=$(diff longpoll.h "$dir/longpoll.h" | grep -c '^<')
     unit=$(sed -n 's/^# found by //p' "tests/sim/mutants/$1.sed")
+    simulator=sim optimise=-O0
+    [ "$unit" != tests/sim/many.c ] || unit='' simulator=many optimise=-O1
     [ -z "$unit" ] || { try_unit "$1"; return; }
     if [ "$changed" != 1 ]; then
         verdict="FAIL: it changes $changed lines, not 1"
-    elif ! $CC -std=gnu99 -O0 -w -I"$dir" tests/sim/sim.c -o "$dir/sim" >"$dir/cc" 2>&1; then
+    elif ! $CC -std=gnu99 $optimise -w -pthread -I"$dir" tests/sim/$simulator.c -o "$dir/sim" >"$dir/cc" 2>&1; then
         verdict="FAIL: it does not compile"
     elif timeout -k 5 120 "$dir/sim" --events "$EVENTS" --seed "$SEED" >"$dir/out" 2>&1; then
         verdict="FAIL: it is not found in $EVENTS events"
