@@ -35,8 +35,8 @@ WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 .DELETE_ON_ERROR:
 .PHONY: all run test check unit wire live browser build-matrix \
         unit-programs check-programs servers live-programs \
-        fuzz sim sim-programs million faults fault-programs mutants model bench bench-programs trace \
-        install uninstall clean help always
+        fuzz redis redis-programs sim sim-programs many many-programs million faults \
+        fault-programs mutants model bench bench-programs trace chaos install uninstall clean help always
 
 all: $(DEMO)
 
@@ -51,8 +51,11 @@ help:
 	@echo 'make check           in two minutes: units, wire, a minute of the simulator'
 	@echo 'make unit            one suite; also wire, live, browser, build-matrix'
 	@echo 'make sim             the simulator, by hand: EVENTS=1000000000 SEED=1; also million'
+	@echo 'make many            likewise, many instances that share their channels over Redis'
+	@echo 'make redis           the simulated Redis against a real one: CALLS=1000000 SEED=1'
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
+	@echo 'make chaos           Redis and instances fail under load, 15 minutes   (ARGS="--share 0.1 stop" ...)'
 	@echo 'make bench           measured against peers, about 15 minutes   (ARGS="--quick fanout" ...)'
 	@echo 'make trace           the functions that a poll and a message go through, by section'
 	@echo 'make fuzz            each fuzzer for SECONDS=60; tests/fuzz/run -h'
@@ -173,12 +176,19 @@ EVENTS  ?= 100000000
 SEED    ?= 1
 
 sim-programs: build/sim build/sim-asan
+many-programs: build/many build/many-asan
 fault-programs: build/faults build/faults-asan
 
 build/sim: tests/sim/sim.c Makefile
 	$(BUILD) $(TEST) -O2 $< -o $@
 
 build/sim-asan: tests/sim/sim.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/many: tests/sim/many.c Makefile
+	$(BUILD) $(TEST) -O2 $< -o $@
+
+build/many-asan: tests/sim/many.c Makefile
 	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
 
 build/faults: tests/faults/faults.c Makefile
@@ -189,6 +199,9 @@ build/faults-asan: tests/faults/faults.c Makefile
 
 sim: build/sim
 	build/sim --events $(EVENTS) --seed $(SEED)
+
+many: build/many
+	build/many --events $(EVENTS) --seed $(SEED)
 
 million: build/sim
 	build/sim --million
@@ -201,6 +214,36 @@ mutants:
 
 model:
 	tests/model/run
+
+# ---- the simulated Redis, against redis-server
+
+CALLS   ?= 1000000
+SCRIPTS  = --call build/redis/call.lua --beat build/redis/beat.lua
+
+redis-programs: build/redis/differential build/redis/differential-asan build/redis/clock.so \
+                build/redis/call.lua build/redis/beat.lua
+
+# The scripts, out of the strings in the header.
+build/redis/call.lua build/redis/beat.lua: build/redis/%.lua: longpoll.h Makefile
+	@mkdir -p build/redis
+	@sed -n '/^static const char lpi_store_$*[a-z_]*\[\] =/,/;$$/s/^    "\(.*\)\\n";*$$/\1/p' longpoll.h | \
+	    sed 's/\\"/"/g' >$@
+
+build/redis/differential: tests/redis/differential.c Makefile
+	$(BUILD) $(TEST) $< -o $@
+
+build/redis/differential-asan: tests/redis/differential.c Makefile
+	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/redis/clock.so: tests/redis/clock.c Makefile
+	$(BUILD) $(TEST) -shared -fPIC $< -o $@
+
+redis: redis-programs
+	build/redis/differential $(SCRIPTS) --calls $(CALLS) --seed $(SEED)
+# ---- the load on three instances while Redis fails; in `make test` a fifth of it
+
+chaos: all
+	@node tests/live/chaos.mjs $(ARGS)
 
 # ---- the bench; all of it is compiled alike
 
@@ -247,4 +290,4 @@ uninstall:
 clean:
 	rm -rf build
 
--include $(wildcard build/*.d build/unit/*.d build/live/*.d build/bench/*.d)
+-include $(wildcard build/*.d build/unit/*.d build/live/*.d build/redis/*.d build/bench/*.d)

@@ -1,14 +1,11 @@
 /* Who a client is behind proxies; and real ones in front. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
-import net from 'node:net';
-import os from 'node:os';
-import path from 'node:path';
 import { test } from 'node:test';
+import { FRONTS, front as started, missing } from './fronts.mjs';
 import {
-  LIVE, Reader, SLOW, Server, demo, freePort, live, run, sixHere, until, which,
+  DEMO, LIVE, Reader, SLOW, Server, atEnd, demo, live, scaled, sixHere, sleep,
 } from './harness.mjs';
 
 /* What the server takes for the client's address. Header values may be lists:
@@ -150,51 +147,10 @@ function through(t, server, port) {
   return front;
 }
 
-/* Start a proxy on a port that is free; `make` gives its command. */
-async function proxy(t, make) {
-  for (let tries = 0; ; tries += 1) {
-    const port = await freePort();
-    const dir = mkdtempSync(path.join(os.tmpdir(), 'longpoll-'));
-    t.after(() => rmSync(dir, { recursive: true, force: true }));
-    const program = run(make(dir, port));
-    t.after(() => program.end());
-    const up = await until(() => program.code !== undefined || new Promise((done) => {
-      const probe = net.connect(port, '127.0.0.1');
-      probe.on('connect', () => { probe.destroy(); done(true); });
-      probe.on('error', () => done(false));
-    }), 'the proxy');
-    if (up && program.code === undefined) return port;
-    if (tries === 3) throw new Error(`the proxy does not start: ${program.stdout}${program.stderr}`);
-  }
-}
-
-/* A file of demo/ as it is, but for where it listens and where the server is: a copy in `dir`. */
-function shipped(dir, name, port, server) {
-  const file = path.join(dir, name);
-  let text = readFileSync(new URL(`../../demo/${name}`, import.meta.url), 'utf8');
-  for (const [place, there] of [
-    [/(?<=^ *listen )8000(?=;)|(?<=^ *bind ):8000$/gm, `127.0.0.1:${port}`],
-    [/(?<=^ *server .*)127\.0\.0\.1:8080/gm, `127.0.0.1:${server.port}`],
-  ]) {
-    assert.equal(text.match(place)?.length, 1, `${place} in ${name}`);
-    text = text.replace(place, there);
-  }
-  writeFileSync(file, text);
-  return file;
-}
-
-const nginx = (command, server) => (dir, port) =>
-  [command, '-p', dir, '-e', 'stderr', '-g', 'master_process off;', '-c',
-    shipped(dir, 'nginx.conf', port, server)];
-
-const haproxy = (command, server) => (dir, port) =>
-  [command, '-db', '-f', shipped(dir, 'haproxy.cfg', port, server)];
-
-for (const [name, config] of Object.entries({ nginx, haproxy })) {
-  const command = which(name);
-  test(`${name} in front`, { skip: !command && `${name} is not installed` }, async (t) => {
+for (const name of FRONTS) {
+  test(`${name} in front`, { skip: missing(name) }, async (t) => {
     const server = await live(t, { 'trusted-proxies': '127.0.0.1/32', 'waiters-per-client': 2 });
-    const front = through(t, server, await proxy(t, config(command, server)));
+    const front = through(t, server, (await started(t, name, [server.port])).port);
     const from = '127.0.0.5';
 
     /* Who the client is; and a forged header adds nothing. */
@@ -248,5 +204,44 @@ for (const [name, config] of Object.entries({ nginx, haproxy })) {
     await big.read(front, 20, {}, {}, { from });
     (await front.publish('big', { text: 'x'.repeat(70_000) }, {}, { from })).refuses(413);
     assert.equal((await front.publish('big', { text: 'after' }, {}, { from })).status, 200);
+  });
+}
+
+/* Three servers that know nothing of each other are enough to see where requests go while each is stopped and
+   started again, and the proxy reads its file anew: no answer is the proxy's own. */
+for (const name of FRONTS) {
+  test(`${name}: three servers are restarted in turn, and nobody is told 502`, { skip: missing(name) }, async (t) => {
+    const options = { 'no-limits': true, trust: '127.0.0.1', 'drain-ms': 400 * SLOW };
+    const servers = await Promise.all([1, 2, 3].map(() => Server.start(DEMO, options)));
+    atEnd(t, () => Promise.all(servers.map((server) => server.stop())));
+    const ports = servers.map(({ port }) => port);
+    const proxy = await started(t, name, ports);
+    const front = through(t, servers[0], proxy.port);
+    const counts = {};
+    let over = false;
+    const again = async (what, ask) => {
+      while (!over) {
+        const { status, code } = await ask().catch((error) => error);
+        counts[`${what} ${status ?? code}`] = (counts[`${what} ${status ?? code}`] ?? 0) + 1;
+        if (status !== 200) await sleep(20);
+      }
+    };
+    const all = [
+      ...Array.from({ length: scaled(8, 2) }, (_, i) => again('publish', () => front.publish(`room-${i % 3}`, { i }))),
+      ...Array.from({ length: scaled(20, 4) }, (_, i) => again('poll', () => front.poll(`room-${i % 3}`, { last_id: 'now', timeout: 1 }))),
+      ...Array.from({ length: scaled(4, 1) }, () => again('poll', () => front.poll('quiet', { timeout: 0 }))),
+    ];
+    for (let n = 0; n < 6; n += 1) {
+      await sleep(300);
+      await servers[n % 3].stop();
+      servers[n % 3] = await Server.start(DEMO, { ...options, port: ports[n % 3] });
+      if (n === 4) proxy.reload();
+      await sleep(600);                         /* HAProxy looks each half second */
+    }
+    over = true;
+    await Promise.all(all);
+    /* A reload may close a client's connection. */
+    const kinds = Object.keys(counts).filter((kind) => !kind.endsWith('ECONNRESET')).sort();
+    assert.deepEqual(kinds, ['poll 200', 'publish 200'], JSON.stringify(counts));
   });
 }

@@ -9,7 +9,9 @@ import net from 'node:net';
 import path from 'node:path';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { missing, shipped } from './fronts.mjs';
 import { DEMO, Server, demo, freePort, run, sleep, until, which } from './harness.mjs';
+import { skip as noRedis } from './redis.mjs';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const home = path.join(root, 'build/readme');
@@ -41,7 +43,9 @@ const again = block('sh', '?last_id=bf72');
 const script = block('js', 'LongPollingClient');
 const install = block('sh', 'make install');
 const crowd = block('sh', 'X-Client-ID');
-const trusting = block('sh', '--trust');
+const trusting = block('sh', 'build/server --trust');
+const several = block('sh', '--redis');
+block('', 'primary :6379');             /* the picture */
 const nginx = block('nginx', 'proxy_pass');
 
 test('every block of README.md is tried here', () => {
@@ -267,6 +271,31 @@ test('HTTP/2 at the proxy: more polls than a browser has connections', { skip },
   await until(async () => { woken += (await server.say('news', { text: 'hello' })).waiters; return ended === 12; }, '12 replies');
   assert.equal(woken, 12);
   assert.equal(text.split('"text":"hello"').length - 1, 12);
+});
+
+/* ---- many instances ------------------------------------------------------ */
+
+test('three instances over Redis, behind HAProxy', { skip: noRedis || missing('haproxy') }, async (t) => {
+  const ports = [];
+  while (ports.length < 5) ports.push(await freePort());
+  const [redis, entry, ...own] = ports;
+  const config = path.join(home, 'demo/haproxy.cfg');
+  writeFileSync(config, shipped('haproxy.cfg', entry, own));
+  let text = change(several, '6379', String(redis));
+  text = change(text, 'redis-server ', `redis-server --port ${redis} --save '' --dir "$(mktemp -d ./redis-XXXXXX)" `);
+  text = change(text, '808$n', `$(echo ${own.join(' ')} | cut -d' ' -f$n)`);
+  const all = type(t, change(text, 'build/server', DEMO));
+  const front = onPort(entry);
+  t.after(() => front.agent.destroy());
+  await until(async () => all.code !== undefined || ((await front.publish('news', { text: 'hello' }).catch(() => null))?.status === 200), 'it to publish');
+  assert.equal(all.code, undefined, all.stderr);
+  for (const port of own) {
+    const server = onPort(port);
+    t.after(() => server.agent.destroy());
+    const ask = () => server.poll('news', { timeout: 0 }).catch(() => null);
+    const reply = await until(async () => { const answer = await ask(); return answer?.status === 200 && answer.json; }, 'an instance');
+    assert.deepEqual([reply.messages.map((message) => message.text), reply.reset], [['hello'], undefined]);
+  }
 });
 
 /* ---- what stands between the lines --------------------------------------- */

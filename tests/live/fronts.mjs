@@ -1,0 +1,76 @@
+/* Real proxies in front of the server, with the files of demo/ as they are but
+   for where they listen and where the instances are. */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { atEnd, freePort, run, until, which } from './harness.mjs';
+
+/* How each is started, and told to read its file again. nginx and HAProxy have
+   a master and workers; they are a group of processes that ends as one. */
+const kinds = {
+  nginx: {
+    file: 'nginx.conf',
+    words: (command, dir, file) => [command, '-p', dir, '-e', 'stderr', '-c', file],
+    reload: 'SIGHUP',
+  },
+  haproxy: {
+    file: 'haproxy.cfg',
+    words: (command, dir, file) => [command, '-W', '-db', '-f', file],
+    reload: 'SIGUSR2',
+  },
+};
+
+export const FRONTS = Object.keys(kinds);
+export const missing = (name) => !which(name) && `${name} is not installed`;
+
+/* The file's text, for instances at these ports. If there are fewer than three,
+   some of its servers are the same one. */
+export function shipped(name, port, ports) {
+  let text = readFileSync(new URL(`../../demo/${name}`, import.meta.url), 'utf8');
+  const change = (pattern, count, to) => {
+    assert.equal(text.match(pattern)?.length, count, `${pattern} in ${name}`);
+    text = text.replace(pattern, to);
+  };
+  change(/(?<=^ *listen )8000(?=;)|(?<=^ *bind ):8000$/gm, 1, `127.0.0.1:${port}`);
+  change(/(?<=^ *server .*)127\.0\.0\.1:808([123])/gm, 6, (_, n) => `127.0.0.1:${ports[(n - 1) % ports.length]}`);
+  return text;
+}
+
+const answers = (port) => new Promise((done) => {
+  const probe = net.connect(port, '127.0.0.1');
+  probe.on('connect', () => { probe.destroy(); done(true); });
+  probe.on('error', () => done(false));
+});
+
+const groups = new Set();
+process.on('exit', () => groups.forEach(endGroup));
+function endGroup(pid) {
+  groups.delete(pid);
+  try { process.kill(-pid, 'SIGKILL'); } catch { /* it has ended */ }
+}
+
+/* Start one in front of the servers at `ports`, on a port that was free. */
+export async function front(t, name, ports) {
+  const { file, words, reload } = kinds[name];
+  for (let tries = 0; ; tries += 1) {
+    const port = await freePort();
+    const dir = mkdtempSync(path.join(os.tmpdir(), 'longpoll-'));
+    const copy = path.join(dir, file);
+    writeFileSync(copy, shipped(file, port, ports));
+    const program = run(words(which(name), dir, copy), { detached: true });
+    groups.add(program.pid);
+    atEnd(t, async () => {
+      endGroup(program.pid);
+      await program.ended;
+      rmSync(dir, { recursive: true, force: true });
+    });
+    const up = await until(() => program.code !== undefined || answers(port), 'the proxy');
+    if (up && program.code === undefined) {
+      return { port, program, reload: () => process.kill(program.pid, reload) };
+    }
+    if (tries === 3) throw new Error(`the proxy does not start: ${program.stdout}${program.stderr}`);
+  }
+}
