@@ -1390,6 +1390,14 @@ static void note_troubles(void)
         }
 }
 
+/* The number that begins there, and that some other byte ends. */
+static size_t digits(const char *from)
+{
+    size_t n = 0;
+    for (; *from >= '0' && *from <= '9'; from++) n = 10 * n + (size_t)(*from - '0');
+    return n;
+}
+
 /* A whole reply, if it is there. */
 static void client_read(client *c)
 {
@@ -1404,11 +1412,11 @@ static void client_read(client *c)
     head = (size_t)(end + 4 - s->out);
     length_at = (const char *)memmem(s->out, head, "Content-Length: ", 16);
     MUST(length_at, "a reply without a length");
-    length = (size_t)atoi(length_at + 16);
+    length = digits(length_at + 16);
     if (s->out_length < head + length) return;
     MUST(s->out_length == head + length, "more than a reply");
     MUST(c->waits, "a reply to nothing");
-    status = atoi(s->out + 9);
+    status = (int)digits(s->out + 9);
     c->waits = 0;
     wait_ms = c->timeout_ms;
     if (!wait_ms || (c->instance->life != RUNNING && wait_ms < base_config.redis_timeout_ms))
