@@ -59,7 +59,8 @@ const scripts = {
   'build/faults': 'echo "ok a_publish: 1 runs"; echo "FAIL a_poll recv 3 EINTR: exit code 9"; echo "1 passed, 1 failed, 0 skipped"',
   'tests/sim/mutants.sh': 'case $PART in [123]*) echo "1 passed, 0 failed, 0 skipped"; exit;; esac\n' +
     'printf "%-20s FAIL: it is not found in 9 events\\n" not-found; echo "0 passed, 1 failed, 0 skipped"',
-  'tests/model/run': 'echo "FAIL calm: sound      12 states   1 s"; echo "0 passed, 1 failed, 0 skipped"; exit 1\n' +
+  'tests/model/run': 'case $MODEL in redis) echo "1 passed, 0 failed, 0 skipped"; exit;; esac\n' +
+    'echo "FAIL calm: sound      12 states   1 s"; echo "0 passed, 1 failed, 0 skipped"; exit 1\n' +
     '    holds calm        sound                            ""\n    holds apart       sound                            ""',
   'tests/fuzz/run': 'echo "FAIL $1: not the same (see log)"; echo "0 passed, 1 failed, 0 skipped"',
 };
@@ -111,7 +112,7 @@ for (const [suite, asked, failures, alone, called] of [
     '1 passed, 1 failed, 0 skipped', /faults a_poll\n$/],
   ['mutants', '', [/^mutants\/(part0|mutants)\/plain: not-found: it is not found in 9 events$/], '0 passed, 1 failed, 0 skipped',
     /mutants.sh not-found\n$/],
-  ['model', '', [/^model\/model\/plain: calm: sound /], '0 passed, 1 failed, 0 skipped', /run calm\n$/],
+  ['model', '', [/^model\/(longpoll|model)\/plain: calm: sound /], '0 passed, 1 failed, 0 skipped', /run calm\n$/],
   ['fuzz', 'http', ['fuzz/http/plain: http: not the same (see log)'], '0 passed, 1 failed, 0 skipped', /run http\n$/],
 ]) {
   test(`what fails in the suite ${suite} fails again by the command that is printed`, async () => {
