@@ -12355,17 +12355,20 @@ static void lpi_loop_earlier(uint64_t *wait, uint64_t when, uint64_t now)
     if (in < *wait) *wait = in;
 }
 
-enum { LPI_DRAIN_WRITE_MS = 30000 };
+enum { LPI_DRAIN_WRITE_MS = 30000, LPI_DRAIN_TOLD_MS = 1000 };
 
 /* When a drain ends: parked polls have drain_ms, then slow readers write_ms
-   more, but LPI_DRAIN_WRITE_MS at most, even if write_ms is LP_OFF. */
+   more, but LPI_DRAIN_WRITE_MS at most, even if write_ms is LP_OFF. A loop that
+   waits for the outcome of what was published has LPI_DRAIN_TOLD_MS more, since
+   the first loop tells the last ones when its own drain ends. */
 static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
 {
-    uint32_t write_ms = loop->server->config.write_ms;
+    uint32_t more_ms = loop->server->config.write_ms;
     if (loop->now_ms < loop->drain_ms) return loop->drain_ms;
-    return loop->drain_ms +
-           (write_ms < LPI_DRAIN_WRITE_MS ? write_ms
-                                          : (uint32_t)LPI_DRAIN_WRITE_MS);
+    if (more_ms > LPI_DRAIN_WRITE_MS) more_ms = LPI_DRAIN_WRITE_MS;
+    if (loop->index && loop->phases[LPI_PUBLISHING])
+        more_ms += LPI_DRAIN_TOLD_MS;
+    return loop->drain_ms + more_ms;
 }
 
 /* Is nobody left but idle connections, or is the time up? */
