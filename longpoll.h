@@ -934,8 +934,9 @@ static void lpi_cancel_restore(int was) { pthread_setcancelstate(was, &was); }
    the old size, so that an allocator need not store it.
 
    Touches   the memory that it is given.
-   Promises  Nothing else in the file calls malloc or free. A failure is NULL or
-             -1, and leaves what was there before as it was.
+   Promises  Nothing else in the file calls malloc or free, but for the record
+             of a name that is looked up (>>redis). A failure is NULL or -1, and
+             leaves what was there before as it was.
    ========================================================================== */
 
 static void *lpi_libc_resize(void *ctx, void *ptr, size_t old_size,
@@ -3824,8 +3825,9 @@ static void lpi_resp_word_uint(lp_text *to, uint64_t value)
 
    All state of a server, grouped by who may touch it.
 
-     lp_server     set up by lp_create, then only read; but for the listener,
-                   which is the first loop's, and a few atomic flags
+     lp_server     set up by lp_create, then only read; but for the listener
+                   and the stores, which are the first loop's, the stores'
+                   queues under a mutex, and a few atomic flags
        lpi_hub     under its mutex: channels, history, limits, waiters
        lpi_loop    one for each thread: connections, timers, scratch space; but
                    its inbox and its latencies are shared, under its mutex
@@ -8165,13 +8167,14 @@ static const lp_os lpi_real_os = {
    D3  INBOX                                                          >>inbox
 
    What other threads leave for a loop's next turn, first come, first served:
-   connections that the first loop has accepted for it, and for the first loop
-   the outcomes of lp_publish_async.
+   connections that the first loop has accepted for it, and outcomes of what was
+   published.
 
    Uses      >>memory >>os
    Touches   the inbox, under the loop's mutex, which is never held together
              with the hub's.
-   Promises  whoever leaves a task in an empty inbox signals the loop.
+   Promises  whoever leaves a task in an empty inbox signals the loop, unless
+             that looks after it before it sleeps.
    ========================================================================== */
 
 /* Leave a task, which the loop will free. `signal` is 0 if the loop looks after
@@ -12338,8 +12341,9 @@ static void lpi_stores_free(lp_server *server) { (void)server; }
    G   LOOP                                                            >>loop
 
    One step: wait, serve what is ready, expire what is due, deliver, sweep, and
-   give back what was closed. Only the first loop accepts and sweeps; once it
-   has stopped accepting, all loops drain, and the last to end stops the hub.
+   give back what was closed. Only the first loop accepts, sweeps and keeps the
+   stores; once it has stopped accepting, all loops drain, and the last to end
+   stops the hub.
 
    Uses      all above
    Touches   its own loop; the listener and what the server's atomic flags say.
