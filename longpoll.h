@@ -8396,9 +8396,6 @@ static void lpi_write_error(lp_request *r, int status, const char *text);
 static void lpi_write_error_note(lp_request *r, int status, const char *text);
 static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
                               const lpi_http *http, int status);
-static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
-                                   const lpi_http *http, int status,
-                                   const char *text);
 static const char *lpi_refusal_text(int status);
 static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
                                    lp_slice head, lp_slice body, size_t sent,
@@ -10405,27 +10402,17 @@ static void lpi_write_error_note(lp_request *r, int status, const char *text)
 static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
                               const lpi_http *http, int status)
 {
-    lpi_write_refusal_text(loop, index, http, status, lpi_refusal_text(status));
-}
-
-/* Answer a parked poll or an incomplete request with an error, and close. */
-static void lpi_write_refusal_text(lpi_loop *loop, uint32_t index,
-                                   const lpi_http *http, int status,
-                                   const char *text)
-{
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
-    if (c->phase == LPI_PARKED)
-        c->flags &= LPI_TRUSTED | LPI_PEER_DONE | LPI_HEAD_REQUEST;
-    else c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
+    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
     c->flags |= LPI_CLOSE;
     if (http && http->in_fields && http->method == LPI_HEAD)
         c->flags |= LPI_HEAD_REQUEST;
     c->cors = 0;
     lpi_set_phase(loop, c, LPI_SERVING);
     if (status == 503) lpi_line(&loop->extra, "Retry-After", LPI_S("5"));
-    lpi_write_error(&r, status, text);
+    lpi_write_error(&r, status, lpi_refusal_text(status));
     if (c->phase == LPI_LINGERING) lpi_request_buffer_drop(loop, c);
 }
 

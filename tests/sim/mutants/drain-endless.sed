@@ -1,2 +1,2 @@
 # the drain waits for those who never read
-/^static.* \**lpi_loop_drain_end(/,/^}/ s/write_ms < LPI_DRAIN_WRITE_MS/1/
+/^static.* \**lpi_loop_drain_end(/,/^}/ s/more_ms = LPI_DRAIN_WRITE_MS;/more_ms += 0;/
