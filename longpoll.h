@@ -4241,7 +4241,7 @@ typedef struct lpi_opened {
     int has_past;
     lpi_message *page;      /* by rising SEQ without a gap, through `newer`;
                                taken over                                    */
-    uint64_t unreadable;    /* the highest SEQ of a text that is no message  */
+    uint64_t unreadable;    /* the highest SEQ of which there is no message  */
 } lpi_opened;
 
 /* --- a connection and its loop --- */
@@ -4505,6 +4505,7 @@ typedef struct lpi_store {
     char told[96];        /* why it is down, as last logged                  */
     char policy[32];      /* its maxmemory-policy, as last seen              */
     uint64_t error_ms;    /* no call that failed is logged until then        */
+    uint64_t unreadable_ms; /* likewise of texts that are no message         */
     lp_text left;         /* scratch                                         */
 
     /* What publishers leave, under the server's store_mutex. */
@@ -11551,6 +11552,16 @@ static lpi_message *lpi_store_message(lpi_store *store, lp_slice name,
     return m;
 }
 
+/* A text of that channel is no message: somebody else has written it. Said once
+   a second at most. */
+static void lpi_store_log_unreadable(lpi_store *store, lp_slice name)
+{
+    uint64_t now_ms = lpi_first_loop(store->server)->now_ms;
+    if (now_ms < store->unreadable_ms) return;
+    store->unreadable_ms = now_ms + LPI_REFUSALS_MS;
+    lpi_store_log(store, LP_LOG_WARN, "unreadable text in channel", name);
+}
+
 /* News have come of a channel. */
 static void lpi_store_take_news(lpi_store *store, lp_slice name, lp_slice text)
 {
@@ -11562,7 +11573,7 @@ static void lpi_store_take_news(lpi_store *store, lp_slice name, lp_slice text)
     lpi_message *m = NULL;
     int lacks;
     if (lpi_store_read_id(&rest, &epoch, &seq, &us)) {
-        lpi_store_log(store, LP_LOG_WARN, "unreadable text published", name);
+        lpi_store_log_unreadable(store, name);
         return;
     }
     lacks = lpi_hub_lacks(hub, name, epoch, seq, loop->now_ms);
@@ -11587,7 +11598,8 @@ static void lpi_store_free_page(lpi_store *store, lpi_opened *opened)
 }
 
 /* The page of an open: the messages in *out. A text that is none hides all that
-   comes before it, and itself. 0, or -1: malformed, or no memory. */
+   comes before it, and itself; so does a message that somebody has deleted. 0,
+   or -1: malformed, or no memory. */
 static int lpi_store_take_page(lpi_store *store, const lpi_ask *ask,
                                lp_slice name, lp_slice reply, lpi_opened *out)
 {
@@ -11595,31 +11607,36 @@ static int lpi_store_take_page(lpi_store *store, const lpi_ask *ask,
     lpi_resp_value array = lpi_resp_take(&reply);
     int64_t count = array.number;
     lpi_message **end = &out->page;
-    uint64_t seq = out->last - (uint64_t)count + 1;
+    uint64_t seq = out->last - (uint64_t)count + 1; /* that should be next */
+    uint64_t low = lpi_max64(ask->page_from, 1);    /* and may be            */
     if (array.kind != LPI_RESP_ARRAY) return -1;
-    if (ask->page_from) seq = ask->page_from;
-    if (seq <= out->last - out->held) seq = out->last - out->held + 1;
-    for (; count > 0; count--, seq++) {
+    if (ask->page_from)
+        seq = lpi_max64(low, out->last - out->held + 1);
+    for (; count > 0; count--) {
         lp_slice text = lpi_resp_take(&reply).text;
-        lp_result result;
+        lp_result result = LP_ERR_JSON;
+        uint64_t age;
         lpi_message *m = lpi_store_message(store, name, text, loop->now_us,
                                            &result);
-        if (m && m->seq == seq) {
-            uint64_t age = out->now_us > m->timestamp_us
-                               ? out->now_us - m->timestamp_us : 0;
-            m->appended_us = m->appended_us > age ? m->appended_us - age : 0;
-            *end = m;
-            end = &m->newer;
-            continue;
+        if (!m && result == LP_ERR_NOMEM) return -1;
+        if (m && (m->seq < low || m->seq > out->last)) {
+            lpi_message_unref(&store->server->memory, m);
+            m = NULL;
         }
-        if (m) lpi_message_unref(&store->server->memory, m);
-        else if (result == LP_ERR_NOMEM) return -1;
-        lpi_store_free_page(store, out);
-        end = &out->page;
-        out->unreadable = seq;
-        lpi_store_log(store, LP_LOG_WARN, "unreadable message in the history",
-                      name);
+        if (!m || m->seq != seq) {
+            lpi_store_free_page(store, out);
+            end = &out->page;
+            out->unreadable = m ? m->seq - 1 : seq;
+        }
+        seq = low = (m ? m->seq : seq) + 1;
+        if (!m) continue;
+        age = out->now_us > m->timestamp_us ? out->now_us - m->timestamp_us
+                                            : 0;
+        m->appended_us = m->appended_us > age ? m->appended_us - age : 0;
+        *end = m;
+        end = &m->newer;
     }
+    if (out->unreadable) lpi_store_log_unreadable(store, name);
     return 0;
 }
 

@@ -141,8 +141,8 @@ typedef struct redis_keyspace {
 /* What changes a keyspace. Commands and scripts only ever change it by these, so that they can
    be done again on another one: see the log below. */
 typedef enum redis_op {
-    REDIS_OP_SET, REDIS_OP_DEL, REDIS_OP_HSET, REDIS_OP_XADD, REDIS_OP_XTRIM, REDIS_OP_EXPIRE,
-    REDIS_OP_PUSH, REDIS_OP_FLUSH, REDIS_OP_PUBLISH
+    REDIS_OP_SET, REDIS_OP_DEL, REDIS_OP_HSET, REDIS_OP_XADD, REDIS_OP_XTRIM, REDIS_OP_XDEL,
+    REDIS_OP_EXPIRE, REDIS_OP_PUSH, REDIS_OP_FLUSH, REDIS_OP_PUBLISH
 } redis_op;
 
 typedef struct redis_effect {
@@ -466,6 +466,16 @@ static void redis_stream_drop(redis_keyspace *ks, redis_key *key, size_t n)
     }
 }
 
+/* Delete the entry at that index. */
+static void redis_stream_delete(redis_keyspace *ks, redis_key *key, size_t index)
+{
+    redis_entry *entry = &key->entries[key->first + index];
+    ks->bytes -= sizeof *entry + entry->length;
+    free(entry->text);
+    memmove(entry, entry + 1, (key->count - index - 1) * sizeof *entry);
+    key->count--;
+}
+
 static void redis_stream_push(redis_keyspace *ks, redis_key *key, redis_id id, redis_slice text)
 {
     redis_entry *entry;
@@ -638,6 +648,10 @@ static void redis_keyspace_apply(redis_keyspace *ks, const redis_effect *e)
     case REDIS_OP_XTRIM:
         key = redis_keyspace_find(ks, e->db, e->key);
         if (key) redis_stream_drop(ks, key, redis_stream_find(key, e->id));
+        break;
+    case REDIS_OP_XDEL:
+        key = redis_keyspace_find(ks, e->db, e->key);
+        if (key) redis_stream_delete(ks, key, redis_stream_find(key, e->id));
         break;
     case REDIS_OP_EXPIRE:
         key = redis_keyspace_find(ks, e->db, e->key);
@@ -945,7 +959,7 @@ static int64_t redis_publish(redis *s, redis_slice name, redis_slice text)
 {
     redis_effect e = redis_effect_of(REDIS_OP_PUBLISH, 0, name);
     e.value = text;
-    redis_do(s, &e);
+    if (!s->replica) redis_do(s, &e); /* what a replica publishes is no write, and goes no further */
     return redis_deliver(s, name, text);
 }
 
@@ -1409,6 +1423,29 @@ static void redis_command_xadd(redis_conn *c, const redis_slice *args, size_t n)
         snprintf(text, sizeof text, "%" PRIu64 "-%" PRIu64, written.ms, written.seq);
         redis_conn_bulk(c, redis_slice_of(text));
     }
+}
+
+static void redis_command_xdel(redis_conn *c, const redis_slice *args, size_t n)
+{
+    redis_effect e = redis_effect_of(REDIS_OP_XDEL, c->db, args[1]);
+    redis_key *key;
+    size_t index;
+    if (n > 3) {
+        redis_conn_error(c, "ERR not simulated: XDEL of several");
+        return;
+    }
+    if (redis_command_look(c, args[1], REDIS_STREAM, &key)) return;
+    if (redis_id_parse(args[2], 0, 0, &e.id)) {
+        redis_conn_error(c, redis_bad_id);
+        return;
+    }
+    index = key ? redis_stream_find(key, e.id) : 0;
+    if (!key || index == key->count || redis_id_compare(redis_stream_entry(key, index)->id, e.id)) {
+        redis_conn_number(c, 0);
+        return;
+    }
+    redis_do(c->redis, &e);
+    redis_conn_number(c, 1);
 }
 
 static void redis_command_xlen(redis_conn *c, const redis_slice *args, size_t n)
@@ -2092,6 +2129,7 @@ static const redis_command redis_commands[] = {
     {"xadd", -5, REDIS_WRITE | REDIS_DENYOOM, redis_command_xadd},
     {"xlen", 2, 0, redis_command_xlen},
     {"xtrim", -4, REDIS_WRITE, NULL},
+    {"xdel", -3, REDIS_WRITE, redis_command_xdel},
     {"xrange", -4, 0, redis_command_xrange},
     {"xrevrange", -4, 0, redis_command_xrevrange},
     {"lpush", -3, REDIS_WRITE | REDIS_DENYOOM, redis_command_lpush},

@@ -697,7 +697,7 @@ static void give_change(char kind, int channel, const char *key)
     words w;
     const char *field = fields[below(8)];
     w.n = 0;
-    switch (below(7)) {
+    switch (below(8)) {
     case 0:
         word(&w, "PEXPIRE"), word(&w, key);
         word_number(&w, (int64_t)below(5000) - 10);
@@ -720,6 +720,11 @@ static void give_change(char kind, int channel, const char *key)
     case 4:
         word(&w, "SET"), word(&w, key), word(&w, "text");
         if (one_in(2)) word(&w, "PX"), word_number(&w, (int64_t)below(3000));
+        break;
+    case 5: /* the last message: of the others only Redis knows the whole ID */
+        word(&w, "XDEL"), word(&w, key);
+        word_print(&w, "%.0f-%.0f", channel_field(channel, "s"),
+                   channel_field(channel, "t") + one_in(4));
         break;
     default:
         word(&w, "DEL"), word(&w, key);
@@ -997,6 +1002,8 @@ static void scenario_errors(void)
         "XADD s 0-0 m a", "XADD s 2-2 m a", "XADD s 2-2 m a", "XADD s x m a",
         "XADD s MAXLEN x 3-0 m a",
         "XADD s MAXLEN -1 3-0 m a", "XADD s MAXLEN 0 3-0 m a", "XLEN s", "TYPE s", "XADD s 3-0 m a",
+        "XDEL s x", "XDEL s 1-1", "XDEL s 3-0", "XDEL s 3-0", "XDEL none 1-1", "XADD s 3-0 m a",
+        "XADD s 4-0 m a", "XADD s 5-0 m a", "XDEL s 4-0", "XLEN s",
         "XRANGE s - + COUNT 0", "XRANGE s x +", "XRANGE s - + COUNT x", "XRANGE s - +", "GET s",
         "XREVRANGE s + - COUNT 1", "HMGET s a", "LPUSH s a", "HSET s a b", "PEXPIRE s x",
         "PEXPIRE s 0",

@@ -1223,6 +1223,36 @@ TEST(redis_a_text_that_is_no_message) {
     close_redis();
 }
 
+/* An operator deletes a message of the history: what comes before it counts as gone, and nothing
+   else. */
+TEST(redis_a_message_is_deleted) {
+    const char *epoch;
+    answer *a;
+    const char *range;
+    char cursor[50], want[200] = "";
+    int i;
+    open_redis();
+    epoch = store_epoch_of(publish_and_look("news", 1));
+    for (i = 2; i <= 30; i++) publish_number("news", i);
+    for (i = 10; i <= 30; i++) sprintf(want + strlen(want), "%s%d", i > 10 ? "," : "", i);
+    pass(&w, 10000);
+    CHECK_INT(stats_of(&w).channels, 0);
+    range = strstr(store_tell("XRANGE|lp1:{e54}x:news|9|9"), "9-");
+    CHECK(range);
+    CHECK_STR(lp_s(store_tellf("XDEL|lp1:{e54}x:news|%.*s", (int)strcspn(range, "\r"), range)), ":1\r\n");
+    sprintf(cursor, "%s-5", epoch);
+    a = look(&w, "news", cursor);
+    CHECK_INT(a->status, 200);
+    CHECK(has(a->body, "\"reset\":{\"news\":\"evicted\"}"));
+    CHECK_STR(lp_s(ns_of(a)), want);
+    sprintf(cursor, "%s-9", epoch);
+    a = look(&w, "news", cursor);
+    CHECK(!has(a->body, "reset"));
+    CHECK_STR(lp_s(ns_of(a)), want);
+    CHECK_INT(w.log_lines[LP_LOG_WARN], 1);
+    close_redis();
+}
+
 TEST(redis_news_that_are_no_message) {
     static const char *const texts[] = {"", "rubbish", "0123456789abcdef", "0123456789abcdef 1 ",
                                         "0123456789abcdef 1 1 rubbish", "0123456789abcdef 0 0 {}"};
