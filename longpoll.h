@@ -2704,7 +2704,8 @@ typedef struct lpi_requested {
     /* The rest is for a channel whose store is elsewhere (>>remote). */
     uint32_t open;     /* only an open of that number or later may justify a
                           reset                                              */
-    uint64_t after;    /* LPI_FROM_TIME: SEQ of a message that is not newer  */
+    uint64_t after;    /* LPI_FROM_TIME: SEQ of a message that is not newer, */
+    uint64_t before;   /* and of the last that may be no newer               */
     uint64_t until_ms; /* when the poll's timeout has passed                 */
 } lpi_requested;
 
@@ -5889,27 +5890,37 @@ static void lpi_remote_want_page(lpi_hub *hub, uint32_t index, uint64_t seq)
     lpi_remote_want_open(hub, index, lpi_remote_next_open(r));
 }
 
-/* The SEQ of the last message not newer than `us`, in *seq; or 0 is returned,
-   since the messages that tell it are not here. requested->after moves on with
-   each page. */
+/* The SEQ of the last message not newer than `us`, in *seq. Or 0 is returned,
+   since the messages that tell it are not here; then a page should be read that
+   begins after *seq. That is a binary search: what is looked for lies between
+   requested->after and requested->before, and each page narrows that down. */
 static int lpi_remote_seq_at(const lpi_channel *ch, lpi_requested *requested,
                              uint64_t us, uint64_t *seq)
 {
-    uint64_t ring = lpi_channel_ring_floor(ch), at = ch->remote->floor;
-    lpi_message *m;
-    if (us >= ch->last_us) {
-        *seq = ch->last;
-        return 1;
+    uint64_t low, high, ring = lpi_channel_ring_floor(ch);
+    const lpi_message *m;
+    *seq = ch->last;
+    if (us >= ch->last_us) return 1;
+    *seq = lpi_channel_seq_at(ch, us);
+    if (*seq > ring) return 1;
+    if (requested->epoch != ch->epoch) { /* the bounds are of another history */
+        requested->epoch = ch->epoch;
+        requested->after = 0;
+        requested->before = UINT64_MAX;
     }
-    at = lpi_max64(at, requested->after);
-    if (ch->held && ch->ring[ch->ring_at]->timestamp_us <= us) at = ring;
-    while (at < ring && (m = lpi_channel_get(ch, at + 1)) != NULL) {
-        if (m->timestamp_us > us) break;
-        at++;
-    }
-    requested->after = at;
-    *seq = at < ring ? at : lpi_channel_seq_at(ch, us);
-    return at >= ring || lpi_channel_get(ch, at + 1) != NULL;
+    low = lpi_max64(requested->after, ch->remote->floor);
+    high = requested->before < ring ? requested->before : ring;
+    for (m = ch->remote->page; m && m->timestamp_us <= us; m = m->newer)
+        low = lpi_max64(low, m->seq);
+    if (m && m->seq <= high) high = m->seq - 1;
+    high = lpi_max64(low, high); /* the floor may have risen above it */
+    requested->after = low;
+    requested->before = high;
+    *seq = low;
+    if (low == high)
+        return low >= ring || lpi_channel_get(ch, low + 1) != NULL;
+    if (high - low > LPI_PAGE_MAX) *seq += (high - low) / 2;
+    return 0;
 }
 
 /* Judge a cursor against the state that is known here. */
@@ -6614,6 +6625,7 @@ static void lpi_hub_begin_fetch(lpi_hub *hub, lpi_poll_request *ask,
         const lpi_remote *r = lpi_channel_at(hub, at[i].channel)->remote;
         ask->requested[i].open = lpi_remote_next_open(r);
         ask->requested[i].after = 0;
+        ask->requested[i].before = UINT64_MAX;
         ask->requested[i].until_ms = /* now_ms is rounded down */
             ask->now_ms + ask->wait_ms + (ask->wait_ms != 0);
     }
@@ -7338,6 +7350,8 @@ static void lpi_hub_opened(lpi_hub *hub, uint32_t index,
     if (opened) {
         r->opens_done = r->opens_sent;
         lpi_remote_opened(hub, index, opened, now_ms);
+        if ((int32_t)(r->opens_wanted - r->opens_done) > 0)
+            lpi_remote_queue(hub, index); /* one was wanted meanwhile */
     } else {
         lpi_remote_delay(hub, index, LPI_DELAYED_FAILED, now_ms);
     }
@@ -10770,7 +10784,8 @@ static const char lpi_store_call_script[] =
     "  if ms~='0' then redis.call('PEXPIRE',key,ms) end\n"
     "end\n"
     "local info=redis.call('INFO','replication')\n"
-    "local r=string.match(info,'master_replid:(%x+)')\n"
+    "local _,at_r=string.find(info,'master_replid:',1,true)\n"
+    "local r=at_r and string.sub(info,at_r+1,at_r+40)\n"
     "local v=redis.call('HMGET',h,'e','r','s','t','b','pe','ps','o')\n"
     "local n=redis.call('XLEN',x)\n"
     "local dup=i and redis.call('GET',i)\n"
@@ -10791,6 +10806,7 @@ static const char lpi_store_call_script[] =
     "  redis.call('HSET',h,'e',e,'r',r,'s',str(s),'t',str(t),\n"
     "    'b',str(b),'pe',pe,'ps',str(ps),'o',str(o))\n"
     "end\n"
+    "local was=o\n"
     "local function trim(max)\n"
     "  local cut=now-age*1000\n"
     "  if age==0 or n==0 or o>=cut then return false end\n"
@@ -10807,20 +10823,19 @@ static const char lpi_store_call_script[] =
     "  if dup then expire(h,keep) return {r,dup} end\n"
     "  s=s+1\n"
     "  t=math.max(now,t+1)\n"
-    "  local text=e..' '..str(s)..' '..str(t)..' '..ARGV[10]\n"
-    "  redis.call('XADD',x,'MAXLEN',count,str(s)..'-'..str(t),'m',text)\n"
+    "  local ss,st=str(s),str(t)\n"
+    "  local text=e..' '..ss..' '..st..' '..ARGV[10]\n"
+    "  redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',text)\n"
     "  n=n+1\n"
     "  trim(8)\n"
-    "  redis.call('HSET',h,'s',str(s),'t',str(t),'o',str(o))\n"
+    "  if o~=was then redis.call('HSET',h,'s',ss,'t',st,'o',str(o))\n"
+    "  else redis.call('HSET',h,'s',ss,'t',st) end\n"
     "  expire(x,ARGV[7])\n"
     "  expire(h,keep)\n"
     "  local k=redis.call('PUBLISH',channel,text)\n"
-    "  if i then\n"
-    "    redis.call('SET',i,e..' '..str(s)..' '..str(t),'PX',ARGV[11])\n"
-    "  end\n"
-    "  return {r,e,str(s),str(t),k}\n"
+    "  if i then redis.call('SET',i,e..' '..ss..' '..st,'PX',ARGV[11]) end\n"
+    "  return {r,e,ss,st,k}\n"
     "end\n"
-    "local was=o\n"
     "while trim(64) do end\n"
     "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
     "expire(h,s>0 and keep or ARGV[12])\n"

@@ -1435,7 +1435,7 @@ static void redis_command_xdel(redis_conn *c, const redis_slice *args, size_t n)
         return;
     }
     if (redis_command_look(c, args[1], REDIS_STREAM, &key)) return;
-    if (redis_id_parse(args[2], 0, 0, &e.id)) {
+    if (key && redis_id_parse(args[2], 0, 0, &e.id)) {
         redis_conn_error(c, redis_bad_id);
         return;
     }
@@ -1903,6 +1903,8 @@ static int redis_call_publish_text(redis_run *run, redis_call *d, redis_bytes *t
     char s[400], t[400];
     size_t id;
     int64_t k;
+    const double was = d->o;
+    int trimmed;
     redis_call_str(s, ++d->s);
     d->t = redis_call_max(d->now, d->t + 1);
     redis_call_str(t, d->t);
@@ -1913,10 +1915,12 @@ static int redis_call_publish_text(redis_run *run, redis_call *d, redis_bytes *t
     redis_append(text, run->args[10].at, run->args[10].length);
     if (redis_call_xadd(run, d, s, t, redis_view(text))) return -1;
     d->n++;
-    if (redis_call_trim(run, d, 8) < 0 || redis_run_may(run, "'HSET'", 2)) return -1;
+    if (redis_call_trim(run, d, 8) < 0) return -1;
+    trimmed = d->o < was || d->o > was;
+    if (redis_run_may(run, "'HSET'", trimmed ? 2 : 3)) return -1;
     redis_call_hset_number(run, d, "s", d->s);
     redis_call_hset_number(run, d, "t", d->t);
-    redis_call_hset_number(run, d, "o", d->o);
+    if (trimmed) redis_call_hset_number(run, d, "o", d->o);
     if (redis_call_expire(run, d->x, run->args[7]) || redis_call_expire(run, d->h, run->args[8]))
         return -1;
     if (redis_run_may(run, "'PUBLISH'", 1)) return -1;
@@ -1982,7 +1986,7 @@ static void redis_call_open(redis_run *run, redis_call *d)
     while ((more = redis_call_trim(run, d, 64)) > 0) {}
     if (more < 0) return;
     if (d->o < was || d->o > was) {
-        if (redis_run_may(run, "'HSET'", 3)) return;
+        if (redis_run_may(run, "'HSET'", 4)) return;
         redis_call_hset_number(run, d, "o", d->o);
     }
     if (redis_call_expire(run, d->h, d->s > 0 ? run->args[8] : run->args[12])) return;

@@ -1189,6 +1189,39 @@ TEST(redis_pages) {
     close_redis();
 }
 
+/* A client of the basic dialect that is far behind: its place is found by reading a few pages, not
+   all from the floor on. */
+TEST(redis_pages_of_since) {
+    char target[100], json[30], want[30], us[20];
+    answer *a;
+    int i;
+    uint64_t pages = 0, most = 0;
+    w.cfg.redis_pending_max = 100000;
+    open_redis();
+    for (i = 0; i < 900; i++) {
+        sprintf(json, "{\"n\":%d}", i);
+        CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s(json), NULL), LP_PENDING);
+    }
+    settle(&w);
+    a = look(&w, "news", "0");
+    sprintf(us, "%.17s", text_of(a->body, "timestamp"));
+    for (i = atoi(text_of(a->body, "count")); i < 850; i++) {
+        uint64_t before = stats_of(&w).redis_pages;
+        sprintf(target, "/api/poll/news?timeout=0&since=%s", us);
+        a = ask(&w, dial(&w), target);
+        CHECK_INT(a->status, 200);
+        CHECK(!has(a->body, "reset"));
+        sprintf(want, "\"n\":%d}", i);
+        CHECK(has(a->body, want));
+        sprintf(us, "%.17s", text_of(a->body, "timestamp"));
+        pages += stats_of(&w).redis_pages - before;
+        if (stats_of(&w).redis_pages - before > most) most = stats_of(&w).redis_pages - before;
+    }
+    CHECK(most <= 6); /* log2(900 / 64), one for the rest and one for the next message */
+    CHECK(pages >= 750);
+    close_redis();
+}
+
 /* The channel's epoch, from a message of it. */
 static const char *store_epoch_of(const answer *a) {
     static char epoch[17];
@@ -1383,6 +1416,38 @@ TEST(redis_news_ahead_are_not_kept_without_end) {
     news(epoch, 3 + i);
     settle(&w);
     CHECK_INT(stats_of(&w).redis_opens, opens + 1);
+    close_redis();
+}
+
+/* The same while one is under way, whose answer may be older than what came since: it is opened
+   once more after that. */
+TEST(redis_news_ahead_while_an_open_is_under_way) {
+    const char *epoch;
+    uint64_t opens;
+    char text[100];
+    int i;
+    peer *c;
+    open_redis();
+    epoch = store_epoch_of(publish_and_look("news", 1));
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    news(epoch, 3);
+    opens = stats_of(&w).redis_opens;
+    redis_stop(store);
+    pass(&w, 150);
+    CHECK_INT(stats_of(&w).redis_opens, opens + 1);
+    for (i = 1; i <= LPI_EARLY_MAX; i++) {
+        sprintf(text, "%s %d %d {\"n\":%d}", epoch, 3 + i, 3 + i, 3 + i);
+        redis_deliver(store, redis_slice_of("lp1:{e54}:news"), redis_slice_of(text));
+    }
+    settle(&w);
+    CHECK_INT(stats_of(&w).redis_opens, opens + 1);
+    redis_continue(store);
+    settle(&w);
+    CHECK_INT(stats_of(&w).redis_opens, opens + 2);
+    CHECK_SILENT(c);
+    publish_number("news", 2);
+    pass(&w, 200);
+    CHECK(has(unheard(c), "\"n\":2"));
     close_redis();
 }
 
