@@ -247,7 +247,7 @@ chaos: all
 
 # ---- the bench; all of it is compiled alike
 
-bench-programs: $(BENCH)
+bench-programs: $(BENCH) build/redis/call.lua
 
 build/bench/%: tests/bench/%.c Makefile
 	$(BUILD) -std=gnu99 $(CFLAGS) $(COMMON) $< -o $@

@@ -9,6 +9,7 @@ import * as machine from './machine.mjs'
 import { Load } from './machine.mjs'
 import { line, ms, number, readme, report } from './report.mjs'
 import { charts } from './chart.mjs'
+import * as redis from './instances.mjs'
 
 const usage = `tests/bench/run [OPTION...] [SCENARIO...]
 
@@ -19,6 +20,7 @@ const usage = `tests/bench/run [OPTION...] [SCENARIO...]
   bystander  delays beside a large fan-out    news       short polling against long
   loops      two threads against one          cycle      instructions, by valgrind
   calls      lp_publish from another thread
+  instances  several over Redis: delays, messages a second, its return
 
   --heads KIND of the requests: browser, proxy or bare, or several with commas between; without it
                all three. The bars of the design are for browsers' heads, and most is measured with
@@ -94,6 +96,8 @@ const has = command => Boolean(firstLine('sh', ['-c', 'command -v "$0"', command
 function findOut() {
   if (has('nginx') && machine.nchanModule) able.add('nchan')
   else results.skipped.push('nchan: apt-get install nginx-light libnginx-mod-nchan')
+  if (!redis.missing()) able.add('redis')
+  else results.skipped.push(`instances: no ${redis.missing()}: apt-get install redis-server`)
   if (!has('valgrind')) results.skipped.push('cycle: apt-get install valgrind')
 }
 
@@ -463,6 +467,9 @@ function calls() {
   return out
 }
 
+const instances = () =>
+  able.has('redis') ? redis.instances({ quick, able, failed, say, bar }) : undefined
+
 // ---- the run
 
 const version = name => firstLine('dpkg-query', ['-W', '-f=${Version}', name])
@@ -476,7 +483,7 @@ const describe = () => ({
 })
 
 const scenarios = { park, fanout, pairs, publish, catchup, churn, latency, idle, bystander, news,
-  loops, cycle, calls }
+  loops, cycle, calls, instances }
 const barred = ['park', 'fanout', 'pairs', 'publish',
   ...quick ? [] : ['catchup', 'idle', 'bystander', 'cycle']]
 const kinds = ['browser', 'proxy', 'bare']

@@ -6,6 +6,7 @@
        --channels N     waiters are dealt out over c00000, c00001...       [1]
        --first N        the number of the first channel                    [0]
        --publishers N   connections that publish; divides the channels     [1]
+       --publish-ports A,B,...   they are dealt out over these         [--port]
        --body BYTES     size of a message                                 [64]
        --timeout S      of a poll                                         [60]
        --network N      clients come from 127.N.0.0/16                     [1]
@@ -21,8 +22,10 @@
                         ask again, and one more is published; for S seconds
      pairs S            each publisher goes round its channels
      publish S          the same with nobody waiting
+     flood S            each publisher publishes again once it is answered
      rate S HZ          HZ messages a second, by the clock, over all channels:
-                        delays count from when a message was due to be sent
+                        delays count from when a message was due to be sent;
+                        without waiters only those of the publishers' replies
      catchup S N        publish N messages once; then all clients read them all
                         from the start, over and over
      churn S N          N at once: connect, poll, get the one message, close
@@ -72,13 +75,14 @@ enum {
     RECEIVE = 1 << 18,
     CLIENTS_MAX = 20000,
     PUBLISHERS_MAX = 64,
+    PORTS_MAX = 16,
     RING = 64,            /* messages of a channel that may be on their way  */
     DRAIN_S = 30          /* after a command: what is not there then is lost */
 };
 
 typedef enum dialect { OURS, NCHAN, FLOOR } dialect;
 typedef enum mode {
-    IDLE, PARK, FANOUT, PAIRS, PUBLISH, RATE, CATCHUP, CHURN, NEWS
+    IDLE, PARK, FANOUT, PAIRS, PUBLISH, FLOOD, RATE, CATCHUP, CHURN, NEWS
 } mode;
 
 typedef struct client {
@@ -125,7 +129,8 @@ static struct {
     unsigned alone;
     head_kind heads;
     int pid;
-} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, HEADS_BARE, 0};
+    unsigned publish_ports[PORTS_MAX], publish_port_count;
+} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, HEADS_BARE, 0, {0}, 0};
 
 static client clients[CLIENTS_MAX];
 static publisher publishers[PUBLISHERS_MAX];
@@ -143,6 +148,7 @@ static unsigned held;              /* messages that a client catches up with */
 static unsigned reading;           /* clients that do                        */
 
 static tally all[2];               /* long polls, short polls                */
+static tally receipts;             /* of publishers: their delays            */
 static uint64_t rounds, published, replies, woken, poll_bytes, publish_bytes;
 static uint64_t connections, cycles;
 static uint64_t requests_made;     /* by this process                        */
@@ -287,7 +293,7 @@ static uint64_t pss_bytes(void)
 /* ---- connections --------------------------------------------------------- */
 
 /* From 127.N.0.2, .3 and so on: some hundreds of each. */
-static int dial(unsigned number)
+static int dial(unsigned number, unsigned port)
 {
     struct sockaddr_in from, to;
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -299,7 +305,7 @@ static int dial(unsigned number)
                                  number / PER_ADDRESS);
     to = from;
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons((uint16_t)option.port);
+    to.sin_port = htons((uint16_t)port);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&from, sizeof from)) die("bind");
@@ -598,7 +604,9 @@ static void take_receipt(publisher *p, const char *head, const char *body,
     channel *ch = &channels[p->channel];
     const char *id, *waiters;
     unsigned seq = ++ch->acknowledged;
+    uint64_t due = ch->due[seq % RING];
 
+    if (due) sample(&receipts, now_ns() - due);
     publish_bytes += (uint64_t)(end - head);
     if (memcmp(head, "HTTP/1.1 20", 11))
         fail("publish: %.200s", head);
@@ -666,7 +674,7 @@ static int is_over(void)
 static void churn_connect(client *c)
 {
     unsigned nth = (unsigned)connections++;
-    c->fd = dial(c->number + 1000 * (nth % 100));
+    c->fd = dial(c->number + 1000 * (nth % 100), option.port);
     head_make(&c->fields, option.heads, nth, 0);
     cursor_reset(c);
     watch(c->fd, c->number);
@@ -704,9 +712,18 @@ static void after_reply(client *c)
 
 static void rate_next(publisher *p);
 
+/* Each publisher goes round its channels: every one that all have in turn. */
+static void publish_next(publisher *p, uint64_t due)
+{
+    unsigned own = option.channels / option.publishers;
+    unsigned nth = p->next++ % own;
+    publish_to(p, (unsigned)(p - publishers) + nth * option.publishers, due);
+}
+
 static void after_publish(publisher *p)
 {
     if (doing == RATE) rate_next(p);
+    if (doing == FLOOD && !is_over()) publish_next(p, now_ns());
 }
 
 /* ---- commands ------------------------------------------------------------ */
@@ -725,6 +742,7 @@ static void counters_clear(void)
     }
     rounds = published = replies = woken = poll_bytes = publish_bytes = 0;
     connections = cycles = 0;
+    receipts.count = 0;
     request_min = request_max = 0;
 }
 
@@ -765,13 +783,10 @@ static void gate_open(void)
 /* All who had a reply ask again; then `count` publishers publish. */
 static void burst(unsigned count)
 {
-    unsigned i, own = option.channels / option.publishers;
+    unsigned i;
     gate_close();
     ask_owed();
-    for (i = 0; i < count; i++) {
-        publisher *p = &publishers[i];
-        publish_to(p, i + p->next++ % own * option.publishers, 0);
-    }
+    for (i = 0; i < count; i++) publish_next(&publishers[i], 0);
     gate_open();
 }
 
@@ -789,6 +804,16 @@ static void run_rounds(double seconds)
     do run_round();
     while (!is_over());
     burst(0);
+}
+
+/* The publishers themselves keep it going. */
+static void run_flood(double seconds)
+{
+    unsigned i;
+    until = now_ns() + (uint64_t)(seconds * 1e9);
+    for (i = 0; i < option.publishers; i++)
+        publish_next(&publishers[i], now_ns());
+    await(0);
 }
 
 /* The k-th message is due k / rate after the start, and belongs to a channel
@@ -916,7 +941,7 @@ static void open_client(void)
     client *c = &clients[client_count];
     c->number = client_count;
     c->channel = client_count++ % option.channels;
-    c->fd = dial(c->number);
+    c->fd = dial(c->number, option.port);
     head_make(&c->fields, option.heads, option.first + c->number, 0);
     cursor_reset(c);
     watch(c->fd, c->number);
@@ -1031,6 +1056,7 @@ static void print_result(const char *command, double seconds, usage before,
     print_kind("short", &all[1]);
     print_delays("delay_us", &all[0]);
     print_delays("short_delay_us", &all[1]);
+    print_delays("publish_delay_us", &receipts);
     printf("}\n");
     fflush(stdout);
 }
@@ -1057,6 +1083,7 @@ static void perform(double a, double b, double c)
     case FANOUT:
     case PAIRS:
     case PUBLISH: run_rounds(a); break;
+    case FLOOD: run_flood(a); break;
     case RATE: run_rate(a); break;
     case CATCHUP: run_catchup(a); break;
     case CHURN: run_churn(a, (unsigned)b); break;
@@ -1067,8 +1094,8 @@ static void perform(double a, double b, double c)
 static mode mode_named(const char *name)
 {
     static const char *const names[] = {"idle", "park",    "fanout",
-                                        "pairs", "publish", "rate",
-                                        "catchup", "churn", "news"};
+                                        "pairs", "publish", "flood",
+                                        "rate", "catchup", "churn", "news"};
     unsigned i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(name, names[i])) return (mode)i;
@@ -1099,6 +1126,15 @@ static void obey(const char *line)
 
 /* ---- start --------------------------------------------------------------- */
 
+static void parse_ports(const char *text)
+{
+    while (*text && option.publish_port_count < PORTS_MAX) {
+        option.publish_ports[option.publish_port_count++] = (unsigned)atoi(text);
+        text += strcspn(text, ",");
+        text += *text == ',';
+    }
+}
+
 static void parse(int argc, char **argv)
 {
     struct { const char *name; unsigned *at; } numbers[] = {
@@ -1117,9 +1153,14 @@ static void parse(int argc, char **argv)
                              : argv[i + 1][0] == 'f' ? FLOOR : OURS;
         if (!strcmp(argv[i], "--heads"))
             option.heads = heads_named(argv[i + 1]);
+        if (!strcmp(argv[i], "--publish-ports")) parse_ports(argv[i + 1]);
         for (k = 0; k < sizeof numbers / sizeof *numbers; k++)
             if (!strcmp(argv[i], numbers[k].name))
                 *numbers[k].at = (unsigned)atoi(argv[i + 1]);
+    }
+    if (!option.publish_port_count) {
+        option.publish_ports[0] = option.port;
+        option.publish_port_count = 1;
     }
     if (!option.port || !option.pid || !option.channels || option.body < 40 ||
         option.publishers > PUBLISHERS_MAX ||
@@ -1144,7 +1185,8 @@ int main(int argc, char **argv)
     poller = epoll_create1(0);
     if (!channels || poller < 0) die("start");
     for (i = 0; i < option.publishers; i++) {
-        publishers[i].fd = dial(CLIENTS_MAX + i);
+        publishers[i].fd = dial(CLIENTS_MAX + i, option.publish_ports[
+                                        i % option.publish_port_count]);
         head_make(&publishers[i].fields, option.heads,
                   option.first + CLIENTS_MAX + i, option.body);
         watch(publishers[i].fd, i | tag_publisher);

@@ -1,12 +1,13 @@
 // Servers and load clients as child processes: pinned, started, asked and ended.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { cpus, setPriority } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createInterface } from 'node:readline'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Wire } from '../live/redis-wire.mjs'
 
 export const here = dirname(fileURLToPath(import.meta.url))
 export const root = join(here, '../..')
@@ -23,7 +24,8 @@ const allowed = about('status', /Cpus_allowed_list:\s*(\S+)/).split(',').flatMap
   const [first, last = first] = range.split('-').map(Number)
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)
 })
-const core = { server: allowed[0], client: allowed.at(-1), two: allowed.slice(0, 2).join() }
+export const core = { server: allowed[0], client: allowed.at(-1),
+  two: allowed.slice(0, 2).join(), any: allowed.join() }
 
 // ---- processes: whatever was started is ended, also by a signal
 
@@ -69,10 +71,11 @@ const facing = {
   proxy: ['--trusted-proxies', '127.0.0.0/8'],
 }
 
-export function startOurs({ heads, held = 100, loops = 1 }) {
+export function startOurs({ heads, held = 100, loops = 1, redis = [], cpu, more = [] }) {
   const options = ['--loops', loops, '--history-count', held, '--timeout-ms-max', 3600000,
-    ...facing[heads]]
-  return startPrinting('ours', loops > 1 ? core.two : core.server, program('serve'), options)
+    ...facing[heads], ...more]
+  if (redis.length) options.push('--redis', redis.map(({ url }) => url).join())
+  return startPrinting('ours', cpu ?? (loops > 1 ? core.two : core.server), program('serve'), options)
 }
 
 export const startFloor = (pollBytes, publishBytes) =>
@@ -89,7 +92,7 @@ export const nchanModule =
 
 // There are more connections than there can be: near the end of them nginx closes connections
 // that idle, the publishers' here.
-const nginxConf = (port, held, files) => `
+const nginxConf = (port, held, files, redis) => `
 load_module ${nchanModule};
 daemon off;
 worker_processes 1;
@@ -106,16 +109,19 @@ http {
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   nchan_shared_memory_size 1024M;
+  ${redis ? `upstream redis { nchan_redis_server ${redis.url}; }` : ''}
   server {
     listen 127.0.0.1:${port} backlog=4096;
     location = /pub {
       nchan_publisher http;
+      ${redis ? 'nchan_redis_pass redis;' : ''}
       nchan_channel_id $arg_id;
       nchan_message_buffer_length ${held};
       nchan_message_timeout 3600s;
     }
     location = /sub {
       nchan_subscriber longpoll;
+      ${redis ? 'nchan_redis_pass redis;' : ''}
       nchan_channel_id $arg_id;
       nchan_subscriber_first_message oldest;
       nchan_subscriber_timeout 3600s;
@@ -144,13 +150,13 @@ async function workerOf(master) {
 }
 
 let nginxes = 0
-export async function startNchan(held) {
+export async function startNchan(held, { redis, cpu = core.server } = {}) {
   const port = await freePort()
   const dir = join(built, `nginx-${++nginxes}`)
   mkdirSync(dir, { recursive: true })
-  writeFileSync(join(dir, 'nginx.conf'), nginxConf(port, held, filesMax))
+  writeFileSync(join(dir, 'nginx.conf'), nginxConf(port, held, filesMax, redis))
   const args = ['-p', dir + '/', '-c', 'nginx.conf', '-e', 'error.log']
-  const child = start(core.server, 'nginx', args, ['ignore', 'ignore', 'inherit'])
+  const child = start(cpu, 'nginx', args, ['ignore', 'ignore', 'inherit'])
   const pid = await workerOf(child.pid)
   alive.add(pid) // it would outlive a master that is killed
   await sleep(100)
@@ -162,6 +168,34 @@ export async function startNchan(held) {
     rmSync(dir, { recursive: true, force: true })
   }
   return { dialect: 'nchan', port, pid, stop }
+}
+
+// ---- redis-server, which keeps nothing on disk
+
+export async function startRedis({ cpu = core.server, port } = {}) {
+  port ??= await freePort()
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no']
+  const child = start(cpu, 'redis-server', args, ['ignore', 'ignore', 'inherit'])
+  const wire = await connectRedis(port)
+  const stop = () => (wire.close(), kill(child.pid), child.ended)
+  return { port, pid: child.pid, wire, url: `redis://127.0.0.1:${port}`, stop }
+}
+
+async function connectRedis(port) {
+  for (let tries = 0; tries < 200; tries++) {
+    const wire = new Wire(port)
+    if (await wire.call('PING').catch(() => false)) return wire
+    await sleep(10)
+  }
+  throw new Error('redis-server did not start')
+}
+
+// What a process has used, in ns.
+export function cpuOf(pid) {
+  const tasks = `/proc/${pid}/task`
+  return readdirSync(tasks)
+    .map(task => Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]))
+    .reduce((a, b) => a + b, 0)
 }
 
 // ---- load clients: a line out, a line of JSON back

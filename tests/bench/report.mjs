@@ -49,6 +49,27 @@ function news({ clients, seconds, news: count, short_ms: short, ...of }) {
         ms(of[kind].mean_us), ms(of[kind].p99_us)])])
 }
 
+const instanceNames = {
+  alone: 'one instance, no Redis', ours: 'two instances', nchan: 'nchan, two instances',
+  ours_1: 'one instance', ours_2: 'two', ours_3: 'three', two_stores: 'three over two stores',
+  same_script: 'redis-benchmark, the same script', least_script: 'the least script',
+  same_single: 'one call a connection at a time: the same script', least_single: 'the least script',
+}
+const us = us => `${us.toFixed(us < 1000 ? 1 : 0)} us`
+
+const instances = ({ delay, messages, comeback: back }) => [
+  table('instances: delay from publishing on one to delivery on another',
+    [['', 'p50', 'p99'], ...Object.entries(delay).map(([name, at]) =>
+      [instanceNames[name], us(at[50]), us(at[99])])]),
+  table("instances: messages a second, and the stores' CPU for each",
+    [['', 'a second', 'CPU', 'of the busiest'], ...Object.entries(messages).map(([name, m]) =>
+      [name === 'nchan' ? 'nchan, one instance' : instanceNames[name], number(m.each),
+        us(m.cpu_ns / 1000), us(m.busiest_ns / 1000)])]),
+  list('instances: Redis is back', [`${number(back.channels)} channels LIVE after ` +
+    `${(back.live_ms / 1000).toFixed(1)} s; publish meanwhile p50 ${ms(back.publish_us[50])}, ` +
+    `p99 ${ms(back.publish_us[99])}`]),
+]
+
 // A bar is for browsers' heads; the same figures with others stand beside them.
 const bars = (list, kinds) => table('bars, which are for heads of browsers',
   [['', ...kinds, 'bar', ''], ...Object.entries(list).map(([name, b]) => [name,
@@ -96,6 +117,7 @@ function reportSeries(kind, s) {
       `at the server, ${ms(s.bystander.client_us[99])} at the client`]),
     s.cycle && list('cycle: user-space instructions',
       Object.entries(s.cycle).map(([key, value]) => `${key}: ${number(value)}`)),
+    ...s.instances ? instances(s.instances) : [],
     s.calls && list('calls', [`lp_publish: ${number(s.calls.median)} a second`]),
   ]
 }
@@ -163,6 +185,19 @@ function newsText({ long, short: brief, short_ms: every }) {
     `by polls every ${every === 1000 ? 'second' : `${every} ms`} ${of(brief)}.`
 }
 
+function instancesText({ delay, messages: m, comeback: back }) {
+  const late = at => `${short(at[50] / 1000)} ms (p99 ${short(at[99] / 1000)})`
+  const thousands = one => `${Math.round(one.each / 1000)},000`
+  return `Over Redis, a message published at one instance is delivered by another within ` +
+    `${late(delay.ours)}, at one instance without Redis within ${late(delay.alone)}` +
+    `${delay.nchan ? `, by nchan over Redis within ${late(delay.nchan)}` : ''}. ` +
+    `Three instances publish ${thousands(m.ours_3)} messages a second through one Redis ` +
+    `(redis-benchmark calls the same script ${thousands(m.same_script)} times` +
+    `${m.nchan ? `, nchan publishes ${thousands(m.nchan)}` : ''}); of two stores each does half. ` +
+    `${count(back.channels)} channels are in step again ${short(back.live_ms / 1000)} s after ` +
+    'an empty Redis takes the place of one that was killed.'
+}
+
 function instructionsText(series) {
   const of = Object.entries(series).filter(([, s]) => s.cycle)
     .map(([kind, s]) => `${count(s.cycle.fanout_100)} with ${kindNames[kind]}`)
@@ -191,6 +226,7 @@ function sentencesOf(s) {
     s.loops?.fanout.two && 'Two loops cost ' +
       `${times(s.loops.fanout.two.ratio.median)} times the CPU of one.`,
     s.news && newsText(s.news),
+    s.instances && instancesText(s.instances),
   ]
 }
 

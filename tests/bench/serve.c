@@ -72,6 +72,8 @@ static void serve_stats(lp_request *request, void *ctx)
     put(&j, "waiters", stats.waiters);
     put(&j, "channels", stats.channels);
     put(&j, "messages", stats.messages);
+    put(&j, "redis_up", stats.redis_up);
+    put(&j, "redis_opens", stats.redis_opens);
     put_latencies(&j, "delays", stats.latencies);
     put_latencies(&j, "first_delays", stats.first_latencies);
     put_bounds(&j);
