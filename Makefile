@@ -16,8 +16,10 @@ PLAIN    = -std=c99 $(CFLAGS) $(COMMON)
 ASAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG $(SANITIZE) $(COMMON)
 TSAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG -fsanitize=thread $(COMMON)
 TEST     = -std=gnu99 -O1 -g $(COMMON)
+MSAN     = -std=gnu99 -O1 -g -fsanitize=memory -fno-omit-frame-pointer $(COMMON)
 
 BUILD    = @mkdir -p $(@D) && echo "  cc  $@" && $(CC)
+BUILD_MSAN = @mkdir -p $(@D) && echo "  cc  $@" && clang
 
 # The poller of macOS and the BSDs, on Linux: see tests/build/kqueue.
 KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
@@ -71,13 +73,16 @@ build/%-asan: demo/%.c
 build/%-tsan: demo/%.c
 	$(BUILD) $(TSAN) $< -o $@
 
+build/%-msan: demo/%.c
+	$(BUILD_MSAN) $(MSAN) $< -o $@
+
 build/%-kqueue: demo/%.c build/kqueue.o
 	$(BUILD) $(PLAIN) $(KQUEUE) $< build/kqueue.o -o $@
 
 build/%: demo/%.c
 	$(BUILD) $(PLAIN) $< -o $@
 
-build/server build/server-asan build/server-tsan build/server-kqueue: build/web.h
+build/server build/server-asan build/server-tsan build/server-msan build/server-kqueue: build/web.h
 
 # The page as C: one array per file, and a table of path, type and body.
 build/web.h: $(WEB) Makefile
@@ -110,10 +115,16 @@ build/web.h: $(WEB) Makefile
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
 servers: build/server build/server-asan build/server-tsan
-live-programs: servers $(LIVE) $(LIVE:=-asan) $(LIVE:=-tsan)
+live-programs: servers $(LIVE) $(LIVE:=-asan)
+live-programs: $(patsubst %,build/live/%-tsan,server cancel fanout fork)
 ifeq ($(shell uname),Linux)
 servers: build/server-kqueue
-live-programs: $(LIVE:=-kqueue)
+live-programs: build/live/server-kqueue build/live/fork-kqueue
+ifneq ($(shell command -v clang),)
+unit-programs: $(UNIT:=-msan)
+servers: build/server-msan
+live-programs: build/live/server-msan build/live/fanout-msan
+endif
 endif
 
 # The unit tests are one program, so that the header is compiled once a pass and not once a
@@ -121,13 +132,16 @@ endif
 # may have the name of what is another file's own.
 UNIT_ALL = tests/unit/json.c $(filter-out tests/unit/json.c,$(sort $(wildcard tests/unit/*.c)))
 
-build/unit/all build/unit/all-asan: WARNINGS += -Wno-shadow
+build/unit/all build/unit/all-asan build/unit/all-msan: WARNINGS += -Wno-shadow
 
 build/unit/all: build/unit/all.c Makefile
 	$(BUILD) $(TEST) $< -o $@
 
 build/unit/all-asan: build/unit/all.c Makefile
 	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+
+build/unit/all-msan: build/unit/all.c Makefile
+	$(BUILD_MSAN) $(MSAN) $< -o $@
 
 # Written anew only when a file came or went.
 build/unit/all.c: always
@@ -150,6 +164,9 @@ build/live/%-asan: tests/live/%.c Makefile
 
 build/live/%-tsan: tests/live/%.c Makefile
 	$(BUILD) $(TEST) -fsanitize=thread $< -o $@
+
+build/live/%-msan: tests/live/%.c Makefile
+	$(BUILD_MSAN) $(MSAN) $< -o $@
 
 build/live/%-kqueue: tests/live/%.c build/kqueue.o Makefile
 	$(BUILD) $(TEST) $(KQUEUE) $< build/kqueue.o -o $@

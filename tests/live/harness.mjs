@@ -7,13 +7,13 @@
      LONGPOLL_HELPERS   where live/server.c and live/fanout.c are built
                                                               [build/live]
      LONGPOLL_SUFFIX    of the server there: -asan            [none]
-     LONGPOLL_PASS      plain, asan, valgrind or tsan         [plain]
+     LONGPOLL_PASS      plain, asan, msan or tsan             [plain]
      LONGPOLL_LOOPS     --loops of every server                [none]
      LONGPOLL_WRAP      command words put before a server     [none]
      LONGPOLL_SCALE     factor on the heavy counts  [1; by pass 0.2 or 0.02]
 
    A server must end with status 0 and, but for the demo's warnings, an empty
-   stderr, so whatever a sanitizer or valgrind has to say fails the test that
+   stderr, so whatever a sanitizer has to say fails the test that
    started it. */
 
 import assert from 'node:assert/strict';
@@ -35,10 +35,10 @@ const helpers = built('LONGPOLL_HELPERS', 'build/live');
 export const LIVE = path.join(helpers, `server${env.LONGPOLL_SUFFIX || ''}`);
 export const FANOUT = path.join(helpers, 'fanout');
 export const WRAP = (env.LONGPOLL_WRAP || '').split(/\s+/).filter(Boolean);
-export const SCALE = Number(env.LONGPOLL_SCALE || { asan: 0.2, valgrind: 0.02, tsan: 0.05 }[PASS] || 1);
+export const SCALE = Number(env.LONGPOLL_SCALE || { asan: 0.2, msan: 0.2, tsan: 0.05 }[PASS] || 1);
 
 /* Upper bounds on time are this much wider where the server is slow. */
-export const SLOW = { asan: 2, valgrind: 5, tsan: 5 }[PASS] || (WRAP.length > 0 ? 5 : 1);
+export const SLOW = { asan: 2, msan: 2, tsan: 5 }[PASS] || (WRAP.length > 0 ? 5 : 1);
 
 export const scaled = (n, least = 1) => Math.max(least, Math.round(n * SCALE));
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -16,8 +16,8 @@ const HARD = `it's (a) [hard] name. a|b * c? {1} ${PLAIN}`;
 
 const files = {
   Makefile: `
-unit-programs: build/unit/all build/unit/all-asan
-build/unit/all build/unit/all-asan: tests/unit/tiny.c
+unit-programs: build/unit/all build/unit/all-asan build/unit/all-msan
+build/unit/all build/unit/all-asan build/unit/all-msan: tests/unit/tiny.c
 \t@echo unit >>made; mkdir -p build/unit; cc -w -I. -pthread $< -o $@
 sim-programs fault-programs live-programs servers build/web.h:
 \t@echo $@ >>made
@@ -101,7 +101,7 @@ const hints = (text) => [...text.matchAll(/^(.*)\n {4}again: (.*)$/gm)].map(([, 
 
 /* suite, what is asked for, the failures, of them those that fail again alone, and how the program is called then */
 for (const [suite, asked, failures, alone, called] of [
-  ['unit', 'tiny', ['plain', 'asan', ...(which('valgrind') ? ['valgrind'] : [])].map((pass) =>
+  ['unit', 'tiny', ['plain', 'asan', ...(process.platform === 'linux' && which('clang') ? ['msan'] : [])].map((pass) =>
     new RegExp(`^unit/tiny/${pass}: bad_at_random `)), '0 passed, 1 failed, 0 skipped'],
   ['live', 'tiny', ['plain', 'asan'].flatMap((pass) => [`live/tiny/${pass}: ${HARD}`, `live/tiny/${pass}: around > inside`]),
     '0 passed, 1 failed, 0 skipped'],

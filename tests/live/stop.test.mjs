@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  PASS, SLOW, Server, DEMO, LIVE, checkHeaders, cpuMs, demo, get, live, pollTarget, post, sleep, until,
+  SLOW, Server, DEMO, LIVE, checkHeaders, cpuMs, demo, get, live, pollTarget, post, sleep, until,
 } from './harness.mjs';
 
 const FREE = { 'waiters-per-client': 'unlimited' };
@@ -184,67 +184,64 @@ test('the port is free again at once', async (t) => {
   await assert.rejects(Server.start(LIVE, { port: first.port }), /did not start/);
 });
 
-/* valgrind keeps descriptors of its own. */
-if (PASS !== 'valgrind') {
-  test('more connections than descriptors: it rests, and serves again', async (t) => {
-    const server = await demo(t, { 'no-limits': true }, { files: 64 });
-    const parked = await server.raw();
-    parked.send(get(pollTarget('early', { last_id: 'now', timeout: 60 })));
-    const publisher = await server.raw();
-    const publish = async (channel) => {
-      publisher.send(post(`/api/publish/${channel}`));
-      const answer = await publisher.answer();
-      assert.equal(answer.status, 200, answer.text);
-      return answer.json.waiters;
-    };
-    await publish('other');
+test('more connections than descriptors: it rests, and serves again', async (t) => {
+  const server = await demo(t, { 'no-limits': true }, { files: 64 });
+  const parked = await server.raw();
+  parked.send(get(pollTarget('early', { last_id: 'now', timeout: 60 })));
+  const publisher = await server.raw();
+  const publish = async (channel) => {
+    publisher.send(post(`/api/publish/${channel}`));
+    const answer = await publisher.answer();
+    assert.equal(answer.status, 200, answer.text);
+    return answer.json.waiters;
+  };
+  await publish('other');
 
-    const crowd = await Promise.all(Array.from({ length: 300 }, () => server.raw().catch(() => null)));
-    for (const raw of crowd) raw?.send(get(pollTarget('crowd', { last_id: 'now', timeout: 60 })));
-    await sleep(300);
-    const before = cpuMs(server.pid);
-    await sleep(1000);
-    const spent = cpuMs(server.pid) - before;
-    assert.ok(spent <= 200, `${spent} ms of CPU in an idle second`);
+  const crowd = await Promise.all(Array.from({ length: 300 }, () => server.raw().catch(() => null)));
+  for (const raw of crowd) raw?.send(get(pollTarget('crowd', { last_id: 'now', timeout: 60 })));
+  await sleep(300);
+  const before = cpuMs(server.pid);
+  await sleep(1000);
+  const spent = cpuMs(server.pid) - before;
+  assert.ok(spent <= 200, `${spent} ms of CPU in an idle second`);
 
-    /* Those that are in are served meanwhile. */
-    assert.equal(await publish('early'), 1);
-    assert.equal((await parked.answer()).json.count, 1);
-    const woken = await publish('crowd');
-    assert.ok(woken >= 20 && woken < 64, `${woken} were parked`);
+  /* Those that are in are served meanwhile. */
+  assert.equal(await publish('early'), 1);
+  assert.equal((await parked.answer()).json.count, 1);
+  const woken = await publish('crowd');
+  assert.ok(woken >= 20 && woken < 64, `${woken} were parked`);
 
-    for (const raw of crowd) raw?.close();
-    await until(async () => {
-      const raw = await server.raw().catch(() => null);
-      if (!raw) return false;
-      raw.send(get('/api/poll/room?timeout=0'));
-      const answer = await raw.answer({ ms: 2000 }).catch(() => null);
-      raw.close();
-      return answer?.status === 200;
-    }, 'it to serve again', 10_000 * SLOW);
-    assert.equal(await publish('crowd'), 0);
-    const again = await Promise.all(Array.from({ length: 20 }, () => server.raw()));
-    for (const raw of again) {
-      raw.send(get('/api/poll/other?timeout=0'));
-      assert.equal((await raw.answer()).json.count, 1);
-    }
-  });
+  for (const raw of crowd) raw?.close();
+  await until(async () => {
+    const raw = await server.raw().catch(() => null);
+    if (!raw) return false;
+    raw.send(get('/api/poll/room?timeout=0'));
+    const answer = await raw.answer({ ms: 2000 }).catch(() => null);
+    raw.close();
+    return answer?.status === 200;
+  }, 'it to serve again', 10_000 * SLOW);
+  assert.equal(await publish('crowd'), 0);
+  const again = await Promise.all(Array.from({ length: 20 }, () => server.raw()));
+  for (const raw of again) {
+    raw.send(get('/api/poll/other?timeout=0'));
+    assert.equal((await raw.answer()).json.count, 1);
+  }
+});
 
-  test('crowds that come and go at the edge of the descriptors', async (t) => {
-    const server = await live(t, FREE, { files: 48 });
-    for (let turn = 0; turn < 5; turn += 1) {
-      const crowd = await Promise.all(Array.from({ length: 80 }, () => server.raw().catch(() => null)));
-      for (const [i, raw] of crowd.entries()) raw?.send(get(pollTarget(`room${i % 3}`, { last_id: 'now', timeout: 30 })));
-      await sleep(50);
-      for (const [i, raw] of crowd.entries()) if (i % 2) raw?.reset(); else raw?.close();
-    }
-    server.agent.destroy();
-    await until(async () => {
-      const answer = await server.request('GET', '/test/stats').catch(() => null);
-      return answer?.status === 200 && answer.json.waiters === 0 && answer.json.connections <= 2;
-    }, 'all to be gone');
-    const parked = await server.park('room0', { last_id: 'now' });
-    assert.equal((await server.say('room0', {})).waiters, 1);
-    assert.equal((await parked.answer()).status, 200);
-  });
-}
+test('crowds that come and go at the edge of the descriptors', async (t) => {
+  const server = await live(t, FREE, { files: 48 });
+  for (let turn = 0; turn < 5; turn += 1) {
+    const crowd = await Promise.all(Array.from({ length: 80 }, () => server.raw().catch(() => null)));
+    for (const [i, raw] of crowd.entries()) raw?.send(get(pollTarget(`room${i % 3}`, { last_id: 'now', timeout: 30 })));
+    await sleep(50);
+    for (const [i, raw] of crowd.entries()) if (i % 2) raw?.reset(); else raw?.close();
+  }
+  server.agent.destroy();
+  await until(async () => {
+    const answer = await server.request('GET', '/test/stats').catch(() => null);
+    return answer?.status === 200 && answer.json.waiters === 0 && answer.json.connections <= 2;
+  }, 'all to be gone');
+  const parked = await server.park('room0', { last_id: 'now' });
+  assert.equal((await server.say('room0', {})).waiters, 1);
+  assert.equal((await parked.answer()).status, 200);
+});

@@ -1260,9 +1260,11 @@ static void client_take(client *c, int status, const char *body, size_t length)
     say("client %d: %d %.*s", c->index, status, (int)length, body);
     if (status == 503) {
         counts.refused++;
-        /* Several pages may be needed, one after the other. */
-        MUST(!calm_since(c->sent_us) || c->basic || base_config.redis_timeout_ms < 1000 ||
-                 (c->timeout_ms && c->timeout_ms < 1000),
+        /* Several pages may be needed, one after the other, by others too; and they have one
+           message each where there is no room for more. */
+        n = c->instance->cfg.history_bytes ? 5000 : 1000;
+        MUST(!calm_since(c->sent_us) || c->basic || base_config.redis_timeout_ms < n ||
+                 (c->timeout_ms && c->timeout_ms < n),
              "client %d is refused, and all is well", c->index);
         c->next_us = clock_us + between(1000, 1000000);
         return;

@@ -8,6 +8,11 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#endif
+#endif
 
 static const lp_os *os = &lpi_real_os;
 
@@ -498,8 +503,14 @@ int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event) {
 }
 
 int epoll_wait(int epoll, struct epoll_event *events, int max, int wait_ms) {
+    int n = (int)syscall(SYS_epoll_pwait, epoll, events, max, wait_ms, NULL, (size_t)8);
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+    if (n > 0) __msan_unpoison(events, (size_t)n * sizeof *events); /* which it does not know by itself */
+#endif
+#endif
     epoll_wait_ms = wait_ms;
-    return (int)syscall(SYS_epoll_pwait, epoll, events, max, wait_ms, NULL, (size_t)8);
+    return n;
 }
 
 static int open_descriptors(void) {

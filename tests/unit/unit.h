@@ -21,7 +21,7 @@
    PART of a test's name; F for the tests of F.c alone; --no-fork for gdb.
 
    From the environment: SEED; UNIT_SECONDS, how long one test may take [60];
-   UNIT_DIVIDE, by which unit_rounds() divides (valgrind is slow) [1]. */
+   UNIT_DIVIDE, by which unit_rounds() divides, where all is slow [1]. */
 
 #ifndef UNIT_H
 #define UNIT_H
@@ -305,7 +305,7 @@ static int unit_run_forked(unit_test *test, unsigned seconds) {
         alarm(seconds);
         unit_run_here(test);
         fflush(stdout);
-        exit(UNIT_PASSED); /* here the sanitizers and valgrind look for leaks */
+        exit(UNIT_PASSED); /* here the sanitizers look for leaks */
     }
     if (child < 0 || waitpid(child, &status, 0) < 0) {
         perror("fork");
