@@ -296,8 +296,8 @@ TEST(a_broken_connection_is_closed) {
 
 TEST(an_end_within_a_request_closes_without_a_word) {
     static const char *const starts[] = {"", "GET", "GET / HTTP/1.1\r\n",
-        "POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        "Content-Length: 5\r\n\r\n{}"};
+        ("POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+         "Content-Length: 5\r\n\r\n{}")};
     size_t i;
     open_world(&w);
     for (i = 0; i < LPI_COUNT(starts); i++) {
