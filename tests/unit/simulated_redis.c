@@ -430,13 +430,13 @@ static void redis_world_move(int which) {
             redis_catch_up(s, other, redis_position(other));
         break;
     case 13: case 14: redis_promote(s); break;
-    case 15: redis_evict_any(s); break;
-    case 16: redis_foreign(s, 0, "x1"); break;
+    case 15: if (!s->replica) redis_evict_any(s); break;
+    case 16: if (!s->replica) redis_foreign(s, 0, "x1"); break;
     case 17: redis_kill_subscribers(s); break;
     case 18: s->oom = !s->oom; break;
     case 19: s->busy = unit_one_in(8); break;
     case 20: s->password = unit_one_in(4) ? "secret" : NULL; break;
-    case 21: redis_flush(s); break;
+    case 21: if (!s->replica) redis_flush(s); break;
     default: redis_world.now_us += unit_below(30000); redis_clock(s, redis_world.now_us);
     }
 }
