@@ -116,7 +116,7 @@ unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
 servers: build/server build/server-asan build/server-tsan
 live-programs: servers $(LIVE) $(LIVE:=-asan)
-live-programs: $(patsubst %,build/live/%-tsan,server cancel fanout fork)
+live-programs: $(patsubst %,build/live/%-tsan,server abuse-inside cancel fanout fork)
 ifeq ($(shell uname),Linux)
 servers: build/server-kqueue
 live-programs: build/live/server-kqueue build/live/fork-kqueue
