@@ -73,6 +73,9 @@ build/%-asan: demo/%.c
 build/%-tsan: demo/%.c
 	$(BUILD) $(TSAN) $< -o $@
 
+build/%-nothreads: demo/%.c
+	$(BUILD) $(PLAIN) -DLONGPOLL_NO_THREADS $< -o $@
+
 build/%-msan: demo/%.c
 	$(BUILD_MSAN) $(MSAN) $< -o $@
 
@@ -82,7 +85,7 @@ build/%-kqueue: demo/%.c build/kqueue.o
 build/%: demo/%.c
 	$(BUILD) $(PLAIN) $< -o $@
 
-build/server build/server-asan build/server-tsan build/server-msan build/server-kqueue: build/web.h
+build/server build/server-asan build/server-tsan build/server-msan build/server-kqueue build/server-nothreads: build/web.h
 
 # The page as C: one array per file, and a table of path, type and body.
 build/web.h: $(WEB) Makefile
@@ -114,7 +117,7 @@ build/web.h: $(WEB) Makefile
 
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
-servers: build/server build/server-asan build/server-tsan
+servers: build/server build/server-asan build/server-tsan build/server-nothreads
 live-programs: servers $(LIVE) $(LIVE:=-asan)
 live-programs: $(patsubst %,build/live/%-tsan,server abuse-inside cancel fanout fork)
 ifeq ($(shell uname),Linux)

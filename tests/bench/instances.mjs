@@ -33,13 +33,13 @@ export function missing() {
 
 // ---- who is compared
 
-const ours = ({ redis, ...options }) =>
-  machine.startOurs({ heads: 'browser', held: HELD, redis, ...options })
+const ours = ({ redis, heads, ...options }) =>
+  machine.startOurs({ heads, held: HELD, redis, ...options })
 const nchan = ({ redis: [redis], cpu }) => machine.startNchan(HELD, { redis, cpu })
 
 // `count` instances over as many stores, and a load on them: polls go to the first, messages to
 // the ones of `to`. All is ended by stop().
-async function start({ instance, stores, count, to, cpu = machine.core.client, load }) {
+async function start({ instance, stores, count, to, cpu = machine.core.client, heads, load }) {
   const all = []
   const stop = async () => {
     for (const one of all.reverse()) await one.stop()
@@ -49,12 +49,11 @@ async function start({ instance, stores, count, to, cpu = machine.core.client, l
     const redis = []
     while (redis.length < stores) redis.push(add(await machine.startRedis()))
     const servers = []
-    while (servers.length < count) servers.push(add(await instance({ redis, cpu })))
+    while (servers.length < count) servers.push(add(await instance({ redis, cpu, heads })))
     await sleep(300) // until they are connected
     const ports = servers.slice(to).map(({ port }) => port).join()
     const client = add(new Load({ ...servers[0], pid: (redis[0] ?? servers[0]).pid }, {
-      heads: instance === ours ? 'browser' : 'bare', body: BODY, gate: 0, alone: 0,
-      'publish-ports': ports, ...load,
+      heads, body: BODY, gate: 0, alone: 0, 'publish-ports': ports, ...load,
     }))
     return { redis, servers, load: client, stop }
   } catch (error) {
@@ -79,7 +78,8 @@ async function delays({ quick, able, failed, say }) {
       try {
         if (name === 'nchan' && !able.has('nchan')) continue
         const load = { channels: 100, publishers: 4 }
-        const one = await start({ ...delayed[name], cpu: machine.core.server, load })
+        const one = await start({ ...delayed[name], cpu: machine.core.server, heads: 'browser',
+          load })
         entries[name] = { ...one, runs: [] }
         await one.load.ask('park 100')
         await one.load.ask('rate 1 200')
@@ -102,7 +102,7 @@ async function delays({ quick, able, failed, say }) {
   return out
 }
 
-// ---- messages a second
+// ---- messages a second: programs publish them, whose requests have bare heads
 
 const called = {
   ours_1: { instance: ours, stores: 1, count: 1 },
@@ -158,7 +158,8 @@ async function startBenchmark({ script, words, how }) {
 
 async function startCalls(name) {
   if (scripts[name]) return startBenchmark(scripts[name])
-  const one = await start({ ...called[name], to: 0, load: { channels: CHANNELS, publishers: 64 } })
+  const one = await start({ ...called[name], to: 0, heads: 'bare',
+    load: { channels: CHANNELS, publishers: 64 } })
   return { ...one, ask: seconds => one.load.ask(`flood ${seconds}`) }
 }
 
@@ -232,8 +233,9 @@ async function until(what, limit_s) {
   throw new Error('it takes too long')
 }
 
-// All channels are opened, Redis is killed, and an empty one takes its place. Each poll is told
-// once of each of its channels; meanwhile others publish at a fixed rate.
+// All channels are opened, Redis is killed, and an empty one takes its place at once. (After it
+// was away for long, the next try to connect may take up to ten seconds by itself.) Each poll is
+// told once of each of its channels; meanwhile others publish at a fixed rate.
 async function comeback({ quick, say }) {
   const count = quick ? 8000 : 100000, names = 16
   const all = []
@@ -256,7 +258,6 @@ async function comeback({ quick, say }) {
     await sleep(1000)
     const before = await opened()
     await redis.stop()
-    await sleep(3000)
     const load = new Load(server, { channels: 64, publishers: 8, first: 50000, gate: 0, alone: 0,
       body: BODY })
     all.push(load)

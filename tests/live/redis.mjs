@@ -207,8 +207,9 @@ export class Relay {
 /* ---- an instance --------------------------------------------------------- */
 
 export class Instance {
-  static async start(t, urls, options = {}) {
+  static async start(t, urls, options = {}, program = INSTANCE) {
     const self = new Instance();
+    self.program = program;
     self.options = { redis: [].concat(urls).join(','), 'no-limits': true, ...options };
     self.log = '';                              /* of its earlier lives */
     atEnd(t, () => self.stop());
@@ -219,7 +220,7 @@ export class Instance {
   /* On the port that it had before, if it had one. */
   async begin() {
     const { port = 0, options } = this;
-    this.server = await until(() => Server.start(INSTANCE, { ...options, port }).catch((error) => {
+    this.server = await until(() => Server.start(this.program, { ...options, port }).catch((error) => {
       if (port === 0 || !/in use/.test(error.message)) throw error;
       return sleep(50);
     }), 'the port to be free');

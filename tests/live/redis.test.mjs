@@ -4,6 +4,7 @@
    faults under load. */
 
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { test } from 'node:test';
 import { LongPollingClient } from '../../demo/client/longpoll.js';
 import { Crowd, chance, SEED } from './crowd.mjs';
@@ -11,7 +12,7 @@ import { FRONTS, front, missing } from './fronts.mjs';
 import {
   PASS, Raw, Reader, SLOW, atEnd, cpuMs, epochOf, freePort, post, publishTarget, scaled, seqOf, sleep, until,
 } from './harness.mjs';
-import { Instance, Redis, Relay, instances, skip } from './redis.mjs';
+import { INSTANCE, Instance, Redis, Relay, instances, skip } from './redis.mjs';
 
 const live = (name, fn) => test(name, { skip }, fn);
 const dice = chance(SEED);
@@ -145,6 +146,29 @@ live('one Idempotency-Key is one message', async (t) => {
   assert.deepEqual(messages.map(({ id, key }) => [id, key]), [[first[0], 'one'], [together[0][0], 'two']]);
   assert.equal((await servers[1].server.ask('other', { timeout: 0 })).count, 1);
 });
+
+/* One program, whatever the pass. */
+if (PASS === 'plain') {
+  live('without threads it is the same', async (t) => {
+    const redis = await Redis.start(t);
+    const program = path.join(path.dirname(INSTANCE), 'server-nothreads');
+    const [one, other] = await Promise.all([0, 1].map(() => Instance.start(t, redis.url, {}, program)));
+    await Promise.all([one.ready(), other.ready()]);
+    const parked = other.server.ask('room', { last_id: 'now', timeout: 20 });
+    await sleep(300);
+    await one.server.say('room', { n: 1 });
+    const { last_id: last, messages } = await parked;
+    assert.deepEqual(messages.map(({ n }) => n), [1]);
+    await redis.kill();
+    await redis.restart();
+    await Promise.all([one.ready(), other.ready()]);
+    await other.server.say('room', { n: 2 });
+    const after = await one.server.ask('room', { last_id: last, timeout: 20 });
+    assert.equal(after.reset?.room, 'epoch');
+    assert.deepEqual(after.messages.map(({ n }) => n), [2]);
+    await rests(one, 'without threads');
+  });
+}
 
 live('with nothing to do they rest', async (t) => {
   const { servers } = await many(t);
