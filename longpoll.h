@@ -80,6 +80,16 @@
                                               the answer to since=
        M is the published object, led by "id", "channel" and "timestamp".
 
+     GET /api/stream/{channels}?last_id=&limit=     the same as server-sent
+                                                    events (text/event-stream)
+       Of each message an event: "id: C", the cursor after it, and "data: M";
+       of a reset "event: reset" with the cursor and {CHANNEL:REASON}; and every
+       15 s of silence a comment. A browser's EventSource connects again by
+       itself, and sends the last id that it had as Last-Event-ID (header),
+       which counts more than last_id. The answer ends with the connection: at
+       the end of the server, and for who reads too slowly. limit is that of one
+       write. Waiters, limits, history and promise are those of polls.
+
      POST /api/publish/{channel}, Content-Type: application/json
        one JSON object, at most 64 KiB:
        {"status":"published","message_id":ID,"timestamp":T,"waiters":N}
