@@ -330,6 +330,10 @@ static uint64_t check_loop(lpi_loop *loop)
         phases[c->phase]++;
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
+        if (c->flags & LPI_STREAM) {
+            CHECK_MUST(index < loop->stream_capacity && loop->streams[index]->count, "a stream");
+            bytes += loop->streams[index]->size;
+        }
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -349,6 +353,7 @@ static uint64_t check_loop(lpi_loop *loop)
     for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
         CHECK_SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
     for (i = 0, buffer = loop->spare; buffer; buffer = buffer->next, i++) bytes += sizeof *buffer + buffer->in_capacity;
+    bytes += loop->stream_capacity * sizeof(lpi_stream *);
     CHECK_SAME(i, loop->spare_count, "spare");
     CHECK_MUST(i <= LPI_SPARE_MAX, "too much is spared");
     return bytes;
@@ -593,7 +598,7 @@ static uint64_t loop_bytes(const lpi_loop *loop)
 {
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
-           loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
+           loop->batch.message_capacity * (sizeof(lpi_message *) + 1) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 
