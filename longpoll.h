@@ -10224,7 +10224,7 @@ static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
     ask->loop = loop->index;
     ask->connection = index;
     ask->now_ms = loop->now_ms;
-    ask->wait_ms = loop->server->config.stream_beat_ms;
+    ask->wait_ms = loop->drain_ms ? 0 : loop->server->config.stream_beat_ms;
     ask->count = stream->count;
     ask->limit = stream->limit;
     ask->basic = 0;
