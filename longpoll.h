@@ -9008,7 +9008,7 @@ static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
     if (c->phase == LPI_LINGERING || lpi_is_closed(c)) return;
     if (LPI_STREAMING(c->flags & LPI_STREAM)) {
         (void)lpi_read_keep(loop, c, bytes, 0); /* nothing may follow it */
-        lpi_read_resume(loop, index);
+        lpi_stream_go_on(loop, index);
         return;
     }
     if (c->phase == LPI_IDLE && at < length && !partial)
@@ -10197,12 +10197,12 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
 enum { LPI_STREAM_TURNS = 8 }; /* replies in a row */
 
 /* What it was sent is out: poll again. If there is ever more at once, the
-   connection is queued, so that others have their turn. */
+   connection is queued, so that others have their turn. A client that has ended
+   its side is not waited with, as with a poll. */
 static void lpi_stream_go_on(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     int turns = LPI_STREAM_TURNS;
-    lpi_read_set_interest(loop, index);
     while (c->phase == LPI_IDLE && turns--) {
         lpi_poll_request ask;
         lpi_why why;
@@ -10213,7 +10213,11 @@ static void lpi_stream_go_on(lpi_loop *loop, uint32_t index)
         else if (loop->batch.recipient_count) lpi_deliver_batch(loop);
         else lpi_poll_park(loop, &ask);
     }
+    if (c->phase == LPI_LINGERING || lpi_is_closed(c)) return;
     if (c->phase == LPI_IDLE) lpi_queue_add(loop, index);
+    if (c->flags & LPI_PEER_DONE && !lpi_is_answering(c))
+        lpi_close(loop, index);
+    else lpi_read_set_interest(loop, index);
 }
 
 static void lpi_stream_ask(lpi_loop *loop, uint32_t index,

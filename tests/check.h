@@ -318,8 +318,20 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     }
 }
 
+/* What a stream asks for, which is kept until its connection closes. Returns its memory. */
+static uint64_t check_stream(lpi_loop *loop, uint32_t index)
+{
+    const lpi_connection *c = lpi_connection_at(loop, index);
+    CHECK_MUST(index < loop->stream_capacity, "a stream without a record");
+    CHECK_MUST(c->flags & LPI_CLOSE && !(c->flags & (LPI_HTTP10_KEEP_ALIVE | LPI_HEAD_REQUEST)),
+         "a stream's flags");
+    CHECK_MUST(c->phase >= LPI_QUEUED && c->phase != LPI_PUBLISHING, "a stream in phase %u",
+         c->phase);
+    return loop->streams[index]->size;
+}
+
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
-   spared. */
+   spared, and of what streams ask for. */
 static uint64_t check_loop(lpi_loop *loop)
 {
     uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
@@ -330,10 +342,7 @@ static uint64_t check_loop(lpi_loop *loop)
         phases[c->phase]++;
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
-        if (c->flags & LPI_STREAM) {
-            CHECK_MUST(index < loop->stream_capacity && loop->streams[index]->count, "a stream");
-            bytes += loop->streams[index]->size;
-        }
+        if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -353,7 +362,6 @@ static uint64_t check_loop(lpi_loop *loop)
     for (i = loop->queue.head; i != LPI_NONE; i = lpi_connection_at(loop, i)->timer.link.next)
         CHECK_SAME(lpi_connection_at(loop, i)->phase, LPI_QUEUED, "queued");
     for (i = 0, buffer = loop->spare; buffer; buffer = buffer->next, i++) bytes += sizeof *buffer + buffer->in_capacity;
-    bytes += loop->stream_capacity * sizeof(lpi_stream *);
     CHECK_SAME(i, loop->spare_count, "spare");
     CHECK_MUST(i <= LPI_SPARE_MAX, "too much is spared");
     return bytes;
@@ -598,7 +606,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
 {
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
-           loop->batch.message_capacity * (sizeof(lpi_message *) + 1) + loop->batch.names.capacity +
+           loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
+           loop->stream_capacity * sizeof(lpi_stream *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 
