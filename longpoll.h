@@ -4168,7 +4168,9 @@ typedef struct lpi_poll_request {
     uint32_t count;            /* of channels                                */
     uint16_t limit;
     uint8_t basic;
-    uint8_t stream;            /* it is answered by some events of a stream  */
+    uint8_t stream;            /* it is answered by some events of a stream;
+                                  when it is parked, `requested` receives
+                                  where it stands                            */
     uint8_t fetching;          /* receives whether it waits to be judged     */
     lp_slice client_id;        /* its bytes are NULL if there is none        */
     const uint8_t *address;    /* 16 bytes                                   */
@@ -4333,6 +4335,11 @@ typedef struct lpi_request_buffer {
     uint64_t out_appended_us; /* of the first message in `out`, if it answers a
                             parked poll; else 0                              */
 } lpi_request_buffer;
+
+/* A cursor of one channel. */
+typedef struct lpi_stream_at {
+    uint64_t epoch, seq;
+} lpi_stream_at;
 
 /* What a stream asks for, again and again. */
 typedef struct lpi_stream {
@@ -6720,6 +6727,7 @@ static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, lpi_poll_request *ask,
 {
     LPI_HELD(hub);
     lpi_judged judged;
+    uint32_t i;
     wait->limit = ask->limit;
     wait->basic = ask->basic & 1u;
     wait->stream = ask->stream & 1u;
@@ -6734,6 +6742,10 @@ static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, lpi_poll_request *ask,
         return LPI_WHY_NONE;
     }
     wait->reset = at[0].reason & 3u; /* of the basic dialect, if at all */
+    for (i = 0; LPI_STREAMING(ask->stream) && i < ask->count; i++) {
+        ask->requested[i].epoch = lpi_channel_at(hub, at[i].channel)->epoch;
+        ask->requested[i].seq = at[i].seq;
+    }
     return lpi_waiters_park(hub, ask, wait, at);
 }
 
@@ -6819,7 +6831,7 @@ static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
     wait->fetching = 0;
     if (ask.basic) wait->reset = at[0].reason & 3u;
     until_ms = ask.requested[0].until_ms;
-    if (judged == LPI_MAY_WAIT && now_ms < until_ms &&
+    if (judged == LPI_MAY_WAIT && now_ms < until_ms && !wait->stream &&
         !lpi_waiters_add(hub, &ask, wait, at)) {
         lpi_decision *parked = &batch->parked[batch->parked_count++];
         parked->connection = ask.connection;
@@ -8432,8 +8444,9 @@ static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask);
 static lpi_stream *lpi_stream_new(lpi_loop *loop, uint32_t index,
                                   const lpi_poll_request *ask);
 static int lpi_stream_reserve(lpi_loop *loop, uint32_t index);
-static void lpi_stream_open(lpi_loop *loop, uint32_t index);
-static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c);
+static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask);
+static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c,
+                                const lpi_stream_at *at, uint32_t count);
 static void lpi_stream_send(lpi_loop *loop, uint32_t index,
                             const lpi_reply *reply, lp_slice body,
                             lpi_send_buffer **shared);
@@ -8443,8 +8456,12 @@ static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
 static int lpi_stream_end(lpi_loop *loop, uint32_t index);
 static void lpi_stream_drop(lpi_loop *loop, uint32_t index);
 static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply);
-static void lpi_stream_render_id(lp_json *j, const lpi_reply *reply,
-                                 const uint64_t *seqs);
+static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
+                             lpi_stream_at *at);
+static void lpi_stream_render_id(lp_json *j, const lpi_stream_at *at,
+                                 uint32_t count);
+static char *lpi_stream_put_id(char *to, const lpi_stream_at *at,
+                               uint32_t count);
 static void lpi_stream_render_data(lp_json *j, lp_slice message);
 
 /* >>publish */
@@ -9904,7 +9921,7 @@ static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask)
     lpi_connection *c = lpi_connection_at(loop, ask->connection);
     lpi_set_phase(loop, c, LPI_PARKED);
     lpi_arm(loop, ask->connection, ask->wait_ms);
-    if (!ask->fetching) lpi_stream_open(loop, ask->connection);
+    if (!ask->fetching) lpi_stream_open(loop, ask);
 }
 
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
@@ -10061,6 +10078,11 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
              has nothing twice.
    ========================================================================== */
 
+enum {
+    LPI_STREAM_TURNS = 8,                       /* replies in a row          */
+    LPI_STREAM_ID = LPI_POLL_CHANNELS * 38 + 8  /* bytes of an event's id    */
+};
+
 /* A client that connects again sends the id that it had last; that counts more
    than the URL, which stays the same. */
 static lpi_why lpi_stream_values(lp_request *r, lp_slice *values)
@@ -10133,24 +10155,34 @@ static int lpi_stream_reserve(lpi_loop *loop, uint32_t index)
     return 0;
 }
 
-/* The stream's poll is parked: send the head, if that was not done yet. A new
-   socket that has no room for it is none that anybody reads. */
-static void lpi_stream_open(lpi_loop *loop, uint32_t index)
+/* The stream's poll is parked, so there is no reply to begin it with: send the
+   head alone. A client whose socket has no room for it reads nothing. */
+static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask)
 {
-    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_connection *c = lpi_connection_at(loop, ask->connection);
+    lpi_stream_at at[LPI_POLL_CHANNELS];
     lp_slice head;
-    if (!LPI_STREAMING(c->flags & LPI_STREAM) || loop->streams[index]->begun)
+    uint32_t i;
+    if (!LPI_STREAMING(c->flags & LPI_STREAM) ||
+        loop->streams[ask->connection]->begun)
         return;
-    loop->streams[index]->begun = 1;
-    head = lpi_stream_head(loop, c);
+    loop->streams[ask->connection]->begun = 1;
+    for (i = 0; i < ask->count; i++) {
+        at[i].epoch = ask->requested[i].epoch;
+        at[i].seq = ask->requested[i].seq;
+    }
+    head = lpi_stream_head(loop, c, at, ask->count);
     if (!head.bytes || loop->os->send(loop->os->ctx, c->fd, &head, 1) !=
                            (long)head.length)
-        lpi_close(loop, index);
+        lpi_close(loop, ask->connection);
 }
 
-/* The head of a stream, and how soon its client should connect again once it
-   ends. Without bytes if memory ran out. */
-static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c)
+/* The head of a stream, how soon its client should connect again once it ends,
+   and where it begins, so that a client which connects again before it has had
+   an event goes on from there. (That is left out before a reset: a client that
+   has not had it must be told again.) Without bytes if memory ran out. */
+static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c,
+                                const lpi_stream_at *at, uint32_t count)
 {
     lpi_head head;
     char *text, *to;
@@ -10162,11 +10194,14 @@ static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c)
     head.extra = lpi_text_slice(&loop->extra);
     lpi_text_clear(&loop->head);
     text = lpi_text_room(&loop->head, LPI_HEAD_FIXED + head.type.length +
-                                          head.extra.length + 32);
+                                          head.extra.length + 32 +
+                                          LPI_STREAM_ID);
     if (!text || loop->extra.failed) return lpi_slice(NULL, 0);
     to = lpi_head_put(text, &head);
-    if (!(c->flags & LPI_HEAD_REQUEST)) to = LPI_PUT(to, "retry: 1000\n\n");
-    return lpi_slice_to(text, to);
+    if (c->flags & LPI_HEAD_REQUEST) return lpi_slice_to(text, to);
+    to = LPI_PUT(to, "retry: 1000\n");
+    if (count) to = lpi_stream_put_id(to, at, count);
+    return lpi_slice_to(text, LPI_PUT(to, "\n"));
 }
 
 /* Send the reply to one of its recipients, which goes on after it. */
@@ -10177,13 +10212,19 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_stream *stream = c->flags & LPI_STREAM ? loop->streams[index] : NULL;
     lp_slice head = LPI_S("");
+    lpi_stream_at at[LPI_POLL_CHANNELS];
     uint32_t i;
-    if (!stream || !stream->begun) head = lpi_stream_head(loop, c);
+    lpi_stream_start(&loop->batch, reply, at);
+    if (!stream || !stream->begun)
+        head = lpi_stream_head(loop, c, at,
+                               reply->resets ? 0 : reply->channel_count);
     if (!head.bytes || !body.bytes) {
         lpi_close(loop, index);
     } else if (!stream) {
         lpi_write_send(loop, index, head, LPI_S(""), NULL);
     } else {
+        if (!stream->begun && !reply->count && !reply->resets)
+            body = LPI_S(""); /* the head says all that there is */
         stream->begun = 1;
         for (i = 0; i < stream->count; i++) {
             stream->channels[i].from.kind = LPI_FROM_CURSOR;
@@ -10193,8 +10234,6 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
         lpi_write_send(loop, index, head, body, shared);
     }
 }
-
-enum { LPI_STREAM_TURNS = 8 }; /* replies in a row */
 
 /* What it was sent is out: poll again. If there is ever more at once, the
    connection is queued, so that others have their turn. A client that has ended
@@ -10270,21 +10309,20 @@ static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply)
     const lpi_batch *batch = &loop->batch;
     const uint8_t *channels = batch->message_channels + reply->first;
     lp_json *j = lpi_body_begin(loop);
-    uint64_t seqs[LPI_POLL_CHANNELS]; /* the cursor, as it moves on */
+    lpi_stream_at at[LPI_POLL_CHANNELS]; /* the cursor, as it moves on */
     uint32_t i;
     if (reply->failed) return lpi_slice(NULL, 0);
-    for (i = 0; i < reply->channel_count; i++) seqs[i] = reply->at[i].seq;
-    for (i = 0; i < reply->count; i++) seqs[channels[i]]--;
+    lpi_stream_start(batch, reply, at);
     if (reply->resets) {
         lpi_json_add(j, LPI_S("event: reset\n"));
-        lpi_stream_render_id(j, reply, seqs);
+        lpi_stream_render_id(j, at, reply->channel_count);
         lpi_json_add(j, LPI_S("data: "));
         lpi_deliver_render_resets(j, reply, batch);
         lpi_json_add(j, LPI_S("\n\n"));
     }
     for (i = 0; i < reply->count; i++) {
-        seqs[channels[i]]++;
-        lpi_stream_render_id(j, reply, seqs);
+        at[channels[i]].seq++;
+        lpi_stream_render_id(j, at, reply->channel_count);
         lpi_stream_render_data(
             j, lpi_message_text(batch->messages[reply->first + i]));
     }
@@ -10292,19 +10330,38 @@ static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply)
     return lpi_body_end(loop);
 }
 
-static void lpi_stream_render_id(lp_json *j, const lpi_reply *reply,
-                                 const uint64_t *seqs)
+/* The cursor before the reply's messages. */
+static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
+                             lpi_stream_at *at)
 {
-    char *to = lpi_text_room(&j->text, LPI_POLL_CHANNELS * 38 + 8);
+    const uint8_t *channels = batch->message_channels + reply->first;
     uint32_t i;
-    if (!to) return;
-    to = LPI_PUT(to, "id: ");
     for (i = 0; i < reply->channel_count; i++) {
+        at[i].epoch = reply->at[i].epoch;
+        at[i].seq = reply->at[i].seq;
+    }
+    for (i = 0; i < reply->count; i++) at[channels[i]].seq--;
+}
+
+static void lpi_stream_render_id(lp_json *j, const lpi_stream_at *at,
+                                 uint32_t count)
+{
+    char *to = lpi_text_room(&j->text, LPI_STREAM_ID);
+    if (to) lpi_text_set_end(&j->text, lpi_stream_put_id(to, at, count));
+}
+
+/* The line with a cursor, which has LPI_STREAM_ID bytes at most. */
+static char *lpi_stream_put_id(char *to, const lpi_stream_at *at,
+                               uint32_t count)
+{
+    uint32_t i;
+    to = LPI_PUT(to, "id: ");
+    for (i = 0; i < count; i++) {
         if (i) *to++ = ',';
-        to = lpi_put_id(to, reply->at[i].epoch, seqs[i]);
+        to = lpi_put_id(to, at[i].epoch, at[i].seq);
     }
     *to++ = '\n';
-    lpi_text_set_end(&j->text, to);
+    return to;
 }
 
 /* A line with the message. JSON may have line ends between its tokens, which
@@ -10515,12 +10572,8 @@ static void lpi_deliver_batch(lpi_loop *loop)
     if (batch->message_count) lpi_deliver_note_latencies(loop);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
-    for (i = 0; i < batch->parked_count; i++) {
-        const lpi_decision *parked = &batch->parked[i];
-        if (!loop->drain_ms)
-            lpi_arm(loop, parked->connection, parked->wait_ms);
-        lpi_stream_open(loop, parked->connection);
-    }
+    for (i = 0; i < batch->parked_count && !loop->drain_ms; i++)
+        lpi_arm(loop, batch->parked[i].connection, batch->parked[i].wait_ms);
     batch->reply_count = batch->recipient_count = batch->message_count = 0;
     batch->reply_shared = batch->parked_count = 0;
     lpi_text_clear(&batch->names);

@@ -23,16 +23,27 @@ static lp_slice stream_hear(peer *c) {
     return lpi_slice((const char *)(a + 1), text.length);
 }
 
+static char stream_from[700]; /* where the last stream began; empty: with a reset */
+
 /* The head of a stream has come, and what stands before its events. */
 static answer *stream_began(peer *c) {
-    static const char retry[] = "retry: 1000\n\n";
+    static const char retry[] = "retry: 1000\n";
     answer *a = take(c);
     lp_slice rest = unheard(c);
+    const char *end = (const char *)memmem(rest.bytes, rest.length, "\n\n", 2);
+    size_t n;
     CHECK_INT(a->status, 200);
     CHECK_STR(heading(a, "Content-Type"), "text/event-stream");
-    if (rest.length < sizeof retry - 1 || memcmp(rest.bytes, retry, sizeof retry - 1))
+    if (!end || memcmp(rest.bytes, retry, sizeof retry - 1))
         unit_fail(__FILE__, __LINE__, "no retry behind the head");
-    c->out_at += sizeof retry - 1;
+    n = (size_t)(end - rest.bytes);
+    *stream_from = 0;
+    if (n > sizeof retry - 1) {
+        CHECK(!memcmp(rest.bytes + sizeof retry - 1, "id: ", 4));
+        snprintf(stream_from, sizeof stream_from, "%.*s", (int)(n - sizeof retry - 3),
+                 rest.bytes + sizeof retry + 3);
+    }
+    c->out_at += n + 2;
     return a;
 }
 
@@ -818,6 +829,47 @@ TEST(stream_on_each_loop) {
 
 /* ---- the beat ---- */
 
+/* What comes while a client is away that has not had an event yet: it goes on from where the stream
+   began, with `now` too, and over what has been evicted since not without a word. */
+TEST(stream_begins_with_a_cursor) {
+    static const char *const targets[] = {"/api/stream/news?last_id=now", "/api/stream/news?last_id=0",
+                                          "/api/stream/news,b?last_id=now"};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(targets); i++) {
+        stream_event e;
+        lp_slice heard;
+        char from[700];
+        peer *c;
+        int n;
+        w.cfg.history_count = 3;
+        open_world(&w);
+        publish_n(&w, "news", 1);
+        if (i == 1) pass(&w, 400000); /* the history is empty again */
+        c = stream_dial(targets[i]);
+        CHECK_SILENT(c);
+        CHECK(*stream_from);
+        strcpy(from, stream_from);
+        leave(&w, c);
+        publish_n(&w, "news", 2);
+        c = dial(&w);
+        stream_say(c, targets[i], from);
+        settle(&w);
+        stream_began(c);
+        stream_check_ns(stream_hear(c), 2, 2);
+        leave(&w, c);
+        for (n = 3; n < 7; n++) publish_n(&w, "news", n);
+        c = dial(&w);
+        stream_say(c, targets[i], from);
+        settle(&w);
+        stream_began(c);
+        CHECK_STR(lp_s(stream_from), "");
+        heard = stream_hear(c);
+        CHECK(stream_next(&heard, &e));
+        CHECK_STR(lp_s(e.type), "reset");
+        close_world(&w);
+    }
+}
+
 TEST(stream_beats_while_nothing_comes) {
     static const struct { const char *target; uint32_t set_ms, ms; } cases[] = {
         {"/api/stream/news", 0, 15000}, {"/api/stream/news?timeout=1", 0, 15000},
@@ -1305,7 +1357,7 @@ TEST(stream_ends_cleanly_in_a_drain) {
     stream_began(late);
     stream_check_ns(stream_hear(late), 1, 1);
     stream_began(idle);
-    CHECK_STR(stream_hear(idle), ":\n\n");
+    CHECK_STR(stream_hear(idle), "");
     CHECK(late->shut && idle->shut);
     pass(&w, 500);
     publish_n(&w, "news", 2);
@@ -1500,7 +1552,7 @@ static void stream_client_hears(stream_client *one, int *resets) {
     stream_event e;
     int k;
     if (!one->begun) {
-        if (!has(unheard(one->c), "retry: 1000\n\n")) return;
+        if (!has(unheard(one->c), "retry: 1000\n")) return;
         stream_began(one->c);
         one->begun = 1;
     }
