@@ -107,7 +107,7 @@ static void a_parked_poll_is_woken(void) {
 
 /* What a fault left of a stream: whole events, or one that is cut off by the end; each message is
    the next of its channel. It may not have begun, or have been refused. */
-static void check_stream(peer *p) {
+static void check_events(peer *p) {
     lp_slice text = unheard(p);
     const char *at = text.bytes, *end = text.bytes + text.length;
     uint64_t epoch = 0, seq = 0;
@@ -137,7 +137,7 @@ static void a_stream(void) {
     pass(&w, 16000);
     tells("a");
     settle(&w);
-    check_stream(p);
+    check_events(p);
 }
 
 static void a_stream_of_several_channels(void) {

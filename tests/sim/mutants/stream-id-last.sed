@@ -1,2 +1,2 @@
 # each event of a reply has the cursor after the last of them
-/^static lp_slice lpi_stream_render(/,/^}/ s/seqs\[channels\[i\]\]--;/seqs[channels[i]] -= 0;/
+/^static void lpi_stream_start(/,/^}/ s/at\[channels\[i\]\]\.seq--;/at[channels[i]].seq -= 0;/
