@@ -10811,12 +10811,10 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
 static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms)) {
-        lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
-        return;
-    }
     if (c->flags & LPI_CLOSE) {
-        lpi_write_linger(loop, index);
+        if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
+            lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
+        else lpi_write_linger(loop, index);
         return;
     }
     lpi_set_phase(loop, c, LPI_IDLE);
