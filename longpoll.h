@@ -9921,7 +9921,8 @@ static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask)
     lpi_connection *c = lpi_connection_at(loop, ask->connection);
     lpi_set_phase(loop, c, LPI_PARKED);
     lpi_arm(loop, ask->connection, ask->wait_ms);
-    if (!ask->fetching) lpi_stream_open(loop, ask);
+    if (LPI_STREAMING(ask->stream) && !ask->fetching)
+        lpi_stream_open(loop, ask);
 }
 
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
@@ -10163,9 +10164,7 @@ static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask)
     lpi_stream_at at[LPI_POLL_CHANNELS];
     lp_slice head;
     uint32_t i;
-    if (!LPI_STREAMING(c->flags & LPI_STREAM) ||
-        loop->streams[ask->connection]->begun)
-        return;
+    if (loop->streams[ask->connection]->begun) return;
     loop->streams[ask->connection]->begun = 1;
     for (i = 0; i < ask->count; i++) {
         at[i].epoch = ask->requested[i].epoch;
