@@ -36,7 +36,8 @@
        >>waiter >>remote >>hub                    share
      D >>os >>poller >>inbox                      the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
-       >>poll >>publish >>deliver >>write >>close of its life
+       >>poll >>stream >>publish >>deliver        of its life
+       >>write >>close
      F >>redis    G >>loop       H >>public       I >>licence
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
@@ -47,6 +48,7 @@
                                  is the only one to call it, but for lp_stop();
                                  cfg.loops is 1
        LONGPOLL_NO_REDIS         without what cfg.redis needs: a third less code
+       LONGPOLL_NO_STREAM        without GET /api/stream
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -77,6 +79,16 @@
        {"status":"message","last_id":C,"timestamp":T,"count":1,"data":M}
                                               the answer to since=
        M is the published object, led by "id", "channel" and "timestamp".
+
+     GET /api/stream/{channels}?last_id=&limit=     the same as server-sent
+                                                    events (text/event-stream)
+       Of each message an event: "id: C", the cursor after it, and "data: M";
+       of a reset "event: reset" with the cursor and {CHANNEL:REASON}; and every
+       15 s of silence a comment. A browser's EventSource connects again by
+       itself, and sends the last id that it had as Last-Event-ID (header),
+       which counts more than last_id. The answer ends with the connection: at
+       the end of the server, and for who reads too slowly. limit is that of one
+       write. Waiters, limits, history and promise are those of polls.
 
      POST /api/publish/{channel}, Content-Type: application/json
        one JSON object, at most 64 KiB:
@@ -321,6 +333,8 @@ typedef struct lp_config {
     /* Polls. */
     uint32_t timeout_ms;          /* of a poll that names none       [30000] */
     uint32_t timeout_ms_max;      /* a longer wait is cut to this    [60000] */
+    uint32_t stream_beat_ms;      /* a stream that has nothing to tell sends a
+                                     comment that often              [15000] */
     uint32_t reply_messages;      /* limit= of a poll that has none; the default
                                      is cut to reply_messages_max      [100] */
     uint32_t reply_messages_max;  /* a larger limit= is 400           [1000] */
@@ -831,6 +845,13 @@ extern int clock_gettime(int clock, struct timespec *out);
 #define LPI_REMOTE(x) ((x) && 0)
 #else
 #define LPI_REMOTE(x) (x)
+#endif
+
+/* Likewise for what is so only of a stream. */
+#ifdef LONGPOLL_NO_STREAM
+#define LPI_STREAMING(x) ((x) && 0)
+#else
+#define LPI_STREAMING(x) (x)
 #endif
 
 static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -3355,10 +3376,13 @@ enum {
     LPI_DATE_LENGTH = 29
 };
 
+#define LPI_UNTIL_CLOSE UINT64_MAX
+
 typedef struct lpi_head {
     int status;
     lp_slice type;    /* the Content-Type; none if its bytes are NULL        */
-    uint64_t length;  /* of the body                                         */
+    uint64_t length;  /* of the body; LPI_UNTIL_CLOSE: it ends with the
+                         connection                                          */
     const char *date; /* LPI_DATE_LENGTH bytes                               */
     lp_slice extra;   /* more fields, each with its CR LF                    */
     uint8_t close;
@@ -3406,7 +3430,8 @@ static char *lpi_head_put(char *to, const lpi_head *head)
         to = LPI_PUT(to, "\r\nContent-Type: ");
         to = lpi_put(to, head->type);
     }
-    if (head->status != 204 && head->status != 304) {
+    if (head->status != 204 && head->status != 304 &&
+        head->length != LPI_UNTIL_CLOSE) {
         to = LPI_PUT(to, "\r\nContent-Length: ");
         to = lpi_put_uint(to, head->length);
     }
@@ -4016,6 +4041,7 @@ typedef struct lpi_wait {
     unsigned fetching : 1; /* its waiters stand in lists of fetching ones    */
     unsigned reset : 2;    /* an lpi_reason that rides on the reply          */
     unsigned keeps : 1;    /* it keeps `counter` for its next poll           */
+    unsigned stream : 1;   /* the reply is some events of a stream           */
 } lpi_wait;
 
 /* What the hub knows of a loop. */
@@ -4096,8 +4122,8 @@ typedef enum lpi_why {
     LPI_WHY_WAITERS_PER_CHANNEL, LPI_WHY_WAITERS_PER_ADDRESS,
     LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
     LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
-    LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_TIMEOUT,
-    LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
+    LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_STREAM_SINCE,
+    LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
 } lpi_why;
 
 /* The status and the text that the client gets, in the order of lpi_why. */
@@ -4125,6 +4151,7 @@ static const struct {
     {400, "Bad since"},
     {400, "since and last_id exclude each other"},
     {400, "since takes one channel"},
+    {400, "A stream takes last_id, not since"},
     {400, "Bad timeout"},
     {400, "Bad limit"},
     {400, "Bad X-Client-ID"}};
@@ -4141,6 +4168,10 @@ typedef struct lpi_poll_request {
     uint32_t count;            /* of channels                                */
     uint16_t limit;
     uint8_t basic;
+    uint8_t stream;            /* it is answered by some events of a stream;
+                                  when it is parked, `requested` receives
+                                  where it stands                            */
+    uint8_t fetching;          /* receives whether it waits to be judged     */
     lp_slice client_id;        /* its bytes are NULL if there is none        */
     const uint8_t *address;    /* 16 bytes                                   */
     lp_slice names[LPI_POLL_CHANNELS];
@@ -4160,10 +4191,12 @@ typedef struct lpi_cursor {
 /* One reply to be rendered: all that it needs to know of the hub. */
 typedef struct lpi_reply {
     uint32_t channel;      /* polls on this channel alone, with equal from,
-                              limit, basic and reason, share the reply       */
+                              limit, basic, stream and reason, share the
+                              reply                                          */
     uint64_t from;
     uint16_t limit;
     uint8_t basic, reason;
+    uint8_t stream;
     uint8_t channel_count;
     uint8_t more;          /* the limit cut it                               */
     uint8_t resets;        /* some cursor has a reason                       */
@@ -4206,6 +4239,7 @@ typedef struct lpi_batch {
                                being served; only from there on may replies
                                be shared                                     */
     lpi_message **messages; /* with a reference each                         */
+    uint8_t *message_channels; /* of which of its reply's channels each is   */
     uint32_t message_count, message_capacity;
     lp_text names;
 } lpi_batch;
@@ -4270,7 +4304,9 @@ enum { /* flags of a connection */
     LPI_HTTP10_KEEP_ALIVE = 2, /* HTTP/1.0 that asked to be kept alive       */
     LPI_TRUSTED = 4,           /* the peer is a proxy of ours                */
     LPI_PEER_DONE = 8,         /* the peer has ended its stream              */
-    LPI_HEAD_REQUEST = 16      /* the request was HEAD                       */
+    LPI_HEAD_REQUEST = 16,     /* the request was HEAD                       */
+    LPI_STREAM = 32            /* it is a stream, and loop->streams has what
+                                  it asks for                                */
 };
 
 /* Bytes that wait to be written, shared by all that send the same. */
@@ -4299,6 +4335,25 @@ typedef struct lpi_request_buffer {
     uint64_t out_appended_us; /* of the first message in `out`, if it answers a
                             parked poll; else 0                              */
 } lpi_request_buffer;
+
+/* A cursor of one channel. */
+typedef struct lpi_stream_at {
+    uint64_t epoch, seq;
+} lpi_stream_at;
+
+/* What a stream asks for, again and again. */
+typedef struct lpi_stream {
+    size_t size;              /* of this record, with its text               */
+    uint32_t count;           /* of channels                                 */
+    uint16_t limit;
+    uint8_t begun;            /* the head of its answer is sent              */
+    uint8_t address[16];      /* whom it counts for                          */
+    lp_slice client_id;
+    struct {
+        lp_slice name;
+        lpi_requested from;   /* where it goes on                            */
+    } channels[1];            /* count of them; then the text                */
+} lpi_stream;
 
 typedef struct lpi_connection {
     lpi_timer timer;    /* its link also serves in loop->queue and
@@ -4402,6 +4457,9 @@ typedef struct lpi_loop {
     uint8_t generation;          /* of the last connection that came         */
     lpi_request_buffer *spare;
     uint32_t spare_count;
+    lpi_stream **streams;        /* by the index of their connections; of
+                                    others nothing that means anything       */
+    uint32_t stream_capacity;
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
 
@@ -4422,7 +4480,7 @@ typedef struct lpi_loop {
 } lpi_loop;
 
 typedef enum lpi_route_kind {
-    LPI_USER, LPI_POLLS, LPI_PUBLISHES
+    LPI_USER, LPI_POLLS, LPI_STREAMS, LPI_PUBLISHES
 } lpi_route_kind;
 
 typedef struct lpi_route {
@@ -6368,7 +6426,7 @@ static int lpi_reply_fits(const lpi_reply *reply, const lpi_wait *wait,
     return count == 1 && reply->channel_count == 1 &&
            reply->channel == at->channel && reply->from == at->seq &&
            reply->limit == wait->limit && reply->reason == at->reason &&
-           reply->basic == wait->basic;
+           reply->basic == wait->basic && reply->stream == wait->stream;
 }
 
 /* Of the channels that have more, the one whose next message is the oldest;
@@ -6414,6 +6472,7 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
             return;
         }
         lpi_atomic_add(&m->refs, 1);
+        batch->message_channels[batch->message_count] = (uint8_t)i;
         batch->messages[batch->message_count++] = m;
         reply->count++;
         reply->timestamp_us = m->timestamp_us;
@@ -6462,6 +6521,7 @@ static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
     reply->reason = from->reason;
     reply->limit = wait->limit;
     reply->basic = wait->basic;
+    reply->stream = wait->stream;
     reply->channel_count = (uint8_t)count;
     reply->recipient_first = reply->recipient_last = LPI_NONE;
     lpi_reply_gather(hub, batch, reply, at, count);
@@ -6667,19 +6727,25 @@ static lpi_why lpi_hub_park_or_reply(lpi_hub *hub, lpi_poll_request *ask,
 {
     LPI_HELD(hub);
     lpi_judged judged;
+    uint32_t i;
     wait->limit = ask->limit;
     wait->basic = ask->basic & 1u;
+    wait->stream = ask->stream & 1u;
     wait->reset = LPI_NO_RESET;
     wait->fetching = 0;
     if (LPI_REMOTE(hub->stores)) lpi_hub_begin_fetch(hub, ask, at);
     judged = lpi_hub_judge(hub, ask, at);
-    if (LPI_REMOTE(judged == LPI_MUST_FETCH))
-        return lpi_hub_fetch(hub, ask, wait, at);
+    ask->fetching = LPI_REMOTE(judged == LPI_MUST_FETCH);
+    if (ask->fetching) return lpi_hub_fetch(hub, ask, wait, at);
     if (judged == LPI_MUST_REPLY || !ask->wait_ms) {
         lpi_batch_add(hub, batch, ask->connection, wait, at, ask->count);
         return LPI_WHY_NONE;
     }
     wait->reset = at[0].reason & 3u; /* of the basic dialect, if at all */
+    for (i = 0; LPI_STREAMING(ask->stream) && i < ask->count; i++) {
+        ask->requested[i].epoch = lpi_channel_at(hub, at[i].channel)->epoch;
+        ask->requested[i].seq = at[i].seq;
+    }
     return lpi_waiters_park(hub, ask, wait, at);
 }
 
@@ -6765,7 +6831,7 @@ static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
     wait->fetching = 0;
     if (ask.basic) wait->reset = at[0].reason & 3u;
     until_ms = ask.requested[0].until_ms;
-    if (judged == LPI_MAY_WAIT && now_ms < until_ms &&
+    if (judged == LPI_MAY_WAIT && now_ms < until_ms && !wait->stream &&
         !lpi_waiters_add(hub, &ask, wait, at)) {
         lpi_decision *parked = &batch->parked[batch->parked_count++];
         parked->connection = ask.connection;
@@ -8359,6 +8425,7 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
 
 /* >>poll */
 static void lpi_poll(lp_request *r);
+static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask);
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask);
 static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask);
 static lpi_why lpi_poll_read_values(lp_request *r, lp_slice *values);
@@ -8370,6 +8437,32 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
 static void lpi_poll_refuse(lp_request *r, lpi_why why);
 static int lpi_poll_client_id_good(lp_slice id);
 static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
+
+/* >>stream */
+static lpi_why lpi_stream_values(lp_request *r, lp_slice *values);
+static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask);
+static lpi_stream *lpi_stream_new(lpi_loop *loop, uint32_t index,
+                                  const lpi_poll_request *ask);
+static int lpi_stream_reserve(lpi_loop *loop, uint32_t index);
+static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask);
+static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c,
+                                const lpi_stream_at *at, uint32_t count);
+static void lpi_stream_send(lpi_loop *loop, uint32_t index,
+                            const lpi_reply *reply, lp_slice body,
+                            lpi_send_buffer **shared);
+static void lpi_stream_go_on(lpi_loop *loop, uint32_t index);
+static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
+                           lpi_poll_request *ask);
+static int lpi_stream_end(lpi_loop *loop, uint32_t index);
+static void lpi_stream_drop(lpi_loop *loop, uint32_t index);
+static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply);
+static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
+                             lpi_stream_at *at);
+static void lpi_stream_render_id(lp_json *j, const lpi_stream_at *at,
+                                 uint32_t count);
+static char *lpi_stream_put_id(char *to, const lpi_stream_at *at,
+                               uint32_t count);
+static void lpi_stream_render_data(lp_json *j, lp_slice message);
 
 /* >>publish */
 static void lpi_publish(lp_request *r);
@@ -8921,7 +9014,8 @@ static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
     lpi_connection *c = lpi_connection_at(loop, index);
     int turns = LPI_TURNS, partial = 0;
     size_t at = 0;
-    while (at < length && turns-- && lpi_is_receiving(c) && !partial) {
+    while (at < length && turns-- && lpi_is_receiving(c) && !partial &&
+           !(c->flags & LPI_STREAM)) {
         size_t left = length - at;
         size_t n = lpi_read_serve_one(loop, index, bytes + at, &left);
         partial = !n;
@@ -8929,6 +9023,11 @@ static void lpi_read_serve(lpi_loop *loop, uint32_t index, char *bytes,
         at += n;
     }
     if (c->phase == LPI_LINGERING || lpi_is_closed(c)) return;
+    if (LPI_STREAMING(c->flags & LPI_STREAM)) {
+        (void)lpi_read_keep(loop, c, bytes, 0); /* nothing may follow it */
+        lpi_stream_go_on(loop, index);
+        return;
+    }
     if (c->phase == LPI_IDLE && at < length && !partial)
         lpi_queue_add(loop, index);
     if (lpi_read_keep(loop, c, bytes + at, length - at))
@@ -9129,7 +9228,7 @@ static size_t lpi_read_serve_body(lpi_loop *loop, uint32_t index, char *bytes,
 /* A poll has no use for a body: it is read past, and only the head is kept. */
 static int lpi_drops_body(const lpi_route *route)
 {
-    return route->kind == LPI_POLLS;
+    return route->kind == LPI_POLLS || route->kind == LPI_STREAMS;
 }
 
 /* The body is incomplete: keep what is known of the request. */
@@ -9308,7 +9407,8 @@ static void lpi_read_resume(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (!lpi_is_receiving(c)) return;
-    if (c->buffer && c->buffer->in_length)
+    if (LPI_STREAMING(c->flags & LPI_STREAM)) lpi_stream_go_on(loop, index);
+    else if (c->buffer && c->buffer->in_length)
         lpi_read_serve(loop, index, c->buffer->in, c->buffer->in_length);
     else if (c->flags & LPI_PEER_DONE) lpi_close(loop, index);
     else lpi_read_set_interest(loop, index);
@@ -9413,7 +9513,8 @@ static void lpi_route_dispatch(lp_request *r)
     lpi_connection *c = lpi_connection_at(r->loop, r->connection);
     lpi_set_phase(r->loop, c, LPI_SERVING);
     switch (r->route->kind) {
-    case LPI_POLLS: lpi_poll(r); break;
+    case LPI_POLLS:
+    case LPI_STREAMS: lpi_poll(r); break;
     case LPI_PUBLISHES: lpi_publish(r); break;
     case LPI_USER:
         r->route->handler(r, r->route->ctx);
@@ -9801,19 +9902,27 @@ static void lpi_poll(lp_request *r)
     for (i = 0; !why && i < ask.count; i++)
         if (!lpi_route_authorized(r, LP_POLL, ask.names[i])) return;
     ask.now_ms = loop->now_ms; /* the hook may have taken its time */
+    if (!why && LPI_STREAMING(ask.stream)) why = lpi_stream_begin(r, &ask);
     if (!why)
         why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
     if (why) {
+        lpi_stream_drop(loop, r->connection);
         lpi_poll_refuse(r, why);
         return;
     }
     r->answered = 1;
-    if (loop->batch.recipient_count) {
-        lpi_deliver_batch(loop);
-        return;
-    }
+    if (loop->batch.recipient_count) lpi_deliver_batch(loop);
+    else lpi_poll_park(loop, &ask);
+}
+
+/* The hub has parked the poll. */
+static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask)
+{
+    lpi_connection *c = lpi_connection_at(loop, ask->connection);
     lpi_set_phase(loop, c, LPI_PARKED);
-    lpi_arm(loop, r->connection, ask.wait_ms);
+    lpi_arm(loop, ask->connection, ask->wait_ms);
+    if (LPI_STREAMING(ask->stream) && !ask->fetching)
+        lpi_stream_open(loop, ask);
 }
 
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
@@ -9822,13 +9931,17 @@ static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
     lpi_why why;
     ask->loop = r->loop->index;
     ask->connection = r->connection;
-    ask->count = ask->basic = 0;
+    ask->count = ask->basic = ask->fetching = 0;
+    ask->stream = r->route->kind == LPI_STREAMS;
     why = lpi_poll_read_names(r, ask);
     if (!why) why = lpi_poll_read_values(r, values);
+    if (!why && LPI_STREAMING(ask->stream)) why = lpi_stream_values(r, values);
     if (!why) why = lpi_poll_read_cursors(ask, values);
     if (!why) why = lpi_poll_read_numbers(&r->server->config, ask, values);
     ask->client_id = lpi_http_field(r->http, r->bytes, LPI_F_CLIENT_ID);
     ask->address = r->client;
+    if (LPI_STREAMING(ask->stream))
+        ask->wait_ms = r->server->config.stream_beat_ms;
     if (!why && !lpi_poll_client_id_good(ask->client_id))
         why = LPI_WHY_CLIENT_ID;
     if (r->http->method == LPI_HEAD || r->loop->drain_ms)
@@ -9940,14 +10053,338 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
         lpi_deliver_batch_and_resume(loop);
         return;
     }
-    lpi_request_init(&r, loop, index, NULL, NULL);
     lpi_set_phase(loop, c, LPI_SERVING);
+    if (lpi_stream_end(loop, index)) return;
+    lpi_request_init(&r, loop, index, NULL, NULL);
     lpi_poll_refuse(&r, why);
     lpi_read_resume(loop, index);
 }
 
 /* ==========================================================================
-   E5  PUBLISH                                                      >>publish
+   E5  STREAM                                                        >>stream
+
+   Server-sent events (HTML, 9.2). A stream is a poll that asks again by itself:
+   each reply of the hub is sent as events, and when they are out the next poll
+   goes on from there. So its waiters, limits, history and promise are those of
+   polls, and a slow reader is bounded like any other: it asks for more only
+   when the socket has taken what there was. A timeout is sent as a comment,
+   which shows proxies and clients that the stream is alive.
+
+   What a stream asks for stands in loop->streams, at its connection's index, so
+   that a parked poll is no larger. The answer ends with the connection, and
+   nothing that comes behind the request is read as another.
+
+   Promises  the id of each event is the cursor after it, so that a client that
+             connects again with the last one that it had misses nothing, and
+             has nothing twice.
+   ========================================================================== */
+
+enum {
+    LPI_STREAM_TURNS = 8,                       /* replies in a row          */
+    LPI_STREAM_ID = LPI_POLL_CHANNELS * 38 + 8  /* bytes of an event's id    */
+};
+
+/* A client that connects again sends the id that it had last; that counts more
+   than the URL, which stays the same. */
+static lpi_why lpi_stream_values(lp_request *r, lp_slice *values)
+{
+    lp_slice last = lp_header(r, "Last-Event-ID");
+    if (values[LPI_Q_SINCE].bytes) return LPI_WHY_STREAM_SINCE;
+    if (last.length) values[LPI_Q_LAST_ID] = last;
+    return LPI_WHY_NONE;
+}
+
+/* Keep what the stream asks for. HEAD has no stream, but its head. */
+static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask)
+{
+    lpi_loop *loop = r->loop;
+    lpi_connection *c = lpi_connection_at(loop, r->connection);
+    lpi_stream *stream;
+    uint32_t i;
+    c->flags |= LPI_CLOSE;
+    c->flags &= (uint8_t)~LPI_HTTP10_KEEP_ALIVE;
+    if (c->flags & LPI_HEAD_REQUEST) return LPI_WHY_NONE;
+    stream = lpi_stream_new(loop, r->connection, ask);
+    if (!stream) return LPI_WHY_MEMORY;
+    stream->count = ask->count;
+    stream->limit = ask->limit;
+    memcpy(stream->address, ask->address, sizeof stream->address);
+    for (i = 0; i < ask->count; i++)
+        stream->channels[i].from = ask->requested[i];
+    loop->streams[r->connection] = stream;
+    c->flags |= LPI_STREAM;
+    return LPI_WHY_NONE;
+}
+
+/* A record with copies of the names; NULL without memory. */
+static lpi_stream *lpi_stream_new(lpi_loop *loop, uint32_t index,
+                                  const lpi_poll_request *ask)
+{
+    const lp_memory *memory = &loop->server->memory;
+    size_t size = sizeof(lpi_stream) + ask->client_id.length;
+    lpi_stream *stream;
+    char *to;
+    uint32_t i;
+    size += (ask->count - 1) * sizeof stream->channels[0];
+    for (i = 0; i < ask->count; i++) size += ask->names[i].length;
+    if (lpi_stream_reserve(loop, index)) return NULL;
+    stream = (lpi_stream *)lpi_alloc_zero(memory, size);
+    if (!stream) return NULL;
+    stream->size = size;
+    to = (char *)(stream->channels + ask->count);
+    for (i = 0; i < ask->count; i++) {
+        stream->channels[i].name = lpi_slice(to, ask->names[i].length);
+        to = lpi_put(to, ask->names[i]);
+    }
+    if (!ask->client_id.bytes) return stream;
+    stream->client_id = lpi_slice(to, ask->client_id.length);
+    lpi_put(to, ask->client_id);
+    return stream;
+}
+
+/* Room in loop->streams for that connection. 0 or -1. */
+static int lpi_stream_reserve(lpi_loop *loop, uint32_t index)
+{
+    const lp_memory *memory = &loop->server->memory;
+    size_t had = loop->stream_capacity * sizeof(lpi_stream *);
+    size_t size = (index + (size_t)1) * sizeof(lpi_stream *);
+    char *streams = (char *)loop->streams;
+    if (index < loop->stream_capacity) return 0;
+    if (lpi_reserve(memory, &streams, &had, size)) return -1;
+    loop->streams = (lpi_stream **)(void *)streams;
+    loop->stream_capacity = (uint32_t)(had / sizeof(lpi_stream *));
+    return 0;
+}
+
+/* The stream's poll is parked, so there is no reply to begin it with: send the
+   head alone. A client whose socket has no room for it reads nothing. */
+static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask)
+{
+    lpi_connection *c = lpi_connection_at(loop, ask->connection);
+    lpi_stream_at at[LPI_POLL_CHANNELS];
+    lp_slice head;
+    uint32_t i;
+    if (loop->streams[ask->connection]->begun) return;
+    loop->streams[ask->connection]->begun = 1;
+    for (i = 0; i < ask->count; i++) {
+        at[i].epoch = ask->requested[i].epoch;
+        at[i].seq = ask->requested[i].seq;
+    }
+    head = lpi_stream_head(loop, c, at, ask->count);
+    if (!head.bytes || loop->os->send(loop->os->ctx, c->fd, &head, 1) !=
+                           (long)head.length)
+        lpi_close(loop, ask->connection);
+}
+
+/* The head of a stream, how soon its client should connect again once it ends,
+   and where it begins, so that a client which connects again before it has had
+   an event goes on from there. (That is left out before a reset: a client that
+   has not had it must be told again.) Without bytes if memory ran out. */
+static lp_slice lpi_stream_head(lpi_loop *loop, lpi_connection *c,
+                                const lpi_stream_at *at, uint32_t count)
+{
+    lpi_head head;
+    char *text, *to;
+    lpi_head_init(&head, loop, c, 200, LPI_S("text/event-stream"),
+                  LPI_UNTIL_CLOSE);
+    lpi_text_clear(&loop->extra);
+    lpi_line(&loop->extra, "X-Accel-Buffering", LPI_S("no"));
+    lpi_cors_lines(loop->server, c->cors, 0, &loop->extra);
+    head.extra = lpi_text_slice(&loop->extra);
+    lpi_text_clear(&loop->head);
+    text = lpi_text_room(&loop->head, LPI_HEAD_FIXED + head.type.length +
+                                          head.extra.length + 32 +
+                                          LPI_STREAM_ID);
+    if (!text || loop->extra.failed) return lpi_slice(NULL, 0);
+    to = lpi_head_put(text, &head);
+    if (c->flags & LPI_HEAD_REQUEST) return lpi_slice_to(text, to);
+    to = LPI_PUT(to, "retry: 1000\n");
+    if (count) to = lpi_stream_put_id(to, at, count);
+    return lpi_slice_to(text, LPI_PUT(to, "\n"));
+}
+
+/* Send the reply to one of its recipients, which goes on after it. */
+static void lpi_stream_send(lpi_loop *loop, uint32_t index,
+                            const lpi_reply *reply, lp_slice body,
+                            lpi_send_buffer **shared)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_stream *stream = c->flags & LPI_STREAM ? loop->streams[index] : NULL;
+    lp_slice head = LPI_S("");
+    lpi_stream_at at[LPI_POLL_CHANNELS];
+    uint32_t i;
+    lpi_stream_start(&loop->batch, reply, at);
+    if (!stream || !stream->begun)
+        head = lpi_stream_head(loop, c, at,
+                               reply->resets ? 0 : reply->channel_count);
+    if (!head.bytes || !body.bytes) {
+        lpi_close(loop, index);
+    } else if (!stream) {
+        lpi_write_send(loop, index, head, LPI_S(""), NULL);
+    } else {
+        if (!stream->begun && !reply->count && !reply->resets)
+            body = LPI_S(""); /* the head says all that there is */
+        stream->begun = 1;
+        for (i = 0; i < stream->count; i++) {
+            stream->channels[i].from.kind = LPI_FROM_CURSOR;
+            stream->channels[i].from.epoch = reply->at[i].epoch;
+            stream->channels[i].from.seq = reply->at[i].seq;
+        }
+        lpi_write_send(loop, index, head, body, shared);
+    }
+}
+
+/* What it was sent is out: poll again. If there is ever more at once, the
+   connection is queued, so that others have their turn. A client that has ended
+   its side is not waited with, as with a poll. */
+static void lpi_stream_go_on(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    int turns = LPI_STREAM_TURNS;
+    while (c->phase == LPI_IDLE && turns--) {
+        lpi_poll_request ask;
+        lpi_why why;
+        lpi_stream_ask(loop, index, &ask);
+        lpi_set_phase(loop, c, LPI_SERVING);
+        why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
+        if (why) (void)lpi_stream_end(loop, index);
+        else if (loop->batch.recipient_count) lpi_deliver_batch(loop);
+        else lpi_poll_park(loop, &ask);
+    }
+    if (c->phase == LPI_LINGERING || lpi_is_closed(c)) return;
+    if (c->phase == LPI_IDLE) lpi_queue_add(loop, index);
+    if (c->flags & LPI_PEER_DONE && !lpi_is_answering(c))
+        lpi_close(loop, index);
+    else lpi_read_set_interest(loop, index);
+}
+
+static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
+                           lpi_poll_request *ask)
+{
+    const lpi_stream *stream = loop->streams[index];
+    uint32_t i;
+    ask->loop = loop->index;
+    ask->connection = index;
+    ask->now_ms = loop->now_ms;
+    ask->wait_ms = loop->drain_ms ? 0 : loop->server->config.stream_beat_ms;
+    ask->count = stream->count;
+    ask->limit = stream->limit;
+    ask->basic = 0;
+    ask->stream = 1;
+    ask->client_id = stream->client_id;
+    ask->address = stream->address;
+    for (i = 0; i < stream->count; i++) {
+        ask->names[i] = stream->channels[i].name;
+        ask->requested[i] = stream->channels[i].from;
+    }
+}
+
+/* The stream cannot go on for now: end it, and its client connects again. 0 if
+   it has not begun: then it may be refused. */
+static int lpi_stream_end(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    int begun = LPI_STREAMING(c->flags & LPI_STREAM) &&
+                loop->streams[index]->begun;
+    lpi_stream_drop(loop, index);
+    if (begun) lpi_write_linger(loop, index);
+    return begun;
+}
+
+static void lpi_stream_drop(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    if (!LPI_STREAMING(c->flags & LPI_STREAM)) return;
+    c->flags &= (uint8_t)~LPI_STREAM;
+    lpi_free(&loop->server->memory, loop->streams[index],
+             loop->streams[index]->size);
+}
+
+/* --- the events --- */
+
+/* The reply as events; without bytes if memory ran out. */
+static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply)
+{
+    const lpi_batch *batch = &loop->batch;
+    const uint8_t *channels = batch->message_channels + reply->first;
+    lp_json *j = lpi_body_begin(loop);
+    lpi_stream_at at[LPI_POLL_CHANNELS]; /* the cursor, as it moves on */
+    uint32_t i;
+    if (reply->failed) return lpi_slice(NULL, 0);
+    lpi_stream_start(batch, reply, at);
+    if (reply->resets) {
+        lpi_json_add(j, LPI_S("event: reset\n"));
+        lpi_stream_render_id(j, at, reply->channel_count);
+        lpi_json_add(j, LPI_S("data: "));
+        lpi_deliver_render_resets(j, reply, batch);
+        lpi_json_add(j, LPI_S("\n\n"));
+    }
+    for (i = 0; i < reply->count; i++) {
+        at[channels[i]].seq++;
+        lpi_stream_render_id(j, at, reply->channel_count);
+        lpi_stream_render_data(
+            j, lpi_message_text(batch->messages[reply->first + i]));
+    }
+    if (!reply->count && !reply->resets) lpi_json_add(j, LPI_S(":\n\n"));
+    return lpi_body_end(loop);
+}
+
+/* The cursor before the reply's messages. */
+static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
+                             lpi_stream_at *at)
+{
+    const uint8_t *channels = batch->message_channels + reply->first;
+    uint32_t i;
+    for (i = 0; i < reply->channel_count; i++) {
+        at[i].epoch = reply->at[i].epoch;
+        at[i].seq = reply->at[i].seq;
+    }
+    for (i = 0; i < reply->count; i++) at[channels[i]].seq--;
+}
+
+static void lpi_stream_render_id(lp_json *j, const lpi_stream_at *at,
+                                 uint32_t count)
+{
+    char *to = lpi_text_room(&j->text, LPI_STREAM_ID);
+    if (to) lpi_text_set_end(&j->text, lpi_stream_put_id(to, at, count));
+}
+
+/* The line with a cursor, which has LPI_STREAM_ID bytes at most. */
+static char *lpi_stream_put_id(char *to, const lpi_stream_at *at,
+                               uint32_t count)
+{
+    uint32_t i;
+    to = LPI_PUT(to, "id: ");
+    for (i = 0; i < count; i++) {
+        if (i) *to++ = ',';
+        to = lpi_put_id(to, at[i].epoch, at[i].seq);
+    }
+    *to++ = '\n';
+    return to;
+}
+
+/* A line with the message. JSON may have line ends between its tokens, which
+   would end the line, and could forge an event: they become spaces. */
+static void lpi_stream_render_data(lp_json *j, lp_slice message)
+{
+    size_t at;
+    char *to, *end;
+    lpi_json_add(j, LPI_S("data: "));
+    at = j->text.length;
+    lpi_json_add(j, message);
+    if (j->text.failed) return;
+    end = j->text.bytes + j->text.length;
+    for (to = j->text.bytes + at;
+         (to = (char *)memchr(to, '\n', (size_t)(end - to)));)
+        *to = ' ';
+    for (to = j->text.bytes + at;
+         (to = (char *)memchr(to, '\r', (size_t)(end - to)));)
+        *to = ' ';
+    lpi_json_add(j, LPI_S("\n\n"));
+}
+
+/* ==========================================================================
+   E6  PUBLISH                                                      >>publish
 
    The same way for HTTP and for lp_publish: the message is made first, and
    appended by one call of the hub.
@@ -10092,7 +10529,7 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 }
 
 /* ==========================================================================
-   E6  DELIVER                                                      >>deliver
+   E7  DELIVER                                                      >>deliver
 
    The hub releases polls in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
@@ -10146,7 +10583,10 @@ static void lpi_deliver_batch(lpi_loop *loop)
 static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
 {
     const lpi_recipient *recipients = loop->batch.recipients;
-    lp_slice body = lpi_deliver_render(loop, reply), head = body;
+    lp_slice body = LPI_STREAMING(reply->stream)
+                        ? lpi_stream_render(loop, reply)
+                        : lpi_deliver_render(loop, reply);
+    lp_slice head = body;
     lpi_send_buffer *shared = NULL;
     uint32_t i = reply->recipient_first, variant = LPI_NONE;
     for (; i != LPI_NONE; i = recipients[i].next) {
@@ -10154,6 +10594,10 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_set_phase(loop, c, LPI_SERVING);
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
+        if (LPI_STREAMING(reply->stream)) {
+            lpi_stream_send(loop, index, reply, body, &shared);
+            continue;
+        }
         mine = (c->flags & (LPI_CLOSE | LPI_HTTP10_KEEP_ALIVE)) |
                (uint32_t)c->cors << 16;
         if (mine != variant) head = lpi_deliver_head(loop, c, body);
@@ -10196,7 +10640,10 @@ static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply)
     }
     if (!reply->basic || !reply->count) lpi_json_add(j, LPI_S("]"));
     if (reply->more && !reply->basic) lpi_json_add(j, LPI_S(",\"more\":true"));
-    if (reply->resets) lpi_deliver_render_resets(j, reply, batch);
+    if (reply->resets) {
+        lpi_json_add(j, LPI_S(",\"reset\":"));
+        lpi_deliver_render_resets(j, reply, batch);
+    }
     lpi_json_add(j, LPI_S("}"));
     return lpi_body_end(loop);
 }
@@ -10228,7 +10675,7 @@ static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply)
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
                                       const lpi_batch *batch)
 {
-    lp_slice before = LPI_S(",\"reset\":{");
+    lp_slice before = LPI_S("{");
     uint32_t i;
     for (i = 0; i < reply->channel_count; i++) {
         lp_slice reason = lp_s(lpi_reason_names[reply->at[i].reason]);
@@ -10299,7 +10746,7 @@ static uint64_t lpi_latency_min(uint32_t at)
 }
 
 /* ==========================================================================
-   E7  WRITE                                                          >>write
+   E8  WRITE                                                          >>write
 
    One send per reply. What the socket does not take at once is kept in a send
    buffer that all who are sent the same share, and counts against
@@ -10343,9 +10790,9 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
     size_t total = head.length + body.length;
     long n;
     int count = body.length ? 2 : 1;
-    parts[0] = head;
+    parts[0] = head.length ? head : body;
     parts[1] = body;
-    if (head.bytes + head.length == body.bytes) {
+    if (!head.length || head.bytes + head.length == body.bytes) {
         parts[0].length = total;
         count = 1;
     }
@@ -10364,7 +10811,9 @@ static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     if (c->flags & LPI_CLOSE) {
-        lpi_write_linger(loop, index);
+        if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
+            lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
+        else lpi_write_linger(loop, index);
         return;
     }
     lpi_set_phase(loop, c, LPI_IDLE);
@@ -10603,7 +11052,7 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 }
 
 /* ==========================================================================
-   E8  CLOSE                                                          >>close
+   E9  CLOSE                                                          >>close
 
    The one way out of a connection, whatever it was doing. A child process may
    have a copy of the socket: so it is taken out of the poller and its stream is
@@ -10635,6 +11084,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     if (c->phase == LPI_PARKED)
         lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
+    lpi_stream_drop(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     (void)lpi_poller_change(loop, index, 0);
     if (c->phase != LPI_LINGERING) /* else its stream has ended already */
@@ -12682,8 +13132,11 @@ static int lpi_loop_init(lpi_loop *loop, lp_server *server)
     loop->batch.message_capacity = server->config.reply_messages_max + 1024;
     loop->batch.messages = (lpi_message **)lpi_alloc(
         memory, loop->batch.message_capacity * sizeof(lpi_message *));
+    loop->batch.message_channels =
+        (uint8_t *)lpi_alloc(memory, loop->batch.message_capacity);
     loop->in = (char *)lpi_alloc(memory, LPI_IN_SIZE);
-    if (!loop->in || !loop->batch.messages) return -ENOMEM;
+    if (!loop->in || !loop->batch.messages || !loop->batch.message_channels)
+        return -ENOMEM;
     if (lpi_mutex_init(&loop->mutex)) return -ENOMEM;
     loop->has_mutex = 1;
     error = os->poller_open(os->ctx, &loop->poller);
@@ -12741,6 +13194,10 @@ static void lpi_loop_free(lpi_loop *loop)
     lpi_free(memory, loop->in, LPI_IN_SIZE);
     lpi_free(memory, loop->batch.messages,
              loop->batch.message_capacity * sizeof(lpi_message *));
+    lpi_free(memory, loop->batch.message_channels,
+             loop->batch.message_capacity);
+    lpi_free(memory, loop->streams,
+             loop->stream_capacity * sizeof(lpi_stream *));
     lpi_text_free(&loop->batch.names);
     lpi_text_free(&loop->extra);
     lpi_text_free(&loop->head);
@@ -12812,6 +13269,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(loops), LPI_O_32, 0, 1, 1, LPI_LOOPS_MAX, NULL},
     {LPI_O(timeout_ms), LPI_O_32, 0, 30000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(timeout_ms_max), LPI_O_32, 0, 60000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(stream_beat_ms), LPI_O_32, 0, 15000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(reply_messages), LPI_O_32, 0, 100, 1, 65535, NULL},
     {LPI_O(reply_messages_max), LPI_O_32, 0, 1000, 1, 65535, NULL},
     {LPI_O(reply_bytes_max), LPI_O_32, 0, 1 << 20, 1, 1 << 30, NULL},
@@ -13072,6 +13530,14 @@ static lp_result lpi_route_add_api(lp_server *server)
     if (!path.failed)
         result = lpi_route_add(server, LPI_POLLS, LPI_GET,
                                lpi_text_slice(&path), NULL, NULL);
+#ifndef LONGPOLL_NO_STREAM
+    path.length = prefix.length;
+    lpi_text_add(&path, LPI_S("/stream/{channels}"));
+    if (path.failed) result = LP_ERR_NOMEM;
+    if (result == LP_OK)
+        result = lpi_route_add(server, LPI_STREAMS, LPI_GET,
+                               lpi_text_slice(&path), NULL, NULL);
+#endif
     path.length = prefix.length;
     lpi_text_add(&path, LPI_S("/publish/{channel}"));
     if (path.failed) result = LP_ERR_NOMEM;

@@ -318,8 +318,20 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
     }
 }
 
+/* What a stream asks for, which is kept until its connection closes. Returns its memory. */
+static uint64_t check_stream(lpi_loop *loop, uint32_t index)
+{
+    const lpi_connection *c = lpi_connection_at(loop, index);
+    CHECK_MUST(index < loop->stream_capacity, "a stream without a record");
+    CHECK_MUST(c->flags & LPI_CLOSE && !(c->flags & (LPI_HTTP10_KEEP_ALIVE | LPI_HEAD_REQUEST)),
+         "a stream's flags");
+    CHECK_MUST(c->phase >= LPI_QUEUED && c->phase != LPI_PUBLISHING, "a stream in phase %u",
+         c->phase);
+    return loop->streams[index]->size;
+}
+
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
-   spared. */
+   spared, and of what streams ask for. */
 static uint64_t check_loop(lpi_loop *loop)
 {
     uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
@@ -330,6 +342,7 @@ static uint64_t check_loop(lpi_loop *loop)
         phases[c->phase]++;
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
+        if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -593,7 +606,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
 {
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
-           loop->batch.message_capacity * sizeof(lpi_message *) + loop->batch.names.capacity +
+           loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
+           loop->stream_capacity * sizeof(lpi_stream *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 

@@ -105,6 +105,55 @@ static void a_parked_poll_is_woken(void) {
     settle(&w);
 }
 
+/* What a fault left of a stream: whole events, or one that is cut off by the end; each message is
+   the next of its channel. It may not have begun, or have been refused. */
+static void check_events(peer *p) {
+    lp_slice text = unheard(p);
+    const char *at = text.bytes, *end = text.bytes + text.length;
+    uint64_t epoch = 0, seq = 0;
+    while (at && (at = (const char *)memmem(at, (size_t)(end - at), "\nid: ", 5)) != NULL) {
+        uint64_t e, s;
+        at += 5;
+        if (end - at < 60 || !memmem(at, (size_t)(end - at), "\n\n", 2)) return;
+        CHECK(!lpi_parse_epoch(at, &e) && at[16] == '-');
+        s = strtoull(at + 17, NULL, 10);
+        if (epoch) CHECK(e == epoch && s == seq + 1);
+        epoch = e;
+        seq = s;
+    }
+}
+
+static void a_stream(void) {
+    peer *p;
+    starts();
+    p = dial(&w);
+    sayf(p, "GET /api/stream/a?last_id=0 HTTP/1.1\r\nHost: localhost\r\n%s\r\n", extra());
+    settle(&w);
+    tells("a");
+    settle(&w);
+    tells("a");
+    tells("a");
+    settle(&w);
+    pass(&w, 16000);
+    tells("a");
+    settle(&w);
+    check_events(p);
+}
+
+static void a_stream_of_several_channels(void) {
+    peer *p;
+    opens();
+    tells("a");
+    tells("b");
+    arm();
+    p = dial(&w);
+    sayf(p, "GET /api/stream/a,b?limit=1 HTTP/1.0\r\nHost: localhost\r\nX-Client-ID: me\r\n%s\r\n", extra());
+    settle(&w);
+    tells("b");
+    settle(&w);
+    (void)unheard(p);
+}
+
 static void a_parked_poll_times_out(void) {
     client *c;
     starts();
@@ -1371,6 +1420,8 @@ static const scenario scenarios[] = {
     SCENARIO(a_poll_with_no_wait),
     SCENARIO(a_parked_poll_is_woken),
     SCENARIO(a_parked_poll_times_out),
+    SCENARIO(a_stream),
+    SCENARIO(a_stream_of_several_channels),
     SCENARIO(several_channels_at_once),
     SCENARIO(several_channels_parked),
     SCENARIO(sixteen_channels),

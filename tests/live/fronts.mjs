@@ -52,14 +52,15 @@ function endGroup(pid) {
   try { process.kill(-pid, 'SIGKILL'); } catch { /* it has ended */ }
 }
 
-/* Start one in front of the servers at `ports`, on a port that was free. */
-export async function front(t, name, ports) {
+/* Start one in front of the servers at `ports`, on a port that was free. What
+   else is to be different in its file `change` does. */
+export async function front(t, name, ports, change = (text) => text) {
   const { file, words, reload } = kinds[name];
   for (let tries = 0; ; tries += 1) {
     const port = await freePort();
     const dir = mkdtempSync(path.join(os.tmpdir(), 'longpoll-'));
     const copy = path.join(dir, file);
-    writeFileSync(copy, shipped(file, port, ports));
+    writeFileSync(copy, change(shipped(file, port, ports)));
     const program = run(words(which(name), dir, copy), { detached: true });
     groups.add(program.pid);
     atEnd(t, async () => {

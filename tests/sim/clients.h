@@ -6,12 +6,13 @@
 
 typedef enum temper {
     T_CORRECT, T_MULTI, T_BASIC, T_SLOW, T_DRIP, T_HALF, T_RESET, T_PIPE, T_LIAR, T_GARBAGE,
-    T_PUBLISHER, T_OLD, T_KINDS
+    T_PUBLISHER, T_OLD, T_STREAM, T_KINDS
 } temper;
 
 static const char *const temper_names[T_KINDS] = {
     "correct", "several channels", "basic dialect", "slow reader", "slow sender",
-    "half-closing", "resetting", "pipelining", "lying", "garbage", "publishing", "HTTP/1.0"};
+    "half-closing", "resetting", "pipelining", "lying", "garbage", "publishing", "HTTP/1.0",
+    "streaming"};
 
 static uint64_t temper_requests[T_KINDS], temper_replies[T_KINDS];
 static uint64_t status_counts[600], reason_counts[4];
@@ -239,6 +240,59 @@ static int ask_poll(client *k, uint32_t wait_ms)
     put_useless_body(k->temper != T_OLD);
     settle_wait(r);
     return ask_end(k);
+}
+
+/* On a connection of its own. What is heard is verified apart from other replies. */
+static int ask_stream(client *k)
+{
+    conn *c = k->conn;
+    request *r = ask_begin(c, R_STREAM);
+    uint32_t i;
+    int header = one_in(2);
+    fill_poll(k, r, 0);
+    put("GET /api/stream/");
+    for (i = 0; i < r->count; i++) put("%s%s", i ? "," : "", names[r->at[i].channel].raw);
+    put("?last_id=");
+    for (i = 0; !header && i < r->count; i++) {
+        if (i) put(",");
+        put_cursor(&r->at[i]);
+    }
+    put("&limit=%u HTTP/1.%u\r\n", r->limit, one_in(8) ? 0 : 1);
+    put_fields(k);
+    if (header) put("Last-Event-ID: ");
+    for (i = 0; header && i < r->count; i++) {
+        if (i) put(",");
+        put_cursor(&r->at[i]);
+    }
+    put(header ? "\r\n\r\n" : "\r\n");
+    for (i = 0; i < r->count; i++) {
+        place *p = &r->at[i];
+        p->got_count = p->kind == LPI_FROM_CURSOR;
+        p->got_epoch = p->epoch;
+        p->got_seq = p->seq;
+    }
+    c->wild = c->streams = 1;
+    c->event_at = c->event_count = 0;
+    if (one_in(8)) put("GET /echo/7 HTTP/1.1\r\nHost: localhost\r\n\r\n"); /* never answered */
+    if (ask_end(k)) return -1;
+    client_at(k, one_in(2) ? below(wait_most_ms * 2000 + 1) : below(3 * think_us), PLAN_RESET);
+    return 0;
+}
+
+/* The client has read some events: it would go on after the last. */
+static void client_reads_events(client *k, conn *c)
+{
+    uint32_t i;
+    for (; c->event_count; c->event_count--, c->event_at++) {
+        const stream_event *e = &c->events[c->event_at % EVENTS];
+        if ((int32_t)(e->end - c->out_read) > 0) return;
+        for (i = 0; i < k->count; i++) {
+            k->cursor[i].kind = LPI_FROM_CURSOR;
+            k->cursor[i].epoch = e->at[i].epoch;
+            k->cursor[i].seq = e->at[i].seq;
+        }
+        temper_replies[T_STREAM]++;
+    }
 }
 
 /* A cursor that was never given, or is older than the last, or is none. */
@@ -491,6 +545,9 @@ static void client_asks(client *k)
         bad = one_in(3) ? ask_publish(k) : one_in(2) ? ask_echo(k) : ask_poll(k, wait);
         break;
     case T_PIPE: bad = ask_many(k); break;
+    case T_STREAM:
+        if (ask_stream(k)) client_leaves(k, 1);
+        return;
     default: bad = tide_us && one_in(16) ? ask_echo(k) : ask_poll(k, wait); break;
     }
     if (bad) {
@@ -538,6 +595,10 @@ static void client_reads(conn *c, uint32_t upto)
     c->window += upto - c->out_read;
     c->out_read = upto;
     kernel_refresh_stream(&OS, c);
+    if (c->streams) {
+        client_reads_events(k, c);
+        return;
+    }
     if (k->cut && upto >= k->cut) {
         client_leaves(k, 1);
         return;
@@ -603,6 +664,8 @@ static void client_happens(int index, uint32_t generation)
         if (n > 400) n = between(1, 400);
         client_reads(k->conn, k->conn->out_read + n);
         if (k->conn && k->conn->out_arrived != k->conn->out_read) client_hears(k->conn);
+    } else if (k->conn->streams) {
+        client_leaves(k, one_in(2)); /* the tide rises, and it comes anew */
     } else if (k->conn->done == k->conn->asked) {
         client_changes(k);
         client_asks(k);
@@ -686,7 +749,8 @@ static void client_new(client *k)
     k->address = k->temper == T_GARBAGE ? (uint32_t)A_GARBAGE : between(1, addresses);
     k->window = PICK(65536, 65536, 4000, 700);
     if (k->temper == T_SLOW) k->window = between(60, 1500);
-    k->count = (uint8_t)(k->temper == T_MULTI || (k->temper == T_PIPE && one_in(3))
+    k->count = (uint8_t)(k->temper == T_MULTI || (k->temper == T_PIPE && one_in(3)) ||
+                                 (k->temper == T_STREAM && one_in(2))
                              ? between(1, world_channels < PLACES ? world_channels : PLACES) : 1);
     if (same_temper == T_MULTI && world_channels >= PLACES) k->count = PLACES;
     for (i = 0; i < k->count; i++) {

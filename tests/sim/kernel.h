@@ -98,11 +98,12 @@ static uint64_t fault_counts[F_KINDS];
 
 enum {
     FDS = CONNS + 32,    /* descriptors of the server                            */
-    CHILDREN = 4, GONE = 32, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 65536
+    CHILDREN = 4, GONE = 32, STREAM = 32768, REQUESTS = 64, PLACES = 4, HEAP = 65536,
+    EVENTS = 64          /* of a stream, that its client has not read yet      */
 };
 
 typedef enum request_kind {
-    R_POLL, R_PUBLISH, R_ECHO, R_OTHER, R_KINDS /* R_OTHER: `expect` tells the status */
+    R_POLL, R_STREAM, R_PUBLISH, R_ECHO, R_OTHER, R_KINDS /* R_OTHER: `expect` tells the status */
 } request_kind;
 
 /* One channel of one poll: what was claimed, how the store stood when the server had read
@@ -115,6 +116,12 @@ typedef struct place {
     uint64_t got_epoch, got_seq;
     uint32_t got_count;
 } place;
+
+/* An event of a stream: where it ends, and the cursor after it. */
+typedef struct stream_event {
+    uint32_t end;
+    struct { uint64_t epoch, seq; } at[PLACES];
+} stream_event;
 
 typedef struct request {
     uint8_t kind, count, basic, bodiless, got, replied, done, closes, more;
@@ -141,6 +148,10 @@ typedef struct request {
     uint8_t used, queued, wild, faulty; /* queued: 2 on the way, 1 in the queue */      \
     uint8_t known;        /* a loop has made a record of it                    */       \
     uint8_t parked;       /* the poll that is being answered was               */       \
+    uint8_t streams;      /* 1: a stream was asked for; 2: it has begun; 3: its       \
+                             client does not remember all of it; 4: it was refused */  \
+    uint32_t event_at, event_count;                                                     \
+    stream_event events[EVENTS];                                                        \
     /* from the client: in_length <= sent */                                            \
     uint32_t sent;                                                                      \
     uint8_t fin_said, end_read;                                                         \

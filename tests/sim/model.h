@@ -926,6 +926,119 @@ static uint64_t first_born(const char *text, size_t length)
     bad_reply(__LINE__, "a message of no channel");
 }
 
+/* Of which of the stream's channels is the message that stands at at_text? */
+static uint32_t event_place(const request *r)
+{
+    const char *from = at_text;
+    uint64_t epoch;
+    uint32_t i;
+    EXPECT("{\"id\":\"");
+    epoch = eat_epoch();
+    at_text = from;
+    for (i = 0; i < r->count; i++)
+        if (life_of(&M.channel[r->at[i].channel], epoch)) return i;
+    bad_reply(__LINE__, "of a channel that was not asked for");
+}
+
+/* One event of a stream. Its id is the cursor after it: each message is the next of its channel,
+   or a reset says that this is not so. */
+static void verify_event(conn *c, request *r, const char *text)
+{
+    stream_event e;
+    uint32_t i, which = PLACES;
+    int reset = EAT("event: reset\n"), begins = EAT("retry: 1000\n");
+    if (begins && EAT("\n")) return; /* a reset comes */
+    if (!reset && EAT(":\n\n")) {
+        M.timeouts++;
+        return;
+    }
+    EXPECT("id: ");
+    for (i = 0; i < r->count; i++) {
+        if (i) EXPECT(",");
+        e.at[i].epoch = eat_epoch();
+        EXPECT("-");
+        e.at[i].seq = eat_uint();
+    }
+    EXPECT("\n");
+    if (!begins) EXPECT("data: ");
+    if (!begins && !reset) which = event_place(r);
+    for (i = 0; i < r->count; i++) {
+        place *p = &r->at[i];
+        const channel *ch = &M.channel[p->channel];
+        const life *l = life_of(ch, e.at[i].epoch);
+        WANT(l && l->base + e.at[i].seq <= ch->count, "a cursor that is none");
+        if (p->got_count && !reset)
+            WANT(e.at[i].epoch == p->got_epoch && e.at[i].seq == p->got_seq + (i == which),
+                 "an id that does not follow");
+        if (p->got_count && reset && e.at[i].epoch == p->got_epoch)
+            WANT(e.at[i].seq >= p->got_seq, "a reset goes back");
+        p->got_epoch = e.at[i].epoch;
+        p->got_seq = e.at[i].seq;
+        p->got_count = 1;
+    }
+    if (begins) {
+        at_text--; /* the empty line */
+    } else if (reset) {
+        const char *end = (const char *)memmem(at_text, (size_t)(end_text - at_text), "\n\n", 2);
+        WANT(end && *at_text == '{', "a reset of nothing");
+        at_text = end;
+        M.resets++;
+    } else {
+        const channel *ch = &M.channel[r->at[which].channel];
+        uint64_t seq = e.at[which].seq, epoch;
+        const char *from = at_text;
+        const message *m;
+        EXPECT("{\"id\":\"");
+        epoch = eat_epoch();
+        at_text = from;
+        m = message_at(ch, life_of(ch, epoch)->base, seq);
+        WANT(m->epoch == epoch && m->seq == seq && epoch == e.at[which].epoch,
+             "its id is not that of the event");
+        WANT(eat(M.text + m->text, m->length), "not as it was published");
+        M.delivered++;
+    }
+    EXPECT("\n\n");
+    e.end = c->out_sent + (uint32_t)(at_text - text);
+    if (c->event_count == EVENTS) c->streams = 3; /* its client goes back to what it knows */
+    if (c->streams == 3) return;
+    c->events[(c->event_at + c->event_count++) % EVENTS] = e;
+}
+
+/* What is sent on a connection where a stream was asked for. */
+static int model_events(conn *c, const char *text, size_t length)
+{
+    request *r = &c->requests[0];
+    const char *body;
+    c->reply_size = (uint32_t)length;
+    c->pend_born_us = c->parked ? first_born(text, length) : 0;
+    c->parked = 0;
+    at_text = text;
+    end_text = text + length;
+    if (c->streams == 1) {
+        EXPECT("HTTP/1.1 ");
+        r->status = (uint16_t)eat_uint();
+        r->replied = 1;
+        c->replied = c->got = 1;
+        c->streams = r->status == 200 ? 2 : 4;
+        if (r->status != 200) {
+            WANT(r->status == 503 || r->status == 429 || r->status == r->expect, "the status");
+            return 1;
+        }
+        body = (const char *)memmem(text, length, "\r\n\r\n", 4);
+        WANT(body && memmem(text, length, "\r\nConnection: close\r\n", 21), "a stream that goes on");
+        WANT(!r->expect, "it is not refused");
+        WANT(memmem(text, length, "\r\nContent-Type: text/event-stream\r\n", 35) &&
+             !memmem(text, (size_t)(body - text), "Content-Length", 14), "no head of a stream");
+        at_text = body + 4;
+        WANT(end_text - at_text > 12 && !memcmp(at_text, "retry: 1000\n", 12), "retry");
+    }
+    if (c->streams == 4) return 1; /* what was refused is followed by other answers */
+    while (at_text < end_text) verify_event(c, r, text);
+    c->reply_ns = c->first_ns = K.now_ns;
+    M.replies++;
+    return 1;
+}
+
 /* A reply, before the kernel takes any of it. 0 if it is none: 100 (Continue). */
 static int model_reply(conn *c, const char *text, size_t length)
 {
@@ -936,6 +1049,7 @@ static int model_reply(conn *c, const char *text, size_t length)
     at_text = text;
     end_text = text + length;
     reading = c;
+    if (c->streams) return model_events(c, text, length);
     EXPECT("HTTP/1.1 ");
     status = (int)eat_uint();
     if (status == 100) {

@@ -158,6 +158,7 @@ static void choose_limits(lp_config *cfg)
 static void choose_deadlines(lp_config *cfg)
 {
     cfg->timeout_ms_max = PICK(0, 0, 200, 1000);
+    cfg->stream_beat_ms = PICK(0, 20, 300, 3000);
     cfg->timeout_ms = cfg->timeout_ms_max ? cfg->timeout_ms_max : 0;
     cfg->head_ms = PICK(0, 100, 500, 2000);
     cfg->body_ms = PICK(0, 100, 500, 2000);

@@ -28,6 +28,7 @@ static const field fields[] = {
     FIELD(loops, 1, 0, 0),
     FIELD(timeout_ms, 30000, 0, 0),
     FIELD(timeout_ms_max, 60000, 0, 0),
+    FIELD(stream_beat_ms, 15000, 0, 0),
     FIELD(reply_messages, 100, 0, 0),
     FIELD(reply_messages_max, 1000, 0, 0),
     FIELD(reply_bytes_max, 1048576, 0, 0),

@@ -75,7 +75,7 @@ TEST(reply_heads_fit_their_room) {
         int known = i < LPI_COUNT(told) && told[i] == status;
         lp_slice text;
         char begin[32];
-        head.length = UINT64_MAX;
+        head.length = UINT64_MAX - 1; /* above it, there is none to be told */
         head.keep_alive = 1;
         head.type = lpi_slice(letters, unit_below(26));
         head.extra = lpi_slice("X: abcdefghijkl\r\n", unit_one_in(2) ? 17 : 0);
@@ -83,7 +83,7 @@ TEST(reply_heads_fit_their_room) {
         sprintf(begin, "HTTP/1.1 %d ", status);
         CHECK_BYTES(text.bytes, 13, begin, 13);
         CHECK_BYTES(text.bytes + text.length - 4, 4, "\r\n\r\n", 4);
-        CHECK_INT(strstr(text.bytes, "\r\nContent-Length: 18446744073709551615\r\n") != NULL,
+        CHECK_INT(strstr(text.bytes, "\r\nContent-Length: 18446744073709551614\r\n") != NULL,
                   status != 204 && status != 304);
         CHECK_INT(strcmp(lpi_status_text(status), "Other") != 0, known);
         if (known) i++;
