@@ -84,7 +84,7 @@
                                                     events (text/event-stream)
        Of each message an event: "id: C", the cursor after it, and "data: M";
        of a reset "event: reset" with the cursor and {CHANNEL:REASON}; and every
-       15 s of silence a comment. A browser's EventSource connects again by
+       15 s of silence a comment. It begins with the id of where it stands. A browser's EventSource connects again by
        itself, and sends the last id that it had as Last-Event-ID (header),
        which counts more than last_id. The answer ends with the connection: at
        the end of the server, and for who reads too slowly. limit is that of one
