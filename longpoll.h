@@ -84,11 +84,12 @@
                                                     events (text/event-stream)
        Of each message an event: "id: C", the cursor after it, and "data: M";
        of a reset "event: reset" with the cursor and {CHANNEL:REASON}; and every
-       15 s of silence a comment. It begins with the id of where it stands. A browser's EventSource connects again by
-       itself, and sends the last id that it had as Last-Event-ID (header),
-       which counts more than last_id. The answer ends with the connection: at
-       the end of the server, and for who reads too slowly. limit is that of one
-       write. Waiters, limits, history and promise are those of polls.
+       15 s of silence a comment. It begins with the id of where it stands. A
+       browser's EventSource connects again by itself, and sends the last id
+       that it had as Last-Event-ID (header), which counts more than last_id.
+       The answer ends with the connection: at the end of the server, and for
+       who reads too slowly. limit is that of one write. Waiters, limits,
+       history and promise are those of polls.
 
      POST /api/publish/{channel}, Content-Type: application/json
        one JSON object, at most 64 KiB:
@@ -3376,7 +3377,7 @@ enum {
     LPI_DATE_LENGTH = 29
 };
 
-#define LPI_UNTIL_CLOSE UINT64_MAX
+#define LPI_UNTIL_CLOSE SIZE_MAX
 
 typedef struct lpi_head {
     int status;
