@@ -40,6 +40,8 @@ const publish = block('sh', '/api/publish/');
 const published = block('json', '"published"');
 const answered = block('json', '"messages"');
 const again = block('sh', '?last_id=bf72');
+const stream = block('sh', '/api/stream/');
+const streamed = block('', 'data: {');
 const script = block('js', 'LongPollingClient');
 const install = block('sh', 'make install');
 const crowd = block('sh', 'X-Client-ID');
@@ -150,6 +152,19 @@ test('the API by curl', async (t) => {
   const next = JSON.parse(await typed(t, change(to(server, again), 'bf724f6a4bb1f93d-1', reply.last_id)));
   assert.deepEqual(next.messages.map(({ id }) => id), [between.message_id]);
   assert.equal(next.reset, undefined);
+});
+
+test('a stream by curl', async (t) => {
+  const server = await demo(t);
+  const reading = type(t, to(server, stream));
+  await until(() => reading.stdout.includes('retry: '), 'the stream');
+  await typed(t, to(server, publish));
+  const event = (text) => {
+    const [, id, data] = /^id: (.*)\ndata: (.*)$/m.exec(text);
+    return [id.replace(/[0-9a-f]{16}/, 'EPOCH'), shape(JSON.parse(data))];
+  };
+  const [, said] = await until(() => /^id: .*\n\n([^]*\n)\n$/m.exec(reading.stdout), 'the event');
+  assert.deepEqual(event(said), event(streamed));
 });
 
 test('the JavaScript client', async (t) => {
