@@ -10214,10 +10214,11 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
     lp_slice head = LPI_S("");
     lpi_stream_at at[LPI_POLL_CHANNELS];
     uint32_t i;
-    lpi_stream_start(&loop->batch, reply, at);
-    if (!stream || !stream->begun)
+    if (!stream || !stream->begun) {
+        lpi_stream_start(&loop->batch, reply, at);
         head = lpi_stream_head(loop, c, at,
                                reply->resets ? 0 : reply->channel_count);
+    }
     if (!head.bytes || !body.bytes) {
         lpi_close(loop, index);
     } else if (!stream) {
@@ -13516,35 +13517,38 @@ static lp_result lpi_config_resolve_lists(lp_server *server)
     return LP_OK;
 }
 
+/* The library's own routes, behind the prefix. */
+static const struct {
+    lpi_route_kind kind;
+    lpi_method method;
+    const char *path;
+} lpi_routes_own[] = {
+    {LPI_POLLS, LPI_GET, "/poll/{channels}"},
+#ifndef LONGPOLL_NO_STREAM
+    {LPI_STREAMS, LPI_GET, "/stream/{channels}"},
+#endif
+    {LPI_PUBLISHES, LPI_POST, "/publish/{channel}"}};
+
 static lp_result lpi_route_add_api(lp_server *server)
 {
     lp_slice prefix = lp_s(server->config.prefix);
     lp_text path;
-    lp_result result = LP_ERR_NOMEM;
+    lp_result result = LP_OK;
+    size_t i;
     if (!lpi_route_pattern_good(prefix))
         return lpi_config_bad(server, "prefix");
     while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
         prefix.length--;
     lpi_text_init(&path, &server->memory);
-    lpi_text_add(&path, prefix);
-    lpi_text_add(&path, LPI_S("/poll/{channels}"));
-    if (!path.failed)
-        result = lpi_route_add(server, LPI_POLLS, LPI_GET,
-                               lpi_text_slice(&path), NULL, NULL);
-#ifndef LONGPOLL_NO_STREAM
-    path.length = prefix.length;
-    lpi_text_add(&path, LPI_S("/stream/{channels}"));
-    if (path.failed) result = LP_ERR_NOMEM;
-    if (result == LP_OK)
-        result = lpi_route_add(server, LPI_STREAMS, LPI_GET,
-                               lpi_text_slice(&path), NULL, NULL);
-#endif
-    path.length = prefix.length;
-    lpi_text_add(&path, LPI_S("/publish/{channel}"));
-    if (path.failed) result = LP_ERR_NOMEM;
-    if (result == LP_OK)
-        result = lpi_route_add(server, LPI_PUBLISHES, LPI_POST,
-                               lpi_text_slice(&path), NULL, NULL);
+    for (i = 0; i < LPI_COUNT(lpi_routes_own) && result == LP_OK; i++) {
+        lpi_text_clear(&path);
+        lpi_text_add(&path, prefix);
+        lpi_text_add(&path, lp_s(lpi_routes_own[i].path));
+        result = path.failed ? LP_ERR_NOMEM
+                             : lpi_route_add(server, lpi_routes_own[i].kind,
+                                             lpi_routes_own[i].method,
+                                             lpi_text_slice(&path), NULL, NULL);
+    }
     lpi_text_free(&path);
     return result;
 }

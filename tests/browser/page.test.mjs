@@ -1,53 +1,26 @@
 /* The demo's page in Chromium, against the demo's server.
 
-   LONGPOLL_NODE_MODULES  where playwright-core is       [build/node_modules]
-   CHROMIUM               the browser                     [/usr/bin/chromium]
    LONGPOLL_SERVER        the server                           [build/server]
    UPDATE_PICTURE=1       draws the README's demo/page.png anew
 
    What the page looked like is left in build/screenshots. */
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
 import { DEMO, run, Server, SLOW, which } from '../live/harness.mjs';
+import { browser, driver, launching, root, skip } from './chromium.mjs';
 
 const { env } = process;
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const modules = path.resolve(root, env.LONGPOLL_NODE_MODULES || 'build/node_modules');
-const chromium = env.CHROMIUM || '/usr/bin/chromium';
 const shots = path.join(root, 'build/screenshots');
 const WAIT_MS = 30_000 * SLOW;
 
-const skip = missing();
-
-function missing() {
-  if (!existsSync(path.join(modules, 'playwright-core'))) return `no playwright-core in ${modules} (tests/setup)`;
-  if (!existsSync(chromium)) return `no Chromium at ${chromium} (apt-get install chromium, or set CHROMIUM)`;
-  return false;
-}
-
-/* One browser for all tests; each window is a context of its own. */
-let launched = null;
-after(async () => (await launched)?.close());
-
-const launching = {
-  executablePath: chromium,
-  timeout: 60_000,
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-    '--disable-background-networking', '--disable-component-update'],
-};
-
-const driver = () => createRequire(path.join(modules, 'here.js'))('playwright-core').chromium;
-
+/* Each window is a context of its own. */
 async function newContext(options) {
-  launched ??= driver().launch(launching);
-  return (await launched).newContext(options);
+  return (await browser()).newContext(options);
 }
 
 /* A browser whose owner has forbidden all sites to keep data. Its profile is

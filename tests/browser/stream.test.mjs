@@ -1,47 +1,18 @@
 /* A browser's own EventSource on GET /api/stream of the demo's server, which
    it reaches by a relay that can cut connections.
 
-   LONGPOLL_NODE_MODULES  where playwright-core is       [build/node_modules]
-   CHROMIUM               the browser                     [/usr/bin/chromium]
    LONGPOLL_SERVER        the server                           [build/server] */
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import net from 'node:net';
-import path from 'node:path';
-import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
 
 import { DEMO, Server, SLOW, atEnd, epochOf, seqOf, sleep, until } from '../live/harness.mjs';
+import { browser, skip } from './chromium.mjs';
 
-const { env } = process;
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const modules = path.resolve(root, env.LONGPOLL_NODE_MODULES || 'build/node_modules');
-const chromium = env.CHROMIUM || '/usr/bin/chromium';
 const WAIT_MS = 30_000 * SLOW;
 
-const limits = { timeout: 120_000 * SLOW, skip: missing() };
-
-function missing() {
-  if (!existsSync(path.join(modules, 'playwright-core'))) return `no playwright-core in ${modules} (tests/setup)`;
-  if (!existsSync(chromium)) return `no Chromium at ${chromium} (apt-get install chromium, or set CHROMIUM)`;
-  return false;
-}
-
-let launched = null;
-after(async () => (await launched)?.close());
-
-function browser() {
-  const { chromium: driver } = createRequire(path.join(modules, 'here.js'))('playwright-core');
-  launched ??= driver.launch({
-    executablePath: chromium,
-    timeout: 60_000,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-      '--disable-background-networking', '--disable-component-update'],
-  });
-  return launched;
-}
+const limits = { timeout: 120_000 * SLOW, skip };
 
 /* All that the EventSource tells, as it tells it. */
 const PAGE = `<!doctype html><title>stream</title><script>

@@ -1,51 +1,21 @@
 /* Many tabs of one Chromium, against the demo's server: they share one poll.
 
-   LONGPOLL_NODE_MODULES  where playwright-core is       [build/node_modules]
-   CHROMIUM               the browser                     [/usr/bin/chromium]
    LONGPOLL_SERVER        the server                           [build/server]
 
    A browser opens six connections to an origin, so that with a poll in each tab
    the seventh would not even load. */
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
-import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
 
 import { DEMO, Server, SLOW, sleep, until } from '../live/harness.mjs';
+import { browser, skip } from './chromium.mjs';
 
-const { env } = process;
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const modules = path.resolve(root, env.LONGPOLL_NODE_MODULES || 'build/node_modules');
-const chromium = env.CHROMIUM || '/usr/bin/chromium';
 const WAIT_MS = 30_000 * SLOW;
 const PROMPT_MS = 5_000 * SLOW;         /* a loaded machine is no 40 s */
 const TABS = 8;
 
-const limits = { timeout: 180_000 * SLOW, skip: missing() };
-
-function missing() {
-  if (!existsSync(path.join(modules, 'playwright-core'))) return `no playwright-core in ${modules} (tests/setup)`;
-  if (!existsSync(chromium)) return `no Chromium at ${chromium} (apt-get install chromium, or set CHROMIUM)`;
-  return false;
-}
-
-let launched = null;
-after(async () => (await launched)?.close());
-
-function browser() {
-  const { chromium: driver } = createRequire(path.join(modules, 'here.js'))('playwright-core');
-  launched ??= driver.launch({
-    executablePath: chromium,
-    timeout: 60_000,
-    ignoreDefaultArgs: ['--disable-back-forward-cache'],
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-      '--disable-background-networking', '--disable-component-update'],
-  });
-  return launched;
-}
+const limits = { timeout: 180_000 * SLOW, skip };
 
 /* A page with one client, whose options are in its address; what it hears is
    in `heard`. */
@@ -64,7 +34,7 @@ const PAGE = `<!doctype html><title>tab</title><script type="module">
 /* A server, and one browser's context: all its tabs have six connections. */
 async function serve(t) {
   const server = await Server.start(DEMO, {});
-  const context = await (await browser()).newContext();
+  const context = await (await browser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] })).newContext();
   t.after(async () => {
     await context.close();
     await server.stop();
