@@ -389,6 +389,8 @@ typedef struct lp_config {
     /* Who is allowed. */
     const char *publish_token;    /* Authorization: Bearer TOKEN; "" is an
                                      error                            [none] */
+    const char *admin_token;      /* likewise for administration, which is not
+                                     served without                   [none] */
     const char *cors;             /* origins with ',' between, or "*" [none] */
     uint32_t cors_max_age_s;      /* of a preflight                    [600] */
     const char *hosts;            /* names allowed in Host, with ',' between;
@@ -8406,7 +8408,9 @@ static uint8_t lpi_route_origin_index(const lp_server *server,
 static int lpi_route_publish_refused(lp_request *r);
 static int lpi_route_origin_good(const lp_request *r);
 static lp_slice lpi_route_without_port(lp_slice host, lp_slice port);
-static int lpi_route_token_good(const lp_request *r);
+static int lpi_route_admin_refused(lp_request *r);
+static void lpi_route_unauthorized(lp_request *r);
+static int lpi_route_token_good(const lp_request *r, const char *token);
 static int lpi_route_type_is_json(lp_slice type);
 static int lpi_route_authorized(lp_request *r, lp_action action,
                                 lp_slice channel);
@@ -9658,9 +9662,8 @@ static int lpi_route_publish_refused(lp_request *r)
     lp_slice name;
     if (!lpi_route_origin_good(r)) {
         lpi_write_error(r, 403, "Origin not allowed");
-    } else if (!lpi_route_token_good(r)) {
-        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-        lpi_write_error(r, 401, "Unauthorized");
+    } else if (!lpi_route_token_good(r, r->server->config.publish_token)) {
+        lpi_route_unauthorized(r);
     } else if (!lpi_route_type_is_json(
                    lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
         lpi_write_error(r, 415, "Content-Type must be application/json");
@@ -9706,10 +9709,29 @@ static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
     return host;
 }
 
-/* RFC 6750 2.1: the scheme's name in any case, then the token. */
-static int lpi_route_token_good(const lp_request *r)
+/* Administration is not there if no token is set for it. 1 if the request was
+   refused. */
+static int lpi_route_admin_refused(lp_request *r)
 {
-    const char *token = r->server->config.publish_token;
+    const char *token = r->server->config.admin_token;
+    if (!token) lpi_write_error(r, 404, "Not found");
+    else if (!lpi_route_origin_good(r))
+        lpi_write_error(r, 403, "Origin not allowed");
+    else if (!lpi_route_token_good(r, token)) lpi_route_unauthorized(r);
+    else return 0;
+    return 1;
+}
+
+static void lpi_route_unauthorized(lp_request *r)
+{
+    lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
+    lpi_write_error(r, 401, "Unauthorized");
+}
+
+/* RFC 6750 2.1: the scheme's name in any case, then the token. If none is set
+   the request needs none. */
+static int lpi_route_token_good(const lp_request *r, const char *token)
+{
     lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
     if (!token) return 1;
     if (given.length < 7 ||
@@ -9735,10 +9757,8 @@ static int lpi_route_authorized(lp_request *r, lp_action action,
     status = hook->ask(hook->ctx, r, action, channel);
     lpi_loop_now(r->loop);
     if (!status) return 1;
-    if (status == 401)
-        lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-    lpi_write_error(r, status == 401 ? 401 : 403,
-                    status == 401 ? "Unauthorized" : "Forbidden");
+    if (status == 401) lpi_route_unauthorized(r);
+    else lpi_write_error(r, 403, "Forbidden");
     return 0;
 }
 
@@ -13307,6 +13327,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_NUMBER_MAX,
      NULL},
     {LPI_O(publish_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(admin_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
     {LPI_O(hosts), LPI_O_TEXT, 0, 0, 0, 0, NULL},
@@ -13434,6 +13455,8 @@ static lp_result lpi_config_resolve(lp_server *server)
     size_t i;
     if (cfg->publish_token && !*cfg->publish_token)
         return lpi_config_bad(server, "publish_token"); /* no token is NULL */
+    if (cfg->admin_token && !*cfg->admin_token)
+        return lpi_config_bad(server, "admin_token");
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
