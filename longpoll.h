@@ -32,12 +32,12 @@
      A >>platform >>memory >>text >>slab >>table  what all else stands on
      B >>http >>query >>address >>json >>reply    parsers, the reply's head,
        >>wheel >>resp                             timers: no clock, no sockets
-     C >>structs >>message >>channel >>limit      the state that all threads
-       >>waiter >>remote >>hub                    share
+     C >>structs >>message >>receipt >>channel    the state that all threads
+       >>limit >>waiter >>remote >>hub            share
      D >>os >>poller >>inbox                      the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
-       >>poll >>stream >>publish >>deliver        of its life
-       >>write >>close
+       >>poll >>stream >>publish >>admin          of its life
+       >>deliver >>write >>close
      F >>redis    G >>loop       H >>public       I >>licence
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
@@ -49,6 +49,7 @@
                                  cfg.loops is 1
        LONGPOLL_NO_REDIS         without what cfg.redis needs: a third less code
        LONGPOLL_NO_STREAM        without GET /api/stream
+       LONGPOLL_NO_ADMIN         without /api/channels and receipts
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -95,6 +96,9 @@
        one JSON object, at most 64 KiB:
        {"status":"published","message_id":ID,"timestamp":T,"waiters":N}
                                               with Redis also "instances":N
+       or an array of 1 to 1,000 objects, which are published all or none; the
+       answer then has "message_ids":[ID,...] in place of "message_id", and the
+       timestamp of the last.
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
                  nothing and gives the first one's id.
@@ -224,8 +228,8 @@ typedef enum lp_result {
     LP_ERR_ARG = -1,      /* a function's comment forbids this argument      */
     LP_ERR_CONFIG = -2,   /* a field of lp_config is bad: the log says which */
     LP_ERR_NOMEM = -3,    /* memory, or a limit on it, is exhausted          */
-    LP_ERR_JSON = -4,     /* not exactly one JSON object                     */
-    LP_ERR_TOO_LARGE = -5,/* more than message_bytes_max                     */
+    LP_ERR_JSON = -4,     /* not a JSON object, or an array of some          */
+    LP_ERR_TOO_LARGE = -5,/* more than message_bytes_max, or too many        */
     LP_ERR_FULL = -6,     /* channels_max is reached and none is idle        */
     LP_ERR_STOPPED = -7,  /* the server has stopped                          */
     LP_ERR_IN_USE = -8,   /* the address is taken                            */
@@ -233,8 +237,9 @@ typedef enum lp_result {
     LP_ERR_OS = -10,      /* any other system call failed: the log says more */
     LP_ERR_AWAY = -11,    /* Redis is not there, or refuses: nothing is
                              published                                       */
-    LP_ERR_UNKNOWN = -12  /* Redis was lost before it answered: it may or may
+    LP_ERR_UNKNOWN = -12, /* Redis was lost before it answered: it may or may
                              not be published                                */
+    LP_ERR_NOT_FOUND = -13 /* no such channel, or message, is known here      */
 } lp_result;
 
 /* What a result means, in a few words. Never NULL. Thread: any. */
@@ -261,8 +266,11 @@ typedef struct lp_address {
 
 /* What the server set when a message was published. */
 typedef struct lp_published {
-    char id[40];           /* "EPOCH-SEQ", ended by a NUL                    */
+    char id[40];           /* "EPOCH-SEQ", ended by a NUL; of several
+                              messages the last one's: those before it have
+                              the numbers before                             */
     uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
+    uint32_t count;        /* of messages                                    */
     uint32_t waiters;      /* polls that it woke; with Redis those of this
                               instance                                       */
     uint32_t instances;    /* with Redis: how many had subscribed; else 0    */
@@ -351,6 +359,11 @@ typedef struct lp_config {
                                      beyond it the reader is cut off; may be
                                      LP_UNLIMITED                 [67108864] */
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
+    uint32_t track_receipts;      /* remember to which clients (X-Client-ID) a
+                                     message was handed: how many such receipts
+                                     of all messages, 48 bytes each and 152 for
+                                     each client's name; beyond it the oldest
+                                     are dropped                         [0] */
 
     /* Limits: may be LP_UNLIMITED. */
     uint32_t waiters_max;         /* polls parked; beyond it 429    [100000] */
@@ -579,10 +592,13 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
    PUBLISH                                                      >>publish-api
    ========================================================================== */
 
-/* Publish one JSON object on `channel` and wake every poll parked there.
+/* Publish one JSON object on `channel`, or an array of objects, and wake every
+   poll parked there. The objects of an array are messages in a row with none of
+   another's between them; they are published all or none.
 
    channel   1 to 255 bytes of UTF-8 without control characters.
-   json      UTF-8; copied before return.
+   json      UTF-8; copied before return. An array holds 1 to 1,000 objects, and
+             no more than history_count.
    out       receives id, timestamp and waiters; may be NULL.
 
    Thread:   any. The calls of one thread keep their order.
@@ -590,8 +606,8 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
    Returns:  LP_OK; with Redis LP_PENDING, `out` being untouched; or with
              nothing published
              LP_ERR_ARG        bad channel name
-             LP_ERR_JSON       not exactly one JSON object
-             LP_ERR_TOO_LARGE  more than message_bytes_max
+             LP_ERR_JSON       not exactly one JSON object, or array of some
+             LP_ERR_TOO_LARGE  more than message_bytes_max, or too many objects
              LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED
              LP_ERR_AWAY       Redis is not there, or more is under way than
                                redis_pending_max
@@ -655,6 +671,65 @@ typedef struct lp_stats {
 
 /* Thread: any. */
 LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
+
+/* A channel, as it is known here. With Redis that is what this instance has in
+   its cache: the channels that its clients wait on, or did a moment ago. */
+typedef struct lp_channel_info {
+    char name[256];        /* ended by a NUL                                 */
+    uint32_t waiters;      /* polls and streams that are parked              */
+    uint32_t held;         /* messages                                       */
+    char first_id[40];     /* of the oldest that is held; "" if none is      */
+    char last_id[40];      /* of the newest ever: the cursor of who has had
+                              all. EPOCH-0 if there was none; "" if Redis has
+                              not told it yet                                */
+    uint64_t timestamp_us; /* of that message, or created_us                 */
+    uint64_t created_us;   /* when its epoch began                           */
+} lp_channel_info;
+
+/* Thread: any. LP_OK, or LP_ERR_ARG: bad name; LP_ERR_NOT_FOUND. */
+LPDEF lp_result lp_channel_read(lp_server *server, lp_slice channel,
+                                lp_channel_info *out);
+
+/* Some of the channels, at most `max`, in no order; returns how many. *position
+   is 0 to begin with, and receives what the next call is to be given: 0 after
+   the last. A channel that is there all the while is among them exactly once.
+   Thread: any. */
+LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
+                                lp_channel_info *out, uint32_t max);
+
+/* Drop a channel's history. The channel begins a new epoch, so that every poll
+   that is parked on it, and every cursor of it, is told by a reset.
+
+   Thread:   any.
+   Returns:  LP_OK; with Redis LP_PENDING: it is done soon, on every instance,
+             unless Redis is lost; or with nothing changed LP_ERR_ARG,
+             LP_ERR_NOT_FOUND (never with Redis), LP_ERR_STOPPED, LP_ERR_AWAY,
+             LP_ERR_NOMEM, LP_ERR_OS                                         */
+LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel);
+
+/* Some of the clients that a message was handed to. */
+typedef struct lp_receipts {
+    uint32_t position; /* 0 to begin with; receives what the next call is to be
+                          given: 0 after the last                            */
+    int complete;      /* 0: some were dropped, see track_receipts           */
+    uint32_t count;    /* of client_ids                                      */
+    char client_ids[64][129]; /* ended by a NUL each                         */
+} lp_receipts;
+
+/* Which clients was the message handed to? Those whose X-Client-ID came with a
+   poll or a stream, of which a reply had the message in it, when the last byte
+   of that reply was given to the kernel. Whether a client has read it is not
+   known here; that it polls again behind the message says so. With Redis a
+   receipt is known to the instance that made it.
+
+   id        the message's, "EPOCH-SEQ".
+
+   Thread:   any.
+   Returns:  LP_OK, or with *page unchanged
+             LP_ERR_ARG        bad channel name or id
+             LP_ERR_NOT_FOUND  the message is not held                       */
+LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,
+                                 lp_slice id, lp_receipts *page);
 
 /* A percentile of a histogram, 0.5 for the median, in microseconds: that part
    of the latencies is not above it. It is at most a quarter too high; 0 if the
@@ -855,6 +930,13 @@ extern int clock_gettime(int clock, struct timespec *out);
 #define LPI_STREAMING(x) ((x) && 0)
 #else
 #define LPI_STREAMING(x) (x)
+#endif
+
+/* Are requests of administrators served, and receipts noted? */
+#ifdef LONGPOLL_NO_ADMIN
+#define LPI_ADMINISTERED 0
+#else
+#define LPI_ADMINISTERED 1
 #endif
 
 static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -3183,6 +3265,41 @@ static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
     return s->at == s->end ? 0 : -1;
 }
 
+/* If the text is JSON, is it an array? */
+static int lpi_json_is_array(lp_slice text)
+{
+    lpi_json_scan s;
+    s.at = text.bytes;
+    s.end = text.bytes + text.length;
+    lpi_json_scan_space(&s);
+    return s.at < s.end && *s.at == '[';
+}
+
+/* Move past the next value of an array, from behind its '[' or the value before
+   on. Returns 1 with the value in *out, 0 past the end of the array, or -1. */
+static int lpi_json_scan_element(lpi_json_scan *s, lp_slice *out)
+{
+    const char *before = s->at - 1;
+    int more = 1;
+    lpi_json_scan_space(s);
+    if (s->at < s->end && *s->at == ']') {
+        s->at++;
+        return 0;
+    }
+    if (*before != '[') {
+        if (s->at == s->end || *s->at != ',') return -1;
+        s->at++;
+        lpi_json_scan_space(s);
+    }
+    *out = lpi_slice(s->at, 0);
+    while (more > 0) {
+        more = lpi_json_scan_value(s);
+        if (!more) more = lpi_json_scan_next(s);
+    }
+    out->length = (size_t)(s->at - out->bytes);
+    return more < 0 ? -1 : 1;
+}
+
 LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
 {
     lpi_json_scan scan;
@@ -3881,7 +3998,9 @@ typedef struct lpi_message {
     uint32_t woken;       /* how many polls waited for it                    */
     uint32_t at, length;  /* its text, from the start of this record         */
     uint32_t members_at;  /* where the members as published begin            */
-    uint32_t id_length;
+    uint32_t first_receipt, last_receipt; /* in the order of their age       */
+    uint8_t id_length;
+    uint8_t receipts_lost; /* some receipts of it were dropped               */
 } lpi_message;
 
 /* Why a reply cannot continue a cursor; or that this cannot be said yet, since
@@ -4018,6 +4137,23 @@ typedef struct lpi_account {
                                one that several of them share counts once    */
 } lpi_account;
 
+/* The name of a client. node.count: how many receipts and connections refer to
+   it. */
+typedef struct lpi_name {
+    lpi_node node;
+    uint8_t length;
+    char text[LPI_CLIENT_ID_BYTES];
+} lpi_name;
+
+/* A message was handed to a client. */
+typedef struct lpi_receipt {
+    lpi_node node;        /* its hash is of the message and the name         */
+    lpi_link link;        /* in hub->receipt_list                            */
+    lpi_message *message; /* which a channel holds                           */
+    uint32_t name;
+    uint32_t next;        /* of the same message, the next by age            */
+} lpi_receipt;
+
 /* Refusals of one status that are not logged yet. Status 0 stands for
    connections that were closed without a reply. */
 typedef struct lpi_refusals {
@@ -4101,8 +4237,11 @@ typedef struct lpi_hub {
     size_t beside_bytes;           /* of pages and of messages beyond gaps   */
 
     lpi_slab channels, lists, waiters, requested, counters, accounts;
-    lpi_links idle_links, watch_links, list_links, waiter_links;
+    lpi_slab names, receipts;
+    lpi_links idle_links, watch_links, list_links, waiter_links, receipt_links;
     lpi_table channel_table, counter_table, account_table;
+    lpi_table name_table, receipt_table;
+    lpi_list receipt_list;         /* of all messages, the oldest first      */
     lpi_list idle, vacated;        /* channels, the one longest in it first  */
     lpi_list events;               /* channels with an event to be reported  */
     lpi_message *oldest, *newest;
@@ -4308,8 +4447,11 @@ enum { /* flags of a connection */
     LPI_TRUSTED = 4,           /* the peer is a proxy of ours                */
     LPI_PEER_DONE = 8,         /* the peer has ended its stream              */
     LPI_HEAD_REQUEST = 16,     /* the request was HEAD                       */
-    LPI_STREAM = 32            /* it is a stream, and loop->streams has what
+    LPI_STREAM = 32,           /* it is a stream, and loop->streams has what
                                   it asks for                                */
+    LPI_NAMED = 64,            /* loop->readers has its client's name        */
+    LPI_FLAGS_KEPT = LPI_TRUSTED | LPI_PEER_DONE | LPI_NAMED /* when another
+                                  request begins                             */
 };
 
 /* Bytes that wait to be written, shared by all that send the same. */
@@ -4358,6 +4500,16 @@ typedef struct lpi_stream {
     } channels[1];            /* count of them; then the text                */
 } lpi_stream;
 
+/* A client whose receipts are noted. */
+typedef struct lpi_reader {
+    uint32_t name;           /* its index in the hub                         */
+    uint32_t count;          /* of messages in the reply that is being sent  */
+    lpi_message **messages;  /* these: the batch's; or a copy, with a reference
+                                each, if the socket did not take the reply at
+                                once                                         */
+    uint8_t has_copy;
+} lpi_reader;
+
 typedef struct lpi_connection {
     lpi_timer timer;    /* its link also serves in loop->queue and
                            loop->closed: a connection is in the wheel, or in
@@ -4390,10 +4542,13 @@ typedef struct lpi_outcome {
 
 enum { LPI_RETRY_KEY = 128 }; /* bytes of an Idempotency-Key at most */
 
-/* A message on its way to a store that is elsewhere. */
+/* Messages on their way to a store that is elsewhere. */
 typedef struct lpi_call {
     lpi_outcome outcome;
-    lpi_message *message;
+    lpi_message *first;  /* of the chain that is published                   */
+    uint8_t is_array;    /* they came as an array                            */
+    uint8_t deletes;     /* nothing is published, but the channel's history
+                            dropped                                          */
     size_t bytes;        /* that it takes meanwhile                          */
     uint32_t loop, connection; /* the request that is to be answered; LPI_NONE:
                             none, but outcome.fn is to be told if there is
@@ -4463,6 +4618,8 @@ typedef struct lpi_loop {
     lpi_stream **streams;        /* by the index of their connections; of
                                     others nothing that means anything       */
     uint32_t stream_capacity;
+    lpi_reader *readers;         /* likewise, of LPI_NAMED ones              */
+    uint32_t reader_capacity;
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
 
@@ -4483,7 +4640,8 @@ typedef struct lpi_loop {
 } lpi_loop;
 
 typedef enum lpi_route_kind {
-    LPI_USER, LPI_POLLS, LPI_STREAMS, LPI_PUBLISHES
+    LPI_USER, LPI_POLLS, LPI_STREAMS, LPI_PUBLISHES,
+    LPI_CHANNELS, LPI_CHANNEL, LPI_DELETES, LPI_RECEIPTS /* administration   */
 } lpi_route_kind;
 
 typedef struct lpi_route {
@@ -4730,6 +4888,23 @@ static void lpi_message_unref(const lp_memory *memory, lpi_message *m)
         lpi_free(memory, m, m->size);
 }
 
+/* Likewise a chain of messages through `newer`. */
+static void lpi_message_unref_all(const lp_memory *memory, lpi_message *m)
+{
+    while (m) {
+        lpi_message *next = m->newer;
+        lpi_message_unref(memory, m);
+        m = next;
+    }
+}
+
+static uint32_t lpi_message_count(const lpi_message *m)
+{
+    uint32_t n = 0;
+    for (; m; m = m->newer) n++;
+    return n;
+}
+
 /* The most bytes of {"id":"EPOCH-SEQ","channel":"","timestamp":T, without the
    channel's name; lpi_message_prefix_max() adds that, as JSON writes it. */
 enum {
@@ -4763,6 +4938,7 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     m->refs = 1;
     m->size = (uint32_t)size;
     m->members_at = (uint32_t)(sizeof *m + before);
+    m->first_receipt = m->last_receipt = LPI_NONE;
     rest = lpi_message_room(m) + before;
     *result = LP_ERR_JSON;
     *offset = 0;
@@ -4783,6 +4959,42 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     return m;
 }
 
+enum { LPI_MESSAGES_MAX = 1000 }; /* in one array */
+
+/* A chain of the messages that stand in an array, or NULL like
+   lpi_message_new(). */
+static lpi_message *lpi_message_new_array(const lp_memory *memory,
+                                          lp_slice channel, lp_slice json,
+                                          lp_result *result, size_t *offset)
+{
+    lpi_message *first = NULL, **end = &first;
+    const char *begin = (const char *)memchr(json.bytes, '[', json.length);
+    uint32_t count = 0;
+    lpi_json_scan scan;
+    lp_slice object;
+    int more;
+    memset(&scan, 0, sizeof scan);
+    scan.at = begin + 1;
+    scan.end = json.bytes + json.length;
+    while ((more = lpi_json_scan_element(&scan, &object)) > 0) {
+        *result = LP_ERR_TOO_LARGE;
+        if (count++ < LPI_MESSAGES_MAX)
+            *end = lpi_message_new(memory, channel, object, result, offset);
+        if (!*end) {
+            *offset += (size_t)(object.bytes - json.bytes);
+            lpi_message_unref_all(memory, first);
+            return NULL;
+        }
+        end = &(*end)->newer;
+    }
+    lpi_json_scan_space(&scan);
+    if (!more && first && scan.at == scan.end) return first;
+    *result = LP_ERR_JSON;
+    *offset = (size_t)(scan.at - json.bytes);
+    lpi_message_unref_all(memory, first);
+    return NULL;
+}
+
 /* Write what the server sets in front of the members. */
 static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
                              uint64_t seq, uint64_t timestamp_us)
@@ -4790,7 +5002,7 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
     char prefix[2 * LPI_CHANNEL_BYTES + 128];
     char *id = LPI_PUT(prefix, "{\"id\":\""), *to = lpi_put_id(id, epoch, seq);
     size_t i = 0, n;
-    m->id_length = (uint32_t)(to - id);
+    m->id_length = (uint8_t)(to - id);
     to = LPI_PUT(to, "\",\"channel\":\"");
     if (m->members_at - sizeof *m - LPI_PREFIX_MAX == channel.length) {
         to = lpi_put(to, channel); /* nothing in it is to be escaped */
@@ -4814,7 +5026,164 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
 }
 
 /* ==========================================================================
-   C3  CHANNEL                                                      >>channel
+   C3  RECEIPT                                                      >>receipt
+
+   With cfg.track_receipts each message knows which clients it was handed to.
+   Only then are names of clients kept, each once, for as long as a connection
+   or a receipt refers to it. There are track_receipts receipts at most: one
+   more drops the oldest of all, and its message remembers that some are lost. A
+   message that is dropped takes its receipts with it.
+
+   Uses      >>slab >>table >>message
+   Touches   the hub's names and receipts, under its mutex.
+   Promises  a client is named once in a message's receipts.
+   ========================================================================== */
+
+/* Are receipts noted? */
+static int lpi_receipts_tracked(const lp_config *config)
+{
+    return LPI_ADMINISTERED && config->track_receipts;
+}
+
+static lpi_name *lpi_name_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_name *)lpi_record(&hub->names, index, sizeof(lpi_name));
+}
+
+static lpi_receipt *lpi_receipt_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_receipt *)lpi_record(&hub->receipts, index,
+                                     sizeof(lpi_receipt));
+}
+
+static lp_slice lpi_name_text(const lpi_name *name)
+{
+    return lpi_slice(name->text, name->length);
+}
+
+/* The name, with one more reference; LPI_NONE without memory. */
+static uint32_t lpi_name_take(lpi_hub *hub, lp_slice text)
+{
+    LPI_HELD(hub);
+    uint64_t hash = lpi_hash(hub->hash_key, 'r', text);
+    uint32_t index = lpi_table_first(&hub->name_table, hash);
+    lpi_name *name;
+    while (index != LPI_NONE &&
+           !lpi_equal(lpi_name_text(lpi_name_at(hub, index)), text))
+        index = lpi_table_match(&hub->name_table,
+                                lpi_name_at(hub, index)->node.next, hash);
+    if (index == LPI_NONE) {
+        index = lpi_slab_take(&hub->names);
+        if (index == LPI_NONE) return index;
+        name = lpi_name_at(hub, index);
+        name->node.hash = hash;
+        name->length = (uint8_t)text.length;
+        memcpy(name->text, text.bytes, text.length);
+        lpi_table_add(&hub->name_table, index);
+    }
+    lpi_name_at(hub, index)->node.count++;
+    return index;
+}
+
+static void lpi_name_give(lpi_hub *hub, uint32_t index)
+{
+    LPI_HELD(hub);
+    LP_ASSERT(lpi_name_at(hub, index)->node.count);
+    if (--lpi_name_at(hub, index)->node.count) return;
+    lpi_table_remove(&hub->name_table, index);
+    lpi_slab_give(&hub->names, index);
+}
+
+/* Free the oldest receipt of a message. */
+static void lpi_receipt_drop_first(lpi_hub *hub, lpi_message *m)
+{
+    LPI_HELD(hub);
+    uint32_t index = m->first_receipt;
+    const lpi_receipt *receipt = lpi_receipt_at(hub, index);
+    m->first_receipt = receipt->next;
+    if (m->first_receipt == LPI_NONE) m->last_receipt = LPI_NONE;
+    lpi_name_give(hub, receipt->name);
+    lpi_list_remove(&hub->receipt_list, &hub->receipt_links, index);
+    lpi_table_remove(&hub->receipt_table, index);
+    lpi_slab_give(&hub->receipts, index);
+}
+
+static uint64_t lpi_receipt_hash(const lpi_hub *hub, const lpi_message *m,
+                                 uint32_t name)
+{
+    uint64_t key[2];
+    key[0] = (uint64_t)(uintptr_t)m;
+    key[1] = name;
+    return lpi_hash(hub->hash_key, 'h', lpi_slice((const char *)key,
+                                                  sizeof key));
+}
+
+static int lpi_receipt_has(lpi_hub *hub, const lpi_message *m, uint32_t name,
+                           uint64_t hash)
+{
+    LPI_HELD(hub);
+    uint32_t index = lpi_table_first(&hub->receipt_table, hash);
+    while (index != LPI_NONE) {
+        const lpi_receipt *receipt = lpi_receipt_at(hub, index);
+        if (receipt->message == m && receipt->name == name) return 1;
+        index = lpi_table_match(&hub->receipt_table, receipt->node.next, hash);
+    }
+    return 0;
+}
+
+/* The message, which a channel holds, was handed to the client. */
+static void lpi_receipt_add(lpi_hub *hub, lpi_message *m, uint32_t name)
+{
+    LPI_HELD(hub);
+    uint64_t hash = lpi_receipt_hash(hub, m, name);
+    lpi_receipt *receipt;
+    uint32_t index;
+    if (lpi_receipt_has(hub, m, name, hash)) return;
+    if (hub->receipts.used >= hub->config->track_receipts) {
+        lpi_message *oldest =
+            lpi_receipt_at(hub, hub->receipt_list.head)->message;
+        lpi_receipt_drop_first(hub, oldest);
+        oldest->receipts_lost = 1;
+    }
+    index = lpi_slab_take(&hub->receipts);
+    if (index == LPI_NONE) {
+        m->receipts_lost = 1;
+        return;
+    }
+    receipt = lpi_receipt_at(hub, index);
+    receipt->node.hash = hash;
+    receipt->message = m;
+    receipt->name = name;
+    receipt->next = LPI_NONE;
+    lpi_name_at(hub, name)->node.count++;
+    if (m->last_receipt == LPI_NONE) m->first_receipt = index;
+    else lpi_receipt_at(hub, m->last_receipt)->next = index;
+    m->last_receipt = index;
+    lpi_list_append(&hub->receipt_list, &hub->receipt_links, index);
+    lpi_table_add(&hub->receipt_table, index);
+}
+
+/* Copy the names of clients from page->position on. */
+static void lpi_receipt_copy(lpi_hub *hub, const lpi_message *m,
+                             lp_receipts *page)
+{
+    LPI_HELD(hub);
+    uint32_t index = m->first_receipt, skip = page->position;
+    for (; skip && index != LPI_NONE; skip--)
+        index = lpi_receipt_at(hub, index)->next;
+    page->complete = !m->receipts_lost;
+    page->count = 0;
+    while (index != LPI_NONE && page->count < LPI_COUNT(page->client_ids)) {
+        const lpi_receipt *receipt = lpi_receipt_at(hub, index);
+        lp_slice name = lpi_name_text(lpi_name_at(hub, receipt->name));
+        *lpi_put(page->client_ids[page->count++], name) = 0;
+        index = receipt->next;
+    }
+    page->position = index == LPI_NONE ? 0 : page->position + page->count;
+}
+
+/* ==========================================================================
+   C4  CHANNEL                                                      >>channel
 
    A channel holds the messages SEQ `last - held + 1` to `last`, in a ring. A
    poll's cursor is judged against that and nothing else.
@@ -4825,7 +5194,7 @@ static void lpi_message_seal(lpi_message *m, lp_slice channel, uint64_t epoch,
    exact all the same, since a channel is brought up to date whenever it is
    found (lpi_channel_refresh).
 
-   Uses      >>slab >>table >>message
+   Uses      >>slab >>table >>message >>receipt
    Touches   the hub's channels and messages, under its mutex. The functions
              that are given a channel and no hub only read that channel.
    ========================================================================== */
@@ -4861,6 +5230,13 @@ static lpi_message *lpi_channel_message(const lpi_channel *ch, uint64_t seq)
     LP_ASSERT(i < ch->held);
     i += ch->ring_at;
     return ch->ring[i < ch->ring_size ? i : i - ch->ring_size];
+}
+
+/* Does the channel hold the message in its ring? */
+static int lpi_channel_holds(const lpi_channel *ch, const lpi_message *m)
+{
+    return m->seq > lpi_channel_ring_floor(ch) && m->seq <= ch->last &&
+           lpi_channel_message(ch, m->seq) == m;
 }
 
 /* A message above the floor; NULL if it is not here, but where the store is. */
@@ -5058,14 +5434,17 @@ static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
     return 0;
 }
 
-/* Room for one more message. 0 or -1. */
-static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch)
+/* Room for `count` more messages, which may be up to history_count. 0 or -1. */
+static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch, uint32_t count)
 {
     LPI_HELD(hub);
     uint32_t limit = hub->config->history_count, size = ch->ring_size;
-    if (ch->held < size || ch->held >= limit) return 0;
+    uint32_t want = limit - ch->held < count ? limit : ch->held + count;
+    if (want <= size) return 0;
     if (!size) size = LPI_RING_MIN / 2;
-    return lpi_channel_resize(hub, ch, size > limit / 2 ? limit : size * 2);
+    do size = size > limit / 2 ? limit : size * 2;
+    while (size < want);
+    return lpi_channel_resize(hub, ch, size);
 }
 
 /* Halve a ring that is mostly empty, so that rings take no more memory than
@@ -5154,6 +5533,8 @@ static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
     else hub->oldest = m->newer;
     if (m->newer) m->newer->older = m->older;
     else hub->newest = m->older;
+    while (LPI_ADMINISTERED && m->first_receipt != LPI_NONE)
+        lpi_receipt_drop_first(hub, m);
     hub->stats.history_bytes -= m->size;
     hub->stats.messages--;
     hub->stats.evicted++;
@@ -5220,6 +5601,7 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
     lpi_channel *ch = lpi_channel_at(hub, index);
     if (ch->name != ch->short_name)
         lpi_free(hub->memory, ch->name, ch->name_length);
+    ch->name_length = 0; /* lpi_hub_list() sees that it is not in use */
     lpi_slab_give(&hub->channels, index);
 }
 
@@ -5356,13 +5738,12 @@ static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
 }
 
 /* Give the message, which is the channel's next, its place in the ring, for
-   which there is room, and drop what that pushes out. */
+   which there is room; lpi_history_limit() is to follow. */
 static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
                             uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    uint64_t budget = hub->config->history_bytes;
     uint32_t end;
     if (ch->held >= hub->config->history_count)
         lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
@@ -5380,33 +5761,82 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     hub->stats.messages++;
     hub->stats.published++;
     lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
-    while (budget != LP_UNLIMITED && hub->oldest != m &&
-           hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
-        lpi_channel_evict(hub, hub->oldest, 0, now_ms);
     m->woken = ch->waiters_since_publish;
     ch->waiters_since_publish = 0;
     lpi_channel_update_lists(hub, index, now_ms);
 }
 
-/* Make the message the channel's next. */
+/* Drop what history_bytes does not allow, but never the newest message. */
+static void lpi_history_limit(lpi_hub *hub, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    uint64_t budget = hub->config->history_bytes;
+    while (budget != LP_UNLIMITED && hub->oldest != hub->newest &&
+           hub->stats.history_bytes + hub->stats.pinned_bytes > budget)
+        lpi_channel_evict(hub, hub->oldest, 0, now_ms);
+}
+
+/* Make a chain of messages the channel's next, all or none. */
 static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
-                                    lpi_message *m, uint64_t now_us)
+                                    lpi_message *first, uint64_t now_us,
+                                    lp_published *out)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
-    if (lpi_channel_reserve(hub, ch)) return LP_ERR_NOMEM;
-    lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ch->last + 1,
-                     lpi_max64(hub->os->wall_us(hub->os->ctx),
-                               ch->last_us + 1));
+    uint64_t wall_us = hub->os->wall_us(hub->os->ctx);
+    out->count = lpi_message_count(first);
+    if (lpi_channel_reserve(hub, ch, out->count)) return LP_ERR_NOMEM;
+    out->waiters = ch->waiters_since_publish;
     /* Publishers may come here in another order than they read the clock. */
-    m->appended_us =
-        hub->newest ? lpi_max64(now_us, hub->newest->appended_us) : now_us;
-    lpi_channel_add(hub, index, m, now_us / 1000);
+    if (hub->newest) now_us = lpi_max64(now_us, hub->newest->appended_us);
+    while (first) {
+        lpi_message *m = first;
+        first = m->newer;
+        lpi_message_seal(m, lpi_channel_name(ch), ch->epoch, ch->last + 1,
+                         lpi_max64(wall_us, ch->last_us + 1));
+        m->appended_us = now_us;
+        lpi_channel_add(hub, index, m, now_us / 1000);
+    }
+    *lpi_put(out->id, lpi_message_id(hub->newest)) = 0;
+    out->timestamp_us = ch->last_us;
+    out->instances = 0;
+    lpi_history_limit(hub, now_us / 1000);
     return LP_OK;
 }
 
+/* Drop the channel's history, and begin a new epoch. */
+static lp_result lpi_channel_renew(lpi_hub *hub, uint32_t index,
+                                   uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    uint64_t epoch;
+    if (hub->os->random(hub->os->ctx, &epoch, sizeof epoch)) return LP_ERR_OS;
+    while (ch->held) lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
+    ch->epoch = epoch;
+    ch->epoch_number++;
+    ch->last = ch->evicted_us = 0;
+    ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx), ch->last_us + 1);
+    ch->last_us = ch->start_us;
+    ch->waiters_since_publish = 0;
+    return LP_OK;
+}
+
+static void lpi_channel_describe(const lpi_channel *ch, lp_channel_info *out)
+{
+    memset(out, 0, sizeof *out);
+    lpi_put(out->name, lpi_channel_name(ch));
+    out->waiters = ch->waiters;
+    out->held = ch->held;
+    if (ch->held) lpi_put(out->first_id, lpi_message_id(ch->ring[ch->ring_at]));
+    if (!LPI_REMOTE(ch->remote) || ch->remote->known)
+        lpi_put_id(out->last_id, ch->epoch, ch->last);
+    out->timestamp_us = ch->last_us;
+    out->created_us = ch->start_us;
+}
+
 /* ==========================================================================
-   C4  LIMIT                                                          >>limit
+   C5  LIMIT                                                          >>limit
 
    How many polls are parked is counted by client and by address. Both are
    known by a keyed hash alone. A client's name counts together with its
@@ -5538,7 +5968,7 @@ static void lpi_counter_give(lpi_hub *hub, lpi_wait *wait)
 }
 
 /* ==========================================================================
-   C5  WAITER                                                        >>waiter
+   C6  WAITER                                                        >>waiter
 
    Parking a poll and ending its wait. Each is done in one hold of the mutex, so
    that comparing a cursor and parking are one step against appending a message
@@ -5852,7 +6282,7 @@ static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_wait *wait,
 }
 
 /* ==========================================================================
-   C6  REMOTE                                                        >>remote
+   C7  REMOTE                                                        >>remote
 
    With Redis a channel lives in a store that is elsewhere, and what is here is
    a cache of it: the ring ends with the newest messages that came. A channel is
@@ -6102,7 +6532,7 @@ static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_channel *ch = lpi_channel_at(hub, index);
     lpi_remote *r = ch->remote;
     LP_ASSERT(m->seq == ch->last + 1);
-    if (lpi_channel_reserve(hub, ch)) {
+    if (lpi_channel_reserve(hub, ch, 1)) {
         lpi_message_unref(hub->memory, m);
         lpi_remote_doubt(r);
         lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
@@ -6113,6 +6543,7 @@ static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
         m->appended_us = lpi_max64(m->appended_us, hub->newest->appended_us);
     r->store_last = lpi_max64(r->store_last, m->seq);
     lpi_channel_add(hub, index, m, now_ms);
+    lpi_history_limit(hub, now_ms);
 }
 
 static int lpi_remote_is_of_epoch(const lpi_channel *ch, const lpi_message *m)
@@ -6403,7 +6834,7 @@ static void lpi_remote_work(lpi_hub *hub, uint32_t k, lpi_work_batch *out)
 #endif /* LONGPOLL_NO_REDIS */
 
 /* ==========================================================================
-   C7  HUB                                                              >>hub
+   C8  HUB                                                              >>hub
 
    The wall: everything that a connection's side knows of channels, waiters and
    limits, it knows by the calls at the end of this section. Plain structs go in
@@ -7042,6 +7473,8 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     lpi_slab_init(&hub->requested, memory, sizeof(lpi_requested));
     lpi_slab_init(&hub->counters, memory, sizeof(lpi_counter));
     lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account));
+    lpi_slab_init(&hub->names, memory, sizeof(lpi_name));
+    lpi_slab_init(&hub->receipts, memory, sizeof(lpi_receipt));
     lpi_links_init(&hub->idle_links, &hub->channels,
                    offsetof(lpi_channel, idle_link));
     lpi_links_init(&hub->watch_links, &hub->channels,
@@ -7050,6 +7483,9 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
                    offsetof(lpi_waiter_list, link));
     lpi_links_init(&hub->waiter_links, &hub->waiters,
                    offsetof(lpi_waiter, link));
+    lpi_links_init(&hub->receipt_links, &hub->receipts,
+                   offsetof(lpi_receipt, link));
+    lpi_list_init(&hub->receipt_list);
     lpi_list_init(&hub->idle);
     lpi_list_init(&hub->vacated);
     lpi_list_init(&hub->events);
@@ -7059,6 +7495,8 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     if (lpi_table_init(&hub->channel_table, &hub->channels) ||
         lpi_table_init(&hub->counter_table, &hub->counters) ||
         lpi_table_init(&hub->account_table, &hub->accounts) ||
+        lpi_table_init(&hub->name_table, &hub->names) ||
+        lpi_table_init(&hub->receipt_table, &hub->receipts) ||
         lpi_mutex_init(&hub->mutex))
         return -ENOMEM;
     hub->has_mutex = 1;
@@ -7267,9 +7705,10 @@ static int lpi_hub_take(lpi_hub *hub, uint32_t loop, uint64_t now_ms,
     return more;
 }
 
-/* Append on any thread. The caller keeps `m` if this fails. */
+/* Append a chain of messages, on any thread. The caller keeps it if this
+   fails. */
 static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
-                                 lpi_message *m, uint64_t now_us,
+                                 lpi_message *first, uint64_t now_us,
                                  lp_published *out)
 {
     uint64_t hash = lpi_channel_hash(hub, channel);
@@ -7278,16 +7717,114 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
     lpi_hub_lock(hub);
     if (!hub->stopped)
         result = lpi_hub_channel(hub, channel, hash, now_us / 1000, &index);
-    if (result == LP_OK) result = lpi_channel_append(hub, index, m, now_us);
-    if (result == LP_OK) {
-        *lpi_put(out->id, lpi_message_id(m)) = 0;
-        out->timestamp_us = m->timestamp_us;
-        out->waiters = m->woken;
-        out->instances = 0;
-        lpi_channel_wake(hub, lpi_channel_at(hub, index));
-    }
+    if (result == LP_OK)
+        result = lpi_channel_append(hub, index, first, now_us, out);
+    if (result == LP_OK) lpi_channel_wake(hub, lpi_channel_at(hub, index));
     lpi_hub_unlock_and_signal(hub);
     return result;
+}
+
+/* A connection reads for the client of that name from now on, or for none if
+   that has no bytes; *index is LPI_NONE, or the name that it had before, and
+   receives the new one. 0, or -1 without memory. */
+static int lpi_hub_name_reader(lpi_hub *hub, lp_slice name, uint32_t *index)
+{
+    uint32_t before = *index;
+    lpi_hub_lock(hub);
+    *index = name.bytes ? lpi_name_take(hub, name) : LPI_NONE;
+    if (before != LPI_NONE) lpi_name_give(hub, before);
+    lpi_hub_unlock(hub);
+    return name.bytes && *index == LPI_NONE ? -1 : 0;
+}
+
+/* A reply with these messages was handed to the client of that name. */
+static void lpi_hub_handed(lpi_hub *hub, uint32_t name, lpi_message **messages,
+                           uint32_t count)
+{
+    uint32_t i;
+    lpi_hub_lock(hub);
+    for (i = 0; i < count; i++) {
+        uint32_t channel = messages[i]->channel; /* while that holds it */
+        if (lpi_slab_has(&hub->channels, channel) &&
+            lpi_channel_holds(lpi_channel_at(hub, channel), messages[i]))
+            lpi_receipt_add(hub, messages[i], name);
+    }
+    lpi_hub_unlock(hub);
+}
+
+/* Whom the message was handed to; see lp_receipts_read(). */
+static lp_result lpi_hub_receipts(lpi_hub *hub, lp_slice channel,
+                                  const lpi_requested *id, uint64_t now_ms,
+                                  lp_receipts *page)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    lp_result result = LP_ERR_NOT_FOUND;
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE) {
+        const lpi_channel *ch = lpi_channel_at(hub, index);
+        if (id->epoch == ch->epoch && id->seq <= ch->last &&
+            id->seq > lpi_channel_ring_floor(ch)) {
+            lpi_receipt_copy(hub, lpi_channel_message(ch, id->seq), page);
+            result = LP_OK;
+        }
+    }
+    lpi_hub_unlock(hub);
+    return result;
+}
+
+/* Drop the channel's history, on any thread. */
+static lp_result lpi_hub_delete(lpi_hub *hub, lp_slice channel, uint64_t now_ms)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    lp_result result = LP_ERR_STOPPED;
+    uint32_t index = LPI_NONE;
+    lpi_hub_lock(hub);
+    if (!hub->stopped) {
+        index = lpi_channel_find(hub, channel, hash, now_ms);
+        result = LP_ERR_NOT_FOUND;
+    }
+    if (index != LPI_NONE) result = lpi_channel_renew(hub, index, now_ms);
+    if (result == LP_OK) lpi_channel_wake(hub, lpi_channel_at(hub, index));
+    lpi_hub_unlock_and_signal(hub);
+    return result;
+}
+
+static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
+                                  uint64_t now_ms, lp_channel_info *out)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE)
+        lpi_channel_describe(lpi_channel_at(hub, index), out);
+    lpi_hub_unlock(hub);
+    return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
+}
+
+enum { LPI_LIST_MAX = 1024 }; /* records that are looked at in one call */
+
+/* Describe up to `max` channels from *position on; see lp_channels_read(). */
+static uint32_t lpi_hub_list(lpi_hub *hub, uint64_t now_ms, uint32_t *position,
+                             lp_channel_info *out, uint32_t max)
+{
+    uint32_t index = *position, looks = LPI_LIST_MAX, n = 0, end;
+    lpi_hub_lock(hub);
+    end = hub->channels.chunk_count * LPI_CHUNK;
+    for (; index < end && n < max && looks--; index++) {
+        const lpi_channel *ch;
+        if (!lpi_slab_has(&hub->channels, index)) continue;
+        ch = lpi_channel_at(hub, index);
+        if (!ch->name_length || ch->forgotten ||
+            lpi_channel_refresh(hub, index, now_ms) == LPI_NONE)
+            continue;
+        lpi_channel_describe(ch, &out[n++]);
+    }
+    *position = index < end ? index : 0;
+    lpi_hub_unlock(hub);
+    return n;
 }
 
 static void lpi_hub_free_stores(lpi_hub *hub)
@@ -7496,6 +8033,23 @@ static void lpi_hub_lost(lpi_hub *hub, lp_slice name, uint64_t now_ms)
     lpi_hub_unlock_and_signal(hub);
 }
 
+/* The channel's history was dropped in its store, which gave it that epoch. */
+static void lpi_hub_renewed(lpi_hub *hub, lp_slice name, uint64_t epoch,
+                            uint64_t now_ms)
+{
+    uint32_t index;
+    lpi_hub_lock(hub);
+    index = lpi_hub_find(hub, name, now_ms);
+    if (index != LPI_NONE) {
+        const lpi_channel *ch = lpi_channel_at(hub, index);
+        if (lpi_remote_is_current(hub, ch->remote) &&
+            ch->remote->state >= LPI_OPENING &&
+            !(ch->remote->known && ch->epoch == epoch))
+            lpi_remote_reopen(hub, index);
+    }
+    lpi_hub_unlock_and_signal(hub);
+}
+
 /* The highest timestamp that any store ever gave. */
 static uint64_t lpi_hub_seen_us(lpi_hub *hub, uint64_t us)
 {
@@ -7684,12 +8238,16 @@ static void lpi_hub_free(lpi_hub *hub)
     lpi_table_free(&hub->channel_table);
     lpi_table_free(&hub->counter_table);
     lpi_table_free(&hub->account_table);
+    lpi_table_free(&hub->name_table);
+    lpi_table_free(&hub->receipt_table);
     lpi_slab_free(&hub->channels);
     lpi_slab_free(&hub->lists);
     lpi_slab_free(&hub->waiters);
     lpi_slab_free(&hub->requested);
     lpi_slab_free(&hub->counters);
     lpi_slab_free(&hub->accounts);
+    lpi_slab_free(&hub->names);
+    lpi_slab_free(&hub->receipts);
 }
 
 /* ==========================================================================
@@ -8306,6 +8864,8 @@ static lpi_task *lpi_inbox_take(lpi_loop *loop)
 static lpi_hub *lpi_hub_of(const lpi_loop *loop);
 static void lpi_loop_now(lpi_loop *loop);
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms);
+static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
+                              size_t size, uint32_t index);
 static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index);
 static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag);
 static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want);
@@ -8417,8 +8977,7 @@ static int lpi_route_authorized(lp_request *r, lp_action action,
 static void lpi_route_hint_proxy(const lp_request *r);
 static lp_slice lpi_route_last(const lp_request *r);
 static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
-static int lpi_route_publish_channel(const lp_request *r, char *text,
-                                     lp_slice *out);
+static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out);
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
 static size_t lpi_route_literal(lp_slice pattern);
 static int lpi_route_pattern_good(lp_slice pattern);
@@ -8472,14 +9031,34 @@ static void lpi_stream_render_data(lp_json *j, lp_slice message);
 /* >>publish */
 static void lpi_publish(lp_request *r);
 static void lpi_publish_remotely(lp_request *r, lp_slice channel);
+static void lpi_publish_leave(lp_request *r, lpi_call *call);
 static void lpi_call_init(lpi_call *call, lp_slice channel);
 static void lpi_publish_answer(lpi_loop *loop, const lpi_call *call);
 static lp_slice lpi_publish_render(lpi_loop *loop,
-                                   const lp_published *published);
+                                   const lp_published *published,
+                                   int is_array);
+static char *lpi_publish_put_ids(char *to, const lp_published *published);
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
                                   lp_slice json, uint64_t now_us,
                                   lp_published *out, size_t *offset);
+static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
+                                      lp_slice json, lpi_message **out,
+                                      size_t *offset);
 static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset);
+
+/* >>admin */
+static void lpi_admin_describe(lp_request *r);
+static void lpi_admin_list(lp_request *r);
+static void lpi_admin_delete(lp_request *r);
+static void lpi_admin_receipts(lp_request *r);
+static void lpi_admin_deleted(lp_request *r);
+static int lpi_admin_page(lp_request *r, uint32_t *position, uint32_t *limit);
+static void lpi_admin_render_next(lp_json *j, uint32_t position);
+static void lpi_admin_render_channel(lp_json *j, const lp_channel_info *info,
+                                     uint64_t now_us);
+static void lpi_admin_render_id(lp_json *j, lp_slice key, const char *id);
+static void lpi_admin_render_seconds(lp_json *j, lp_slice key, uint64_t us);
+static void lpi_admin_reply(lp_request *r);
 
 /* >>deliver */
 static void lpi_deliver(lpi_loop *loop);
@@ -8492,6 +9071,15 @@ static lp_slice lpi_deliver_render(lpi_loop *loop, const lpi_reply *reply);
 static void lpi_deliver_render_front(lp_json *j, const lpi_reply *reply);
 static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
                                       const lpi_batch *batch);
+static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
+                               lp_slice client_id);
+static int lpi_reader_reserve(lpi_loop *loop, uint32_t index);
+static void lpi_reader_begin(lpi_loop *loop, uint32_t index,
+                             const lpi_reply *reply);
+static int lpi_reader_keep(lpi_loop *loop, uint32_t index);
+static void lpi_reader_handed(lpi_loop *loop, uint32_t index);
+static void lpi_reader_end(lpi_loop *loop, uint32_t index);
+static void lpi_reader_drop(lpi_loop *loop, uint32_t index);
 static void lpi_deliver_note_latencies(lpi_loop *loop);
 static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
                                    uint64_t now_us);
@@ -8525,8 +9113,6 @@ static void lpi_send_buffer_release(lpi_loop *loop,
 static void lpi_write_ready(lpi_loop *loop, uint32_t index);
 static void lpi_write_drained(lpi_loop *loop, uint32_t index);
 static void lpi_write_expire(lpi_loop *loop, uint32_t index);
-
-/* >>close */
 static void lpi_connection_expire(lpi_loop *loop, uint32_t index);
 static void lpi_close(lpi_loop *loop, uint32_t index);
 static void lpi_close_record(lpi_loop *loop, uint32_t index);
@@ -8573,6 +9159,18 @@ static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
     LP_ASSERT(!lpi_is_closed(lpi_connection_at(loop, index)));
     if (ms >= LPI_NEVER) lpi_wheel_cancel(&loop->wheel, index);
     else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
+}
+
+/* Room for that connection in an array of the loop by the index of connections,
+   which it returns; or NULL, with nothing changed. */
+static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
+                              size_t size, uint32_t index)
+{
+    size_t had = *capacity * size, want = (index + (size_t)1) * size;
+    if (index < *capacity) return array;
+    if (lpi_reserve(&loop->server->memory, &array, &had, want)) return NULL;
+    *capacity = (uint32_t)(had / size);
+    return array;
 }
 
 static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index)
@@ -9126,7 +9724,7 @@ static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     loop->requests++;
     lpi_request_init(r, loop, index, http, bytes);
-    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
+    c->flags &= LPI_FLAGS_KEPT;
     if (http->close || (!http->minor && !http->keep_alive))
         c->flags |= LPI_CLOSE;
     else if (!http->minor) c->flags |= LPI_HTTP10_KEEP_ALIVE;
@@ -9504,6 +10102,7 @@ static int lpi_route_head(lp_request *r)
     }
     if (r->route->kind == LPI_PUBLISHES && lpi_route_publish_refused(r))
         return 1;
+    if (r->route->kind >= LPI_CHANNELS && lpi_route_admin_refused(r)) return 1;
     if (r->http->content_length > r->server->config.message_bytes_max) {
         lpi_write_error(r, 413, "Body too large");
         return 1;
@@ -9521,6 +10120,18 @@ static void lpi_route_dispatch(lp_request *r)
     case LPI_POLLS:
     case LPI_STREAMS: lpi_poll(r); break;
     case LPI_PUBLISHES: lpi_publish(r); break;
+    case LPI_CHANNELS:
+        if (LPI_ADMINISTERED) lpi_admin_list(r);
+        break;
+    case LPI_CHANNEL:
+        if (LPI_ADMINISTERED) lpi_admin_describe(r);
+        break;
+    case LPI_DELETES:
+        if (LPI_ADMINISTERED) lpi_admin_delete(r);
+        break;
+    case LPI_RECEIPTS:
+        if (LPI_ADMINISTERED) lpi_admin_receipts(r);
+        break;
     case LPI_USER:
         r->route->handler(r, r->route->ctx);
         if (r->answered) break;
@@ -9669,7 +10280,7 @@ static int lpi_route_publish_refused(lp_request *r)
         lpi_write_error(r, 415, "Content-Type must be application/json");
     } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
         lpi_write_error(r, 415, "Content-Encoding not supported");
-    } else if (lpi_route_publish_channel(r, text, &name)) {
+    } else if (lpi_route_channel(r, text, &name)) {
         lpi_write_error(r, 400, "Bad channel name");
     } else {
         return !lpi_route_authorized(r, LP_PUBLISH, name);
@@ -9709,15 +10320,13 @@ static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
     return host;
 }
 
-/* Administration is not there if no token is set for it. 1 if the request was
-   refused. */
+/* Check an administrator's request. 1 if it was refused. */
 static int lpi_route_admin_refused(lp_request *r)
 {
-    const char *token = r->server->config.admin_token;
-    if (!token) lpi_write_error(r, 404, "Not found");
-    else if (!lpi_route_origin_good(r))
+    if (!lpi_route_origin_good(r))
         lpi_write_error(r, 403, "Origin not allowed");
-    else if (!lpi_route_token_good(r, token)) lpi_route_unauthorized(r);
+    else if (!lpi_route_token_good(r, r->server->config.admin_token))
+        lpi_route_unauthorized(r);
     else return 0;
     return 1;
 }
@@ -9807,9 +10416,9 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
     return lpi_slice(NULL, 0);
 }
 
-/* The channel to publish on, decoded into `text` (room for LPI_CHANNEL_RAW
-   bytes) if need be. 0 or -1. */
-static int lpi_route_publish_channel(const lp_request *r, char *text,
+/* The channel that the path ends with, decoded into `text` (room for
+   LPI_CHANNEL_RAW bytes) if need be. 0 or -1. */
+static int lpi_route_channel(const lp_request *r, char *text,
                                      lp_slice *out)
 {
     lp_slice raw = lpi_route_last(r);
@@ -9923,6 +10532,8 @@ static void lpi_poll(lp_request *r)
     for (i = 0; !why && i < ask.count; i++)
         if (!lpi_route_authorized(r, LP_POLL, ask.names[i])) return;
     ask.now_ms = loop->now_ms; /* the hook may have taken its time */
+    if (!why && lpi_receipts_tracked(&loop->server->config))
+        why = lpi_reader_name(loop, r->connection, ask.client_id);
     if (!why && LPI_STREAMING(ask.stream)) why = lpi_stream_begin(r, &ask);
     if (!why)
         why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
@@ -10166,15 +10777,11 @@ static lpi_stream *lpi_stream_new(lpi_loop *loop, uint32_t index,
 /* Room in loop->streams for that connection. 0 or -1. */
 static int lpi_stream_reserve(lpi_loop *loop, uint32_t index)
 {
-    const lp_memory *memory = &loop->server->memory;
-    size_t had = loop->stream_capacity * sizeof(lpi_stream *);
-    size_t size = (index + (size_t)1) * sizeof(lpi_stream *);
-    char *streams = (char *)loop->streams;
-    if (index < loop->stream_capacity) return 0;
-    if (lpi_reserve(memory, &streams, &had, size)) return -1;
-    loop->streams = (lpi_stream **)(void *)streams;
-    loop->stream_capacity = (uint32_t)(had / sizeof(lpi_stream *));
-    return 0;
+    char *streams = lpi_loop_reserve(loop, (char *)loop->streams,
+                                     &loop->stream_capacity,
+                                     sizeof *loop->streams, index);
+    if (streams) loop->streams = (lpi_stream **)(void *)streams;
+    return streams ? 0 : -1;
 }
 
 /* The stream's poll is parked, so there is no reply to begin it with: send the
@@ -10423,7 +11030,7 @@ static void lpi_publish(lp_request *r)
     size_t offset = 0;
     lp_result result = LP_ERR_ARG;
     /* Decode it again: the head may have been read in an earlier call. */
-    if (!lpi_route_publish_channel(r, text, &channel)) {
+    if (!lpi_route_channel(r, text, &channel)) {
         lpi_loop_now(r->loop); /* for the delay till it is delivered */
         if (LPI_REMOTE(r->server->stores)) {
             lpi_publish_remotely(r, channel);
@@ -10434,37 +11041,44 @@ static void lpi_publish(lp_request *r)
     }
     if (result == LP_OK)
         lpi_write_reply(r, 200, LPI_S("application/json"),
-                        lpi_publish_render(r->loop, &published));
+                        lpi_publish_render(r->loop, &published,
+                                           lpi_json_is_array(r->body)));
     else lpi_publish_failed(r, result, offset);
 }
 
-/* The channel's store is elsewhere: the request is answered when that has. */
+/* The channel's store is elsewhere. */
 static void lpi_publish_remotely(lp_request *r, lp_slice channel)
 {
-    lpi_loop *loop = r->loop;
-    lpi_connection *c = lpi_connection_at(loop, r->connection);
     lp_slice key = lp_header(r, "Idempotency-Key");
-    lp_result result;
     lpi_call call;
-    size_t offset = 0;
     if (key.bytes && (!key.length || key.length > LPI_RETRY_KEY ||
                       lpi_count_visible(key.bytes, key.length) != key.length)) {
         lpi_write_error(r, 400, "Bad Idempotency-Key");
         return;
     }
     lpi_call_init(&call, channel);
-    call.loop = loop->index;
-    call.connection = r->connection;
+    call.is_array = lpi_json_is_array(r->body) != 0;
     call.key_length = (uint32_t)key.length;
     if (key.length) memcpy(call.key, key.bytes, key.length);
-    result = lpi_stores_publish(r->server, &call, r->body, &offset);
+    lpi_publish_leave(r, &call);
+}
+
+/* Leave the call for its store: the request is answered when that has. */
+static void lpi_publish_leave(lp_request *r, lpi_call *call)
+{
+    lpi_loop *loop = r->loop;
+    size_t offset = 0;
+    lp_result result;
+    call->loop = loop->index;
+    call->connection = r->connection;
+    result = lpi_stores_publish(r->server, call, r->body, &offset);
     if (result != LP_PENDING) {
         lpi_publish_failed(r, result, offset);
         return;
     }
     r->answered = 1;
     lpi_wheel_cancel(&loop->wheel, r->connection);
-    lpi_set_phase(loop, c, LPI_PUBLISHING);
+    lpi_set_phase(loop, lpi_connection_at(loop, r->connection), LPI_PUBLISHING);
 }
 
 /* A call for that channel, of whose outcome nobody is told. */
@@ -10492,23 +11106,32 @@ static void lpi_publish_answer(lpi_loop *loop, const lpi_call *call)
     LP_ASSERT(c->phase == LPI_PUBLISHING);
     lpi_request_init(&r, loop, index, NULL, NULL);
     lpi_set_phase(loop, c, LPI_SERVING);
-    if (call->outcome.result == LP_OK)
+    if (call->outcome.result == LP_OK && call->deletes)
+        lpi_admin_deleted(&r);
+    else if (call->outcome.result == LP_OK)
         lpi_write_reply(&r, 200, LPI_S("application/json"),
-                        lpi_publish_render(loop, &call->outcome.published));
+                        lpi_publish_render(loop, &call->outcome.published,
+                                           call->is_array));
     else lpi_publish_failed(&r, call->outcome.result, 0);
     lpi_read_resume(loop, index);
 }
 
 /* The body of the answer. */
 static lp_slice lpi_publish_render(lpi_loop *loop,
-                                   const lp_published *published)
+                                   const lp_published *published, int is_array)
 {
     lp_json *j = lpi_body_begin(loop);
-    char *to = lpi_text_room(&j->text, sizeof *published + 150);
+    char *to = lpi_text_room(&j->text, published->count * sizeof published->id +
+                                           200);
     if (!to) return lpi_slice(NULL, 0);
-    to = LPI_PUT(to, "{\"status\":\"published\",\"message_id\":\"");
-    to = lpi_put(to, lp_s(published->id));
-    to = LPI_PUT(to, "\",\"timestamp\":");
+    to = LPI_PUT(to, "{\"status\":\"published\",\"message_id");
+    if (is_array) {
+        to = lpi_publish_put_ids(LPI_PUT(to, "s\":["), published);
+        to = LPI_PUT(to, "],\"timestamp\":");
+    } else {
+        to = lpi_put(LPI_PUT(to, "\":\""), lp_s(published->id));
+        to = LPI_PUT(to, "\",\"timestamp\":");
+    }
     to = lpi_put_seconds(to, published->timestamp_us);
     to = LPI_PUT(to, ",\"waiters\":");
     to = lpi_put_uint(to, published->waiters);
@@ -10520,17 +11143,50 @@ static lp_slice lpi_publish_render(lpi_loop *loop,
     return lpi_body_end(loop);
 }
 
+/* The ids of messages in a row, of which the last is known. */
+static char *lpi_publish_put_ids(char *to, const lp_published *published)
+{
+    lpi_requested last;
+    uint64_t seq;
+    if (lpi_query_cursor(lp_s(published->id), &last)) return to;
+    for (seq = last.seq - published->count + 1; seq <= last.seq; seq++) {
+        to = LPI_PUT(to, "\"");
+        to = lpi_put_id(to, last.epoch, seq);
+        to = seq < last.seq ? LPI_PUT(to, "\",") : LPI_PUT(to, "\"");
+    }
+    return to;
+}
+
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
                                   lp_slice json, uint64_t now_us,
                                   lp_published *out, size_t *offset)
 {
-    lp_result result;
-    lpi_message *m;
+    lpi_message *first;
+    lp_result result = lpi_publish_messages(server, channel, json, &first,
+                                            offset);
+    if (result != LP_OK) return result;
+    result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
+    if (result != LP_OK) lpi_message_unref_all(&server->memory, first);
+    return result;
+}
+
+/* A chain of the messages that are to be published, in *out. */
+static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
+                                      lp_slice json, lpi_message **out,
+                                      size_t *offset)
+{
+    const lp_memory *memory = &server->memory;
+    lp_result result = LP_OK;
     if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
-    m = lpi_message_new(&server->memory, channel, json, &result, offset);
-    if (!m) return result;
-    result = lpi_hub_publish(&server->hub, channel, m, now_us, out);
-    if (result != LP_OK) lpi_message_unref(&server->memory, m);
+    if (!lpi_json_is_array(json)) {
+        *out = lpi_message_new(memory, channel, json, &result, offset);
+        return result;
+    }
+    *out = lpi_message_new_array(memory, channel, json, &result, offset);
+    if (*out && lpi_message_count(*out) > server->config.history_count) {
+        lpi_message_unref_all(memory, *out);
+        result = LP_ERR_TOO_LARGE;
+    }
     return result;
 }
 
@@ -10542,6 +11198,10 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
         lpi_write_error(r, 400, text);
         return;
     }
+    if (result == LP_ERR_TOO_LARGE) {
+        lpi_write_error(r, 413, "Too many messages");
+        return;
+    }
     if (result == LP_ERR_UNKNOWN) { /* to try again may publish it twice */
         lpi_write_error(r, 504, lp_strerror(result));
         return;
@@ -10551,7 +11211,198 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 }
 
 /* ==========================================================================
-   E7  DELIVER                                                      >>deliver
+   E7  ADMIN                                                          >>admin
+
+   What an administrator asks of channels. The token has been checked when the
+   request was routed.
+   ========================================================================== */
+
+enum { LPI_ADMIN_PAGE = 100, LPI_ADMIN_PAGE_MAX = 1000, LPI_ADMIN_BATCH = 16 };
+
+static void lpi_admin_describe(lp_request *r)
+{
+    char text[LPI_CHANNEL_RAW];
+    lp_slice channel;
+    lp_channel_info info;
+    if (lpi_route_channel(r, text, &channel)) {
+        lpi_write_error(r, 400, "Bad channel name");
+    } else if (lpi_hub_describe(lpi_hub_of(r->loop), channel, r->loop->now_ms,
+                                &info) != LP_OK) {
+        lpi_write_error(r, 404, "No such channel");
+    } else {
+        lpi_admin_render_channel(lpi_body_begin(r->loop), &info,
+                                 r->server->os.wall_us(r->server->os.ctx));
+        lpi_admin_reply(r);
+    }
+}
+
+/* A page of the channels. */
+static void lpi_admin_list(lp_request *r)
+{
+    uint64_t now_us = r->server->os.wall_us(r->server->os.ctx);
+    lp_channel_info infos[LPI_ADMIN_BATCH];
+    uint32_t position, limit, i;
+    lp_json *j;
+    if (lpi_admin_page(r, &position, &limit)) return;
+    j = lpi_body_begin(r->loop);
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("channels"));
+    lp_json_array(j);
+    do {
+        uint32_t n = LPI_ADMIN_BATCH;
+        if (n > limit) n = limit;
+        n = lpi_hub_list(lpi_hub_of(r->loop), r->loop->now_ms, &position,
+                         infos, n);
+        for (i = 0; i < n; i++) lpi_admin_render_channel(j, &infos[i], now_us);
+        limit -= n;
+    } while (limit && position);
+    lp_json_end(j);
+    lpi_admin_render_next(j, position);
+    lp_json_end(j);
+    lpi_admin_reply(r);
+}
+
+static void lpi_admin_delete(lp_request *r)
+{
+    char text[LPI_CHANNEL_RAW];
+    lp_slice channel;
+    lp_result result;
+    if (lpi_route_channel(r, text, &channel)) {
+        lpi_write_error(r, 400, "Bad channel name");
+        return;
+    }
+    if (LPI_REMOTE(r->server->stores)) {
+        lpi_call call;
+        lpi_call_init(&call, channel);
+        call.deletes = 1;
+        lpi_publish_leave(r, &call);
+        return;
+    }
+    result = lpi_hub_delete(lpi_hub_of(r->loop), channel, r->loop->now_ms);
+    if (result == LP_OK) lpi_admin_deleted(r);
+    else if (result == LP_ERR_NOT_FOUND)
+        lpi_write_error(r, 404, "No such channel");
+    else lpi_publish_failed(r, result, 0);
+}
+
+/* Whom a message was handed to. */
+static void lpi_admin_receipts(lp_request *r)
+{
+    lp_slice channel = lp_param(r, "channel"), id = lp_param(r, "id");
+    uint32_t limit, i;
+    lpi_requested at;
+    lp_receipts page;
+    lp_json *j;
+    if (lpi_admin_page(r, &page.position, &limit)) return;
+    if (!lpi_channel_name_good(channel) || !id.bytes ||
+        lpi_query_cursor(id, &at) || at.kind != LPI_FROM_CURSOR) {
+        lpi_write_error(r, 400, "Bad channel name or id");
+        return;
+    }
+    j = lpi_body_begin(r->loop);
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("delivered_to"));
+    lp_json_array(j);
+    do {
+        uint32_t from = page.position;
+        if (lpi_hub_receipts(lpi_hub_of(r->loop), channel, &at,
+                             r->loop->now_ms, &page) != LP_OK) {
+            lpi_write_error(r, 404, "No such message");
+            return;
+        }
+        if (page.count > limit) {
+            page.count = limit;
+            page.position = from + limit;
+        }
+        for (i = 0; i < page.count; i++)
+            lp_json_string(j, lp_s(page.client_ids[i]));
+        limit -= page.count;
+    } while (limit && page.position);
+    lp_json_end(j);
+    lp_json_key(j, LPI_S("complete"));
+    lp_json_bool(j, page.complete);
+    lpi_admin_render_next(j, page.position);
+    lp_json_end(j);
+    lpi_admin_reply(r);
+}
+
+static void lpi_admin_deleted(lp_request *r)
+{
+    lp_json *j = lpi_body_begin(r->loop);
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("status"));
+    lp_json_string(j, LPI_S("deleted"));
+    lp_json_end(j);
+    lpi_admin_reply(r);
+}
+
+/* Read after= and limit=. 0, or -1 with the request refused. */
+static int lpi_admin_page(lp_request *r, uint32_t *position, uint32_t *limit)
+{
+    lp_slice after = lp_query(r, "after"), max = lp_query(r, "limit");
+    uint64_t from = 0, count = LPI_ADMIN_PAGE;
+    if (after.bytes && (lpi_parse_uint(after, &from) || from >= LPI_NONE)) {
+        lpi_write_error(r, 400, "Bad after");
+        return -1;
+    }
+    if (max.bytes && (lpi_parse_uint(max, &count) || !count ||
+                      count > LPI_ADMIN_PAGE_MAX)) {
+        lpi_write_error(r, 400, "Bad limit");
+        return -1;
+    }
+    *position = (uint32_t)from;
+    *limit = (uint32_t)count;
+    return 0;
+}
+
+/* Where the next page begins, unless this was the last. */
+static void lpi_admin_render_next(lp_json *j, uint32_t position)
+{
+    if (!position) return;
+    lp_json_key(j, LPI_S("next"));
+    lp_json_uint(j, position);
+}
+
+static void lpi_admin_render_channel(lp_json *j, const lp_channel_info *info,
+                                     uint64_t now_us)
+{
+    uint64_t age_us = now_us > info->created_us ? now_us - info->created_us : 0;
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("channel"));
+    lp_json_string(j, lp_s(info->name));
+    lp_json_key(j, LPI_S("waiters"));
+    lp_json_uint(j, info->waiters);
+    lp_json_key(j, LPI_S("held"));
+    lp_json_uint(j, info->held);
+    lpi_admin_render_id(j, LPI_S("first_id"), info->first_id);
+    lpi_admin_render_id(j, LPI_S("last_id"), info->last_id);
+    lpi_admin_render_seconds(j, LPI_S("timestamp"), info->timestamp_us);
+    lpi_admin_render_seconds(j, LPI_S("age"), age_us);
+    lp_json_end(j);
+}
+
+static void lpi_admin_render_id(lp_json *j, lp_slice key, const char *id)
+{
+    lp_json_key(j, key);
+    if (*id) lp_json_string(j, lp_s(id));
+    else lp_json_null(j);
+}
+
+static void lpi_admin_render_seconds(lp_json *j, lp_slice key, uint64_t us)
+{
+    char text[32];
+    lp_json_key(j, key);
+    lp_json_raw(j, lpi_slice_to(text, lpi_put_seconds(text, us)));
+}
+
+/* Answer with what was written. */
+static void lpi_admin_reply(lp_request *r)
+{
+    lpi_write_reply(r, 200, LPI_S("application/json"), lpi_body_end(r->loop));
+}
+
+/* ==========================================================================
+   E8  DELIVER                                                      >>deliver
 
    The hub releases polls in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
@@ -10616,6 +11467,8 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_set_phase(loop, c, LPI_SERVING);
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
+        if (LPI_ADMINISTERED && c->flags & LPI_NAMED)
+            lpi_reader_begin(loop, index, reply);
         if (LPI_STREAMING(reply->stream)) {
             lpi_stream_send(loop, index, reply, body, &shared);
             continue;
@@ -10712,6 +11565,102 @@ static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
     lpi_json_add(j, LPI_S("}"));
 }
 
+/* --- receipts: a reply is noted when its last byte was handed to the kernel */
+
+/* The connection reads for that client from now on. Its name is kept until it
+   is closed, or asks for another. */
+static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
+                               lp_slice client_id)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_reader *reader;
+    int named = c->flags & LPI_NAMED, failed;
+    if (!named && !client_id.bytes) return LPI_WHY_NONE;
+    if (lpi_reader_reserve(loop, index)) return LPI_WHY_MEMORY;
+    reader = &loop->readers[index];
+    if (!named) {
+        memset(reader, 0, sizeof *reader);
+        reader->name = LPI_NONE;
+    }
+    failed = lpi_hub_name_reader(lpi_hub_of(loop), client_id, &reader->name);
+    c->flags &= (uint8_t)~LPI_NAMED;
+    if (reader->name != LPI_NONE) c->flags |= LPI_NAMED;
+    return failed ? LPI_WHY_MEMORY : LPI_WHY_NONE;
+}
+
+/* Room in loop->readers for that connection. 0 or -1. */
+static int lpi_reader_reserve(lpi_loop *loop, uint32_t index)
+{
+    char *readers = lpi_loop_reserve(loop, (char *)loop->readers,
+                                     &loop->reader_capacity,
+                                     sizeof *loop->readers, index);
+    if (readers) loop->readers = (lpi_reader *)(void *)readers;
+    return readers ? 0 : -1;
+}
+
+/* The connection is about to be sent the reply. */
+static void lpi_reader_begin(lpi_loop *loop, uint32_t index,
+                             const lpi_reply *reply)
+{
+    lpi_reader *reader = &loop->readers[index];
+    if (lpi_connection_at(loop, index)->flags & LPI_HEAD_REQUEST) return;
+    reader->messages = loop->batch.messages + reply->first;
+    reader->count = reply->count;
+}
+
+/* The socket did not take the whole reply: keep its messages until it has. 0,
+   or -1 without memory. */
+static int lpi_reader_keep(lpi_loop *loop, uint32_t index)
+{
+    lpi_reader *reader = &loop->readers[index];
+    size_t size = reader->count * sizeof *reader->messages;
+    lpi_message **copy;
+    uint32_t i;
+    if (!reader->count) return 0;
+    copy = (lpi_message **)lpi_alloc(&loop->server->memory, size);
+    if (!copy) return -1;
+    memcpy(copy, reader->messages, size);
+    for (i = 0; i < reader->count; i++) lpi_atomic_add(&copy[i]->refs, 1);
+    reader->messages = copy;
+    reader->has_copy = 1;
+    return 0;
+}
+
+/* The reply is out. */
+static void lpi_reader_handed(lpi_loop *loop, uint32_t index)
+{
+    const lpi_reader *reader = &loop->readers[index];
+    if (reader->count)
+        lpi_hub_handed(lpi_hub_of(loop), reader->name, reader->messages,
+                       reader->count);
+    lpi_reader_end(loop, index);
+}
+
+/* The reply is out, or will not be. */
+static void lpi_reader_end(lpi_loop *loop, uint32_t index)
+{
+    const lp_memory *memory = &loop->server->memory;
+    lpi_reader *reader = &loop->readers[index];
+    uint32_t i;
+    for (i = 0; reader->has_copy && i < reader->count; i++)
+        lpi_message_unref(memory, reader->messages[i]);
+    if (reader->has_copy)
+        lpi_free(memory, reader->messages,
+                 reader->count * sizeof *reader->messages);
+    reader->has_copy = 0;
+    reader->count = 0;
+}
+
+/* The connection is closed. */
+static void lpi_reader_drop(lpi_loop *loop, uint32_t index)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_reader_end(loop, index);
+    c->flags &= (uint8_t)~LPI_NAMED;
+    (void)lpi_hub_name_reader(lpi_hub_of(loop), lpi_slice(NULL, 0),
+                              &loop->readers[index].name);
+}
+
 /* --- how long it took --- */
 
 /* Note how long the replies of the batch took, all of them as long as the last,
@@ -10768,7 +11717,7 @@ static uint64_t lpi_latency_min(uint32_t at)
 }
 
 /* ==========================================================================
-   E8  WRITE                                                          >>write
+   E9  WRITE                                                          >>write
 
    One send per reply. What the socket does not take at once is kept in a send
    buffer that all who are sent the same share, and counts against
@@ -10832,6 +11781,8 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
 static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
+    if (LPI_ADMINISTERED && c->flags & LPI_NAMED)
+        lpi_reader_handed(loop, index);
     if (c->flags & LPI_CLOSE) {
         if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
             lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
@@ -10891,7 +11842,7 @@ static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
-    c->flags &= LPI_TRUSTED | LPI_PEER_DONE;
+    c->flags &= LPI_FLAGS_KEPT;
     c->flags |= LPI_CLOSE;
     if (http && http->in_fields && http->method == LPI_HEAD)
         c->flags |= LPI_HEAD_REQUEST;
@@ -10938,7 +11889,10 @@ static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
         second.bytes += sent - head.length;
         second.length -= sent - head.length;
     }
-    if (!buffer || lpi_send_buffer_hold(loop, c, to, first, second)) {
+    if (!buffer ||
+        (LPI_ADMINISTERED && c->flags & LPI_NAMED &&
+         lpi_reader_keep(loop, index)) ||
+        lpi_send_buffer_hold(loop, c, to, first, second)) {
         lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
                          LPI_S(""), c->address);
         lpi_close(loop, index);
@@ -11074,7 +12028,7 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 }
 
 /* ==========================================================================
-   E9  CLOSE                                                          >>close
+   E10 CLOSE                                                          >>close
 
    The one way out of a connection, whatever it was doing. A child process may
    have a copy of the socket: so it is taken out of the poller and its stream is
@@ -11107,6 +12061,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
         lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_stream_drop(loop, index);
+    if (LPI_ADMINISTERED && c->flags & LPI_NAMED) lpi_reader_drop(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     (void)lpi_poller_change(loop, index, 0);
     if (c->phase != LPI_LINGERING) /* else its stream has ended already */
@@ -11238,7 +12193,8 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
    (birth, SEQ, timestamp; zeros if nothing), 5 the highest timestamp it ever
    saw, 6 how many messages are held, 7 for how long, 8 for how long the hash is
    kept (both in ms; 0: for ever), 9 the pub/sub channel. If that is not empty:
-   10 the JSON object, 11 for how long the idempotency key is kept. Else: 10 the
+   10 for how long the idempotency key is kept, and from 11 on JSON objects;
+   without any the channel's history is dropped, by a new epoch. Else: 10 the
    SEQ that the page begins with (empty: the newest), 11 how many messages it
    has, 12 for how long an empty channel is kept. */
 static const char lpi_store_call_script[] =
@@ -11291,22 +12247,34 @@ static const char lpi_store_call_script[] =
     "  o=select(2,at(head[k]))\n"
     "  return k>max\n"
     "end\n"
-    "if channel~='' then\n"
+    "if channel~='' and ARGV[11] then\n"
     "  if dup then expire(h,keep) return {r,dup} end\n"
-    "  s=s+1\n"
-    "  t=math.max(now,t+1)\n"
-    "  local ss,st=str(s),str(t)\n"
-    "  local text=e..' '..ss..' '..st..' '..ARGV[10]\n"
-    "  redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',text)\n"
-    "  n=n+1\n"
+    "  local ss,st,k\n"
+    "  for a=11,#ARGV do\n"
+    "    s=s+1\n"
+    "    t=math.max(now,t+1)\n"
+    "    ss,st=str(s),str(t)\n"
+    "    local text=e..' '..ss..' '..st..' '..ARGV[a]\n"
+    "    redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',text)\n"
+    "    n=n+1\n"
+    "    k=redis.call('PUBLISH',channel,text)\n"
+    "  end\n"
     "  trim(8)\n"
     "  if o~=was then redis.call('HSET',h,'s',ss,'t',st,'o',str(o))\n"
     "  else redis.call('HSET',h,'s',ss,'t',st) end\n"
     "  expire(x,ARGV[7])\n"
     "  expire(h,keep)\n"
-    "  local k=redis.call('PUBLISH',channel,text)\n"
-    "  if i then redis.call('SET',i,e..' '..ss..' '..st,'PX',ARGV[11]) end\n"
+    "  if i then redis.call('SET',i,e..' '..ss..' '..st,'PX',ARGV[10]) end\n"
     "  return {r,e,ss,st,k}\n"
+    "end\n"
+    "if channel~='' then\n"
+    "  if e~=epoch then e,t=epoch,math.max(now,t+1,seen+1) end\n"
+    "  local st=str(t)\n"
+    "  redis.call('DEL',x)\n"
+    "  redis.call('HSET',h,'e',e,'t',st,'b',st,'pe','','ps','0','o',st)\n"
+    "  expire(h,keep)\n"
+    "  return {r,e,str(s),st,\n"
+    "    redis.call('PUBLISH',channel,e..' 0 '..st..' {}')}\n"
     "end\n"
     "while trim(64) do end\n"
     "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
@@ -11477,8 +12445,8 @@ static void lpi_store_tell(lpi_store *store, lpi_task *task, lp_result result)
     lp_server *server = store->server;
     lpi_call *call = &task->of.call;
     call->outcome.result = result;
-    if (call->message) lpi_message_unref(&server->memory, call->message);
-    call->message = NULL;
+    lpi_message_unref_all(&server->memory, call->first);
+    call->first = NULL;
     lpi_lock(&server->store_mutex);
     store->pending--;
     store->pending_bytes -= call->bytes;
@@ -11985,7 +12953,7 @@ static int lpi_store_send_open(lpi_store *store, const lpi_work *work)
 static int lpi_store_send_publish(lpi_store *store, lpi_task *task)
 {
     lpi_call *call = &task->of.call;
-    const lpi_message *m = call->message;
+    const lpi_message *m = call->first;
     lp_slice name = lpi_slice(call->name, call->name_length);
     lp_text *out = &store->commands.out;
     lpi_ask ask;
@@ -11994,20 +12962,23 @@ static int lpi_store_send_publish(lpi_store *store, lpi_task *task)
     ask.task = task;
     if (lpi_redis_ask(store, &store->commands, &ask)) return -1;
     lpi_store_begin_call(store, name, lpi_slice(call->key, call->key_length),
-                         NULL, 3);
+                         NULL, 2 + lpi_message_count(m));
     lpi_store_word_key(store, out, 0, name);
-    lpi_resp_head(out, '$', m->length + 2);
-    lpi_text_add(out, LPI_S("{"));
-    lpi_text_add(out, lpi_slice((const char *)m + m->members_at,
-                                m->length + 1));
-    lpi_text_add(out, LPI_S("\r\n"));
     lpi_resp_word_uint(out, store->server->config.redis_retry_ms);
+    for (; m; m = m->newer) {
+        lpi_resp_head(out, '$', m->length + 2);
+        lpi_text_add(out, LPI_S("{"));
+        lpi_text_add(out, lpi_slice((const char *)m + m->members_at,
+                                    m->length + 1));
+        lpi_text_add(out, LPI_S("\r\n"));
+    }
     return 0;
 }
 
 /* --- what comes back --- */
 
-/* Read "EPOCH SEQ TIMESTAMP", and leave in *text what follows. 0 or -1. */
+/* Read "EPOCH SEQ TIMESTAMP", and leave in *text what follows. SEQ 0 is that of
+   no message, but says that the channel has a new epoch. 0 or -1. */
 static int lpi_store_read_id(lp_slice *text, uint64_t *epoch, uint64_t *seq,
                              uint64_t *us)
 {
@@ -12017,7 +12988,7 @@ static int lpi_store_read_id(lp_slice *text, uint64_t *epoch, uint64_t *seq,
         return -1;
     if (!lpi_split(text, ' ', &word) || lpi_parse_uint(word, seq)) return -1;
     if (!lpi_split(text, ' ', &word) || lpi_parse_uint(word, us)) return -1;
-    return *seq && *us ? 0 : -1;
+    return *us ? 0 : -1;
 }
 
 /* The message that the text is, sealed; NULL with LP_ERR_NOMEM or LP_ERR_JSON
@@ -12031,7 +13002,7 @@ static lpi_message *lpi_store_message(lpi_store *store, lp_slice name,
     size_t offset;
     lpi_message *m;
     *result = LP_ERR_JSON;
-    if (lpi_store_read_id(&text, &epoch, &seq, &us)) return NULL;
+    if (lpi_store_read_id(&text, &epoch, &seq, &us) || !seq) return NULL;
     m = lpi_message_new(memory, name, text, result, &offset);
     if (!m) return NULL;
     lpi_message_seal(m, name, epoch, seq, us);
@@ -12061,6 +13032,10 @@ static void lpi_store_take_news(lpi_store *store, lp_slice name, lp_slice text)
     int lacks;
     if (lpi_store_read_id(&rest, &epoch, &seq, &us)) {
         lpi_store_log_unreadable(store, name);
+        return;
+    }
+    if (!seq) {
+        lpi_hub_renewed(hub, name, epoch, loop->now_ms);
         return;
     }
     lacks = lpi_hub_lacks(hub, name, epoch, seq, loop->now_ms);
@@ -12177,28 +13152,56 @@ static void lpi_store_take_open(lpi_store *store, const lpi_ask *ask,
     lpi_hub_opened(hub, ask->channel, NULL, loop->now_ms);
 }
 
-/* What was published has got its id: append it here, if it is new. */
-static void lpi_store_take_published(lpi_store *store, lpi_task *task,
-                                     lp_slice reply)
+/* The epoch, SEQ and timestamp of the last message that was published; or of
+   the first try, if there are 2 elements. 0, or -1 if malformed. */
+static int lpi_store_read_outcome(lp_slice *reply, int64_t count,
+                                  uint64_t *epoch, uint64_t *seq, uint64_t *us)
+{
+    lp_slice text = lpi_resp_take(reply).text;
+    if (count == 2) return lpi_store_read_id(&text, epoch, seq, us);
+    if (text.length != 16 || lpi_parse_epoch(text.bytes, epoch) ||
+        lpi_resp_take_uint(reply, seq))
+        return -1;
+    return lpi_resp_take_uint(reply, us);
+}
+
+/* Append what was published here; `seq` and `us` are the last message's, and
+   those before it have the numbers before. Returns how many polls it woke. */
+static uint32_t lpi_store_append(lpi_store *store, lpi_call *call,
+                                 uint64_t epoch, uint64_t seq, uint64_t us)
 {
     lpi_loop *loop = lpi_first_loop(store->server);
     lpi_hub *hub = &store->server->hub;
+    lp_slice name = lpi_slice(call->name, call->name_length);
+    uint32_t before = lpi_message_count(call->first) - 1, woken = 0, n;
+    if (!call->first) lpi_hub_renewed(hub, name, epoch, loop->now_ms);
+    while (call->first) {
+        lpi_message *m = call->first;
+        call->first = m->newer;
+        m->newer = NULL;
+        lpi_message_seal(m, name, epoch, seq - before, us - before);
+        m->appended_us = loop->now_us;
+        n = lpi_hub_append(hub, name, m, loop->now_ms);
+        if (n > woken) woken = n;
+        before--;
+    }
+    return woken;
+}
+
+/* A publishing call is answered. Append here what has got its ids, if it is
+   new. */
+static void lpi_store_take_published(lpi_store *store, lpi_task *task,
+                                     lp_slice reply)
+{
+    lpi_hub *hub = &store->server->hub;
     lpi_call *call = &task->of.call;
     lp_published *out = &call->outcome.published;
-    lp_slice name = lpi_slice(call->name, call->name_length), text;
     uint64_t epoch, seq, us;
-    lpi_message *m = call->message;
     int64_t count = lpi_resp_take(&reply).number;
     lp_slice replid = lpi_resp_take(&reply).text;
-    text = lpi_resp_take(&reply).text;
-    if (count == 2) { /* the outcome of the first try */
-        if (lpi_store_read_id(&text, &epoch, &seq, &us)) seq = 0;
-    } else if (text.length != 16 || lpi_parse_epoch(text.bytes, &epoch) ||
-               lpi_resp_take_uint(&reply, &seq) ||
-               lpi_resp_take_uint(&reply, &us)) {
-        seq = 0;
-    }
-    if (!seq) {
+    out->count = lpi_message_count(call->first);
+    if (lpi_store_read_outcome(&reply, count, &epoch, &seq, &us) ||
+        seq < out->count) {
         lpi_hub_count_unknown(hub, 1);
         lpi_store_tell(store, task, LP_ERR_UNKNOWN);
         lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
@@ -12208,11 +13211,8 @@ static void lpi_store_take_published(lpi_store *store, lpi_task *task,
     out->timestamp_us = us;
     lpi_hub_seen_us(hub, us);
     if (count != 2) {
-        lpi_message_seal(m, name, epoch, seq, us);
-        m->appended_us = loop->now_us;
-        call->message = NULL;
-        out->waiters = lpi_hub_append(hub, name, m, loop->now_ms);
         out->instances = (uint32_t)lpi_resp_take(&reply).number;
+        out->waiters = lpi_store_append(store, call, epoch, seq, us);
     }
     lpi_store_tell(store, task, LP_OK);
     lpi_store_is_same(store, replid);
@@ -12605,8 +13605,8 @@ static lp_result lpi_store_leave(lpi_store *store, lpi_task *task, int signal)
     return result;
 }
 
-/* Publish on any thread: LP_PENDING, with the outcome told later to whom `who`
-   says, or why not. */
+/* Publish `json` on any thread, or drop a channel's history if `who` says so:
+   LP_PENDING, with the outcome told later to whom `who` says, or why not. */
 static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
                                     lp_slice json, size_t *offset)
 {
@@ -12614,23 +13614,24 @@ static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
     lp_slice name = lpi_slice(who->name, who->name_length);
     uint32_t k = lpi_store_index(name, server->store_count);
     int own = !who->loop && who->connection != LPI_NONE; /* in its step */
-    lp_result result;
+    lp_result result = LP_OK;
     lpi_task *task;
     lpi_call *call;
-    if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
+    const lpi_message *m;
     task = (lpi_task *)lpi_alloc(memory, sizeof *task);
     if (!task) return LP_ERR_NOMEM;
     task->kind = LPI_TASK_CALL;
     task->next = NULL;
     call = &task->of.call;
     *call = *who;
-    call->message = lpi_message_new(memory, name, json, &result, offset);
-    if (call->message) {
-        call->bytes = sizeof *task + call->message->size;
+    call->bytes = sizeof *task;
+    if (!call->deletes)
+        result = lpi_publish_messages(server, name, json, &call->first, offset);
+    for (m = call->first; m; m = m->newer) call->bytes += m->size;
+    if (result == LP_OK)
         result = lpi_store_leave(&server->stores[k], task, !own);
-        if (result == LP_PENDING) return result;
-        lpi_message_unref(memory, call->message);
-    }
+    if (result == LP_PENDING) return result;
+    lpi_message_unref_all(memory, call->first);
     lpi_free(memory, task, sizeof *task);
     return result;
 }
@@ -13220,6 +14221,8 @@ static void lpi_loop_free(lpi_loop *loop)
              loop->batch.message_capacity);
     lpi_free(memory, loop->streams,
              loop->stream_capacity * sizeof(lpi_stream *));
+    lpi_free(memory, loop->readers,
+             loop->reader_capacity * sizeof(lpi_reader));
     lpi_text_free(&loop->batch.names);
     lpi_text_free(&loop->extra);
     lpi_text_free(&loop->head);
@@ -13255,6 +14258,7 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_PENDING: return "Outcome not known yet";
     case LP_ERR_AWAY: return "Redis not available";
     case LP_ERR_UNKNOWN: return "Outcome unknown";
+    case LP_ERR_NOT_FOUND: return "Not found";
     }
     return "Unknown result";
 }
@@ -13326,6 +14330,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(drain_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_NUMBER_MAX,
      NULL},
+    {LPI_O(track_receipts), LPI_O_32, 0, 0, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(publish_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(admin_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
@@ -13457,6 +14462,8 @@ static lp_result lpi_config_resolve(lp_server *server)
         return lpi_config_bad(server, "publish_token"); /* no token is NULL */
     if (cfg->admin_token && !*cfg->admin_token)
         return lpi_config_bad(server, "admin_token");
+    if (cfg->track_receipts && !LPI_ADMINISTERED)
+        return lpi_config_bad(server, "track_receipts");
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
@@ -13540,7 +14547,8 @@ static lp_result lpi_config_resolve_lists(lp_server *server)
     return LP_OK;
 }
 
-/* The library's own routes, behind the prefix. */
+/* The library's own routes, behind the prefix. Those of an administrator are
+   not there without a token for them. */
 static const struct {
     lpi_route_kind kind;
     lpi_method method;
@@ -13550,7 +14558,20 @@ static const struct {
 #ifndef LONGPOLL_NO_STREAM
     {LPI_STREAMS, LPI_GET, "/stream/{channels}"},
 #endif
-    {LPI_PUBLISHES, LPI_POST, "/publish/{channel}"}};
+    {LPI_PUBLISHES, LPI_POST, "/publish/{channel}"},
+#ifndef LONGPOLL_NO_ADMIN
+    {LPI_CHANNELS, LPI_GET, "/channels"},
+    {LPI_CHANNEL, LPI_GET, "/channels/{channel}"},
+    {LPI_DELETES, LPI_DELETE, "/channels/{channel}"},
+    {LPI_RECEIPTS, LPI_GET, "/receipts/{channel}/{id}"},
+#endif
+};
+
+static int lpi_route_is_wanted(const lp_config *cfg, lpi_route_kind kind)
+{
+    if (kind < LPI_CHANNELS) return 1;
+    return cfg->admin_token && (kind != LPI_RECEIPTS || cfg->track_receipts);
+}
 
 static lp_result lpi_route_add_api(lp_server *server)
 {
@@ -13564,6 +14585,8 @@ static lp_result lpi_route_add_api(lp_server *server)
         prefix.length--;
     lpi_text_init(&path, &server->memory);
     for (i = 0; i < LPI_COUNT(lpi_routes_own) && result == LP_OK; i++) {
+        if (!lpi_route_is_wanted(&server->config, lpi_routes_own[i].kind))
+            continue;
         lpi_text_clear(&path);
         lpi_text_add(&path, prefix);
         lpi_text_add(&path, lp_s(lpi_routes_own[i].path));
@@ -13930,6 +14953,69 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
     }
     lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
+    return result;
+}
+
+LPDEF lp_result lp_channel_read(lp_server *server, lp_slice channel,
+                                lp_channel_info *out)
+{
+    lp_result result;
+    int cancel;
+    if (!server || !out || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    result = lpi_hub_describe(&server->hub, channel,
+                              server->os.monotonic_us(server->os.ctx) / 1000,
+                              out);
+    lpi_cancel_restore(cancel);
+    return result;
+}
+
+LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
+                                lp_channel_info *out, uint32_t max)
+{
+    uint64_t now_ms = server->os.monotonic_us(server->os.ctx) / 1000;
+    uint32_t n = 0;
+    int cancel = lpi_cancel_defer();
+    do n += lpi_hub_list(&server->hub, now_ms, position, out + n, max - n);
+    while (n < max && *position);
+    lpi_cancel_restore(cancel);
+    return n;
+}
+
+LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,
+                                 lp_slice id, lp_receipts *page)
+{
+    lpi_requested at;
+    lp_result result;
+    int cancel;
+    if (!server || !page || !lpi_channel_name_good(channel) || !id.bytes ||
+        lpi_query_cursor(id, &at) || at.kind != LPI_FROM_CURSOR)
+        return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    result = lpi_hub_receipts(&server->hub, channel, &at,
+                              server->os.monotonic_us(server->os.ctx) / 1000,
+                              page);
+    lpi_cancel_restore(cancel);
+    return result;
+}
+
+LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel)
+{
+    lp_result result;
+    int cancel;
+    if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    if (LPI_REMOTE(server->stores)) {
+        size_t offset;
+        lpi_call call;
+        lpi_call_init(&call, channel);
+        call.deletes = 1;
+        result = lpi_stores_publish(server, &call, LPI_S(""), &offset);
+    } else {
+        result = lpi_hub_delete(&server->hub, channel,
+                                server->os.monotonic_us(server->os.ctx) / 1000);
+    }
+    lpi_cancel_restore(cancel);
     return result;
 }
 

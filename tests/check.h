@@ -140,7 +140,7 @@ static struct check_totals {
     check_polls *counts;    /* by the index of a counter                        */
     size_t sent_room, accounts_room, counts_room;
     uint64_t phases[LPI_PHASES], connections, arriving, outcomes, waiters, requested, pinned,
-             partial;
+             partial, names;
 } recount;
 
 /* The array has room for `need` of them, and all are blank. */
@@ -330,6 +330,48 @@ static uint64_t check_stream(lpi_loop *loop, uint32_t index)
     return loop->streams[index]->size;
 }
 
+/* The client that a connection reads for. Returns the memory of what is kept of its reply. */
+static uint64_t check_reader(lpi_loop *loop, uint32_t index)
+{
+    const lpi_reader *reader = &loop->readers[index];
+    CHECK_MUST(index < loop->reader_capacity, "a reader without a record");
+    CHECK_MUST(reader->name < check_records(&recount.server->hub.names), "a name's index");
+    CHECK_SAME(reader->has_copy, reader->count != 0, "what a reader was not handed yet");
+    CHECK_MUST(!reader->has_copy || lpi_connection_at(loop, index)->phase == LPI_WRITING,
+               "messages are kept, and nothing is written");
+    recount.names++;
+    return reader->count * sizeof(lpi_message *);
+}
+
+/* Each receipt is once in its message's and once in the list by age, in the same order. */
+static void check_receipts(lpi_hub *hub)
+{
+    const lpi_message *m;
+    uint32_t i, of_messages = 0, names = 0;
+    uint64_t refs = recount.names;
+    for (m = hub->oldest; m; m = m->newer) {
+        uint32_t last = LPI_NONE;
+        for (i = m->first_receipt; i != LPI_NONE; i = lpi_receipt_at(hub, i)->next, of_messages++) {
+            CHECK_MUST(lpi_receipt_at(hub, i)->message == m, "a receipt of another message");
+            last = i;
+        }
+        CHECK_SAME(m->last_receipt, last, "the last receipt");
+    }
+    CHECK_SAME(check_list(&hub->receipt_list, &hub->receipt_links, "receipts"), of_messages,
+               "receipts");
+    CHECK_SAME(hub->receipts.used, of_messages, "receipts");
+    CHECK_SAME(hub->receipt_table.count, of_messages, "receipts");
+    CHECK_MUST(!of_messages || of_messages <= hub->config->track_receipts, "too many receipts");
+    for (i = hub->receipt_list.head; i != LPI_NONE; i = lpi_receipt_at(hub, i)->link.next) refs++;
+    for (i = 0; i < hub->name_table.buckets; i++) {
+        uint32_t name = hub->name_table.heads[i];
+        for (; name != LPI_NONE; name = lpi_name_at(hub, name)->node.next, names++)
+            refs -= lpi_name_at(hub, name)->node.count;
+    }
+    CHECK_SAME(refs, 0, "references to names");
+    CHECK_SAME(hub->names.used, names, "names");
+}
+
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
    spared, and of what streams ask for. */
 static uint64_t check_loop(lpi_loop *loop)
@@ -343,6 +385,7 @@ static uint64_t check_loop(lpi_loop *loop)
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
         if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
+        if (c->flags & LPI_NAMED) bytes += check_reader(loop, index);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -383,6 +426,17 @@ static void check_tasks(const lpi_task *task)
     }
 }
 
+#ifndef LONGPOLL_NO_REDIS
+/* What a publishing call takes, with its messages. */
+static uint64_t check_call(const lpi_task *task)
+{
+    uint64_t bytes = sizeof *task;
+    const lpi_message *m = task->of.call.first;
+    for (; m; m = m->newer) bytes += m->size;
+    return bytes;
+}
+#endif
+
 /* What the stores take, and how many connections to them are open. */
 static uint64_t check_stores(lp_server *server, uint32_t *open)
 {
@@ -401,12 +455,12 @@ static uint64_t check_stores(lp_server *server, uint32_t *open)
                 const lpi_ask *ask = &c->asks[(c->ask_at + a) % c->ask_capacity];
                 if (ask->kind != LPI_ASK_PUBLISH) continue;
                 pending++;
-                bytes += sizeof *ask->task + ask->task->of.call.message->size;
+                bytes += check_call(ask->task);
             }
         }
         for (task = store->first; task; task = task->next) {
             pending++;
-            bytes += sizeof *task + task->of.call.message->size;
+            bytes += check_call(task);
         }
         CHECK_SAME(store->pending, pending, "publishing calls");
         pending = 0;
@@ -437,6 +491,7 @@ static uint64_t check_connections(lpi_hub *hub)
     CHECK_SAME(hub->stats.pinned_bytes, recount.pinned, "pinned_bytes");
     CHECK_SAME(hub->partial_bytes, recount.partial, "partial_bytes");
     check_accounts(hub);
+    check_receipts(hub);
     for (i = 0; i < check_records(&hub->counters); i++) {
         if (!recount.counts[i].polls && !recount.counts[i].keepers) continue;
         CHECK_SAME(lpi_counter_at(hub, i)->node.count, recount.counts[i].polls, "a counter");
@@ -607,7 +662,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
            loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
-           loop->stream_capacity * sizeof(lpi_stream *) + loop->batch.names.capacity +
+           loop->stream_capacity * sizeof(lpi_stream *) +
+           loop->reader_capacity * sizeof(lpi_reader) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 
@@ -626,10 +682,13 @@ static uint64_t check_server(lp_server *server, kernel *k)
     }
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "waiter lists") +
              check_slab(&hub->waiters, "waiters") + check_slab(&hub->requested, "requested") +
-             check_slab(&hub->counters, "counters") + check_slab(&hub->accounts, "accounts");
+             check_slab(&hub->counters, "counters") + check_slab(&hub->accounts, "accounts") +
+             check_slab(&hub->names, "names") + check_slab(&hub->receipts, "receipts");
     return bytes + check_table(&hub->channel_table, "names") +
            check_table(&hub->counter_table, "names of clients") +
-           check_table(&hub->account_table, "addresses");
+           check_table(&hub->account_table, "addresses") +
+           check_table(&hub->name_table, "names of readers") +
+           check_table(&hub->receipt_table, "receipts");
 }
 
 /* What it keeps from one time to the next. */

@@ -1898,47 +1898,95 @@ static int redis_call_xadd(redis_run *run, const redis_call *d, const char *s, c
     return error ? redis_run_fail(run, "'XADD'", 1, error) : 0;
 }
 
-static int redis_call_publish_text(redis_run *run, redis_call *d, redis_bytes *text)
+static void redis_call_told(redis_run *run, const redis_call *d, int64_t k)
+{
+    char text[400];
+    redis_conn_array(run->conn, 5);
+    redis_conn_bulk(run->conn, redis_slice_of(run->redis->replid));
+    redis_conn_bulk(run->conn, redis_view(&d->e));
+    redis_call_str(text, d->s);
+    redis_conn_bulk(run->conn, redis_slice_of(text));
+    redis_call_str(text, d->t);
+    redis_conn_bulk(run->conn, redis_slice_of(text));
+    redis_conn_number(run->conn, k);
+}
+
+/* Publish ARGV[a]; its epoch, SEQ and timestamp are left in `text`. Returns -1 after an error. */
+static int redis_call_publish_text(redis_run *run, redis_call *d, size_t a, redis_bytes *text,
+                                   int64_t *k)
 {
     char s[400], t[400];
     size_t id;
-    int64_t k;
-    const double was = d->o;
-    int trimmed;
     redis_call_str(s, ++d->s);
     d->t = redis_call_max(d->now, d->t + 1);
     redis_call_str(t, d->t);
+    text->length = 0;
     redis_append(text, redis_view(&d->e).at, d->e.length);
     redis_print(text, " %s %s", s, t);
     id = text->length;
     redis_append(text, " ", 1);
-    redis_append(text, run->args[10].at, run->args[10].length);
+    redis_append(text, run->args[a].at, run->args[a].length);
     if (redis_call_xadd(run, d, s, t, redis_view(text))) return -1;
     d->n++;
-    if (redis_call_trim(run, d, 8) < 0) return -1;
+    if (redis_run_may(run, "'PUBLISH'", 1)) return -1;
+    *k = redis_publish(run->redis, run->args[9], redis_view(text));
+    text->length = id;
+    return 0;
+}
+
+static void redis_call_publish_texts(redis_run *run, redis_call *d, redis_bytes *text)
+{
+    const double was = d->o;
+    int64_t k = 0;
+    size_t a;
+    int trimmed;
+    for (a = 11; a <= run->arg_count; a++)
+        if (redis_call_publish_text(run, d, a, text, &k)) return;
+    if (redis_call_trim(run, d, 8) < 0) return;
     trimmed = d->o < was || d->o > was;
-    if (redis_run_may(run, "'HSET'", trimmed ? 2 : 3)) return -1;
+    if (redis_run_may(run, "'HSET'", trimmed ? 2 : 3)) return;
     redis_call_hset_number(run, d, "s", d->s);
     redis_call_hset_number(run, d, "t", d->t);
     if (trimmed) redis_call_hset_number(run, d, "o", d->o);
     if (redis_call_expire(run, d->x, run->args[7]) || redis_call_expire(run, d->h, run->args[8]))
-        return -1;
-    if (redis_run_may(run, "'PUBLISH'", 1)) return -1;
-    k = redis_publish(run->redis, run->args[9], redis_view(text));
-    text->length = id;
-    if (d->has_i && redis_run_set(run, run->keys[3], redis_view(text), run->args[11])) return -1;
-    redis_conn_array(run->conn, 5);
-    redis_conn_bulk(run->conn, redis_slice_of(run->redis->replid));
-    redis_conn_bulk(run->conn, redis_view(&d->e));
-    redis_conn_bulk(run->conn, redis_slice_of(s));
-    redis_conn_bulk(run->conn, redis_slice_of(t));
-    redis_conn_number(run->conn, k);
-    return 0;
+        return;
+    if (d->has_i && redis_run_set(run, run->keys[3], redis_view(text), run->args[10])) return;
+    redis_call_told(run, d, k);
+}
+
+/* Drop the history, by a new epoch. */
+static void redis_call_drop(redis_run *run, redis_call *d)
+{
+    redis_bytes text;
+    if (!redis_same(redis_view(&d->e), run->args[1])) {
+        redis_assign(&d->e, run->args[1]);
+        d->t = redis_call_max(d->now, redis_call_max(d->t + 1, d->seen + 1));
+    }
+    if (redis_run_may(run, "'DEL'", 3)) return;
+    redis_delete(run->redis, run->conn->db, d->x);
+    if (redis_run_may(run, "'HSET'", 4)) return;
+    redis_call_hset(run, d, "e", redis_view(&d->e));
+    redis_call_hset_number(run, d, "t", d->t);
+    redis_call_hset_number(run, d, "b", d->t);
+    redis_call_hset(run, d, "pe", redis_slice_of(""));
+    redis_call_hset_number(run, d, "ps", 0);
+    redis_call_hset_number(run, d, "o", d->t);
+    if (redis_call_expire(run, d->h, run->args[8])) return;
+    if (redis_run_may(run, "'PUBLISH'", 2)) return;
+    memset(&text, 0, sizeof text);
+    redis_append(&text, redis_view(&d->e).at, d->e.length);
+    redis_print(&text, " 0 %.0f {}", d->t);
+    redis_call_told(run, d, redis_publish(run->redis, run->args[9], redis_view(&text)));
+    redis_bytes_free(&text);
 }
 
 static void redis_call_publish(redis_run *run, redis_call *d)
 {
     redis_bytes text;
+    if (run->arg_count < 11) {
+        redis_call_drop(run, d);
+        return;
+    }
     if (d->has_dup) {
         if (redis_call_expire(run, d->h, run->args[8])) return;
         redis_conn_array(run->conn, 2);
@@ -1947,7 +1995,7 @@ static void redis_call_publish(redis_run *run, redis_call *d)
         return;
     }
     memset(&text, 0, sizeof text);
-    redis_call_publish_text(run, d, &text);
+    redis_call_publish_texts(run, d, &text);
     redis_bytes_free(&text);
 }
 
@@ -1986,7 +2034,7 @@ static void redis_call_open(redis_run *run, redis_call *d)
     while ((more = redis_call_trim(run, d, 64)) > 0) {}
     if (more < 0) return;
     if (d->o < was || d->o > was) {
-        if (redis_run_may(run, "'HSET'", 4)) return;
+        if (redis_run_may(run, "'HSET'", 5)) return;
         redis_call_hset_number(run, d, "o", d->o);
     }
     if (redis_call_expire(run, d->h, d->s > 0 ? run->args[8] : run->args[12])) return;
@@ -2018,8 +2066,7 @@ static void redis_call_open(redis_run *run, redis_call *d)
 static void redis_run_call(redis_run *run)
 {
     redis_call d;
-    const size_t wanted = run->arg_count >= 9 && run->args[9].length ? 10 + (run->key_count > 2)
-                                                                     : 12;
+    const size_t wanted = run->arg_count >= 9 && run->args[9].length ? 10 : 12;
     memset(&d, 0, sizeof d);
     if (run->arg_count < wanted) {
         redis_conn_error(run->conn, "ERR not simulated: a script with too few arguments");

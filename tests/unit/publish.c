@@ -77,7 +77,7 @@ TEST(waiters_are_those_whom_it_woke) {
 TEST(what_is_no_json_object_is_told_where) {
     open_world(&w);
     check_refused("{\"a\":1,}", 400, "Not a JSON object, at byte 7");
-    check_refused("  [1]", 400, "Not a JSON object, at byte 2");
+    check_refused("  [1]", 400, "Not a JSON object, at byte 3");
     check_refused("\"text\"", 400, "Not a JSON object, at byte 0");
     check_refused("{} x", 400, "Not a JSON object, at byte 3");
     check_refused("{", 400, "Not a JSON object, at byte 1");

@@ -63,7 +63,7 @@ static void redis_load(redis_conn *c) {
 
 static void redis_say_publish(redis_conn *c, int channel, const char *body) {
     char line[256];
-    snprintf(line, sizeof line, "EVALSHA %s 2 h%d x%d epoch 0 0 0 0 10 1000 5000 c%d %s",
+    snprintf(line, sizeof line, "EVALSHA %s 2 h%d x%d epoch 0 0 0 0 10 1000 5000 c%d 0 %s",
              redis_sha, channel, channel, channel, body);
     redis_say(c, line);
 }

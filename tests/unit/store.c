@@ -396,7 +396,7 @@ TEST(store_reads_ids) {
         "", " ", "x", "0123456789abcdef", "0123456789abcdef 7", "0123456789abcdef 7 ",
         "0123456789abcdef  7 19", " 0123456789abcdef 7 19", "0123456789abcde 7 19",
         "0123456789abcdef0 7 19", "0123456789abcdeg 7 19", "0123456789ABCDEF 7 19",
-        "0123456789abcdef 0 19", "0123456789abcdef 7 0", "0123456789abcdef -7 19",
+        "0123456789abcdef 7 0", "0123456789abcdef -7 19",
         "0123456789abcdef 7 1e15", "0123456789abcdef 07 19", "0123456789abcdef 7 019",
         "0123456789abcdef 18446744073709551616 19", "0123456789abcdef\n7\n19"};
     lp_slice text = lp_s("0123456789abcdef 7 19 {\"a\": 1}");
@@ -406,6 +406,8 @@ TEST(store_reads_ids) {
     CHECK(reads_id("0123456789abcdef 7 19 "));
     CHECK(!lpi_store_read_id(&text, &epoch, &seq, &us));
     CHECK_STR(text, "{\"a\": 1}");
+    text = lp_s("0123456789abcdef 0 19 {}"); /* of no message, but a new epoch */
+    CHECK(!lpi_store_read_id(&text, &epoch, &seq, &us) && !seq);
     for (i = 0; i < LPI_COUNT(bad); i++)
         if (reads_id(bad[i])) unit_fail(__FILE__, __LINE__, "\"%s\" is an id", bad[i]);
 }
