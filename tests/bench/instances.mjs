@@ -116,7 +116,7 @@ const called = {
 // channel: what redis-benchmark can vary would be another in each word.
 const text = '"text":"' + 'x'.repeat(BODY - 10) + '"}'
 const words = ['lp1:{abc}h:c00000', 'lp1:{abc}x:c00000', '0123456789abcdef', '0', '0', '0', '0',
-  String(HELD), '300000', '3600000', 'lp1:{abc}:c00000', text, '0']
+  String(HELD), '300000', '3600000', 'lp1:{abc}:c00000', '0', text]
 const same = {
   script: () => readFileSync(join(machine.root, 'build/redis/call.lua'), 'utf8'),
   words: ['2', ...words],
