@@ -4727,6 +4727,9 @@ typedef struct lpi_store {
     uint64_t error_ms;    /* no call that failed is logged until then        */
     uint64_t unreadable_ms; /* likewise of texts that are no message         */
     lp_text left;         /* scratch                                         */
+    uint64_t candidates[32]; /* epochs that no call has offered yet: so many
+                             cost one system call                            */
+    uint32_t candidate_count;
 
     /* What publishers leave, under the server's store_mutex. */
     int accepts;          /* it is UP                                        */
@@ -12890,16 +12893,28 @@ static uint32_t lpi_store_age(uint32_t ms)
     return ms == LP_UNLIMITED ? 0 : ms;
 }
 
+/* An epoch that was never offered before. */
+static int lpi_store_candidate(lpi_store *store, uint64_t *out)
+{
+    const lp_os *os = &store->server->os;
+    if (!store->candidate_count) {
+        if (os->random(os->ctx, store->candidates, sizeof store->candidates))
+            return -1;
+        store->candidate_count = LPI_COUNT(store->candidates);
+    }
+    *out = store->candidates[--store->candidate_count];
+    return 0;
+}
+
 /* The words that every call of the script begins with. */
 static void lpi_store_begin_call(lpi_store *store, lp_slice name, lp_slice key,
                                  const lpi_work *known, size_t words)
 {
     const lp_config *cfg = &store->server->config;
-    const lp_os *os = &store->server->os;
     lp_text *out = &store->commands.out;
     char text[32];
     uint64_t candidate = 0;
-    if (os->random(os->ctx, &candidate, sizeof candidate)) out->failed = 1;
+    if (lpi_store_candidate(store, &candidate)) out->failed = 1;
     lpi_resp_command(out, (key.length ? 14 : 13) + words);
     lpi_resp_word(out, LPI_S("EVALSHA"));
     lpi_resp_word(out, lp_s(store->call_sha));

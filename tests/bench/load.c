@@ -74,7 +74,7 @@ enum {
     REQUEST = 2048,       /* without a body                                  */
     RECEIVE = 1 << 18,
     CLIENTS_MAX = 20000,
-    PUBLISHERS_MAX = 64,
+    PUBLISHERS_MAX = 1024,
     PORTS_MAX = 16,
     RING = 64,            /* messages of a channel that may be on their way  */
     DRAIN_S = 30          /* after a command: what is not there then is lost */
