@@ -122,18 +122,21 @@ static void show_token(request *r, shown kind, const char *action, const uint16_
                        uint32_t count)
 {
     uint64_t now_us = K.wall_us + K.now_ns / 1000, ends_us = now_us + UINT64_C(3600000000);
-    size_t at;
+    uint32_t length, forged = 0; /* 1: another secret, 2: another header, 3: a character */
+    char *at;
     if (!tokens) return;
+    if (kind == SHOWN_FORGED) forged = between(1, 3);
     if (kind == SHOWN_SHORT) ends_us = now_us + below(2000 * (r->wait_ms + 1) + 50000);
     if (kind == SHOWN_ENDED) ends_us = now_us - below(2000000);
     token_in_query = one_in(3);
-    token_sign(token_text, kind == SHOWN_FORGED && one_in(4) ? token_secret + 1 : token_secret,
-               kind == SHOWN_FORGED && one_in(4) ? "{\"alg\":\"none\"}" : token_header,
+    token_sign(token_text, forged == 1 ? token_secret + 1 : token_secret,
+               forged == 2 ? "{\"alg\":\"none\"}" : token_header,
                token_payload(kind, action, channels, count, ends_us));
-    at = one_in(2) ? strlen(token_text) - 1 - below(43) : below((uint32_t)strlen(token_text));
-    if (kind == SHOWN_FORGED && token_text[at] != '.')
-        token_text[at] = token_text[at] == 'A' ? 'B' : 'A';
-    else if (kind == SHOWN_FORGED) token_text[at] = 'A';
+    if (forged == 3) {
+        length = (uint32_t)strlen(token_text);
+        at = token_text + (one_in(2) ? length - 1 - below(43) : below(length));
+        *at = *at == 'A' ? 'B' : 'A';
+    }
     if (kind == SHOWN_NONE) *token_text = 0;
     if (kind == SHOWN_SHORT) r->ends_ns = (ends_us - K.wall_us) * 1000;
     else if (kind == SHOWN_NARROW) r->expect = 403;
