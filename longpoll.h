@@ -31,7 +31,7 @@
        >>routes >>publish-api >>inspect >>advanced
      A >>platform >>memory >>text >>slab >>table  what all else stands on
      B >>http >>query >>address >>json >>reply    parsers, the reply's head,
-       >>wheel >>resp                             timers: no clock, no sockets
+       >>wheel >>resp >>token                     timers: no clock, no sockets
      C >>structs >>message >>receipt >>channel    the state that all threads
        >>limit >>waiter >>remote >>hub            share
      D >>os >>poller >>inbox                      the operating system
@@ -50,6 +50,7 @@
        LONGPOLL_NO_REDIS         without what cfg.redis needs: a third less code
        LONGPOLL_NO_STREAM        without GET /api/stream
        LONGPOLL_NO_ADMIN         without /api/channels and receipts
+       LONGPOLL_NO_TOKEN         without signed tokens: token_secret is an error
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -104,6 +105,36 @@
                  nothing and gives the first one's id.
 
      Every error is {"error":"..."} with its status.
+
+   ACCESS
+
+     Unless a token is set, anybody may poll and publish whom lp_authorize lets
+     pass, and nobody has administration. With poll_token, publish_token or
+     admin_token that action wants Authorization: Bearer TOKEN.
+
+     With token_secret each of them wants a signed token, or its own, if it is
+     set. A signed token is a JSON Web Token (RFC 7519) whose header is
+     {"alg":"HS256","typ":"JWT"}, in that form or without typ or with it first,
+     signed with the secret (HS256, RFC 7518). It stands in the header or, for
+     EventSource, as access_token in the query (RFC 6750 2.3; both at once is
+     400), and has at most 4096 bytes. Its payload:
+       exp       seconds since 1970, may have a fraction: from then on it is no
+                 longer good.
+       nbf       likewise: not good before. May be absent.
+       channels  1 to 64 patterns: ["news","room-*"]. A * stands for any bytes,
+                 or none, all else for itself. Administration that is about no
+                 channel in particular wants a pattern that is just *.
+       actions   one or more of "poll" (streams too), "publish" and "admin".
+     None of these may be there twice; others, such as iss, sub and aud, are
+     ignored. Numbers have no exponent.
+
+     Without a good token it is 401 with WWW-Authenticate: Bearer, and, if a bad
+     one was shown, error="invalid_token"; with one that does not cover the
+     action and each channel 403, error="insufficient_scope". When a token
+     expires while its poll waits, that gets 401 with "Token expired", up to a
+     millisecond early, rather than a message of the same moment, which is for
+     the next poll; a stream ends. The time is that of the wall clock when the
+     request comes. Nothing of a token is logged; but a proxy may log targets.
 
    THE PROMISE
 
@@ -187,6 +218,8 @@
    WHAT IT IS NOT
 
      No TLS (put nginx or HAProxy in front), no HTTP/2, no files, no cookies.
+     It makes no tokens, keeps no list of those taken back (let them expire
+     soon), and knows one secret and no other algorithm than HS256.
      Messages live in memory, here or in Redis: a restart that forgets them
      tells the clients.
    ========================================================================== */
@@ -299,10 +332,12 @@ typedef struct lp_log {
     void *ctx;
 } lp_log;
 
-typedef enum lp_action { LP_POLL = 0, LP_PUBLISH = 1 } lp_action;
+typedef enum lp_action { LP_POLL = 0, LP_PUBLISH = 1, LP_ADMIN = 2 } lp_action;
 
 /* Asked once per channel of a request, before what is published is read and
-   before a poll is parked. Returns 0 to let it pass, else 401 or 403. */
+   before a poll is parked, if the request's token is good or none is needed. An
+   LP_ADMIN that is about no channel has an empty one. Returns 0 to let it pass,
+   else 401 or 403. */
 typedef struct lp_authorize {
     int (*ask)(void *ctx, lp_request *request, lp_action action,
                lp_slice channel);
@@ -399,11 +434,12 @@ typedef struct lp_config {
                                      more, at most 30 s               [2000] */
     uint32_t channel_linger_ms;   /* see LP_CHANNEL_VACATED           [5000] */
 
-    /* Who is allowed. */
-    const char *publish_token;    /* Authorization: Bearer TOKEN; "" is an
-                                     error                            [none] */
-    const char *admin_token;      /* likewise for administration, which is not
-                                     served without                   [none] */
+    /* Who is allowed; see ACCESS. "" is an error. */
+    const char *poll_token;       /* of polls and streams             [none] */
+    const char *publish_token;    /* of publishing                    [none] */
+    const char *admin_token;      /* of administration, which is not served
+                                     without it or token_secret       [none] */
+    const char *token_secret;     /* signs tokens; 32 bytes or more   [none] */
     const char *cors;             /* origins with ',' between, or "*" [none] */
     uint32_t cors_max_age_s;      /* of a preflight                    [600] */
     const char *hosts;            /* names allowed in Host, with ',' between;
@@ -925,11 +961,18 @@ extern int clock_gettime(int clock, struct timespec *out);
 #define LPI_REMOTE(x) (x)
 #endif
 
-/* Likewise for what is so only of a stream. */
+/* Likewise for what is so only of a stream, */
 #ifdef LONGPOLL_NO_STREAM
 #define LPI_STREAMING(x) ((x) && 0)
 #else
 #define LPI_STREAMING(x) (x)
+#endif
+
+/* and for what is so only with signed tokens. */
+#ifdef LONGPOLL_NO_TOKEN
+#define LPI_SIGNED(x) ((x) && 0)
+#else
+#define LPI_SIGNED(x) (x)
 #endif
 
 /* Are requests of administrators served, and receipts noted? */
@@ -2813,6 +2856,7 @@ typedef struct lpi_requested {
     uint64_t after;    /* LPI_FROM_TIME: SEQ of a message that is not newer, */
     uint64_t before;   /* and of the last that may be no newer               */
     uint64_t until_ms; /* when the poll's timeout has passed                 */
+    uint64_t ends_ms;  /* when its token ends; UINT64_MAX: it does not       */
 } lpi_requested;
 
 /* Read one cursor: "EPOCH-SEQ", "now", "0" or nothing. Returns 0 or -1. */
@@ -3027,8 +3071,8 @@ static int lpi_address_host_is_literal(lp_slice name)
 
    The scanner checks a text (RFC 8259) in one pass, without recursion, and
    copies the members of the top-level object byte for byte, without those that
-   the server sets itself: id, channel and timestamp. The emitter writes JSON
-   into a text that grows.
+   the server sets itself: id, channel and timestamp. The reader takes a text
+   apart that was found good. The emitter writes JSON into a text that grows.
 
    Uses      >>memory >>text
    Touches   the text, and the room for the members.
@@ -3245,22 +3289,33 @@ static int lpi_json_scan_next(lpi_json_scan *s)
     return 0;
 }
 
-/* Scan a text that is exactly one value. `rest` has room for text.length bytes,
-   or is NULL. */
-static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
+/* Here: a value, with all that is in it. */
+static int lpi_json_scan_whole(lpi_json_scan *s)
 {
     int more = 1;
-    memset(s, 0, sizeof *s);
-    s->at = text.bytes;
-    s->end = text.bytes + text.length;
-    s->rest = rest;
-    if (!text.bytes) return -1;
-    lpi_json_scan_space(s);
     while (more > 0) {
         more = lpi_json_scan_value(s);
         if (!more) more = lpi_json_scan_next(s);
     }
-    if (more < 0) return -1;
+    return more;
+}
+
+static void lpi_json_scan_init(lpi_json_scan *s, lp_slice text)
+{
+    memset(s, 0, sizeof *s);
+    s->at = text.bytes;
+    s->end = text.bytes + text.length;
+}
+
+/* Scan a text that is exactly one value. `rest` has room for text.length bytes,
+   or is NULL. */
+static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
+{
+    lpi_json_scan_init(s, text);
+    s->rest = rest;
+    if (!text.bytes) return -1;
+    lpi_json_scan_space(s);
+    if (lpi_json_scan_whole(s)) return -1;
     lpi_json_scan_space(s);
     return s->at == s->end ? 0 : -1;
 }
@@ -3269,35 +3324,9 @@ static int lpi_json_scan_text(lpi_json_scan *s, lp_slice text, char *rest)
 static int lpi_json_is_array(lp_slice text)
 {
     lpi_json_scan s;
-    s.at = text.bytes;
-    s.end = text.bytes + text.length;
+    lpi_json_scan_init(&s, text);
     lpi_json_scan_space(&s);
     return s.at < s.end && *s.at == '[';
-}
-
-/* Move past the next value of an array, from behind its '[' or the value before
-   on. Returns 1 with the value in *out, 0 past the end of the array, or -1. */
-static int lpi_json_scan_element(lpi_json_scan *s, lp_slice *out)
-{
-    const char *before = s->at - 1;
-    int more = 1;
-    lpi_json_scan_space(s);
-    if (s->at < s->end && *s->at == ']') {
-        s->at++;
-        return 0;
-    }
-    if (*before != '[') {
-        if (s->at == s->end || *s->at != ',') return -1;
-        s->at++;
-        lpi_json_scan_space(s);
-    }
-    *out = lpi_slice(s->at, 0);
-    while (more > 0) {
-        more = lpi_json_scan_value(s);
-        if (!more) more = lpi_json_scan_next(s);
-    }
-    out->length = (size_t)(s->at - out->bytes);
-    return more < 0 ? -1 : 1;
 }
 
 LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
@@ -3307,6 +3336,89 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset)
     if (out_offset)
         *out_offset = text.bytes ? (size_t)(scan.at - text.bytes) : 0;
     return LP_ERR_JSON;
+}
+
+/* --- the reader, of texts that the scanner has found good --- */
+
+/* Take the next value out of an object, with its key as it is written, or, if
+   `key` is NULL, out of an array. s->at is the bracket that opens it, or what
+   stands behind the value before. Returns 1, or 0 if there is none left. */
+static int lpi_json_take(lpi_json_scan *s, lp_slice *key, lp_slice *value)
+{
+    char end = key ? '}' : ']';
+    const char *begin;
+    if (*s->at == end) return 0;
+    s->at++;
+    lpi_json_scan_space(s);
+    if (*s->at == end) return 0;
+    if (key) {
+        begin = s->at + 1;
+        (void)lpi_json_scan_string(s);
+        *key = lpi_slice_to(begin, s->at - 1);
+        lpi_json_scan_space(s);
+        s->at++; /* the colon */
+        lpi_json_scan_space(s);
+    }
+    begin = s->at;
+    (void)lpi_json_scan_whole(s);
+    *value = lpi_slice_to(begin, s->at);
+    lpi_json_scan_space(s);
+    return 1;
+}
+
+/* The number of a \u escape whose digits begin there. */
+static uint32_t lpi_json_code(const char *digits)
+{
+    uint32_t code = 0;
+    int i;
+    for (i = 0; i < 4; i++)
+        code = code << 4 | lpi_hex_digit((uint8_t)digits[i]);
+    return code;
+}
+
+static char *lpi_json_put_code(char *to, uint32_t code) /* as UTF-8 */
+{
+    int shift = code < 0x80 ? 0 : code < 0x800 ? 6 : code < 0x10000 ? 12 : 18;
+    static const uint8_t first[] = {0, 0xC0, 0xE0, 0xF0};
+    *to++ = (char)(first[shift / 6] | code >> shift);
+    while (shift) {
+        shift -= 6;
+        *to++ = (char)(0x80 | (code >> shift & 0x3F));
+    }
+    return to;
+}
+
+/* Decode a string, without its quotes, to where it stands. Returns its length,
+   or -1 if it has half a surrogate pair, which is no character. */
+static long lpi_json_decode(char *text, size_t length)
+{
+    static const char letters[] = "bfnrt", controls[] = "\b\f\n\r\t";
+    const char *at = text, *end = text + length, *known;
+    char *to = text;
+    while (at < end) {
+        uint32_t code = (uint8_t)*at++, low;
+        if (code != '\\') {
+            *to++ = (char)code;
+        } else if (*at != 'u') {
+            known = strchr(letters, *at);
+            *to++ = known ? controls[known - letters] : *at;
+            at++;
+        } else {
+            code = lpi_json_code(at + 1);
+            at += 5;
+            if (code >= 0xD800 && code < 0xE000) {
+                if (code >= 0xDC00 || end - at < 6 || at[0] != '\\' ||
+                    at[1] != 'u')
+                    return -1;
+                low = lpi_json_code(at + 2);
+                if (low < 0xDC00 || low >= 0xE000) return -1;
+                code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+                at += 6;
+            }
+            to = lpi_json_put_code(to, code);
+        }
+    }
+    return (long)(to - text);
 }
 
 /* --- the emitter --- */
@@ -3967,6 +4079,349 @@ static void lpi_resp_word_uint(lp_text *to, uint64_t value)
 #endif /* LONGPOLL_NO_REDIS */
 
 /* ==========================================================================
+   B8  SIGNED TOKEN                                                  >>token
+
+   Reads a JSON Web Token (RFC 7519) that is signed by HMAC-SHA-256 (HS256 of
+   RFC 7518 3.2), in its compact form: HEADER.PAYLOAD.SIGNATURE (RFC 7515 3.1).
+   The header is one of three texts, to the byte, so that a token has no say in
+   how it is checked. Nothing of the payload is looked at before the signature
+   was found right.
+
+   Uses      >>text >>query >>json
+   Touches   what it is given. No clock, no memory, no sockets.
+   Promises  A token with any byte changed is refused. The time taken does not
+             depend on where a signature is wrong.
+   ========================================================================== */
+
+enum {
+    LPI_TOKEN_BYTES = 4096,
+    LPI_TOKEN_PATTERNS = 64,
+    LPI_TOKEN_SECRET = 32, /* bytes of a secret at least (RFC 7518 3.2)       */
+    LPI_SHA256_BYTES = 32,
+    LPI_SHA256_BLOCK = 64
+};
+
+/* --- SHA-256 (FIPS 180-4), and HMAC with it (RFC 2104) --- */
+
+typedef struct lpi_sha256 {
+    uint32_t state[8];
+    uint64_t length; /* bytes so far; those of an incomplete block:          */
+    uint8_t block[LPI_SHA256_BLOCK];
+} lpi_sha256;
+
+/* Of the cube roots of the first 64 primes, 32 bits behind the point. */
+static const uint32_t lpi_sha256_roots[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
+    0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
+    0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
+    0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+    0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,
+    0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+    0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
+    0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+    0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+static uint32_t lpi_turn(uint32_t x, int by) /* to the right */
+{
+    return x >> by | x << (32 - by);
+}
+
+static void lpi_sha256_block(uint32_t state[8], const uint8_t *block)
+{
+    uint32_t w[64], s[8], one, two;
+    int i;
+    for (i = 0; i < 16; i++, block += 4)
+        w[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 |
+               (uint32_t)block[2] << 8 | block[3];
+    for (; i < 64; i++) {
+        uint32_t a = w[i - 15], b = w[i - 2];
+        w[i] = w[i - 16] + (lpi_turn(a, 7) ^ lpi_turn(a, 18) ^ a >> 3) +
+               w[i - 7] + (lpi_turn(b, 17) ^ lpi_turn(b, 19) ^ b >> 10);
+    }
+    memcpy(s, state, sizeof s);
+    for (i = 0; i < 64; i++) {
+        one = s[7] + lpi_sha256_roots[i] + w[i] +
+              (lpi_turn(s[4], 6) ^ lpi_turn(s[4], 11) ^ lpi_turn(s[4], 25)) +
+              ((s[4] & s[5]) ^ (~s[4] & s[6]));
+        two = (lpi_turn(s[0], 2) ^ lpi_turn(s[0], 13) ^ lpi_turn(s[0], 22)) +
+              ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+        memmove(s + 1, s, 7 * sizeof *s);
+        s[4] += one;
+        s[0] = one + two;
+    }
+    for (i = 0; i < 8; i++) state[i] += s[i];
+}
+
+static void lpi_sha256_init(lpi_sha256 *h)
+{
+    /* Of the square roots of the first 8 primes, 32 bits behind the point. */
+    static const uint32_t roots[8] = {
+        0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+        0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    memcpy(h->state, roots, sizeof roots);
+    h->length = 0;
+}
+
+static void lpi_sha256_add(lpi_sha256 *h, lp_slice text)
+{
+    while (text.length) {
+        size_t at = h->length % LPI_SHA256_BLOCK, n = LPI_SHA256_BLOCK - at;
+        if (n > text.length) n = text.length;
+        memcpy(h->block + at, text.bytes, n);
+        h->length += n;
+        text = lpi_slice(text.bytes + n, text.length - n);
+        if (at + n == LPI_SHA256_BLOCK) lpi_sha256_block(h->state, h->block);
+    }
+}
+
+static void lpi_sha256_end(lpi_sha256 *h, char out[LPI_SHA256_BYTES])
+{
+    static const char zeros[LPI_SHA256_BLOCK] = {0};
+    uint64_t bits = h->length * 8;
+    char length[8];
+    int i;
+    for (i = 0; i < 8; i++) length[i] = (char)(bits >> (56 - 8 * i) & 0xff);
+    lpi_sha256_add(h, LPI_S("\x80"));
+    lpi_sha256_add(h, lpi_slice(zeros, (120 - h->length % 64) % 64));
+    lpi_sha256_add(h, lpi_slice(length, sizeof length));
+    for (i = 0; i < LPI_SHA256_BYTES; i++)
+        out[i] = (char)(h->state[i / 4] >> (24 - i % 4 * 8) & 0xff);
+}
+
+/* A key, and the two blocks that it makes, hashed already. */
+typedef struct lpi_hmac {
+    lpi_sha256 inner, outer;
+} lpi_hmac;
+
+static void lpi_hmac_pad(lpi_sha256 *h, const char *block, char with)
+{
+    char padded[LPI_SHA256_BLOCK];
+    size_t i;
+    for (i = 0; i < sizeof padded; i++) padded[i] = (char)(block[i] ^ with);
+    lpi_sha256_init(h);
+    lpi_sha256_add(h, lpi_slice(padded, sizeof padded));
+}
+
+static void lpi_hmac_init(lpi_hmac *key, lp_slice secret)
+{
+    char block[LPI_SHA256_BLOCK] = {0};
+    if (secret.length > sizeof block) {
+        lpi_sha256_init(&key->inner);
+        lpi_sha256_add(&key->inner, secret);
+        lpi_sha256_end(&key->inner, block);
+    } else {
+        lpi_put(block, secret);
+    }
+    lpi_hmac_pad(&key->inner, block, 0x36);
+    lpi_hmac_pad(&key->outer, block, 0x5c);
+}
+
+static void lpi_hmac_of(const lpi_hmac *key, lp_slice text,
+                        char out[LPI_SHA256_BYTES])
+{
+    lpi_sha256 inner = key->inner, outer = key->outer;
+    lpi_sha256_add(&inner, text);
+    lpi_sha256_end(&inner, out);
+    lpi_sha256_add(&outer, lpi_slice(out, LPI_SHA256_BYTES));
+    lpi_sha256_end(&outer, out);
+}
+
+/* --- base64url (RFC 4648 5) --- */
+
+static int lpi_base64url_value(char c)
+{
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+/* Decode into `to`, which has room for s.length / 4 * 3 + 2 bytes. There is no
+   padding, and bits that stand for nothing are zero, so that each text has one
+   form. Returns the length, or -1. */
+static long lpi_base64url_decode(char *to, lp_slice s)
+{
+    uint32_t bits = 0, count = 0; /* how many of the lowest are not put yet */
+    size_t i, n = 0;
+    if (s.length % 4 == 1) return -1;
+    for (i = 0; i < s.length; i++) {
+        int value = lpi_base64url_value(s.bytes[i]);
+        if (value < 0) return -1;
+        bits = bits << 6 | (uint32_t)value;
+        count += 6;
+        if (count < 8) continue;
+        count -= 8;
+        to[n++] = (char)(bits >> count & 0xff);
+    }
+    return bits & ((1u << count) - 1) ? -1 : (long)n;
+}
+
+/* --- the token --- */
+
+typedef struct lpi_token {
+    uint64_t begins_us, ends_us; /* on the wall clock: it is good from the one
+                              until just before the other                    */
+    uint64_t ends_ms;      /* the same end on the monotonic clock, once
+                              somebody has looked at both (>>route)          */
+    uint32_t actions;      /* a mask, by lp_action                           */
+    uint32_t pattern_count;
+    lp_slice patterns[LPI_TOKEN_PATTERNS]; /* of channels; in `payload`      */
+    char payload[LPI_TOKEN_BYTES];
+} lpi_token;
+
+typedef enum lpi_token_member {
+    LPI_TOKEN_EXP, LPI_TOKEN_NBF, LPI_TOKEN_CHANNELS, LPI_TOKEN_ACTIONS,
+    LPI_TOKEN_MEMBERS
+} lpi_token_member;
+
+/* The strings of a list of channels, decoded where they stand. 0 or -1. */
+static int lpi_token_read_channels(lpi_token *t, lp_slice list)
+{
+    lpi_json_scan s;
+    lp_slice value;
+    lpi_json_scan_init(&s, list);
+    if (*s.at != '[') return -1;
+    while (lpi_json_take(&s, NULL, &value)) {
+        char *text = t->payload + (value.bytes + 1 - t->payload);
+        long n = *value.bytes == '"' ? lpi_json_decode(text, value.length - 2)
+                                     : -1;
+        if (n < 0 || t->pattern_count == LPI_TOKEN_PATTERNS) return -1;
+        t->patterns[t->pattern_count++] = lpi_slice(text, (size_t)n);
+    }
+    return t->pattern_count ? 0 : -1;
+}
+
+static int lpi_token_read_actions(lpi_token *t, lp_slice list)
+{
+    static const char *const names[] = {"poll", "publish", "admin"};
+    lpi_json_scan s;
+    lp_slice value;
+    uint32_t i;
+    lpi_json_scan_init(&s, list);
+    if (*s.at != '[') return -1;
+    while (lpi_json_take(&s, NULL, &value)) {
+        if (*value.bytes != '"') return -1;
+        value = lpi_slice(value.bytes + 1, value.length - 2);
+        for (i = 0; i < LPI_COUNT(names); i++)
+            if (lpi_json_scan_key_is(value, names[i])) break;
+        if (i == LPI_COUNT(names)) return -1;
+        t->actions |= 1u << i;
+    }
+    return t->actions ? 0 : -1;
+}
+
+static int lpi_token_read_member(lpi_token *t, uint32_t member, lp_slice value)
+{
+    switch (member) {
+    case LPI_TOKEN_EXP: return lpi_query_seconds(value, 0, &t->ends_us);
+    case LPI_TOKEN_NBF: return lpi_query_seconds(value, 0, &t->begins_us);
+    case LPI_TOKEN_CHANNELS: return lpi_token_read_channels(t, value);
+    default: return lpi_token_read_actions(t, value);
+    }
+}
+
+/* Read the payload. Members that are not known are ignored. 0 or -1. */
+static int lpi_token_read_payload(lpi_token *t, lp_slice payload)
+{
+    static const char *const names[] = {"exp", "nbf", "channels", "actions"};
+    uint32_t seen = 0, i;
+    lpi_json_scan s;
+    lp_slice key, value;
+    if (lpi_json_scan_text(&s, payload, NULL)) return -1;
+    lpi_json_scan_init(&s, payload);
+    lpi_json_scan_space(&s);
+    if (*s.at != '{') return -1;
+    while (lpi_json_take(&s, &key, &value)) {
+        for (i = 0; i < LPI_TOKEN_MEMBERS; i++)
+            if (lpi_json_scan_key_is(key, names[i])) break;
+        if (i == LPI_TOKEN_MEMBERS) continue;
+        if (seen >> i & 1 || lpi_token_read_member(t, i, value)) return -1;
+        seen |= 1u << i;
+    }
+    seen |= 1u << LPI_TOKEN_NBF; /* that one may be absent */
+    return seen == (1u << LPI_TOKEN_MEMBERS) - 1 ? 0 : -1;
+}
+
+static int lpi_token_header_good(lp_slice header)
+{
+    /* {"alg":"HS256","typ":"JWT"}, {"typ":"JWT","alg":"HS256"} and
+       {"alg":"HS256"} */
+    static const char *const headers[] = {
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+        "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9", "eyJhbGciOiJIUzI1NiJ9"};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(headers); i++)
+        if (lpi_equal(header, lp_s(headers[i]))) return 1;
+    return 0;
+}
+
+/* Read a token that is signed with that key. Whether its time has come, and is
+   not over, is for the caller to say. 0, or -1: it is no token, or forged. */
+static int lpi_token_read(lpi_token *t, lp_slice text, const lpi_hmac *key)
+{
+    lp_slice rest = text, header, payload, signature;
+    char given[LPI_SHA256_BYTES + 2], wanted[LPI_SHA256_BYTES];
+    long n;
+    if (text.length > LPI_TOKEN_BYTES || !lpi_split(&rest, '.', &header) ||
+        !lpi_split(&rest, '.', &payload) ||
+        !lpi_split(&rest, '.', &signature) || rest.bytes)
+        return -1;
+    if (!lpi_token_header_good(header) || signature.length != 43 ||
+        lpi_base64url_decode(given, signature) < 0)
+        return -1;
+    lpi_hmac_of(key, lpi_slice_to(text.bytes, payload.bytes + payload.length),
+                wanted);
+    if (!lpi_equal_constant_time(lpi_slice(given, sizeof wanted),
+                                 lpi_slice(wanted, sizeof wanted)))
+        return -1;
+    memset(t, 0, offsetof(lpi_token, patterns));
+    n = lpi_base64url_decode(t->payload, payload);
+    if (n < 0) return -1;
+    return lpi_token_read_payload(t, lpi_slice(t->payload, (size_t)n));
+}
+
+/* Does the pattern match the name? A * stands for any bytes, or none. Where the
+   texts differ, the last * takes a byte more. Those before it need not: what
+   stands between them was found as early as it can be. */
+static int lpi_token_matches(lp_slice pattern, lp_slice name)
+{
+    size_t p = 0, n = 0, behind = 0, from = 0; /* behind the last *, and what
+                                                  follows it begins at `from` */
+    while (n < name.length) {
+        if (p < pattern.length && pattern.bytes[p] == '*') {
+            behind = ++p;
+            from = n;
+        } else if (p < pattern.length && pattern.bytes[p] == name.bytes[n]) {
+            p++;
+            n++;
+        } else if (behind) {
+            p = behind;
+            n = ++from;
+        } else {
+            return 0;
+        }
+    }
+    while (p < pattern.length && pattern.bytes[p] == '*') p++;
+    return p == pattern.length;
+}
+
+/* Does the token permit that on the channel? If that is empty, none is meant,
+   and a pattern has to be *. */
+static int lpi_token_covers(const lpi_token *t, lp_action action,
+                            lp_slice channel)
+{
+    uint32_t i;
+    if (!(t->actions >> action & 1)) return 0;
+    for (i = 0; i < t->pattern_count; i++)
+        if (channel.length ? lpi_token_matches(t->patterns[i], channel)
+                           : lpi_equal(t->patterns[i], LPI_S("*")))
+            return 1;
+    return 0;
+}
+
+/* ==========================================================================
    C1  STRUCTS                                                      >>structs
 
    All state of a server, grouped by who may touch it.
@@ -3983,7 +4438,7 @@ static void lpi_resp_word_uint(lp_text *to, uint64_t value)
    channel form a waiter list, so that a publisher touches one record for each
    loop and no waiter. Records are named by their index in a slab.
 
-   Uses      >>slab >>table >>http >>query >>wheel
+   Uses      >>slab >>table >>http >>query >>wheel >>token
    Touches   nothing: these are types, and functions that find a record.
    ========================================================================== */
 
@@ -4255,7 +4710,7 @@ typedef struct lpi_hub {
     lp_stats stats;
 } lpi_hub;
 
-/* Why a connection or a poll is refused. */
+/* Why a connection or a request is refused. */
 typedef enum lpi_why {
     LPI_WHY_NONE, /* it is not */
     LPI_WHY_MEMORY, LPI_WHY_RANDOM, LPI_WHY_FETCHING, LPI_WHY_CHANNELS_MAX,
@@ -4265,7 +4720,9 @@ typedef enum lpi_why {
     LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
     LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
     LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_STREAM_SINCE,
-    LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID
+    LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID, LPI_WHY_NO_TOKEN,
+    LPI_WHY_TOKEN, LPI_WHY_TOKEN_EARLY, LPI_WHY_TOKEN_ENDED,
+    LPI_WHY_TOKEN_TWICE, LPI_WHY_SCOPE
 } lpi_why;
 
 /* The status and the text that the client gets, in the order of lpi_why. */
@@ -4296,7 +4753,13 @@ static const struct {
     {400, "A stream takes last_id, not since"},
     {400, "Bad timeout"},
     {400, "Bad limit"},
-    {400, "Bad X-Client-ID"}};
+    {400, "Bad X-Client-ID"},
+    {401, "Unauthorized"},
+    {401, "Bad token"},
+    {401, "Token not valid yet"},
+    {401, "Token expired"},
+    {400, "Token given twice"},
+    {403, "Token does not cover this"}};
 
 /* --- what crosses the wall between a connection and the hub --- */
 
@@ -4307,6 +4770,8 @@ typedef struct lpi_poll_request {
     uint32_t wait_ms;          /* 0: answer at once. If the poll waits, it
                                   receives for how long at most before
                                   lpi_hub_expire() is to be called           */
+    uint64_t ends_ms;          /* when its token ends, on the clock of now_ms;
+                                  UINT64_MAX: it has none that does          */
     uint32_t count;            /* of channels                                */
     uint16_t limit;
     uint8_t basic;
@@ -4366,6 +4831,7 @@ typedef struct lpi_recipient {
 typedef struct lpi_decision {
     uint32_t connection;
     uint32_t wait_ms;
+    uint64_t ends_ms; /* as in lpi_poll_request                              */
 } lpi_decision;
 
 enum { LPI_BATCH = 32 };
@@ -4449,8 +4915,9 @@ enum { /* flags of a connection */
     LPI_HEAD_REQUEST = 16,     /* the request was HEAD                       */
     LPI_STREAM = 32,           /* it is a stream, and loop->streams has what
                                   it asks for                                */
-    LPI_NAMED = 64,            /* loop->readers has its client's name        */
-    LPI_FLAGS_KEPT = LPI_TRUSTED | LPI_PEER_DONE | LPI_NAMED /* when another
+    LPI_TOKEN_ENDS = 64,       /* the deadline of its wait is its token's end */
+    LPI_READER = 128,          /* loop->readers has its client's name        */
+    LPI_FLAGS_KEPT = LPI_TRUSTED | LPI_PEER_DONE | LPI_READER /* when another
                                   request begins                             */
 };
 
@@ -4493,6 +4960,7 @@ typedef struct lpi_stream {
     uint16_t limit;
     uint8_t begun;            /* the head of its answer is sent              */
     uint8_t address[16];      /* whom it counts for                          */
+    uint64_t ends_ms;         /* when its token does, as in lpi_poll_request */
     lp_slice client_id;
     struct {
         lp_slice name;
@@ -4618,7 +5086,7 @@ typedef struct lpi_loop {
     lpi_stream **streams;        /* by the index of their connections; of
                                     others nothing that means anything       */
     uint32_t stream_capacity;
-    lpi_reader *readers;         /* likewise, of LPI_NAMED ones              */
+    lpi_reader *readers;         /* likewise, of LPI_READER ones              */
     uint32_t reader_capacity;
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
@@ -4767,6 +5235,7 @@ struct lp_server {
     lpi_mutex store_mutex;   /* of the queues                                */
     int has_store_mutex;
     int stores_ended;        /* under it: nothing can be published any more  */
+    lpi_hmac token_key;      /* if there is a token_secret                   */
     lp_slice *origins, *hosts;
     uint32_t origin_count, host_count;
     int any_origin;
@@ -4780,6 +5249,7 @@ struct lp_request {
     const char *bytes;    /* its first byte                                  */
     lp_slice body;
     const lpi_route *route;
+    const lpi_token *token; /* signed, and good; NULL: none was read         */
     uint8_t client[16];   /* its address, past the proxies                   */
     uint8_t answered;
     uint8_t may_cache;    /* the handler gave a Cache-Control of its own     */
@@ -4971,15 +5441,14 @@ static lpi_message *lpi_message_new_array(const lp_memory *memory,
                                           lp_result *result, size_t *offset)
 {
     lpi_message *first = NULL, **end = &first;
-    const char *begin = (const char *)memchr(json.bytes, '[', json.length);
     uint32_t count = 0;
     lpi_json_scan scan;
     lp_slice object;
-    int more;
-    memset(&scan, 0, sizeof scan);
-    scan.at = begin + 1;
-    scan.end = json.bytes + json.length;
-    while ((more = lpi_json_scan_element(&scan, &object)) > 0) {
+    *result = LP_ERR_JSON;
+    if (lp_json_check(json, offset) != LP_OK) return NULL;
+    lpi_json_scan_init(&scan, json);
+    lpi_json_scan_space(&scan);
+    while (lpi_json_take(&scan, NULL, &object)) {
         *result = LP_ERR_TOO_LARGE;
         if (count++ < LPI_MESSAGES_MAX)
             *end = lpi_message_new(memory, channel, object, result, offset);
@@ -4990,12 +5459,8 @@ static lpi_message *lpi_message_new_array(const lp_memory *memory,
         }
         end = &(*end)->newer;
     }
-    lpi_json_scan_space(&scan);
-    if (!more && first && scan.at == scan.end) return first;
-    *result = LP_ERR_JSON;
-    *offset = (size_t)(scan.at - json.bytes);
-    lpi_message_unref_all(memory, first);
-    return NULL;
+    *offset = (size_t)(scan.at - json.bytes); /* if the array is empty */
+    return first;
 }
 
 /* Write what the server sets in front of the members. */
@@ -7125,6 +7590,7 @@ static void lpi_hub_begin_fetch(lpi_hub *hub, lpi_poll_request *ask,
         ask->requested[i].before = UINT64_MAX;
         ask->requested[i].until_ms = /* now_ms is rounded down */
             ask->now_ms + ask->wait_ms + (ask->wait_ms != 0);
+        ask->requested[i].ends_ms = ask->ends_ms;
     }
 }
 
@@ -7273,6 +7739,7 @@ static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
         lpi_decision *parked = &batch->parked[batch->parked_count++];
         parked->connection = ask.connection;
         parked->wait_ms = (uint32_t)(until_ms - now_ms);
+        parked->ends_ms = ask.requested[0].ends_ms;
     } else {
         lpi_waiters_unpark(hub, wait, now_ms);
         lpi_batch_add(hub, batch, ask.connection, wait, at, ask.count);
@@ -8972,11 +9439,15 @@ static int lpi_route_publish_refused(lp_request *r);
 static int lpi_route_origin_good(const lp_request *r);
 static lp_slice lpi_route_without_port(lp_slice host, lp_slice port);
 static int lpi_route_admin_refused(lp_request *r);
-static void lpi_route_unauthorized(lp_request *r);
-static int lpi_route_token_good(const lp_request *r, const char *token);
+static int lpi_route_permitted(lp_request *r, lp_action action,
+                               lp_slice channel);
+static void lpi_route_refuse(lp_request *r, lpi_why why);
+static lpi_why lpi_route_token_refused(lp_request *r, lp_action action,
+                                       lp_slice channel);
+static lp_slice lpi_route_bearer(const lp_request *r);
+static lpi_why lpi_route_query_token(lp_request *r, lp_slice *given);
+static lpi_why lpi_route_token_read(lp_request *r, lp_slice text);
 static int lpi_route_type_is_json(lp_slice type);
-static int lpi_route_authorized(lp_request *r, lp_action action,
-                                lp_slice channel);
 static void lpi_route_hint_proxy(const lp_request *r);
 static lp_slice lpi_route_last(const lp_request *r);
 static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
@@ -8993,6 +9464,8 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
 /* >>poll */
 static void lpi_poll(lp_request *r);
 static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask);
+static void lpi_poll_arm(lpi_loop *loop, uint32_t index, uint32_t wait_ms,
+                         uint64_t ends_ms);
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask);
 static lpi_why lpi_poll_read_names(lp_request *r, lpi_poll_request *ask);
 static lpi_why lpi_poll_read_values(lp_request *r, lp_slice *values);
@@ -9001,7 +9474,6 @@ static lpi_why lpi_poll_read_cursors(lpi_poll_request *ask,
 static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
                                      lpi_poll_request *ask,
                                      const lp_slice *values);
-static void lpi_poll_refuse(lp_request *r, lpi_why why);
 static int lpi_poll_client_id_good(lp_slice id);
 static void lpi_poll_expire(lpi_loop *loop, uint32_t index);
 
@@ -10267,8 +10739,8 @@ static uint8_t lpi_route_origin_index(const lp_server *server, lp_slice origin)
     return 0;
 }
 
-/* Check a publish request before its body is read: origin, token, type, coding
-   and channel, and ask lp_authorize. 1 if it was refused. */
+/* Check a publish request before its body is read: origin, channel, who asks,
+   type and coding. 1 if it was refused. */
 static int lpi_route_publish_refused(lp_request *r)
 {
     lp_slice coding = lpi_http_field(r->http, r->bytes, LPI_F_CONTENT_ENCODING);
@@ -10276,17 +10748,15 @@ static int lpi_route_publish_refused(lp_request *r)
     lp_slice name;
     if (!lpi_route_origin_good(r)) {
         lpi_write_error(r, 403, "Origin not allowed");
-    } else if (!lpi_route_token_good(r, r->server->config.publish_token)) {
-        lpi_route_unauthorized(r);
-    } else if (!lpi_route_type_is_json(
-                   lpi_http_field(r->http, r->bytes, LPI_F_TYPE))) {
-        lpi_write_error(r, 415, "Content-Type must be application/json");
-    } else if (coding.bytes && !lpi_alike(coding, LPI_S("identity"))) {
-        lpi_write_error(r, 415, "Content-Encoding not supported");
     } else if (lpi_route_channel(r, text, &name)) {
         lpi_write_error(r, 400, "Bad channel name");
-    } else {
-        return !lpi_route_authorized(r, LP_PUBLISH, name);
+    } else if (lpi_route_permitted(r, LP_PUBLISH, name)) {
+        if (!lpi_route_type_is_json(
+                lpi_http_field(r->http, r->bytes, LPI_F_TYPE)))
+            lpi_write_error(r, 415, "Content-Type must be application/json");
+        else if (coding.bytes && !lpi_alike(coding, LPI_S("identity")))
+            lpi_write_error(r, 415, "Content-Encoding not supported");
+        else return 0;
     }
     return 1;
 }
@@ -10323,34 +10793,128 @@ static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
     return host;
 }
 
-/* Check an administrator's request. 1 if it was refused. */
+/* Check an administrator's request: origin, and who asks. 1 if it was
+   refused. */
 static int lpi_route_admin_refused(lp_request *r)
 {
-    if (!lpi_route_origin_good(r))
-        lpi_write_error(r, 403, "Origin not allowed");
-    else if (!lpi_route_token_good(r, r->server->config.admin_token))
-        lpi_route_unauthorized(r);
-    else return 0;
+    if (lpi_route_origin_good(r))
+        return !lpi_route_permitted(r, LP_ADMIN, lp_param(r, "channel"));
+    lpi_write_error(r, 403, "Origin not allowed");
     return 1;
 }
 
-static void lpi_route_unauthorized(lp_request *r)
+/* May who asks do that on the channel? First the request's token says so, if
+   one is needed, and then lp_authorize. 0 if it was refused. */
+static int lpi_route_permitted(lp_request *r, lp_action action,
+                               lp_slice channel)
 {
-    lpi_line(&r->loop->extra, "WWW-Authenticate", LPI_S("Bearer"));
-    lpi_write_error(r, 401, "Unauthorized");
+    const lp_authorize *hook = &r->server->config.authorize;
+    lpi_why why = lpi_route_token_refused(r, action, channel);
+    int status = 0;
+    if (!why && hook->ask) {
+        status = hook->ask(hook->ctx, r, action, channel);
+        lpi_loop_now(r->loop);
+    }
+    if (status == 401) why = LPI_WHY_NO_TOKEN;
+    if (why) lpi_route_refuse(r, why);
+    else if (status) lpi_write_error(r, 403, "Forbidden");
+    return !why && !status;
 }
 
-/* RFC 6750 2.1: the scheme's name in any case, then the token. If none is set
+/* Refuse the request. Unless it is wrong, it may be tried again. */
+static void lpi_route_refuse(lp_request *r, lpi_why why)
+{
+    lp_text *extra = &r->loop->extra;
+    int status = lpi_whys[why].status;
+    lp_slice challenge = LPI_S("Bearer"); /* RFC 6750 3 */
+    if (status == 429 || status == 503)
+        lpi_line(extra, "Retry-After", LPI_S("5"));
+    if (why == LPI_WHY_TOKEN_TWICE)
+        challenge = LPI_S("Bearer error=\"invalid_request\"");
+    else if (why == LPI_WHY_SCOPE)
+        challenge = LPI_S("Bearer error=\"insufficient_scope\"");
+    else if (why > LPI_WHY_NO_TOKEN)
+        challenge = LPI_S("Bearer error=\"invalid_token\"");
+    if (why >= LPI_WHY_NO_TOKEN) lpi_line(extra, "WWW-Authenticate", challenge);
+    lpi_write_error(r, status, lpi_whys[why].text);
+}
+
+/* Why the request's token does not let it pass. If none is set for the action,
    the request needs none. */
-static int lpi_route_token_good(const lp_request *r, const char *token)
+static lpi_why lpi_route_token_refused(lp_request *r, lp_action action,
+                                       lp_slice channel)
+{
+    const lp_config *cfg = &r->server->config;
+    const char *plain = action == LP_POLL      ? cfg->poll_token
+                        : action == LP_PUBLISH ? cfg->publish_token
+                                               : cfg->admin_token;
+    lp_slice given, in_header;
+    lpi_why why = LPI_WHY_NONE;
+    int is_signed = LPI_SIGNED(cfg->token_secret != NULL);
+    if (!plain && !is_signed) return LPI_WHY_NONE;
+    if (!is_signed || !r->token) {
+        given = in_header = lpi_route_bearer(r);
+        if (is_signed) why = lpi_route_query_token(r, &given);
+        if (why) return why;
+        if (!given.bytes) return LPI_WHY_NO_TOKEN;
+        if (plain && in_header.bytes &&
+            lpi_equal_constant_time(in_header, lp_s(plain)))
+            return LPI_WHY_NONE;
+        if (!is_signed) return LPI_WHY_TOKEN;
+        why = lpi_route_token_read(r, given);
+        if (why) return why;
+    }
+    return lpi_token_covers(r->token, action, channel) ? LPI_WHY_NONE
+                                                       : LPI_WHY_SCOPE;
+}
+
+/* The token in the header (RFC 6750 2.1: the scheme's name in any case). Its
+   bytes are NULL if there is none. */
+static lp_slice lpi_route_bearer(const lp_request *r)
 {
     lp_slice given = lpi_http_field(r->http, r->bytes, LPI_F_AUTHORIZATION);
-    if (!token) return 1;
     if (given.length < 7 ||
         !lpi_alike(lpi_slice(given.bytes, 7), LPI_S("bearer ")))
-        return 0;
-    given = lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
-    return lpi_equal_constant_time(given, lp_s(token));
+        return lpi_slice(NULL, 0);
+    return lpi_trim(lpi_slice(given.bytes + 7, given.length - 7));
+}
+
+/* Look for a token in the query too (RFC 6750 2.3). *given is the one that the
+   header has, if it has bytes: then there may be no other. */
+static lpi_why lpi_route_query_token(lp_request *r, lp_slice *given)
+{
+    lp_slice query = lpi_text_of(r->bytes, r->http->query), part, name;
+    while (query.length && lpi_split(&query, '&', &part)) {
+        int bad;
+        name = lpi_query_pair(&part);
+        if (!lpi_query_name_is(name, LPI_S("access_token"))) continue;
+        if (given->bytes) return LPI_WHY_TOKEN_TWICE;
+        bad = lpi_route_decode(r, &part, 1);
+        if (bad) return bad == -ENOMEM ? LPI_WHY_MEMORY : LPI_WHY_TOKEN;
+        *given = part;
+    }
+    return LPI_WHY_NONE;
+}
+
+/* Read a signed token, whose time is judged by the wall clock; from then on its
+   end stands on the monotonic clock. That is rounded down to a millisecond, so
+   that no deadline is later than the end. */
+static lpi_why lpi_route_token_read(lp_request *r, lp_slice text)
+{
+    const lp_os *os = r->loop->os;
+    lpi_token *token;
+    uint64_t wall_us;
+    token = (lpi_token *)(void *)lpi_arena_take(&r->loop->arena, sizeof *token);
+    if (!token) return LPI_WHY_MEMORY;
+    if (lpi_token_read(token, text, &r->server->token_key))
+        return LPI_WHY_TOKEN;
+    lpi_loop_now(r->loop);
+    wall_us = os->wall_us(os->ctx);
+    if (wall_us >= token->ends_us) return LPI_WHY_TOKEN_ENDED;
+    if (wall_us < token->begins_us) return LPI_WHY_TOKEN_EARLY;
+    token->ends_ms = (r->loop->now_us + (token->ends_us - wall_us)) / 1000;
+    r->token = token;
+    return LPI_WHY_NONE;
 }
 
 static int lpi_route_type_is_json(lp_slice type)
@@ -10358,20 +10922,6 @@ static int lpi_route_type_is_json(lp_slice type)
     lp_slice json = LPI_S("application/json"), media;
     return lpi_equal(type, json) ||
            (lpi_split(&type, ';', &media) && lpi_alike(lpi_trim(media), json));
-}
-
-static int lpi_route_authorized(lp_request *r, lp_action action,
-                                lp_slice channel)
-{
-    const lp_authorize *hook = &r->server->config.authorize;
-    int status;
-    if (!hook->ask) return 1;
-    status = hook->ask(hook->ctx, r, action, channel);
-    lpi_loop_now(r->loop);
-    if (!status) return 1;
-    if (status == 401) lpi_route_unauthorized(r);
-    else lpi_write_error(r, 403, "Forbidden");
-    return 0;
 }
 
 /* A forwarded address is ignored if the peer is not a trusted proxy, so that
@@ -10516,7 +11066,11 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
    What is asked is read here, and refused if it cannot be understood; the hub
    then answers the poll, parks it, or refuses it, in one call.
 
-   Promises  lp_authorize is asked about each channel before the hub is.
+   Promises  The token and lp_authorize are asked about each channel before the
+             hub is. A step ends the waits whose time is over before it
+             delivers, so that no message is released to a poll or a stream
+             after its token's end, not even one of the same step; what was
+             released before is still written.
    ========================================================================== */
 
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
@@ -10533,8 +11087,9 @@ static void lpi_poll(lp_request *r)
     lpi_why why = lpi_poll_read(r, &ask);
     uint32_t i;
     for (i = 0; !why && i < ask.count; i++)
-        if (!lpi_route_authorized(r, LP_POLL, ask.names[i])) return;
+        if (!lpi_route_permitted(r, LP_POLL, ask.names[i])) return;
     ask.now_ms = loop->now_ms; /* the hook may have taken its time */
+    ask.ends_ms = LPI_SIGNED(r->token != NULL) ? r->token->ends_ms : UINT64_MAX;
     if (!why && lpi_receipts_tracked(&loop->server->config))
         why = lpi_reader_name(loop, r->connection, ask.client_id);
     if (!why && LPI_STREAMING(ask.stream)) why = lpi_stream_begin(r, &ask);
@@ -10542,7 +11097,7 @@ static void lpi_poll(lp_request *r)
         why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
     if (why) {
         lpi_stream_drop(loop, r->connection);
-        lpi_poll_refuse(r, why);
+        lpi_route_refuse(r, why);
         return;
     }
     r->answered = 1;
@@ -10555,9 +11110,23 @@ static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask)
 {
     lpi_connection *c = lpi_connection_at(loop, ask->connection);
     lpi_set_phase(loop, c, LPI_PARKED);
-    lpi_arm(loop, ask->connection, ask->wait_ms);
+    lpi_poll_arm(loop, ask->connection, ask->wait_ms, ask->ends_ms);
     if (LPI_STREAMING(ask->stream) && !ask->fetching)
         lpi_stream_open(loop, ask);
+}
+
+/* Have the poll's wait end after wait_ms, or at the end of its token. */
+static void lpi_poll_arm(lpi_loop *loop, uint32_t index, uint32_t wait_ms,
+                         uint64_t ends_ms)
+{
+    lpi_connection *c = lpi_connection_at(loop, index);
+    c->flags &= (uint8_t)~LPI_TOKEN_ENDS;
+    if (LPI_SIGNED(ends_ms <= loop->now_ms + wait_ms)) {
+        c->flags |= LPI_TOKEN_ENDS;
+        lpi_wheel_arm(&loop->wheel, index, (uint32_t)ends_ms);
+    } else {
+        lpi_arm(loop, index, wait_ms);
+    }
 }
 
 static lpi_why lpi_poll_read(lp_request *r, lpi_poll_request *ask)
@@ -10662,14 +11231,6 @@ static lpi_why lpi_poll_read_numbers(const lp_config *cfg,
     return LPI_WHY_NONE;
 }
 
-/* Refuse the poll. Unless the request is wrong, it may be tried again. */
-static void lpi_poll_refuse(lp_request *r, lpi_why why)
-{
-    if (lpi_whys[why].status != 400)
-        lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
-    lpi_write_error(r, lpi_whys[why].status, lpi_whys[why].text);
-}
-
 static int lpi_poll_client_id_good(lp_slice id)
 {
     return !id.bytes || (id.length && id.length <= LPI_CLIENT_ID_BYTES &&
@@ -10677,13 +11238,17 @@ static int lpi_poll_client_id_good(lp_slice id)
 }
 
 /* The poll's timeout has passed: answer with its own cursor, or with what has
-   come meanwhile. */
+   come meanwhile. Once its token has ended it is given nothing more. */
 static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_why why = lpi_hub_expire(lpi_hub_of(loop), index, &c->wait,
-                                 loop->now_ms, &loop->batch);
+    lpi_hub *hub = lpi_hub_of(loop);
+    lpi_why why = LPI_WHY_TOKEN_ENDED;
     lp_request r;
+    if (LPI_SIGNED(c->flags & LPI_TOKEN_ENDS))
+        lpi_hub_leave(hub, &c->wait, loop->now_ms);
+    else
+        why = lpi_hub_expire(hub, index, &c->wait, loop->now_ms, &loop->batch);
     if (!why) {
         lpi_deliver_batch_and_resume(loop);
         return;
@@ -10691,7 +11256,7 @@ static void lpi_poll_expire(lpi_loop *loop, uint32_t index)
     lpi_set_phase(loop, c, LPI_SERVING);
     if (lpi_stream_end(loop, index)) return;
     lpi_request_init(&r, loop, index, NULL, NULL);
-    lpi_poll_refuse(&r, why);
+    lpi_route_refuse(&r, why);
     lpi_read_resume(loop, index);
 }
 
@@ -10743,6 +11308,7 @@ static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask)
     if (!stream) return LPI_WHY_MEMORY;
     stream->count = ask->count;
     stream->limit = ask->limit;
+    stream->ends_ms = ask->ends_ms;
     memcpy(stream->address, ask->address, sizeof stream->address);
     for (i = 0; i < ask->count; i++)
         stream->channels[i].from = ask->requested[i];
@@ -10878,7 +11444,9 @@ static void lpi_stream_go_on(lpi_loop *loop, uint32_t index)
         lpi_why why;
         lpi_stream_ask(loop, index, &ask);
         lpi_set_phase(loop, c, LPI_SERVING);
-        why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
+        why = LPI_WHY_TOKEN_ENDED;
+        if (!LPI_SIGNED(ask.ends_ms <= loop->now_ms))
+            why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
         if (why) (void)lpi_stream_end(loop, index);
         else if (loop->batch.recipient_count) lpi_deliver_batch(loop);
         else lpi_poll_park(loop, &ask);
@@ -10898,6 +11466,7 @@ static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
     ask->loop = loop->index;
     ask->connection = index;
     ask->now_ms = loop->now_ms;
+    ask->ends_ms = stream->ends_ms;
     ask->wait_ms = loop->drain_ms ? 0 : loop->server->config.stream_beat_ms;
     ask->count = stream->count;
     ask->limit = stream->limit;
@@ -11448,7 +12017,8 @@ static void lpi_deliver_batch(lpi_loop *loop)
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     for (i = 0; i < batch->parked_count && !loop->drain_ms; i++)
-        lpi_arm(loop, batch->parked[i].connection, batch->parked[i].wait_ms);
+        lpi_poll_arm(loop, batch->parked[i].connection,
+                     batch->parked[i].wait_ms, batch->parked[i].ends_ms);
     batch->reply_count = batch->recipient_count = batch->message_count = 0;
     batch->reply_shared = batch->parked_count = 0;
     lpi_text_clear(&batch->names);
@@ -11470,7 +12040,7 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_set_phase(loop, c, LPI_SERVING);
         if (loop->drain_ms) c->flags |= LPI_CLOSE;
-        if (LPI_ADMINISTERED && c->flags & LPI_NAMED)
+        if (LPI_ADMINISTERED && c->flags & LPI_READER)
             lpi_reader_begin(loop, index, reply);
         if (LPI_STREAMING(reply->stream)) {
             lpi_stream_send(loop, index, reply, body, &shared);
@@ -11577,7 +12147,7 @@ static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_reader *reader;
-    int named = c->flags & LPI_NAMED, failed;
+    int named = c->flags & LPI_READER, failed;
     if (!named && !client_id.bytes) return LPI_WHY_NONE;
     if (lpi_reader_reserve(loop, index)) return LPI_WHY_MEMORY;
     reader = &loop->readers[index];
@@ -11586,8 +12156,8 @@ static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
         reader->name = LPI_NONE;
     }
     failed = lpi_hub_name_reader(lpi_hub_of(loop), client_id, &reader->name);
-    c->flags &= (uint8_t)~LPI_NAMED;
-    if (reader->name != LPI_NONE) c->flags |= LPI_NAMED;
+    c->flags &= (uint8_t)~LPI_READER;
+    if (reader->name != LPI_NONE) c->flags |= LPI_READER;
     return failed ? LPI_WHY_MEMORY : LPI_WHY_NONE;
 }
 
@@ -11659,7 +12229,7 @@ static void lpi_reader_drop(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_reader_end(loop, index);
-    c->flags &= (uint8_t)~LPI_NAMED;
+    c->flags &= (uint8_t)~LPI_READER;
     (void)lpi_hub_name_reader(lpi_hub_of(loop), lpi_slice(NULL, 0),
                               &loop->readers[index].name);
 }
@@ -11784,7 +12354,7 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
 static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (LPI_ADMINISTERED && c->flags & LPI_NAMED)
+    if (LPI_ADMINISTERED && c->flags & LPI_READER)
         lpi_reader_handed(loop, index);
     if (c->flags & LPI_CLOSE) {
         if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
@@ -11893,7 +12463,7 @@ static void lpi_write_queue_unsent(lpi_loop *loop, uint32_t index,
         second.length -= sent - head.length;
     }
     if (!buffer ||
-        (LPI_ADMINISTERED && c->flags & LPI_NAMED &&
+        (LPI_ADMINISTERED && c->flags & LPI_READER &&
          lpi_reader_keep(loop, index)) ||
         lpi_send_buffer_hold(loop, c, to, first, second)) {
         lpi_note_refusal(loop, 0, "Cut off, since it reads too slowly",
@@ -12064,7 +12634,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
         lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
     lpi_stream_drop(loop, index);
-    if (LPI_ADMINISTERED && c->flags & LPI_NAMED) lpi_reader_drop(loop, index);
+    if (LPI_ADMINISTERED && c->flags & LPI_READER) lpi_reader_drop(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
     (void)lpi_poller_change(loop, index, 0);
     if (c->phase != LPI_LINGERING) /* else its stream has ended already */
@@ -13955,14 +14525,17 @@ static void lpi_loop_event(lpi_loop *loop, const lp_event *event)
     }
 }
 
-static void lpi_loop_expire(lpi_loop *loop)
+/* Serve the deadlines that have passed. 1 if some may be left for the next
+   step. */
+static int lpi_loop_expire(lpi_loop *loop)
 {
     int left = LPI_EXPIRIES;
     while (left--) {
         uint32_t index = lpi_wheel_pop(&loop->wheel, (uint32_t)loop->now_ms);
-        if (index == LPI_NONE) return;
+        if (index == LPI_NONE) return 0;
         lpi_connection_expire(loop, index);
     }
+    return 1;
 }
 
 /* Tell lp_watch of the channels that are occupied or vacated. */
@@ -14003,8 +14576,9 @@ static void lpi_loop_drain_begin(lpi_loop *loop)
         uint32_t when = (uint32_t)loop->now_ms +
                         (uint32_t)((uint64_t)place * drain_ms >> 32);
         if (c->phase != LPI_PARKED) continue;
-        if ((int32_t)(when - c->timer.deadline) < 0)
-            lpi_wheel_arm(&loop->wheel, index, when);
+        if ((int32_t)(when - c->timer.deadline) >= 0) continue;
+        c->flags &= (uint8_t)~LPI_TOKEN_ENDS;
+        lpi_wheel_arm(&loop->wheel, index, when);
     }
 }
 
@@ -14043,7 +14617,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lp_event events[LPI_EVENTS];
     const lp_os *os = loop->os;
     uint64_t due;
-    int i, n;
+    int i, n, late;
     if (loop->ended) return LP_ERR_STOPPED;
     lpi_loop_now(loop);
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
@@ -14059,9 +14633,11 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     lpi_read_serve_arrivals(loop);
     lpi_queue_serve(loop);
     lpi_loop_now(loop);
-    lpi_loop_expire(loop);
+    late = lpi_loop_expire(loop);
     if (!loop->index) lpi_stores_step(loop);
-    lpi_deliver(loop);
+    /* A deadline that is left may be the end of a token. */
+    if (!LPI_SIGNED(late && loop->server->config.token_secret))
+        lpi_deliver(loop);
     lpi_loop_sweep(loop);
     if (!loop->index && loop->server->accept_resume_ms &&
         loop->now_ms >= loop->server->accept_resume_ms)
@@ -14287,7 +14863,8 @@ typedef enum lpi_option_kind {
 enum {
     LPI_O_UNLIMITED = 1, /* the field may be LP_UNLIMITED                    */
     LPI_O_NEVER = 2,     /* it may be LP_OFF: the deadline never comes       */
-    LPI_O_ZERO = 4       /* it may be LP_OFF: the time is zero               */
+    LPI_O_ZERO = 4,      /* it may be LP_OFF: the time is zero               */
+    LPI_O_FILLED = 8     /* it may not be an empty text                      */
 };
 
 typedef struct lpi_option {
@@ -14346,8 +14923,10 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_NUMBER_MAX,
      NULL},
     {LPI_O(track_receipts), LPI_O_32, 0, 0, 1, LPI_NUMBER_MAX, NULL},
-    {LPI_O(publish_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
-    {LPI_O(admin_token), LPI_O_TEXT, 0, 0, 0, 0, NULL},
+    {LPI_O(poll_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
+    {LPI_O(publish_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
+    {LPI_O(admin_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
+    {LPI_O(token_secret), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
     {LPI_O(hosts), LPI_O_TEXT, 0, 0, 0, 0, NULL},
@@ -14454,6 +15033,8 @@ static lp_result lpi_config_resolve_text(lp_server *server, const lpi_option *o)
     const char *text;
     size_t size;
     memcpy(&text, at, sizeof text);
+    if (text && !*text && o->flags & LPI_O_FILLED)
+        return lpi_config_bad(server, o->name);
     if (!text || !*text) text = o->text;
     if (text) {
         size = strlen(text) + 1;
@@ -14473,18 +15054,14 @@ static lp_result lpi_config_resolve(lp_server *server)
     lp_config *cfg = &server->config;
     int own_reply_messages = cfg->reply_messages != 0;
     size_t i;
-    if (cfg->publish_token && !*cfg->publish_token)
-        return lpi_config_bad(server, "publish_token"); /* no token is NULL */
-    if (cfg->admin_token && !*cfg->admin_token)
-        return lpi_config_bad(server, "admin_token");
     if (cfg->track_receipts && !LPI_ADMINISTERED)
         return lpi_config_bad(server, "track_receipts");
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
         if (o->kind == LPI_O_TEXT) {
-            if (lpi_config_resolve_text(server, o) != LP_OK)
-                return LP_ERR_NOMEM;
+            lp_result result = lpi_config_resolve_text(server, o);
+            if (result != LP_OK) return result;
             continue;
         }
         value = lpi_option_get(cfg, o);
@@ -14494,6 +15071,12 @@ static lp_result lpi_config_resolve(lp_server *server)
             lpi_option_put(cfg, o, LPI_NEVER);
         if (value == LP_OFF && o->flags & LPI_O_ZERO)
             lpi_option_put(cfg, o, 0);
+    }
+    if (cfg->token_secret) {
+        lp_slice secret = lp_s(cfg->token_secret);
+        if (!LPI_SIGNED(secret.length >= LPI_TOKEN_SECRET))
+            return lpi_config_bad(server, "token_secret");
+        lpi_hmac_init(&server->token_key, secret);
     }
     if (cfg->redis_keep_ms < cfg->history_age_ms)
         cfg->redis_keep_ms = cfg->history_age_ms;
@@ -14585,7 +15168,8 @@ static const struct {
 static int lpi_route_is_wanted(const lp_config *cfg, lpi_route_kind kind)
 {
     if (kind < LPI_CHANNELS) return 1;
-    return cfg->admin_token && (kind != LPI_RECEIPTS || cfg->track_receipts);
+    return (cfg->admin_token || cfg->token_secret) &&
+           (kind != LPI_RECEIPTS || cfg->track_receipts);
 }
 
 static lp_result lpi_route_add_api(lp_server *server)
@@ -14651,10 +15235,11 @@ static lp_result lpi_server_listen(lp_server *server)
                            LPI_TAG_LISTENER, 0, LP_READ);
     if (!error) {
         server->listener = fd;
-        if (!server->on_loopback && !cfg->publish_token && !cfg->authorize.ask)
+        if (!server->on_loopback && !cfg->publish_token &&
+            !cfg->token_secret && !cfg->authorize.ask)
             lpi_log(server, LP_LOG_WARN, "who can reach this address may "
-                    "publish: there is neither publish_token nor authorize",
-                    cfg->host);
+                    "publish: there is no publish_token, token_secret or "
+                    "authorize", cfg->host);
         return LP_OK;
     }
     os->shutdown(os->ctx, fd, LP_READ | LP_WRITE);

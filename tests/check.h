@@ -385,7 +385,7 @@ static uint64_t check_loop(lpi_loop *loop)
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
         if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
-        if (c->flags & LPI_NAMED) bytes += check_reader(loop, index);
+        if (c->flags & LPI_READER) bytes += check_reader(loop, index);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;

@@ -239,12 +239,24 @@ static void check_told(int i)
              "it sleeps, and that \"%s\" is deserted is not told", names[i].name);
 }
 
+/* A poll that is parked waits no longer than its token is good. */
+static void check_token(const conn *c)
+{
+    const request *r = &c->requests[c->streams ? 0 : c->replied % REQUESTS];
+    uint32_t end_ms = (uint32_t)(r->ends_ns / 1000000);
+    if (!r->ends_ns || record_of(c)->phase != LPI_PARKED || (c->wild && !c->streams)) return;
+    MUST(lpi_timer_armed(&loop_of(c)->wheel, index_of(c)) &&
+         (int32_t)(lpi_timer_at(&loop_of(c)->wheel, index_of(c))->deadline - end_ms) <= 0,
+         "connection %u waits beyond the end of its token", conn_index(c));
+}
+
 static void check_deadline(int i, const thread *const *asleep)
 {
     const conn *c = &K.conns[i];
     const thread *t;
     int32_t left;
     if (!c->used || c->fd < 0 || !c->known) return;
+    check_token(c);
     t = asleep[OS.all[c->description].slot];
     if (!t || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) return;
     left = (int32_t)(lpi_timer_at(&loop_of(c)->wheel, index_of(c))->deadline - (uint32_t)now_ms());

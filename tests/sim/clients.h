@@ -83,6 +83,72 @@ static void client_changes(client *k)
     client_speaks(k);
 }
 
+/* ---- tokens ---- */
+
+typedef enum shown { /* one that is */
+    SHOWN_GOOD, SHOWN_SHORT, SHOWN_ENDED, SHOWN_NARROW, SHOWN_FORGED, SHOWN_NONE, SHOWN_KINDS
+} shown;
+
+static const char *const shown_names[SHOWN_KINDS] = {
+    "good for long", "soon to end", "over", "for something else", "forged", "not there"};
+
+static uint64_t shown_counts[SHOWN_KINDS];
+static char token_text[TOKEN_ROOM]; /* of the request that is being said; empty: none */
+static int token_in_query;
+
+/* The payload of a token that is good for these channels; but for SHOWN_NARROW one of them, or
+   the action, is another. */
+static const char *token_payload(shown kind, const char *action, const uint16_t *channels,
+                                 uint32_t count, uint64_t ends_us)
+{
+    static char text[3000];
+    uint32_t i, other = kind == SHOWN_NARROW ? below(count + 1) : UINT32_MAX;
+    char *to = text + sprintf(text, "{\"sub\":\"%u\",\"exp\":%" PRIu64 ".%06u,\"channels\":[",
+                              below(1000), ends_us / 1000000, (unsigned)(ends_us % 1000000));
+    for (i = 0; i < count; i++) {
+        const char *name = names[channels[i]].quoted;
+        uint32_t how = kind == SHOWN_NARROW ? 3 : below(6);
+        to += sprintf(to, "%s\"%s%s%s\"", i ? "," : "", how == 0 || how == 1 ? "*" : "",
+                      how == 0 ? "" : name, how == 2 ? "*" : i == other ? "x*" : "");
+    }
+    if (other == count) action = !strcmp(action, "poll") ? "publish" : "poll";
+    sprintf(to, "],\"actions\":[\"%s\"]}", action);
+    return text;
+}
+
+/* Show a token of that kind: what the request gets follows from that. The wall clock does not
+   jump in such a world. */
+static void show_token(request *r, shown kind, const char *action, const uint16_t *channels,
+                       uint32_t count)
+{
+    uint64_t now_us = K.wall_us + K.now_ns / 1000, ends_us = now_us + UINT64_C(3600000000);
+    uint32_t length, forged = 0; /* 1: another secret, 2: another header, 3: a character */
+    char *at;
+    if (!tokens) return;
+    if (kind == SHOWN_FORGED) forged = between(1, 3);
+    if (kind == SHOWN_SHORT) ends_us = now_us + below(2000 * (r->wait_ms + 1) + 50000);
+    if (kind == SHOWN_ENDED) ends_us = now_us - below(2000000);
+    token_in_query = one_in(3);
+    token_sign(token_text, forged == 1 ? token_secret + 1 : token_secret,
+               forged == 2 ? "{\"alg\":\"none\"}" : token_header,
+               token_payload(kind, action, channels, count, ends_us));
+    if (forged == 3) {
+        length = (uint32_t)strlen(token_text);
+        at = token_text + (one_in(2) ? length - 1 - below(43) : below(length));
+        *at = *at == 'A' ? 'B' : 'A';
+    }
+    if (kind == SHOWN_NONE) *token_text = 0;
+    if (kind == SHOWN_SHORT) r->ends_ns = (ends_us - K.wall_us) * 1000;
+    else if (kind == SHOWN_NARROW) r->expect = 403;
+    else if (kind != SHOWN_GOOD) r->expect = 401;
+    shown_counts[kind]++;
+}
+
+static shown any_token(void)
+{
+    return !tokens || one_in(2) ? SHOWN_GOOD : (shown)below(SHOWN_KINDS);
+}
+
 /* ---- what is said ---- */
 
 static char said[STREAM];
@@ -105,6 +171,7 @@ static request *ask_begin(conn *c, request_kind kind)
     memset(r, 0, sizeof *r);
     r->kind = (uint8_t)kind;
     said_length = 0;
+    *token_text = 0;
     if (c->blank != c->sent && one_in(24)) put("\r\n"); /* one is passed over */
     return r;
 }
@@ -129,10 +196,16 @@ static void put_fields(const client *k)
 {
     put("Host: localhost\r\n");
     if (k->named) put("X-Client-ID: c%u\r\n", k->name);
+    if (*token_text && !token_in_query) put("Authorization: Bearer %s\r\n", token_text);
     if (k->conn->address.bytes[15] != k->address)
         put("X-Forwarded-For: %s127.0.0.%u\r\n", one_in(4) ? "10.1.2.3, " : "", k->address);
     else if (one_in(16) && k->address != A_PROXY) /* nobody believes that */
         put("X-Forwarded-For: 127.0.0.%u\r\n", between(1, A_LAST));
+}
+
+static void put_token(void) /* behind other parameters */
+{
+    if (*token_text && token_in_query) put("&access_token=%s", token_text);
 }
 
 static void put_cursor(const place *p)
@@ -159,6 +232,7 @@ static void put_poll(const client *k, const request *r, const char *version)
     }
     put("&timeout=%u.%03u", r->wait_ms / 1000, r->wait_ms % 1000);
     if (!r->basic) put("&limit=%u", r->limit);
+    put_token();
     put(" HTTP/%s\r\n", version);
     put_fields(k);
 }
@@ -178,6 +252,7 @@ static void fill_poll(const client *k, request *r, uint32_t wait_ms)
         r->at[i].seq = k->cursor[i].seq;
         if (k->channels[i] == DENIED && hooks) r->expect = 403;
     }
+    show_token(r, any_token(), "poll", k->channels, k->count);
 }
 
 static void settle_wait(request *r)
@@ -257,7 +332,9 @@ static int ask_stream(client *k)
         if (i) put(",");
         put_cursor(&r->at[i]);
     }
-    put("&limit=%u HTTP/1.%u\r\n", r->limit, one_in(8) ? 0 : 1);
+    put("&limit=%u", r->limit);
+    put_token();
+    put(" HTTP/1.%u\r\n", one_in(8) ? 0 : 1);
     put_fields(k);
     if (header) put("Last-Event-ID: ");
     for (i = 0; header && i < r->count; i++) {
@@ -367,17 +444,23 @@ static int ask_publish(client *k)
     int to = (int)below(world_channels), wrong = (int)below(32);
     uint32_t n;
     size_t length;
+    uint16_t channel;
+    shown kind = any_token();
     if (model_full()) return ask_echo(k);
     r = ask_begin(c, R_PUBLISH);
     n = r->payload = payload_new(to);
     length = payload_json(n, json);
     if (length > STREAM / 3) length = STREAM; /* no room */
-    put("POST /api/publish/%s HTTP/1.1\r\n", names[to].raw);
+    channel = (uint16_t)to;
+    show_token(r, kind == SHOWN_SHORT ? SHOWN_GOOD : kind, "publish", &channel, 1);
+    put("POST /api/publish/%s%s", names[to].raw, *token_text && token_in_query ? "?x" : "");
+    put_token();
+    put(" HTTP/1.1\r\n");
     put_fields(k);
     put("Content-Type: %s\r\n", wrong == 1 ? "text/plain" : "application/json; charset=utf-8");
     if (one_in(8)) put("Expect: 100-continue\r\n");
-    if (to == DENIED && hooks) r->expect = 403;
-    if (wrong == 1) r->expect = 415;
+    if (to == DENIED && hooks && !r->expect) r->expect = 403;
+    if (wrong == 1 && !r->expect) r->expect = 415;
     if (wrong == 2 && !r->expect) {
         r->expect = 413;
         length = STREAM / 4;
@@ -404,7 +487,7 @@ static int ask_publish(client *k)
         }
     }
     if (r->expect) r->kind = R_OTHER, M.payload[n].state = P_REFUSED;
-    r->early = r->expect == 403 || r->expect == 415 || r->expect == 413;
+    r->early = r->expect && r->expect != 400;
     if (length == STREAM || said_length > STREAM) {
         M.payload[n].state = P_REFUSED;
         return -1;
@@ -474,10 +557,14 @@ static void ask_part(client *k, int reset)
     conn *c = k->conn;
     request *r = ask_begin(c, R_POLL);
     uint32_t n = UINT32_MAX;
+    const uint16_t first = 0;
     if (one_in(3) && !model_full()) {
         n = payload_new(0);
         M.payload[n].state = P_REFUSED;
-        put("POST /api/publish/a HTTP/1.1\r\n");
+        show_token(r, SHOWN_GOOD, "publish", &first, 1);
+        put("POST /api/publish/a%s", *token_text && token_in_query ? "?x" : "");
+        put_token();
+        put(" HTTP/1.1\r\n");
         put_fields(k);
         put("Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"n\":%07u}      ", n);
     } else {

@@ -133,6 +133,7 @@ typedef struct request {
     uint32_t reply_end;   /* in the stream to it                               */
     uint32_t payload;     /* of what is published or echoed                    */
     uint64_t got_ns;      /* when the step began in which it was read whole    */
+    uint64_t ends_ns;     /* when its token ends; 0: not while it matters      */
     uint64_t timestamp_us, bytes;
     uint64_t appended_us;     /* of the first message in its reply; 0: none        */
     place at[PLACES];

@@ -21,6 +21,7 @@ static uint32_t world_channels; /* of those below, the first */
 static int hooks;               /* those of `authorize` and `watch` are there */
 static int proxies;             /* connections that carry others' requests are a trusted
                                    proxy's                                        */
+static int tokens;              /* polls and publishing want a signed one         */
 
 #define Y16 "yyyyyyyyyyyyyyyy"
 #define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
@@ -76,6 +77,7 @@ static struct model {
     uint32_t count, payloads, text_used;
     uint64_t asyncs;
     uint64_t replies, delivered, resets, timeouts;
+    uint64_t ended;                     /* polls that their tokens have ended   */
     uint64_t latencies[LP_LATENCIES], firsts; /* that lp_stats should count */
     uint64_t keys[ADDRESSES];           /* by which the server knows an address */
     uint64_t spendings;                 /* changes of what all share            */
@@ -666,20 +668,37 @@ static uint64_t fetch_ns(const request *r)
     return (uint64_t)(r->wait_ms && r->wait_ms < ms ? r->wait_ms : ms) * 1000000;
 }
 
-/* Never early; late by a millisecond, what the wait rounds up to, and the steps. */
+/* How late what is sent on the connection may be. */
+static uint64_t slack_ns(void)
+{
+    return 4000000 + 3 * late_ns() + K.stalled_ns + (uint64_t)((uint32_t)OS.open_of[K_SOCKET] / 16) * 1000000;
+}
+
+/* Never early; late by a millisecond, what the wait rounds up to, and the steps. With a token
+   that ends before, its end counts. */
 static void verify_when(const conn *c, const request *r, int timed_out)
 {
     uint64_t wait_ns = (uint64_t)r->wait_ms * 1000000;
     uint64_t begin = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
-    uint64_t slack = 4000000 + 3 * late_ns() + K.stalled_ns;
+    uint64_t end = begin + wait_ns, slack = slack_ns();
     if (loop_of(c)->drain_ms) return;
-    if (S->hub.stores) slack += fetch_ns(r); /* also if it was to be answered at once */
+    if (S->hub.stores) end += fetch_ns(r); /* also if it was to be answered at once */
+    if (r->ends_ns && r->ends_ns < end) end = lpi_max64(r->ends_ns, begin);
     if (timed_out && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
-    if (K.now_ns > begin + wait_ns + slack + (uint64_t)((uint32_t)OS.open_of[K_SOCKET] / 16) * 1000000)
+    if (K.now_ns > end + slack)
         fail_at(__LINE__, "connection %u: answered %" PRIu64 " us late", conn_index(c),
-                (K.now_ns - begin - wait_ns) / 1000);
+                (K.now_ns - end) / 1000);
+}
+
+/* Its token has ended, and no other reason is given: that is true, but for the millisecond to
+   which it is rounded and the time between two looks at the clocks. */
+static void verify_ended(const request *r)
+{
+    WANT(r->ends_ns && K.now_ns + 1000000 + late_ns() >= r->ends_ns, "a good token is refused");
+    if (!r->bodiless) EXPECT("{\"error\":\"Token expired\"}");
+    M.ended++;
 }
 
 static void verify_poll(conn *c, request *r)
@@ -863,6 +882,11 @@ static void verify_request(conn *c, request *r)
              "503 for nothing");
         return;
     }
+    if (status == 401 && r->kind == R_POLL) {
+        verify_ended(r);
+        verify_when(c, r, 0);
+        return;
+    }
     if (status == 429 && r->kind == R_POLL) {
         if (!r->bodiless) verify_limit(c, r);
         return;
@@ -948,6 +972,7 @@ static void verify_event(conn *c, request *r, const char *text)
     uint32_t i, which = PLACES;
     int known = 1, moved = 0;
     int reset = EAT("event: reset\n"), begins = EAT("retry: 1000\n");
+    WANT(!r->ends_ns || K.now_ns <= r->ends_ns + slack_ns(), "its token has ended");
     if (begins && EAT("\n")) return; /* a reset comes */
     if (!reset && EAT(":\n\n")) {
         M.timeouts++;
@@ -1023,6 +1048,13 @@ static int model_events(conn *c, const char *text, size_t length)
         r->replied = 1;
         c->replied = c->got = 1;
         c->streams = r->status == 200 ? 2 : 4;
+        if (r->status == 401 && !r->expect) {
+            body = (const char *)memmem(text, length, "\r\n\r\n", 4);
+            WANT(body, "an endless head");
+            at_text = body + 4;
+            verify_ended(r);
+            return 1;
+        }
         if (r->status != 200) {
             WANT(r->status == 503 || r->status == 429 || r->status == r->expect, "the status");
             return 1;

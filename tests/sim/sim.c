@@ -38,6 +38,7 @@ static void assert_failed(int line, const char *what);
 
 #include "longpoll.h"
 #include "../store.h"
+#include "../token.h"
 
 #include "kernel.h"
 #include "model.h"
@@ -456,7 +457,7 @@ static void end_world(void)
         MUST(!OS.all[i].kind || !OS.all[i].watched, "what a child holds was left in the poller");
 }
 
-static uint64_t delivered, timeouts, resets, published, replies;
+static uint64_t delivered, timeouts, resets, published, replies, ended;
 
 static void run_world(uint64_t seed)
 {
@@ -482,6 +483,12 @@ static void run_world(uint64_t seed)
     if (one_in(16)) choose_slow_senders(&cfg);
     if (one_in(12)) choose_tide(&cfg);
     if (tide_us && one_in(2)) choose_many_channels(&cfg);
+    tokens = seed % 6 == 5; /* without a draw, so that the other worlds stay as they are */
+    if (tokens) {
+        cfg.token_secret = token_secret;
+        cfg.head_bytes_max = 0;
+        K.rates[F_CLOCK] = 0;
+    }
     cfg.memory.resize = sim_resize;
     os = kernel_os(&OS);
     cfg.os = &os;
@@ -507,6 +514,7 @@ static void run_world(uint64_t seed)
     delivered += M.delivered;
     timeouts += M.timeouts;
     resets += M.resets;
+    ended += M.ended;
     published += M.published;
     replies += M.replies;
     in_world = 0;
@@ -545,6 +553,8 @@ static void report(void)
     line("log", "of refusals", refusals_told);
     line("replies", "in all", replies);
     line("replies", "timeouts", timeouts);
+    for (i = 0; i < SHOWN_KINDS; i++) line("token", shown_names[i], shown_counts[i]);
+    line("token", "ended meanwhile", ended);
     line("messages", "published", published);
     line("messages", "delivered", delivered);
     for (i = 1; i <= LOOPS; i++) {

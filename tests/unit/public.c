@@ -63,8 +63,10 @@ static const field fields[] = {
 static const struct { const char *name; size_t offset; const char *initial; } texts[] = {
     {"host", offsetof(lp_config, host), "127.0.0.1"},
     {"prefix", offsetof(lp_config, prefix), "/api"},
+    {"poll_token", offsetof(lp_config, poll_token), NULL},
     {"publish_token", offsetof(lp_config, publish_token), NULL},
     {"admin_token", offsetof(lp_config, admin_token), NULL},
+    {"token_secret", offsetof(lp_config, token_secret), NULL},
     {"cors", offsetof(lp_config, cors), NULL},
     {"hosts", offsetof(lp_config, hosts), NULL},
     {"trusted_proxies", offsetof(lp_config, trusted_proxies), NULL},
@@ -291,6 +293,16 @@ TEST(a_bad_config_is_told_by_name) {
     check_create(LP_ERR_CONFIG, "bad configuration: history_bytes");
     w.cfg.publish_token = "";
     check_create(LP_ERR_CONFIG, "bad configuration: publish_token");
+    w.cfg.poll_token = "";
+    check_create(LP_ERR_CONFIG, "bad configuration: poll_token");
+    w.cfg.admin_token = "";
+    check_create(LP_ERR_CONFIG, "bad configuration: admin_token");
+    w.cfg.token_secret = "";
+    check_create(LP_ERR_CONFIG, "bad configuration: token_secret");
+    w.cfg.token_secret = "one byte too few to be a secret"; /* 31 */
+    check_create(LP_ERR_CONFIG, "bad configuration: token_secret");
+    w.cfg.token_secret = "as many bytes as a secret needs."; /* 32 */
+    check_create(LP_OK, NULL);
     w.cfg.reply_messages = 2000;
     check_create(LP_ERR_CONFIG, "bad configuration: reply_messages");
     w.cfg.hosts = ",";
@@ -311,11 +323,12 @@ TEST(fewer_messages_in_a_reply_than_the_default) {
 
 TEST(who_may_publish_beyond_loopback_is_warned_of) {
     int round;
-    for (round = 0; round < 4; round++) {
+    for (round = 0; round < 5; round++) {
         memset(&w, 0, sizeof w);
         w.cfg.host = round ? "*" : "127.0.0.2";
         if (round == 2) w.cfg.publish_token = "secret";
         if (round == 3) w.cfg.authorize.ask = let_pass;
+        if (round == 4) w.cfg.token_secret = "a secret of thirty-two bytes....";
         open_world(&w);
         CHECK_INT(w.log_lines[LP_LOG_WARN], round == 1);
         close_world(&w);
