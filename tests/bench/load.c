@@ -963,7 +963,7 @@ static void run_rate(double seconds)
     while (!errors && (!rate_over() || now_ns() < until ||
                        deliveries < published * per_channel)) {
         for (i = 0; i < option.publishers; i++) rate_next(&publishers[i]);
-        if (option.transport == SHORT) rate_ask();
+        if (option.transport == SHORT && client_count) rate_ask();
         turn(rate_wait());
     }
     await(published * per_channel);

@@ -259,11 +259,13 @@ function transportRow(name, entry, key) {
 }
 
 function eventsText(events) {
-  const one = ([streams, { ours, floor }]) => ours && floor &&
-    `${short(ours.cost_ns.median / 1000)} µs to ${count(Number(streams))} streams, ` +
-    `${times(ours.ratio.median)} times what the floor's sends of the same bytes cost`
-  const all = Object.entries(events).map(one).filter(Boolean)
-  return all.length > 0 && `An event of 64 bytes takes ${all.join('; ')}.`
+  const all = Object.entries(events).filter(([, { ours, floor }]) => ours && floor)
+  const costs = all.map(([streams, { ours }]) =>
+    `${short(ours.cost_ns.median / 1000)} µs of CPU to ${count(Number(streams))} streams`)
+  const ratios = name => all.map(([, of]) => of[name] && times(of[name].ratio.median)).join(' and ')
+  return all.length > 0 && `An event of 64 bytes takes ${costs.join(', ')}: ${ratios('ours')} ` +
+    'times what it costs the floor to send as many bytes ' +
+    `(nchan ${ratios('nchan')}, Node ${ratios('node')}).`
 }
 
 function begunText(of) {
