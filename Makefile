@@ -58,7 +58,7 @@ help:
 	@echo 'make faults          every allocation and system call fails, one at a time'
 	@echo 'make mutants model   deliberate bugs are found; the model checked by spin'
 	@echo 'make chaos           Redis and instances fail under load, 15 minutes   (ARGS="--share 0.1 stop" ...)'
-	@echo 'make bench           measured against peers, about 15 minutes   (ARGS="--quick fanout" ...)'
+	@echo 'make bench           measured against peers, about 25 minutes   (ARGS="--quick fanout" ...)'
 	@echo 'make trace           the functions that a poll and a message go through, by section'
 	@echo 'make fuzz            each fuzzer for SECONDS=60; tests/fuzz/run -h'
 	@echo 'tests/run -h         how to run one file or one test'

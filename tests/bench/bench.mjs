@@ -17,9 +17,9 @@ const usage = `tests/bench/run [OPTION...] [SCENARIO...]
   pairs      CPU per message, many channels   publish    CPU per request, nobody waiting
   catchup    CPU per message held             churn      CPU per connect, poll, close
   latency    delays at a fixed rate           idle       wake-ups with all parked
-  bystander  delays beside a large fan-out    news       short polling against long
-  loops      two threads against one          cycle      instructions, by valgrind
-  calls      lp_publish from another thread
+  bystander  delays beside a large fan-out    loops      two threads against one
+  cycle      instructions, by valgrind        calls      lp_publish from another thread
+  transports short polls, long polls, streams, WebSocket: the same news by each
   instances  several over Redis: delays, messages a second, its return
 
   --heads KIND of the requests: browser, proxy or bare, or several with commas between; without it
@@ -28,7 +28,8 @@ const usage = `tests/bench/run [OPTION...] [SCENARIO...]
   --quick      small and rough: to see that everything works
   --rounds N   of each comparison [15]
   --keep       the charts go to tests/bench/charts/ too, where the README shows them, and the
-               figures into the README, if nothing was left out
+               figures into the README, if nothing was left out; those of transports, which have
+               a place of their own, also by themselves: --keep --heads browser transports
 
 Browsers' heads have 500 to 800 bytes and differ from connection to connection; nginx adds the
 client's address and the request's id, another each time, and the library trusts it then. A cost
@@ -239,11 +240,11 @@ const peers = ['ours', 'nchan', 'node']
 // ---- scenarios
 
 // Each waiter is a client of its own; at the end messages come for them: they were there.
-const parkOne = (name, each) => withServer(name, {}, async (server, load) => {
-  const client = load({ channels: each ? most : 1, timeout: 3000, gate: 0 })
+const parkOne = (name, own, last) => withServer(name, {}, async (server, load) => {
+  const client = load({ timeout: 3000, gate: 0, ...own })
   const few = await client.ask(`park ${quick ? 500 : 1000}`)
   const many = await client.ask(`park ${most}`)
-  await client.ask(each ? 'pairs 0.2' : 'fanout 0')
+  await client.ask(last)
   return (many.pss_bytes - few.pss_bytes) / (many.waiters - few.waiters)
 })
 
@@ -252,7 +253,8 @@ async function park() {
   for (const key in out)
     for (const name of peers.filter(name => able.has(name)))
       try {
-        out[key][name] = await parkOne(name, key === 'channel_each')
+        out[key][name] = await (key === 'one_channel' ? parkOne(name, {}, 'fanout 0')
+          : parkOne(name, { channels: most }, 'pairs 0.2'))
         say(`park, ${key.replace('_', ' ')}, ${name}: ${number(out[key][name])} bytes`)
       } catch (error) {
         failed(`park, ${key}, ${name}`, error)
@@ -396,19 +398,57 @@ const bystander = () => withServer('ours', {}, async (server, load) => {
   return out
 })
 
-const news = () => withServer('ours', {}, async (server, load) => {
-  const client = load({ gate: 0 })
-  const seconds = quick ? 6 : 24, every = quick ? 1000 : 4000, short = 1000
-  await client.ask('park 200')
-  const run = await client.ask(`news ${seconds} ${every} ${short}`)
-  const out = { seconds, clients: 100, every_ms: every, short_ms: short, news: run.published }
-  for (const [kind, delays] of [['long', run.delay_us], ['short', run.short_delay_us]]) {
-    out[kind] = { ...run[kind], mean_us: delays?.mean, p99_us: delays?.[99] }
-    say(`news, ${kind} polls: ${run[kind].requests} requests, ` +
-      `${number(run[kind].bytes_in + run[kind].bytes_out)} bytes, ${ms(delays?.mean)} late`)
-  }
-  return out
+// ---- the same news by each way of being told, which nchan alone has all of
+
+const transportNames = ['short', 'long', 'stream', 'websocket']
+const newsOf = {
+  slow: { rate: 1 / 3, seconds: quick ? 6 : 18 },
+  fast: { rate: 20, seconds: quick ? 2 : 6 },
+}
+
+// What a client took, and what it cost the server. That each client had each message once, and in
+// order, is what the load checks.
+const newsCosts = (run, clients) => ({
+  requests_per_minute: run.requests / clients / run.seconds * 60,
+  bytes_out: run.bytes_out / run.deliveries, bytes_in: run.bytes_in / run.deliveries,
+  delay_us: { 50: run.delay_us[50], 99: run.delay_us[99] },
+  cpu_ns: run.cpu_ns / run.deliveries, news: run.published, seconds: run.seconds,
 })
+
+const transportOne = (name, transport, clients, body) =>
+  withServer(name, {}, async (server, load) => {
+    const client = load({ transport, body, gate: 0 })
+    const begin = await client.ask(`park ${clients}`)
+    await client.ask(`rate ${quick ? 1 : 3} 20`)
+    const out = { begin_out: begin.bytes_out / clients, begin_in: begin.bytes_in / clients }
+    for (const [key, { rate, seconds }] of Object.entries(newsOf))
+      out[key] = newsCosts(await client.ask(`rate ${seconds} ${rate}`), clients)
+    return out
+  })
+
+async function transports() {
+  const clients = quick ? 100 : 500, body = 200
+  const out = { clients, body, of: {}, events: {} }
+  for (const transport of transportNames)
+    for (const name of transport === 'websocket' ? ['nchan'] : peers)
+      try {
+        if (!able.has(name)) continue
+        const entry = await transportOne(name, transport, clients, body)
+        entry.memory = await parkOne(name, { transport }, 'rate 0.1 10')
+        out.of[`${transport}/${name}`] = entry
+        say(`transports, ${transport}, ${name}: ${number(entry.memory)} bytes a client` +
+          Object.keys(newsOf).map(key => `; ${key}: ${number(entry[key].cpu_ns)} ns a message, ` +
+            `p99 ${ms(entry[key].delay_us[99])}`).join(''))
+      } catch (error) {
+        failed(`transports, ${transport}, ${name}`, error)
+      }
+  for (const waiters of quick ? [1000] : [1000, 10000])
+    out.events[waiters] = await compare(`transports, an event to ${waiters} streams`, everyone, {
+      waiters, load: { transport: 'stream' }, command: 'fanout 0.1', per: 'deliveries', turns,
+      rounds: roundsOf(waiters > 1000 ? 0.4 : 1),
+    })
+  return out
+}
 
 async function loops() {
   const fanout = await compare('loops, fanout', ['ours', 'two'], {
@@ -482,24 +522,32 @@ const describe = () => ({
   rounds, quick, when: new Date().toISOString(),
 })
 
-const scenarios = { park, fanout, pairs, publish, catchup, churn, latency, idle, bystander, news,
-  loops, cycle, calls, instances }
+const scenarios = { park, fanout, pairs, publish, catchup, churn, latency, idle, bystander, loops,
+  cycle, calls, instances, transports }
 const barred = ['park', 'fanout', 'pairs', 'publish',
   ...quick ? [] : ['catchup', 'idle', 'bystander', 'cycle']]
 const kinds = ['browser', 'proxy', 'bare']
 
-// All figures that the README has must be there, or it keeps those that it has.
-function keep(figures) {
-  const file = join(machine.root, 'README.md'), old = readFileSync(file, 'utf8')
-  const all = kinds.every(kind => results.series[kind]) && !wanted.length && !quick &&
-    !results.failed.length && !results.skipped.length
-  if (!all) return say('README.md is left as it is: not everything was measured')
-  writeFileSync(file, old.replace(/(<!-- figures -->\n)[^]*(<!-- end of figures -->\n)/,
-    (_, begin, end) => begin + figures + end))
+// All figures that a part of the README has must be there, or it keeps those that it has.
+function keep(parts) {
+  const file = join(machine.root, 'README.md')
+  const good = !quick && !results.failed.length && !results.skipped.length
+  const whole = {
+    figures: good && kinds.every(kind => results.series[kind]) && !wanted.length,
+    transports: good && results.series.browser?.transports,
+  }
+  let text = readFileSync(file, 'utf8')
+  for (const name in parts)
+    if (whole[name])
+      text = text.replace(new RegExp(`(<!-- ${name} -->\n)[^]*(<!-- end of ${name} -->\n)`),
+        (_, begin, end) => begin + parts[name] + end)
+    else say(`README.md keeps its ${name}: not everything was measured`)
+  writeFileSync(file, text)
 }
 
 function write() {
-  const text = report(results), figures = readme(results)
+  const text = report(results), parts = readme(results)
+  const figures = Object.values(parts).join('\n')
   writeFileSync(join(machine.built, 'results.json'), JSON.stringify(results, null, 1) + '\n')
   writeFileSync(join(machine.built, 'results.txt'), text + '\n')
   writeFileSync(join(machine.built, 'readme.md'), figures)
@@ -509,7 +557,7 @@ function write() {
     for (const [name, svg] of Object.entries(charts(results.series.browser ?? {})))
       writeFileSync(join(place, name), svg)
   }
-  if (options.keep) keep(figures)
+  if (options.keep) keep(parts)
   console.log(`${text}\n\n${figures}`)
 }
 

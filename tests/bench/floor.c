@@ -10,7 +10,8 @@
    of the library. A reply is a head and, at the start of the body, ten digits:
    the number of the message in its channel. Requests are those of the library,
    with channels named c00000, c00001 and so on, read at fixed places; a poll
-   whose client has had less than the newest message is answered at once.     */
+   whose client has had less than the newest message is answered at once. A
+   stream is told of each message by an event of POLL_BYTES.                  */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,6 +31,7 @@ enum { DIGITS = 10, NONE = -1 };
 /* Where the digits of "c00000" stand. */
 enum {
     IN_POLL = sizeof "GET /api/poll/c" - 1,
+    IN_STREAM = sizeof "GET /api/stream/c" - 1,
     IN_PUBLISH = sizeof "POST /api/publish/c" - 1
 };
 
@@ -42,21 +44,42 @@ typedef struct reply {
 typedef struct channel {
     unsigned seq;
     int waiting; /* the first descriptor, or NONE */
+    int streams; /* likewise */
 } channel;
 
 static channel channels[CHANNELS];
 static struct {
     unsigned had;
-    int next; /* that waits for the same channel */
+    int next; /* that waits for the same channel, or has a stream of it */
 } files[FILES];
 
 static int poller, listener;
-static reply poll_reply, publish_reply;
+static reply poll_reply, publish_reply, stream_event;
 
 static void die(const char *what)
 {
     perror(what);
     exit(1);
+}
+
+/* `length` bytes, of which the first are `head`; then comes the number. */
+static reply make_bytes(const char *head, size_t length)
+{
+    reply r;
+    r.length = length;
+    r.bytes = malloc(length);
+    if (!r.bytes) die("memory");
+    memset(r.bytes, '.', length);
+    memcpy(r.bytes, head, strlen(head));
+    r.number = r.bytes + strlen(head);
+    return r;
+}
+
+static reply make_event(size_t length)
+{
+    reply r = make_bytes("data: {\"n\":", length);
+    memcpy(r.bytes + length - 2, "\n\n", 2);
+    return r;
 }
 
 /* A reply of `length` bytes in all. */
@@ -65,7 +88,6 @@ static reply make_reply(size_t length)
     static const char head[] =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         "Content-Length: %zu\r\n\r\n";
-    reply r;
     size_t body = length, at = length + 1;
     char text[128];
 
@@ -75,13 +97,7 @@ static reply make_reply(size_t length)
     }
     while (at + body > length) /* the head's length depends on the body's */
         at = (size_t)snprintf(text, sizeof text, head, --body);
-    r.length = at + body;
-    r.bytes = malloc(r.length);
-    if (!r.bytes) die("memory");
-    memset(r.bytes, '.', r.length);
-    memcpy(r.bytes, text, at);
-    r.number = r.bytes + at;
-    return r;
+    return make_bytes(text, at + body);
 }
 
 static void put_number(reply *r, unsigned n)
@@ -117,6 +133,17 @@ static void poll_one(int fd, const char *request)
     answer(fd, &poll_reply);
 }
 
+static void stream_one(int fd, const char *request)
+{
+    static char head[] = "HTTP/1.1 200 OK\r\n"
+                         "Content-Type: text/event-stream\r\n\r\n";
+    static const reply begin = {head, sizeof head - 1, NULL};
+    channel *ch = channel_at(request + IN_STREAM);
+    files[fd].next = ch->streams;
+    ch->streams = fd;
+    answer(fd, &begin);
+}
+
 static void publish(int fd, const char *request)
 {
     channel *ch = channel_at(request + IN_PUBLISH);
@@ -131,6 +158,9 @@ static void publish(int fd, const char *request)
         files[waiter].had = ch->seq;
         answer(waiter, &poll_reply);
     }
+    put_number(&stream_event, ch->seq);
+    for (waiter = ch->streams; waiter != NONE; waiter = files[waiter].next)
+        answer(waiter, &stream_event);
 }
 
 static void serve(int fd)
@@ -138,8 +168,9 @@ static void serve(int fd)
     static char request[REQUEST];
     ssize_t n = recv(fd, request, sizeof request, 0);
     if (n <= 0) close(fd); /* only when answered: load sees to it */
-    else if (request[0] == 'G') poll_one(fd, request);
-    else publish(fd, request);
+    else if (request[0] != 'G') publish(fd, request);
+    else if (!memcmp(request, "GET /api/s", 10)) stream_one(fd, request);
+    else poll_one(fd, request);
 }
 
 static void watch(int fd)
@@ -194,8 +225,10 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
     setrlimit(RLIMIT_NOFILE, &limit);
-    for (i = 0; i < CHANNELS; i++) channels[i].waiting = NONE;
+    for (i = 0; i < CHANNELS; i++)
+        channels[i].waiting = channels[i].streams = NONE;
     poll_reply = make_reply((size_t)atoi(argv[1]));
+    stream_event = make_event((size_t)atoi(argv[1]));
     publish_reply = make_reply((size_t)atoi(argv[2]));
     poller = epoll_create1(0);
     begin_listening();

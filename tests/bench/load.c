@@ -9,6 +9,10 @@
        --publish-ports A,B,...   they are dealt out over these         [--port]
        --body BYTES     size of a message                                 [64]
        --timeout S      of a poll                                         [60]
+       --transport T    how clients are told: long (polls), short (polls, by
+                        rate alone), stream (server-sent events), or websocket,
+                        which nchan has                                 [long]
+       --every MS       between the short polls of a client             [1000]
        --network N      clients come from 127.N.0.0/16                     [1]
        --heads KIND     bare, browser or proxy: see heads.h             [bare]
        --gate 0|1       see below                                          [1]
@@ -25,13 +29,12 @@
      flood S            each publisher publishes again once it is answered
      rate S HZ          HZ messages a second, by the clock, over all channels:
                         delays count from when a message was due to be sent;
-                        without waiters only those of the publishers' replies
+                        without waiters only those of the publishers' replies.
+                        Short polls go on until all have all
      catchup S N        publish N messages once; then all clients read them all
                         from the start, over and over
      churn S N          N at once: connect, poll, get the one message, close
      idle S             do nothing, and look at what the server does
-     news S EVERY SHORT irregular news, one in EVERY ms on average: one half of
-                        the waiters polls long, the other half every SHORT ms
 
    Every message is checked: a client gets 1, 2, 3... of its channel, each
    once. A run in which it does not is not valid, and says so.
@@ -56,6 +59,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -82,14 +86,16 @@ enum {
 
 typedef enum dialect { OURS, NCHAN, FLOOR } dialect;
 typedef enum mode {
-    IDLE, PARK, FANOUT, PAIRS, PUBLISH, FLOOD, RATE, CATCHUP, CHURN, NEWS
+    IDLE, PARK, FANOUT, PAIRS, PUBLISH, FLOOD, RATE, CATCHUP, CHURN
 } mode;
+typedef enum transport { LONG, SHORT, STREAM, SOCKET } transport;
 
 typedef struct client {
     int fd;
     unsigned number, channel;
     unsigned had;         /* messages received: the next has this + 1        */
-    uint8_t brief;        /* polls short                                     */
+    uint8_t asked;        /* and has no answer yet                           */
+    uint8_t open;         /* its stream has begun: events or frames come     */
     uint8_t cursor_length;
     char cursor[CURSOR];  /* as it goes into the request                     */
     request_head fields;
@@ -117,20 +123,21 @@ typedef struct usage {
     uint64_t cpu_ns, voluntary, involuntary;
 } usage;
 
-typedef struct tally {    /* of one kind of client                           */
-    uint64_t requests, bytes_out, bytes_in, deliveries;
-    uint64_t *samples;    /* delays in ns                                    */
+typedef struct tally {    /* of delays                                       */
+    uint64_t *samples;    /* in ns                                           */
     size_t count, capacity;
 } tally;
 
 static struct {
     dialect dialect;
     unsigned port, channels, first, publishers, body, timeout, network, gate;
-    unsigned alone;
+    unsigned alone, every;
+    transport transport;
     head_kind heads;
     int pid;
     unsigned publish_ports[PORTS_MAX], publish_port_count;
-} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, HEADS_BARE, 0, {0}, 0};
+} option = {OURS, 0, 1, 0, 1, 64, 60, 1, 1, 1, 1000, LONG,
+            HEADS_BARE, 0, {0}, 0};
 
 static client clients[CLIENTS_MAX];
 static publisher publishers[PUBLISHERS_MAX];
@@ -147,8 +154,10 @@ static double rate_hz;
 static unsigned held;              /* messages that a client catches up with */
 static unsigned reading;           /* clients that do                        */
 
-static tally all[2];               /* long polls, short polls                */
-static tally receipts;             /* of publishers: their delays            */
+static tally delays;               /* of messages                            */
+static tally receipts;             /* of publishers' replies                 */
+static uint64_t requests, bytes_out, bytes_in, deliveries; /* of clients     */
+static uint64_t short_polls;       /* that have been due                     */
 static uint64_t rounds, published, replies, woken, poll_bytes, publish_bytes;
 static uint64_t connections, cycles;
 static uint64_t requests_made;     /* by this process                        */
@@ -362,19 +371,30 @@ static void put_head(char **to, request_head *h)
     put(to, h->text, h->length);
 }
 
+static const char *path(void)
+{
+    static const char *const of_nchan[] = {"/sub?id=", "/short?id=",
+                                           "/stream?id=", "/socket?id="};
+    if (option.dialect == NCHAN) return of_nchan[option.transport];
+    return option.transport == STREAM ? "/api/stream/" : "/api/poll/";
+}
+
 /* The line, the connection's fields, and what nchan has for a cursor. */
 static size_t write_poll(client *c, char *text)
 {
     int nchan = option.dialect == NCHAN;
     char *to = text;
 
-    put_text(&to, nchan ? "GET /sub?id=" : "GET /api/poll/");
+    put_text(&to, "GET ");
+    put_text(&to, path());
     put_name(&to, option.first + c->channel);
     if (!nchan) {
         put_text(&to, "?last_id=");
         put(&to, c->cursor, c->cursor_length);
-        to += sprintf(to, "&timeout=%u", c->brief ? 0 : option.timeout);
     }
+    if (!nchan && option.transport != STREAM)
+        to += sprintf(to, "&timeout=%u",
+                      option.transport == SHORT ? 0 : option.timeout);
     put_text(&to, " HTTP/1.1\r\n");
     put_head(&to, &c->fields);
     if (nchan) put(&to, c->cursor, c->cursor_length);
@@ -386,12 +406,12 @@ static void ask(client *c)
 {
     char text[REQUEST];
     size_t length = write_poll(c, text);
-    tally *t = &all[c->brief];
 
     if (length < request_min || !request_min) request_min = length;
     if (length > request_max) request_max = length;
-    t->requests++;
-    t->bytes_out += length;
+    c->asked = 1;
+    requests++;
+    bytes_out += length;
     if (send(c->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length)
         fail("client %u: cannot send: %s", c->number, strerror(errno));
 }
@@ -405,7 +425,8 @@ static void ask_later(client *c)
 static void ask_owed(void)
 {
     unsigned i;
-    for (i = 0; i < owing_count; i++) ask(owing[i]);
+    for (i = 0; i < owing_count; i++)
+        if (!owing[i]->asked) ask(owing[i]);
     owing_count = 0;
 }
 
@@ -452,16 +473,15 @@ static void sample(tally *t, uint64_t ns)
 static void take_message(client *c, unsigned n)
 {
     channel *ch = &channels[c->channel];
-    tally *t = &all[c->brief];
 
     if (n != c->had + 1)
         fail("client %u had %u and got %u", c->number, c->had, n);
     c->had = n;
-    t->deliveries++;
+    deliveries++;
     ch->delivered++;
-    if (doing != RATE && doing != NEWS) return;
+    if (doing != RATE) return;
     if (ch->published >= n + RING) fail("the server is %d behind", RING);
-    sample(t, now_ns() - ch->due[n % RING]);
+    sample(&delays, now_ns() - ch->due[n % RING]);
 }
 
 static void take_ours(client *c, const char *body, const char *end)
@@ -484,7 +504,7 @@ static void take_ours(client *c, const char *body, const char *end)
         if (!at) break;
         take_message(c, number_at(at, end));
     }
-    if (i < count || (!count && !c->brief) || end[-2] != ']')
+    if (i < count || (!count && option.transport == LONG) || end[-2] != ']')
         fail("client %u: %u messages, and got %u", c->number, count, i);
     cursor = memchr(c->cursor, '-', c->cursor_length);
     if (count && (!cursor || number_at(cursor + 1, c->cursor + c->cursor_length)
@@ -526,17 +546,28 @@ static void take_floor(client *c, const char *body)
 
 static void after_reply(client *c);
 
+/* nchan has nothing for a short poll: the cursor stays as it is. */
+static int is_nothing_new(const char *head)
+{
+    return option.dialect == NCHAN && option.transport == SHORT &&
+           !memcmp(head, "HTTP/1.1 304", 12);
+}
+
 static void take_answer(client *c, const char *head, const char *body,
                         const char *end)
 {
-    tally *t = &all[c->brief];
-    replies++;
-    poll_bytes += (uint64_t)(end - head);
-    t->bytes_in += (uint64_t)(end - head);
-    if (memcmp(head, "HTTP/1.1 200", 12)) {
+    const char *good = option.transport == SOCKET ? "HTTP/1.1 101"
+                                                  : "HTTP/1.1 200";
+    c->asked = 0;
+    c->open = option.transport >= STREAM;
+    if (is_nothing_new(head)) return;
+    if (memcmp(head, good, 12)) {
         fail("client %u: %.300s", c->number, head);
         return;
     }
+    if (c->open) return;
+    replies++;
+    poll_bytes += (uint64_t)(end - head);
     if (option.dialect == OURS) take_ours(c, body, end);
     else if (option.dialect == NCHAN) take_nchan(c, head, body, end);
     else take_floor(c, body);
@@ -555,6 +586,56 @@ static size_t answer_length(const char *bytes, size_t length, size_t *head)
     *head = (size_t)(body - bytes);
     whole = *head + (size ? number_at(size, body) : 0);
     return whole <= length ? whole : 0;
+}
+
+/* An event or a frame, with the message in it. */
+static void take_pushed(client *c, const char *front, const char *message,
+                        const char *end)
+{
+    const char *n = behind(message, end, "\"n\":");
+    replies++;
+    poll_bytes += (uint64_t)(end - front);
+    take_message(c, n ? number_at(n, end) : 0);
+}
+
+/* Up to an empty line. If the stream is cut in chunks, their heads are between
+   the events; what has no data says nothing. */
+static size_t take_event(client *c, const char *bytes, size_t length)
+{
+    const char *end = behind(bytes, bytes + length, "\n\n");
+    const char *data = behind(bytes, end, "data: ");
+    if (data) take_pushed(c, bytes, data, end);
+    return end ? (size_t)(end - bytes) : 0;
+}
+
+/* RFC 6455, 5.2: a whole text, its length in seven bits or in sixteen. */
+static size_t take_frame(client *c, const char *bytes, size_t length)
+{
+    const unsigned char *head = (const unsigned char *)bytes;
+    size_t size, at = 2;
+    if (length < 4) return 0;
+    size = head[1];
+    if (size == 126) {
+        size = (size_t)head[2] << 8 | head[3];
+        at = 4;
+    }
+    if (length < at + size) return 0;
+    if (head[0] != 0x81 || head[1] > 126)
+        fail("client %u: a frame of another kind", c->number);
+    take_pushed(c, bytes, bytes + at, bytes + at + size);
+    return at + size;
+}
+
+/* What is in front, if it is complete. Gives its length, or 0. */
+static size_t take_front(client *c, const char *bytes, size_t length)
+{
+    size_t head, whole;
+    if (c->open && option.transport == STREAM)
+        return take_event(c, bytes, length);
+    if (c->open) return take_frame(c, bytes, length);
+    whole = answer_length(bytes, length, &head);
+    if (whole) take_answer(c, bytes, bytes + head, bytes + whole);
+    return whole;
 }
 
 static char arrived[RECEIVE];
@@ -579,16 +660,15 @@ static char *receive(int fd, char *kept, size_t kept_length, size_t *length)
 
 static void client_readable(client *c)
 {
-    size_t length, head, whole, at = 0;
+    size_t length, whole, at = 0;
     int fd = c->fd;
     char *bytes = receive(fd, c->bytes, c->length, &length);
 
     if (!bytes) return;
+    bytes_in += length - c->length;
     while (at < length && c->fd == fd &&
-           (whole = answer_length(bytes + at, length - at, &head)) != 0) {
-        take_answer(c, bytes + at, bytes + at + head, bytes + at + whole);
+           (whole = take_front(c, bytes + at, length - at)) != 0)
         at += whole;
-    }
     c->length = c->fd == fd ? length - at : 0;
     if (!c->length) return;
     c->bytes = realloc(c->bytes, RECEIVE);
@@ -646,10 +726,9 @@ static void turn(uint64_t wait_ns)
     struct timespec wait = {(time_t)(wait_ns / 1000000000u),
                             (long)(wait_ns % 1000000000u)};
     struct epoll_event events[EVENTS];
-    int by_the_clock = doing == RATE || doing == NEWS;
     int i, n;
 
-    if (by_the_clock && owing_count) wait.tv_nsec = wait.tv_sec = 0;
+    if (doing == RATE && owing_count) wait.tv_nsec = wait.tv_sec = 0;
     n = epoll_pwait2(poller, events, EVENTS, &wait, NULL);
 
     for (i = 0; i < n; i++) {
@@ -658,7 +737,7 @@ static void turn(uint64_t wait_ns)
             publisher_readable(&publishers[tag & ~tag_publisher]);
         else client_readable(&clients[tag]);
     }
-    if (!n && by_the_clock) ask_owed();
+    if (!n && doing == RATE) ask_owed();
     if (now_ns() > give_up) fail("%llu replies, and no more come",
                                  (unsigned long long)replies);
 }
@@ -687,8 +766,14 @@ static void churn_close(client *c)
     c->fd = -1;
 }
 
+/* Who polls short waits for its time, unless there may be more: nchan has one
+   message in a reply. */
 static void after_reply(client *c)
 {
+    if (option.transport == SHORT) {
+        if (option.dialect == NCHAN) ask_later(c);
+        return;
+    }
     switch (doing) {
     case CATCHUP:
         if (c->had < held) ask(c);
@@ -702,9 +787,6 @@ static void after_reply(client *c)
     case CHURN:
         churn_close(c);
         if (!is_over()) churn_connect(c);
-        break;
-    case NEWS:
-        if (!c->brief) ask_later(c);
         break;
     default: ask_later(c);
     }
@@ -728,21 +810,12 @@ static void after_publish(publisher *p)
 
 /* ---- commands ------------------------------------------------------------ */
 
-static uint64_t deliveries(void)
-{
-    return all[0].deliveries + all[1].deliveries;
-}
-
 static void counters_clear(void)
 {
-    unsigned i;
-    for (i = 0; i < 2; i++) {
-        all[i].requests = all[i].bytes_out = all[i].bytes_in = 0;
-        all[i].deliveries = all[i].count = 0;
-    }
+    requests = bytes_out = bytes_in = deliveries = 0;
     rounds = published = replies = woken = poll_bytes = publish_bytes = 0;
     connections = cycles = 0;
-    receipts.count = 0;
+    delays.count = receipts.count = 0;
     request_min = request_max = 0;
 }
 
@@ -753,15 +826,24 @@ static int publishers_busy(void)
     return busy != 0;
 }
 
+/* Until each client has its answer; not for long polls. */
+static void await_answers(void)
+{
+    unsigned i;
+    if (option.transport == LONG) return;
+    for (i = 0; i < client_count; i++)
+        while (clients[i].asked && !errors) turn(100 * MS);
+}
+
 /* Wait until `count` deliveries have been made and all publishers answered.
    Not asleep, since to wake this client would be the server's work. */
 static void await(uint64_t count)
 {
-    while (!errors && (deliveries() < count || publishers_busy()))
+    while (!errors && (deliveries < count || publishers_busy()))
         turn(option.gate ? 0 : 100 * MS);
-    if (deliveries() > count && doing != CATCHUP && doing != CHURN)
+    if (deliveries > count && doing != CATCHUP && doing != CHURN)
         fail("%llu deliveries too many",
-             (unsigned long long)(deliveries() - count));
+             (unsigned long long)(deliveries - count));
 }
 
 /* Once the server sleeps of itself: else a slower one, caught awake, would be
@@ -845,10 +927,22 @@ static int rate_over(void)
     return 1;
 }
 
+/* Those whose time has come: the clients' are spread evenly. Who still waits
+   for an answer leaves one out. */
+static void rate_ask(void)
+{
+    uint64_t gap = option.every * MS / client_count;
+    while (began + short_polls * gap <= now_ns()) {
+        client *c = &clients[short_polls++ % client_count];
+        if (!c->asked) ask(c);
+    }
+}
+
 /* Until the next message is due, or for a while if it waits for a reply. */
 static uint64_t rate_wait(void)
 {
-    uint64_t now = now_ns(), wait = 10 * MS;
+    uint64_t now = now_ns();
+    uint64_t wait = option.transport == SHORT ? MS / 4 : 10 * MS;
     unsigned i;
     for (i = 0; i < option.publishers; i++) {
         uint64_t due = rate_due(&publishers[i]);
@@ -865,12 +959,17 @@ static void run_rate(double seconds)
     for (i = 0; i < option.publishers; i++) publishers[i].next = 0;
     began = now_ns() + 10 * MS;
     until = began + (uint64_t)(seconds * 1e9);
-    while (!errors && !rate_over()) {
+    short_polls = 0;
+    while (!errors && (!rate_over() || now_ns() < until ||
+                       deliveries < published * per_channel)) {
         for (i = 0; i < option.publishers; i++) rate_next(&publishers[i]);
+        if (option.transport == SHORT && client_count) rate_ask();
         turn(rate_wait());
     }
     await(published * per_channel);
+    turn(10 * MS); /* what comes twice comes now */
     ask_owed();
+    await_answers();
 }
 
 static void run_catchup(double seconds)
@@ -897,44 +996,38 @@ static void run_churn(double seconds, unsigned count)
     await(connections);
 }
 
-/* News come at times that look like chance and are the same in every run. */
-static uint64_t news_gap(uint64_t every_ms)
-{
-    static uint32_t x = 2463534242u;
-    x ^= x << 13, x ^= x >> 17, x ^= x << 5;
-    return (uint64_t)(x % 2000u) * every_ms * 1000u;
-}
-
-static void run_news(double seconds, unsigned every_ms, unsigned short_ms)
-{
-    unsigned i, half = client_count / 2;
-    uint64_t next, now, period = (uint64_t)short_ms * 1000000u;
-    static uint64_t due[CLIENTS_MAX];
-
-    began = now_ns();
-    until = began + (uint64_t)(seconds * 1e9);
-    next = began + news_gap(every_ms);
-    for (i = half; i < client_count; i++)
-        due[i] = began + period * (i - half) / half;
-    while (!is_over()) {
-        now = now_ns();
-        if (now >= next && !publishers[0].busy) {
-            publish_to(&publishers[0], 0, next);
-            next += news_gap(every_ms);
-        }
-        for (i = half; i < client_count; i++) {
-            if (due[i] > now) continue;
-            ask(&clients[i]);
-            due[i] += period;
-        }
-        turn(MS / 4);
-    }
-    for (i = half; i < client_count; i++) ask(&clients[i]);
-    await(published * client_count);
-    ask_owed();
-}
-
 /* ---- clients come -------------------------------------------------------- */
+
+/* One more field, in place of what the head has under that name. */
+static void head_set(request_head *h, const char *name, const char *value)
+{
+    char *line = h->text, *end = h->text + h->length, *next;
+    size_t length = strlen(name);
+    for (; line < end; line = next) {
+        next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
+        if (strncasecmp(line, name, length) || line[length] != ':') continue;
+        memmove(line, next, (size_t)(end - next));
+        h->length -= (size_t)(next - line);
+        break;
+    }
+    head_put_text(h, name);
+    head_put_text(h, ": ");
+    head_put_text(h, value);
+    head_put_text(h, "\r\n");
+}
+
+/* What browsers send with such requests. */
+static void make_fields(client *c)
+{
+    request_head *h = &c->fields;
+    head_make(h, option.heads, option.first + c->number, 0);
+    if (option.transport == STREAM) head_set(h, "Accept", "text/event-stream");
+    if (option.transport != SOCKET) return;
+    head_set(h, "Connection", "Upgrade");
+    head_set(h, "Upgrade", "websocket");
+    head_set(h, "Sec-WebSocket-Version", "13");
+    head_set(h, "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+}
 
 static void open_client(void)
 {
@@ -942,7 +1035,7 @@ static void open_client(void)
     c->number = client_count;
     c->channel = client_count++ % option.channels;
     c->fd = dial(c->number, option.port);
-    head_make(&c->fields, option.heads, option.first + c->number, 0);
+    make_fields(c);
     cursor_reset(c);
     watch(c->fd, c->number);
 }
@@ -953,24 +1046,17 @@ static void run_park(unsigned count)
     while (client_count < count) {
         open_client();
         ask(&clients[client_count - 1]);
-        if (client_count % 1000 == 0) settle();
+        if (client_count % 1000) continue;
+        await_answers();
+        settle();
     }
+    await_answers();
 }
 
 /* Clients that have not asked yet. */
 static void open_clients(unsigned count)
 {
     while (client_count < count) open_client();
-}
-
-/* The second half begins to poll short: what they had parked ends by a last
-   message, which all get. */
-static void halve(void)
-{
-    unsigned i;
-    for (i = client_count / 2; i < client_count; i++) clients[i].brief = 1;
-    publish_to(&publishers[0], 0, now_ns());
-    await(deliveries() + client_count);
 }
 
 static void publish_some(unsigned count)
@@ -1018,15 +1104,6 @@ static void print_count(const char *name, uint64_t count)
     printf(",\"%s\":%llu", name, (unsigned long long)count);
 }
 
-static void print_kind(const char *name, const tally *t)
-{
-    printf(",\"%s\":{\"requests\":%llu", name, (unsigned long long)t->requests);
-    print_count("bytes_out", t->bytes_out);
-    print_count("bytes_in", t->bytes_in);
-    print_count("deliveries", t->deliveries);
-    printf("}");
-}
-
 static void print_result(const char *command, double seconds, usage before,
                          usage after)
 {
@@ -1041,7 +1118,10 @@ static void print_result(const char *command, double seconds, usage before,
     print_count("involuntary", after.involuntary - before.involuntary);
     print_count("pss_bytes", pss_bytes());
     print_count("waiters", client_count);
-    print_count("deliveries", deliveries());
+    print_count("requests", requests);
+    print_count("bytes_out", bytes_out);
+    print_count("bytes_in", bytes_in);
+    print_count("deliveries", deliveries);
     print_count("published", published);
     print_count("replies", replies);
     print_count("woken", woken);
@@ -1052,10 +1132,7 @@ static void print_result(const char *command, double seconds, usage before,
     print_count("request_bytes_max", request_max);
     printf(",\"poll_reply_bytes\":%.2f,\"publish_reply_bytes\":%.2f",
            per(poll_bytes, replies), per(publish_bytes, published));
-    print_kind("long", &all[0]);
-    print_kind("short", &all[1]);
-    print_delays("delay_us", &all[0]);
-    print_delays("short_delay_us", &all[1]);
+    print_delays("delay_us", &delays);
     print_delays("publish_delay_us", &receipts);
     printf("}\n");
     fflush(stdout);
@@ -1071,11 +1148,10 @@ static void prepare(double b)
         open_clients(16);
     }
     if (doing == CHURN) publish_some(1);
-    if (doing == NEWS) halve();
     if (doing == RATE) rate_hz = b;
 }
 
-static void perform(double a, double b, double c)
+static void perform(double a, double b)
 {
     switch (doing) {
     case IDLE: sleep_ms((unsigned)(a * 1000)); break;
@@ -1087,7 +1163,6 @@ static void perform(double a, double b, double c)
     case RATE: run_rate(a); break;
     case CATCHUP: run_catchup(a); break;
     case CHURN: run_churn(a, (unsigned)b); break;
-    case NEWS: run_news(a, (unsigned)b, (unsigned)c); break;
     }
 }
 
@@ -1095,7 +1170,7 @@ static mode mode_named(const char *name)
 {
     static const char *const names[] = {"idle", "park",    "fanout",
                                         "pairs", "publish", "flood",
-                                        "rate", "catchup", "churn", "news"};
+                                        "rate", "catchup", "churn"};
     unsigned i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(name, names[i])) return (mode)i;
@@ -1106,11 +1181,11 @@ static mode mode_named(const char *name)
 static void obey(const char *line)
 {
     char name[32] = "";
-    double a = 0, b = 0, c = 0;
+    double a = 0, b = 0, seconds;
     usage before, after;
     uint64_t start;
 
-    sscanf(line, "%31s %lf %lf %lf", name, &a, &b, &c);
+    sscanf(line, "%31s %lf %lf", name, &a, &b);
     doing = mode_named(name);
     give_up = now_ns() + DRAIN_S * 1000 * MS;
     if (doing != PARK) give_up += (uint64_t)(a * 1e9);
@@ -1119,9 +1194,10 @@ static void obey(const char *line)
     before = option.alone ? settle() : usage_now();
     counters_clear();
     start = now_ns();
-    perform(a, b, c);
+    perform(a, b);
+    seconds = (double)(now_ns() - start) / 1e9;
     after = option.alone && doing != IDLE ? settle() : usage_now();
-    print_result(name, (double)(now_ns() - start) / 1e9, before, after);
+    print_result(name, seconds, before, after);
 }
 
 /* ---- start --------------------------------------------------------------- */
@@ -1135,6 +1211,17 @@ static void parse_ports(const char *text)
     }
 }
 
+static transport transport_named(const char *name)
+{
+    static const char *const names[] = {"long", "short", "stream",
+                                        "websocket"};
+    unsigned i;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return (transport)i;
+    fprintf(stderr, "load: no such transport: %s\n", name);
+    exit(2);
+}
+
 static void parse(int argc, char **argv)
 {
     struct { const char *name; unsigned *at; } numbers[] = {
@@ -1143,6 +1230,7 @@ static void parse(int argc, char **argv)
         {"--publishers", &option.publishers}, {"--body", &option.body},
         {"--timeout", &option.timeout}, {"--network", &option.network},
         {"--gate", &option.gate}, {"--alone", &option.alone},
+        {"--every", &option.every},
         {"--pid", (unsigned *)&option.pid}};
     unsigned k;
     int i;
@@ -1153,6 +1241,8 @@ static void parse(int argc, char **argv)
                              : argv[i + 1][0] == 'f' ? FLOOR : OURS;
         if (!strcmp(argv[i], "--heads"))
             option.heads = heads_named(argv[i + 1]);
+        if (!strcmp(argv[i], "--transport"))
+            option.transport = transport_named(argv[i + 1]);
         if (!strcmp(argv[i], "--publish-ports")) parse_ports(argv[i + 1]);
         for (k = 0; k < sizeof numbers / sizeof *numbers; k++)
             if (!strcmp(argv[i], numbers[k].name))

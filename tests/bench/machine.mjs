@@ -90,6 +90,9 @@ const modules = ['/usr/lib/nginx/modules', '/usr/lib64/nginx/modules', '/usr/sha
 export const nchanModule =
   modules.map(dir => join(dir, 'ngx_nchan_module.so')).find(file => existsSync(file))
 
+const subscribers = { '/sub': 'longpoll', '/short': 'intervalpoll', '/stream': 'eventsource',
+  '/socket': 'websocket' }
+
 // There are more connections than there can be: near the end of them nginx closes connections
 // that idle, the publishers' here.
 const nginxConf = (port, held, files, redis) => `
@@ -119,13 +122,13 @@ http {
       nchan_message_buffer_length ${held};
       nchan_message_timeout 3600s;
     }
-    location = /sub {
-      nchan_subscriber longpoll;
+    ${Object.entries(subscribers).map(([path, kind]) => `location = ${path} {
+      nchan_subscriber ${kind};
       ${redis ? 'nchan_redis_pass redis;' : ''}
       nchan_channel_id $arg_id;
       nchan_subscriber_first_message oldest;
       nchan_subscriber_timeout 3600s;
-    }
+    }`).join('\n    ')}
   }
 }
 `

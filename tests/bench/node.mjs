@@ -17,7 +17,7 @@ function channelOf(name) {
   let ch = channels.get(name)
   if (!ch) {
     ch = { epoch: randomBytes(8).toString('hex'), last: 0, time: 0, ring: new Array(HELD),
-      waiting: new Set() }
+      waiting: new Set(), streams: new Set() }
     channels.set(name, ch)
   }
   return ch
@@ -104,6 +104,7 @@ function publish(name, body, res) {
   send(res, 200, `{"status":"published","message_id":"${id}","timestamp":${seconds(ch.time)},` +
     `"waiters":${ch.waiting.size}}`)
   wake(ch)
+  tell(ch)
 }
 
 function readBody(req, res, then) {
@@ -119,10 +120,44 @@ function readBody(req, res, then) {
   })
 }
 
+const event = (ch, seq) => `id: ${ch.epoch}-${seq}\ndata: ${ch.ring[seq % HELD]}\n\n`
+
+// EventSource connects again by itself, with the id that it had last.
+function stream(ch, query, req, res) {
+  const [epoch, last] = (req.headers['last-event-id'] || query.get('last_id') || '0').split('-')
+  res.writeHead(200, {
+    'Content-Type': 'text/event-stream',
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+    'X-Accel-Buffering': 'no',
+  })
+  res.write('retry: 1000\n\n')
+  const from = epoch === ch.epoch ? Number(last) : 0
+  for (let seq = Math.max(from, ch.last - HELD) + 1; seq <= ch.last; seq++)
+    res.write(event(ch, seq))
+  ch.streams.add(res)
+  res.on('close', () => ch.streams.delete(res))
+}
+
+function tell(ch) {
+  const text = event(ch, ch.last)
+  for (const res of ch.streams) {
+    if (res.writableLength > BODY_MAX * 4) res.destroy() // too slow: it comes back
+    else res.write(text)
+  }
+}
+
+setInterval(() => {
+  for (const ch of channels.values())
+    for (const res of ch.streams) res.write(':\n\n')
+}, 15000)
+
 const server = createServer((req, res) => {
   const [path, query = ''] = req.url.split('?', 2)
   if (req.method === 'GET' && path.startsWith('/api/poll/'))
     poll(channelOf(decodeURIComponent(path.slice(10))), new URLSearchParams(query), res)
+  else if (req.method === 'GET' && path.startsWith('/api/stream/'))
+    stream(channelOf(decodeURIComponent(path.slice(12))), new URLSearchParams(query), req, res)
   else if (req.method === 'POST' && path.startsWith('/api/publish/'))
     readBody(req, res, body => publish(decodeURIComponent(path.slice(13)), body, res))
   else

@@ -42,12 +42,26 @@ function latency({ waiters, rate, delays_us: delays }) {
       ...names.map(name => [name, ...parts.map(part => (delays[name][part] / 1000).toFixed(1))])])
 }
 
-function news({ clients, seconds, news: count, short_ms: short, ...of }) {
-  return table(`news: ${count} in ${seconds} s, ${clients} clients, short polls every ${short} ms`,
-    [['', 'requests', 'bytes', 'late on average', 'p99'], ...['long', 'short'].map(kind =>
-      [kind, number(of[kind].requests), number(of[kind].bytes_in + of[kind].bytes_out),
-        ms(of[kind].mean_us), ms(of[kind].p99_us)])])
-}
+const transportNames = { short: 'polls every second', long: 'long polls',
+  stream: 'events in a stream', websocket: 'WebSocket' }
+const peerNames = { ours: 'longpoll.h', nchan: 'nchan', node: 'Node' }
+const newsNames = { slow: 'a message every three seconds', fast: '20 messages a second' }
+
+const transportRows = (of, key) => Object.entries(of).map(([name, entry]) => {
+  const [transport, peer] = name.split('/'), news = entry[key]
+  return [transportNames[transport], peerNames[peer], number(entry.memory),
+    news.requests_per_minute.toFixed(0), number(news.bytes_out), number(news.bytes_in),
+    ms(news.delay_us[50]), ms(news.delay_us[99]), `${number(news.cpu_ns)} ns`]
+})
+
+const transports = ({ clients, body, of, events }) => [
+  ...Object.keys(newsNames).map(key => table(
+    `transports: ${newsNames[key]} of ${body} bytes to ${clients} clients`,
+    [['', '', 'bytes a client', 'requests a minute', 'bytes up', 'down', 'p50', 'p99', 'CPU'],
+      ...transportRows(of, key)])),
+  ...Object.entries(events).map(([streams, of]) =>
+    costs(`transports: an event, ${streams} streams`, of)),
+]
 
 const instanceNames = {
   alone: 'one instance, no Redis', ours: 'two instances', nchan: 'nchan, two instances',
@@ -107,7 +121,6 @@ function reportSeries(kind, s) {
     s.catchup && costs('catchup: a message held', s.catchup),
     s.churn && costs('churn: connect, poll, close', s.churn),
     s.latency && latency(s.latency),
-    s.news && news(s.news),
     ...each(s.loops, key => `loops: ${key}, two threads against one`),
     s.idle && list('idle', [`${s.idle.parked} parked, ${number(s.idle.seconds)} s: ` +
       `${number(s.idle.wakeups_per_second)} wake-ups, ` +
@@ -118,6 +131,7 @@ function reportSeries(kind, s) {
     s.cycle && list('cycle: user-space instructions',
       Object.entries(s.cycle).map(([key, value]) => `${key}: ${number(value)}`)),
     ...s.instances ? instances(s.instances) : [],
+    ...s.transports ? transports(s.transports) : [],
     s.calls && list('calls', [`lp_publish: ${number(s.calls.median)} a second`]),
   ]
 }
@@ -178,13 +192,6 @@ function rowsOf(kind, s) {
 const count = n => Math.round(n).toLocaleString('en')
 const often = n => Math.round(n) === 1 ? 'once' : `${count(n)} times`
 
-function newsText({ long, short: brief, short_ms: every }) {
-  const of = kind => `${count(kind.requests)} requests, ` +
-    `${count((kind.bytes_in + kind.bytes_out) / 1000)} kB and ${short(kind.mean_us / 1000)} ms`
-  return `The same news by long polls took ${of(long)}, ` +
-    `by polls every ${every === 1000 ? 'second' : `${every} ms`} ${of(brief)}.`
-}
-
 function instancesText({ delay, messages: m, comeback: back }) {
   const late = at => `${short(at[50] / 1000)} ms (p99 ${short(at[99] / 1000)})`
   const thousands = one => `${Math.round(one.each / 1000)},000`
@@ -225,7 +232,6 @@ function sentencesOf(s) {
       'second.',
     s.loops?.fanout.two && 'Two loops cost ' +
       `${times(s.loops.fanout.two.ratio.median)} times the CPU of one.`,
-    s.news && newsText(s.news),
     s.instances && instancesText(s.instances),
   ]
 }
@@ -237,6 +243,50 @@ function machineText({ cpu, cores, kernel, compiler, nchan, node }) {
     `nchan ${version(nchan, /\d+\.\d+\.\d+/)}, Node ${version(node, /\d+\.\d+/)} (medians):`
 }
 
+// ---- the same news by each transport
+
+const transportHead = ['', '', 'requests a minute', 'bytes up, down', 'delay p50, p99',
+  'CPU a message', 'memory a client']
+
+const cells = list => `| ${list.join(' | ')} |`
+
+function transportRow(name, entry, key) {
+  const [transport, peer] = name.split('/'), news = entry[key], late = us => short(us / 1000)
+  return cells([transportNames[transport], peerNames[peer], count(news.requests_per_minute),
+    `${count(news.bytes_out)}, ${count(news.bytes_in)}`,
+    `${late(news.delay_us[50])}, ${late(news.delay_us[99])} ms`,
+    `${short(news.cpu_ns / 1000)} µs`, `${count(entry.memory)} B`])
+}
+
+function eventsText(events) {
+  const all = Object.entries(events).filter(([, { ours, floor }]) => ours && floor)
+  const costs = all.map(([streams, { ours }]) =>
+    `${short(ours.cost_ns.median / 1000)} µs of CPU to ${count(Number(streams))} streams`)
+  const ratios = name => all.map(([, of]) => of[name] && times(of[name].ratio.median)).join(' and ')
+  return all.length > 0 && `An event of 64 bytes takes ${costs.join(', ')}: ${ratios('ours')} ` +
+    'times what it costs the floor to send as many bytes ' +
+    `(nchan ${ratios('nchan')}, Node ${ratios('node')}).`
+}
+
+function begunText(of) {
+  const one = name => of[name] &&
+    `${count(of[name].begin_out)} bytes up and ${count(of[name].begin_in)} down`
+  return of['stream/ours'] && of['websocket/nchan'] && `A stream begins with ` +
+    `${one('stream/ours')}, a WebSocket with ${one('websocket/nchan')} (nchan).`
+}
+
+function transportsText({ clients, body, of, events }) {
+  const rows = Object.keys(newsNames).flatMap(key => [
+    cells([`**${newsNames[key]}**`, '', '', '', '', '', '']),
+    ...Object.entries(of).map(([name, entry]) => transportRow(name, entry, key))])
+  const table = [cells(transportHead), cells(transportHead.map(() => '---')), ...rows]
+  const text = [begunText(of), eventsText(events)].filter(Boolean).join(' ')
+  return `Messages of ${body} bytes to ${count(clients)} clients on one channel, with heads of ` +
+    'browsers; bytes, counted at the client\'s socket, and CPU are for each message that a ' +
+    `client gets:\n\n${table.join('\n')}\n\n${text}\n`
+}
+
+// The text of each of the README's parts that is measured.
 export function readme({ machine, series }) {
   const browser = series.browser ?? {}
   const table = [row('', { ours: 'longpoll.h', floor: 'floor', nchan: 'nchan', node: 'Node' }),
@@ -244,6 +294,7 @@ export function readme({ machine, series }) {
     ...Object.entries(series).flatMap(([kind, s]) => rowsOf(kind, s))].join('\n')
   const text = ['The second figure is the ratio to the floor, a median of ratios turn by turn.',
     ...sentencesOf(browser), instructionsText(series)].filter(Boolean).join(' ')
-  return [machineText(machine), table, text, quartilesText(browser)].filter(Boolean)
-    .join('\n\n') + '\n'
+  const figures = [machineText(machine), table, text, quartilesText(browser)].filter(Boolean)
+  return { figures: figures.join('\n\n') + '\n',
+    ...browser.transports && { transports: transportsText(browser.transports) } }
 }
