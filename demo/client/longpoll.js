@@ -841,6 +841,7 @@ class Call {
 
   cancel() {
     this.cancelled = true;
+    this.rest();
     this.#abort.abort();
   }
 
