@@ -623,7 +623,7 @@ export class LongPollingClient {
     const names = channels.map(encodeChannel).join(',');
     const began = performance.now();
     run.parked = timeout > 0;
-    const asking = run.parked && this.#mayStream()
+    const asking = run.parked && this.#mayStream(run)
       ? this.#read(run, names, lastId)
       : this.#poll(run, names, lastId, timeout);
     if (run.parked) {
@@ -652,9 +652,12 @@ export class LongPollingClient {
       (limit === null ? '' : `&limit=${limit}`);
   }
 
-  #mayStream() {
+  /* One that follows, but for what it missed, would not learn from a stream
+     when it has had all. */
+  #mayStream({ group }) {
     return this.#options.transport !== 'poll' &&
-      performance.now() >= this.#pollUntil;
+      performance.now() >= this.#pollUntil &&
+      (!group || group.leading || group.full);
   }
 
   /* The next of the stream that is open, if it stands there, else of a new
@@ -918,10 +921,10 @@ class Stream {
   async next(patience) {
     const began = performance.now();
     do {
-      if (this.#call.cancelled) throw this.#call.signal.reason;
       const waited = performance.now() - began >= INSTANT_MS;
       if (this.#parser.events.length > 0 || waited) return this.#reply();
     } while (await this.more(patience));
+    if (this.#call.cancelled) throw this.error;
     return null;
   }
 
@@ -933,7 +936,6 @@ class Stream {
       this.#parser.push(this.#text.decode(value, { stream: true }));
       return true;
     } catch (error) {
-      if (this.#call.cancelled) throw error;
       this.error = this.#call.failure(error, 200, true);
       return false;
     } finally {
