@@ -89,12 +89,13 @@
    for timeout + grace is taken for dead: the server sends a comment every 15 s.
    If its stream_beat_ms is longer, timeout must be. To browsers and proxies it
    is one connection, as a parked poll is, and tabs share it.
-   There are proxies that hold an answer back until it is whole. 'auto' takes a
-   stream that has not begun within 3 s, that is refused, is no stream, or ends
-   without having told anything, for one that does not work here: polls go on at
-   once in its place. It tries again after 30 s, then after 2, 8, 32 minutes,
-   and then every hour; a stream that worked starts this over. Nothing is lost
-   by it or told twice. With 'stream' the same is an error, and is retried.
+   There are proxies that hold an answer back until it is whole. With
+   'auto' a stream that does not begin within 3 s, fails, is refused, is none,
+   or ends before it has told anything, is taken for one that cannot work here,
+   and polls go on at once in its place: nothing is lost or told twice. It tries
+   again after 30 s, then after 2, 8 and 32 minutes, and then every hour; one
+   stream that works starts this over. With 'stream' the same is an error, and
+   is retried.
 
    TOKENS
    Each poll, stream and publish() sends the token. A function is called when
@@ -928,6 +929,8 @@ class Stream {
     return null;
   }
 
+  /* Is there more? It may take as long as `patience`, or what is left of that
+     of the request. */
   async more(patience) {
     if (patience) this.#call.wait(patience);
     try {

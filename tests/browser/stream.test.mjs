@@ -189,3 +189,54 @@ test('stream: the client reads any bytes as an EventSource does', limits, async 
   }
   assert.ok(events > bodies.length, `${events} events`);
 });
+
+/* A page of the server whose client asks across origins, by a relay. */
+async function across(t, transport, begins) {
+  const server = await Server.start(DEMO, { cors: '*' });
+  const context = await (await browser()).newContext();
+  atEnd(t, async () => { await context.close(); await server.stop(); });
+  const between = await relay(t, server.port, begins);
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  await page.goto(`${server.url}/longpoll.js`);     /* what the test makes up is of no address */
+  await page.evaluate(async ([url, how]) => {
+    const { LongPollingClient } = await import('/longpoll.js');
+    window.heard = [];
+    window.events = [];
+    window.client = new LongPollingClient(url, 'news', { transport: how, token: async () => 'mine', retryDelay: 5, retryDelayMax: 20 });
+    client.on('message', ({ n }) => heard.push(n));
+    for (const event of ['reset', 'connected', 'disconnected', 'error']) client.on(event, () => events.push(event));
+    client.start();
+  }, [between.url, transport]);
+  await until(() => between.asked.length > 0, 'a stream', WAIT_MS);
+  return { server, between, page };
+}
+
+test('stream: the client in a page, across origins, cut anywhere', limits, async (t) => {
+  const dice = chance(SEED);
+  console.log(`seed ${SEED}`);
+  const { server, between, page } = await across(t, 'stream', () => ({ left: 400 + dice.below(2000), reset: dice.is(0.5) }));
+  for (const n of counted(500)) {
+    await server.say('news', { n });
+    if (n % 10 === 0) await sleep(10);
+  }
+  await page.waitForFunction(() => heard.length >= 500);
+  assert.deepEqual(await page.evaluate(() => heard), counted(500));
+  assert.ok(between.asked.length > 10, `${between.asked.length} streams`);
+  assert.ok(between.asked.every((head) => /^authorization: Bearer mine\r$/im.test(head)));
+  assert.ok(!(await page.evaluate(() => events)).includes('reset'));
+});
+
+test('stream: the client in a page polls where a proxy holds streams back', limits, async (t) => {
+  const { server, between, page } = await across(t, 'auto', () => ({ hold: true }));
+  const began = performance.now();
+  for (const n of counted(20)) await server.say('news', { n });
+  await page.waitForFunction(() => heard.length === 20);
+  const took = performance.now() - began;
+  assert.ok(took > 1500 && took < 3000 + 2000 * SLOW, `${took} ms`);
+  await server.say('news', { n: 21 });
+  await page.waitForFunction(() => heard.length === 21);
+  assert.deepEqual(await page.evaluate(() => heard), counted(21));
+  assert.deepEqual(await page.evaluate(() => events), ['connected']);
+  assert.equal(between.asked.length, 1);
+});

@@ -10,7 +10,7 @@ import { FRONTS, front, missing } from './fronts.mjs';
 import { SLOW, live, scaled, seqOf, until } from './harness.mjs';
 import { relay } from './relay.mjs';
 import {
-  M, body, client, fakeTimers, next, serve, settle, sleep, status,
+  M, body, client, fakeTimers, fakeWindow, next, serve, settle, sleep, status,
 } from './scripted.mjs';
 
 const LIMIT = { timeout: 60000 * SLOW };
@@ -197,6 +197,36 @@ test('one that is silent is dead; a comment shows that it is not', LIMIT,
     await until(() => s.seen[1].res.closed, 'the end of the silent one');
     assert.deepEqual([c.log.errors, c.log.gone], [[], []]);
   });
+
+test('a stream is closed when it is not read on', LIMIT, async (t) => {
+  const { online } = fakeWindow(t);
+  const s = await serve(t, [body('a-1', [M('a-1')]),
+    stream(begun('a-1') + event('a-1')), body('a-1'),
+    stream(begun('a-1') + event('a-1'))]);
+  const c = client(t, s.url, 'news', { ...STREAM, retryDelay: 60000,
+    retryDelayMax: 60000, random: () => 0.999999 });
+  /* It pauses when what comes is not new. */
+  const pauses = async (res) => {
+    await sleep(100);
+    res.write(event('a-1'));
+    await sleep(100);
+    res.write(event('a-2'));
+    await sleep(100);
+    assert.deepEqual(c.log.ids, ['a-1']);
+  };
+  c.start();
+  await s.requests(2);
+  await pauses(s.seen[1].res);
+  online();
+  await until(() => s.seen[1].res.closed, 'the end of the first');
+  await s.requests(4);
+  assert.deepEqual(kinds(s), ['poll ', 'stream a-1', 'poll a-1',
+    'stream a-1']);
+  assert.equal(s.seen[2].query.get('timeout'), '0');
+  await pauses(s.seen[3].res);
+  c.stop();
+  await until(() => s.seen[3].res.closed, 'the end of the second');
+});
 
 /* Streams that are none, or that nothing comes of. */
 const held = (req, res) => {

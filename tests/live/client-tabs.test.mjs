@@ -322,9 +322,13 @@ class Locks {
   of(tab) {
     return {
       request: (name, options, fn) => this.request(tab, name, options, fn),
-      query: async () => ({ held: this.held.map(({ name, mode }) =>
-        ({ name, mode })), pending: [] }),
+      query: () => this.query(),
     };
+  }
+
+  async query() {
+    return { held: this.held.map(({ name, mode }) => ({ name, mode })),
+      pending: [] };
   }
 
   request(tab, name, { mode = 'exclusive', signal, steal }, fn) {
@@ -692,6 +696,28 @@ test('a word is taken from where one stands, and nowhere else', LIMIT,
     assert.equal(events(tab, 'error').length, 1);
     assert.equal(events(tab, 'disconnected').length, 1);
   });
+
+test('a leader that is robbed does not keep its stream', LIMIT, async (t) => {
+  const world = new World(t, 11, 'stream');
+  const ada = await world.open(['a']);
+  await world.clock.run(50);
+  await world.open(['a']);
+  await world.clock.run(50);
+  assert.deepEqual(world.polls.map((poll) => poll.tab), [ada]);
+  /* Between two readings it looks who is there; it is robbed meanwhile. */
+  let held;
+  world.locks.query = () => new Promise((resolve) => { held = resolve; });
+  world.server.publish('a');
+  await world.clock.run(20);
+  const thief = { dead: false };
+  world.locks.request(thief, world.locks.held.find((lock) =>
+    lock.mode === 'exclusive').name, { steal: true }, () =>
+    new Promise(() => {}));
+  await world.clock.run(20);
+  await world.clock.as(ada, () => held({ held: [], pending: [] }));
+  assert.deepEqual(world.polls, []);
+  world.live.forEach(check);
+});
 
 test('sixteen channels are one poll; beyond, one polls by itself', LIMIT,
   async (t) => {
