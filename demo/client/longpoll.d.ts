@@ -43,8 +43,15 @@ export interface LongPollingEvents<M = LongPollingMessage> {
   error: (error: LongPollingError) => void;
 }
 
+/** None is sent if it is empty. */
+export type LongPollingToken = string | null | undefined;
+
 export interface LongPollingOptions {
-  /** How long the server may hold a poll, in ms. [30000] */
+  /** 'stream' reads server-sent events in place of parked polls; 'auto' does so
+      where nothing between holds them up, and else polls. ['poll'] */
+  transport?: 'poll' | 'stream' | 'auto';
+  /** How long the server may hold a poll, in ms. With grace, how long a stream
+      may be silent. [30000] */
   timeout?: number;
   /** How much longer to wait for its answer, in ms; a probe, which is to be
       answered at once, is waited for no longer than this. [10000] */
@@ -65,15 +72,16 @@ export interface LongPollingOptions {
   prefix?: string;
   /** More request headers; read anew for each request. */
   headers?: HeadersInit | null;
-  /** Sent by publish(), as Authorization: Bearer, in place of an
-      `authorization` in headers. */
-  token?: string;
+  /** Sent as Authorization: Bearer, in place of an `authorization` in headers.
+      A function is asked when the first request needs one, and again, once,
+      when the server has answered 401 to what it gave. */
+  token?: string | (() => LongPollingToken | Promise<LongPollingToken>);
   /** X-Client-ID, at most 128 visible ASCII characters; '' sends none.
       [128 random bits] */
   clientId?: string;
   /** As fetch() takes it. ['same-origin'] */
   credentials?: 'omit' | 'same-origin' | 'include';
-  /** One poll for all tabs of a browser. [true in a browser] */
+  /** One poll, or stream, for all tabs of a browser. [true in a browser] */
   share?: boolean;
   fetch?: typeof globalThis.fetch;
   /** In place of navigator.locks. Without them nothing is shared. */

@@ -20,6 +20,7 @@
      baseUrl         http: or https: with an optional path; '' or a path that
                      begins with one '/' is on the page's own origin
      channels        a name, or an array of 1 to 16 different names
+     transport       'poll'; 'stream' or 'auto', see STREAMS          ['poll']
      timeout         how long the server may hold a poll, in ms        [30000]
      grace           how much longer to wait for its answer, in ms; with
                      that alone a probe (see `the loop`) is given up   [10000]
@@ -33,8 +34,9 @@
      prefix          where the API is                                 ['/api']
      headers         more request headers, as fetch() takes them; read anew
                      for each request                                     [{}]
-     token           sent by publish(), as Authorization: Bearer, in place of
-                     an `authorization` in headers                      [none]
+     token           sent as Authorization: Bearer, in place of an
+                     `authorization` in headers: a string, or a function
+                     that gives or promises one, see TOKENS             [none]
      clientId        X-Client-ID, at most 128 visible ASCII characters; ''
                      sends none, which across origins saves a preflight
                      before each poll                       [128 random bits]
@@ -78,16 +80,44 @@
    lastId           the cursor: everything up to it has been handed on
    state            'stopped', 'connecting', 'connected', or 'waiting' to retry
 
+   STREAMS
+   With 'stream' the server's news are read from one long answer to GET
+   /api/stream, in place of polls that are parked: a message costs no request.
+   All else, the promise too, is the same. A stream that ends, as when the
+   server is stopped, is no failure: it is opened again from the cursor, within
+   what the server's `retry:` says (retryDelayMax at most). One that is silent
+   for timeout + grace is taken for dead: the server sends a comment every 15 s.
+   If its stream_beat_ms is longer, timeout must be. To browsers and proxies it
+   is one connection, as a parked poll is, and tabs share it.
+   There are proxies that hold an answer back until it is whole. With
+   'auto' a stream that does not begin within 3 s, fails, is refused, is none,
+   or ends before it has told anything, is taken for one that cannot work here,
+   and polls go on at once in its place: nothing is lost or told twice. It tries
+   again after 30 s, then after 2, 8 and 32 minutes, and then every hour; one
+   stream that works starts this over. With 'stream' the same is an error, and
+   is retried.
+
+   TOKENS
+   Each poll, stream and publish() sends the token. A function is called when
+   the first request needs one, and again when the server has answered 401 to
+   what it gave, also in the middle of a poll: all requests that meet that wait
+   for the same new token, and are sent again with it, once. If that is refused
+   as well the 401 is an error, which ends the client, as it does with a string.
+   A function that throws, or takes longer than the request may, fails that
+   request as if there were no connection: it is retried.
+
    TABS
    A browser opens six connections to an origin (HTTP/1.1), so a seventh tab
    with a poll of its own would hang. With `share`, the clients of a browser
    whose requests would be alike (base URL, prefix, credentials, and headers as
-   they are when it connects) use one poll: one client leads, the others hear
-   from it, and when it goes, the next leads. They may follow different
-   channels, up to 16 in all; a client whose channels no longer fit polls by
-   itself. Each has its own cursor and fetches what it missed, so the promise
-   holds for each. `timeout`, `limit` and `clientId` are the leader's; what is
-   not about one poll is every client's own: state, events, retries, publish().
+   they are when it connects) use one poll, or stream: one client leads, the
+   others hear from it, and when it goes, the next leads. They may follow
+   different channels, up to 16 in all; a client whose channels no longer fit
+   polls by itself. Each has its own cursor and fetches what it missed, so the
+   promise holds for each. What is about the one poll is the leader's: transport,
+   timeout, limit, clientId, token (but each has connected with its own token,
+   and if the leader's is not good for all channels, each polls by itself). The
+   rest is every client's own: state, events, retries, publish().
    When the leader loses its connection, each is told, and tries by itself.
    Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
    or site data is blocked, each client has a poll of its own.
@@ -103,6 +133,10 @@ const EVENTS = ['message', 'reset', 'connected', 'disconnected', 'error'];
 const CHANNELS_MAX = 16;
 const EPOCHS_MAX = 16;              /* remembered per channel */
 const INSTANT_MS = 1000;            /* an empty reply before this is no wait */
+const HELD_UP_MS = 3000;            /* a stream that begins later is held up */
+const POLLS_MS = 30000;             /* 'auto' polls first for so long, in place
+                                       of streams; then four times as long */
+const POLLS_MAX_MS = 3600000;
 const KNOWN_MAX = 1000;             /* replies in a row that are catching up */
 const TICK_MS = 5000;               /* how often the clock is looked at */
 const ASLEEP_MS = 15000;            /* between two looks: we were suspended */
@@ -120,6 +154,9 @@ export class LongPollingClient {
   #state = 'stopped';
   #run = null;                      /* what start() made and stop() ends */
   #seen = new Map();                /* channel -> epoch -> SEQ handed on last */
+  #token = null;                    /* a promise of what token() gave last */
+  #uselessStreams = 0;              /* in a row */
+  #pollUntil = 0;                   /* no stream before that */
   #listeners = new Map(EVENTS.map((event) => [event, []]));
 
   constructor(baseUrl, channels, options = {}) {
@@ -128,7 +165,7 @@ export class LongPollingClient {
       timeout: 30000, grace: 10000, retryDelay: 1000, retryDelayMax: 30000,
       maxRetries: Infinity, lastId: '', limit: null, prefix: '/api',
       headers: {}, token: '', clientId: randomId(), credentials: 'same-origin',
-      share: 'location' in globalThis, random: Math.random,
+      transport: 'poll', share: 'location' in globalThis, random: Math.random,
       fetch: (...args) => globalThis.fetch(...args),
       locks: globalThis.navigator?.locks,
       BroadcastChannel: globalThis.BroadcastChannel,
@@ -148,6 +185,8 @@ export class LongPollingClient {
     checkRange('maxRetries', o.maxRetries, 0, Infinity);
     if (typeof o.clientId !== 'string' || !/^[!-~]{0,128}$/.test(o.clientId))
       throw new TypeError('clientId must be 128 visible characters at most');
+    if (!['poll', 'stream', 'auto'].includes(o.transport))
+      throw new TypeError(`transport must be 'poll', 'stream' or 'auto'`);
     this.#options = o;
     this.#base = checkBase(String(baseUrl)).replace(/\/+$/, '') + o.prefix;
     this.#channels = names;
@@ -181,6 +220,7 @@ export class LongPollingClient {
       waited: false,                /* could wait, and whether it did */
       more: false,                  /* the server holds more for us */
       behind: false,                /* the leader is beyond our cursor */
+      stream: null,                 /* what we read on in place of polls */
       group: null,                  /* the clients that we share a poll with */
       sharing: this.#options.share,
       frozen: null,                 /* a promise: until then, no poll */
@@ -198,12 +238,11 @@ export class LongPollingClient {
   stop() { if (this.#run) this.#end(null); }
 
   async publish(channel, data) {
-    const { token, grace } = this.#options;
+    const { grace } = this.#options;
     const headers = { 'Content-Type': 'application/json' };
-    if (token) headers.Authorization = `Bearer ${token}`;
     const init = { method: 'POST', headers, body: JSON.stringify(data) };
     const path = `/publish/${encodeChannel(channel)}`;
-    const reply = await this.#request(path, init, grace);
+    const reply = await this.#request(path, init, grace, readJson);
     if (typeof reply?.message_id !== 'string')
       throw failure('not the reply of a publish', 200, { unknown: true });
     return reply;
@@ -272,8 +311,8 @@ export class LongPollingClient {
 
   async #alone(run, timeout) {
     run.behind = false;
-    const reply = await this.#poll(run, this.#channels, this.#lastId, timeout);
-    run.more = reply.more === true;
+    const reply = await this.#ask(run, this.#channels, this.#lastId, timeout);
+    run.more = reply?.more === true;
     return reply;
   }
 
@@ -332,9 +371,10 @@ export class LongPollingClient {
 
   /* Full jitter: anywhere below a ceiling that doubles, so that clients which
      were cut off together do not come back together. Never next to nothing. */
-  #backoff(n) {
+  #backoff(n, least = 0) {
     const { retryDelay, retryDelayMax, random } = this.#options;
-    const ceiling = Math.min(retryDelayMax, retryDelay * 2 ** n);
+    const ceiling = Math.min(retryDelayMax,
+      Math.max(least, retryDelay * 2 ** n));
     const floor = Math.min(retryDelay, retryDelayMax) / 10;
     return Math.ceil(Math.max(floor, random() * ceiling));
   }
@@ -437,6 +477,7 @@ export class LongPollingClient {
   }
 
   #leave(run, error) {
+    this.#close(run);
     run.group?.leave(error);
     run.group = null;
   }
@@ -451,6 +492,7 @@ export class LongPollingClient {
   async #follow(run, group) {
     const { random } = this.#options;
     run.parked = run.waited = false;
+    this.#close(run);
     for (let silence = 0; group.words.length === 0; silence++) {
       if (silence === 1) group.ask(false);
       if (silence === 2) group.steal();
@@ -483,8 +525,9 @@ export class LongPollingClient {
     if (known) group.stand(channels, at, asked);
     let reply;
     try {
-      reply = await this.#poll(run, channels, at.join(','),
+      reply = await this.#ask(run, channels, at.join(','),
         known && !hurried ? timeout : 0);
+      if (!reply) return null;
     } catch (error) {
       /* Perhaps for the sake of one that is not ours. */
       if (error.status < 400 || channels.length === own.length) throw error;
@@ -573,36 +616,127 @@ export class LongPollingClient {
     return seq > last;
   }
 
-  /* --- HTTP -------------------------------------------------------------- */
+  /* --- asking the server ------------------------------------------------- */
 
-  async #poll(run, channels, lastId, timeout) {
-    const { limit, grace } = this.#options;
-    const path = `/poll/${channels.map(encodeChannel).join(',')}` +
-      `?last_id=${encodeURIComponent(lastId)}&timeout=${timeout / 1000}` +
-      (limit === null ? '' : `&limit=${limit}`);
+  /* What there is after `lastId`, as the reply of a poll has it. A stream is
+     read in place of polls that are parked; null if it has ended. */
+  async #ask(run, channels, lastId, timeout) {
+    const names = channels.map(encodeChannel).join(',');
     const began = performance.now();
     run.parked = timeout > 0;
-    const polling = this.#request(path, {}, timeout + grace, run);
+    const asking = run.parked && this.#mayStream(run)
+      ? this.#read(run, names, lastId)
+      : this.#poll(run, names, lastId, timeout);
     if (run.parked) {
       this.#mayHurry(run);
       this.#mayStir(run);
     }
-    const reply = await polling;
-    if (!isPollReply(reply)) throw failure('not the reply of a poll', 200);
+    const reply = await asking;
     run.waited = run.parked &&
       performance.now() - began >= Math.min(INSTANT_MS, timeout / 2);
     return reply;
   }
 
-  /* Resolves to the parsed body. Rejects with an Error of our own, whatever
-     was thrown. The head of the reply must come within patience, and so must
-     its body: a long one over a slow line gets a time of its own. */
-  async #request(path, init, patience, run) {
+  async #poll(run, names, lastId, timeout) {
+    this.#close(run);
+    const path = this.#path('poll', names, lastId,
+      `&timeout=${timeout / 1000}`);
+    const reply = await this.#request(path, {}, timeout + this.#options.grace,
+      readJson, run);
+    if (!isPollReply(reply)) throw failure('not the reply of a poll', 200);
+    return reply;
+  }
+
+  #path(kind, names, lastId, more = '') {
+    const { limit } = this.#options;
+    return `/${kind}/${names}?last_id=${encodeURIComponent(lastId)}${more}` +
+      (limit === null ? '' : `&limit=${limit}`);
+  }
+
+  /* One that follows, but for what it missed, would not learn from a stream
+     when it has had all. */
+  #mayStream({ group }) {
+    return this.#options.transport !== 'poll' &&
+      performance.now() >= this.#pollUntil &&
+      (!group || group.leading || group.full);
+  }
+
+  /* The next of the stream that is open, if it stands there, else of a new
+     one. */
+  async #read(run, names, lastId) {
+    const { timeout, grace } = this.#options;
+    if (!run.stream?.standsAt(names, lastId)) {
+      this.#close(run);
+      run.stream = await this.#open(run, names, lastId);
+      if (!run.stream) return null;
+    }
+    const { stream } = run;
+    run.cancel = () => stream.close();
+    const reply = await stream.next(timeout + grace);
+    if (reply && isPollReply(reply)) return reply;
+    this.#close(run);
+    if (reply) return this.#useless(failure('not the events of a stream', 200));
+    if (!stream.used) return this.#useless(stream.error);
+    /* That is in order, but all may have been cut off together. */
+    this.#uselessStreams = 0;
+    await this.#sleep(run, this.#backoff(0, stream.retry), true);
+    return null;
+  }
+
+  async #open(run, names, lastId) {
+    const { transport, grace } = this.#options;
+    const patience = transport === 'auto' ? Math.min(grace, HELD_UP_MS) : grace;
+    try {
+      const stream = await this.#request(this.#path('stream', names, lastId),
+        {}, patience, openStream, run);
+      return Object.assign(stream, { names, lastId });
+    } catch (error) {
+      const ended = this.#run !== run || run.hurried || run.stirred;
+      if (ended || error.status === 401) throw error;
+      return this.#useless(error);
+    }
+  }
+
+  /* With 'auto' polls go on at once, and will tell if more is wrong. */
+  #useless(error) {
+    if (this.#options.transport === 'stream') throw error;
+    this.#pollUntil = performance.now() +
+      Math.min(POLLS_MAX_MS, POLLS_MS * 4 ** this.#uselessStreams++);
+    return null;
+  }
+
+  #close(run) {
+    run.stream?.close();
+    run.stream = null;
+  }
+
+  /* --- HTTP -------------------------------------------------------------- */
+
+  /* Resolves to what `read` makes of the response. After a 401 there is one
+     more try with a new token: of a poll as a probe, since one that is parked
+     would not tell whether the token is good. */
+  async #request(path, init, patience, read, run) {
+    const call = new Call(patience);
+    if (run) run.cancel = () => call.cancel();
+    const again = path.replace(/&timeout=[0-9.]+/, '&timeout=0');
+    let answer = await this.#exchange(call, path, init, read);
+    if (answer.response.status === 401 && this.#renew(answer.token))
+      answer = await this.#exchange(call, again, init, read);
+    const { response, body, token } = answer;
+    if (!response.ok) {
+      if (response.status === 401) this.#forget(token);
+      throw refusal(response, body);
+    }
+    if (token) token.isNew = false;
+    return body;
+  }
+
+  /* Rejects with an Error of our own, whatever was thrown. The head of the
+     reply must come within patience, and so must its body: a long one over a
+     slow line gets a time of its own. */
+  async #exchange(call, path, init, read) {
     const { fetch, clientId, credentials } = this.#options;
-    const abort = new AbortController();
-    const giveUp = () => abort.abort(new Error(`no answer in ${patience} ms`));
-    if (run) run.cancel = () => abort.abort();
-    let timer;
+    let token = null;
     let sent = false;
     let response;
     let body;
@@ -611,26 +745,40 @@ export class LongPollingClient {
       for (const [name, value] of Object.entries(init.headers ?? {}))
         headers.set(name, value);
       if (clientId) headers.set('X-Client-ID', clientId);
-      timer = setTimeout(giveUp, patience);
+      call.wait();
+      let bearer = this.#options.token;
+      if (typeof bearer === 'function') {
+        token = this.#token ??= askToken(bearer, false);
+        bearer = await call.within(token.given);
+        call.wait();
+      }
+      if (bearer) headers.set('Authorization', `Bearer ${bearer}`);
       sent = true;
       response = await fetch(this.#base + path, { ...init, headers,
-        credentials, cache: 'no-store', signal: abort.signal });
-      clearTimeout(timer);
-      timer = setTimeout(giveUp, patience);
-      body = await response.json();
+        credentials, cache: 'no-store', signal: call.signal });
+      body = await (response.ok ? read : readJson)(response, call);
     } catch (error) {
+      if (!sent) this.#forget(token);
       /* What a refusal says beyond its status may be lost, or be no JSON. */
-      if (!response || response.ok) {
-        const cause = abort.signal.aborted ? abort.signal.reason : error;
-        /* Node's fetch() says why only one level down. */
-        const why = cause?.cause?.message || cause?.message || cause;
-        throw failure(why, response?.status ?? 0, { cause, unknown: sent });
-      }
+      if (!response || response.ok)
+        throw call.failure(error, response?.status ?? 0, sent);
     } finally {
-      clearTimeout(timer);
+      call.rest();
     }
-    if (!response.ok) throw refusal(response, body);
-    return body;
+    return { response, body, token };
+  }
+
+  /* The server has refused it. Is there another to try? Whoever is the first
+     to find out asks for it. */
+  #renew(token) {
+    if (!token || token.isNew) return false;
+    if (this.#token === token)
+      this.#token = askToken(this.#options.token, true);
+    return true;
+  }
+
+  #forget(token) {
+    if (token && this.#token === token) this.#token = null;
   }
 
   /* --- events ------------------------------------------------------------ */
@@ -669,6 +817,192 @@ export class LongPollingClient {
     /* Nothing was tried and nothing is over: there is no retryIn. */
     this.#emit('error', failure(`a listener of '${event}' threw`, 0,
       { cause: thrown, retryIn: undefined, listener: event }));
+  }
+}
+
+/* --- a request ------------------------------------------------------------ */
+
+/* Under way; it is given up when nothing has come for as long as its patience,
+   from each wait() on. */
+class Call {
+  cancelled = false;
+  #patience;
+  #timer;
+  #abort = new AbortController();
+
+  constructor(patience) { this.#patience = patience; }
+
+  get signal() { return this.#abort.signal; }
+
+  wait(ms = this.#patience) {
+    this.rest();
+    this.#timer = setTimeout(() => {
+      this.#abort.abort(new Error(`no answer in ${ms} ms`));
+    }, ms);
+  }
+
+  rest() { clearTimeout(this.#timer); }
+
+  cancel() {
+    this.cancelled = true;
+    this.rest();
+    this.#abort.abort();
+  }
+
+  /* What the promise gives, if it does so while this is under way. */
+  async within(promise) {
+    const { signal } = this;
+    if (signal.aborted) throw signal.reason;
+    return Promise.race([promise, new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason));
+    })]);
+  }
+
+  failure(error, status, sent) {
+    const cause = this.signal.aborted ? this.signal.reason : error;
+    /* Node's fetch() says why only one level down. */
+    const why = cause?.cause?.message || cause?.message || cause;
+    return failure(why, status, { cause, unknown: sent });
+  }
+}
+
+function readJson(response, call) {
+  call.wait();
+  return response.json();
+}
+
+/* `isNew` until it has been accepted, if it is there since another was not. */
+function askToken(token, isNew) {
+  return { given: (async () => token())(), isNew };
+}
+
+/* --- a stream --------------------------------------------------------------
+
+   Server-sent events, read as fast as they are handed on. What they tell is
+   given as the replies of a poll. That the server only shows to be alive, by a
+   comment, is a reply with nothing in it. */
+
+/* It is open once something of its body has come. */
+async function openStream(response, call) {
+  const type = response.headers.get('content-type') ?? '';
+  if (!/^text\/event-stream *(;|$)/i.test(type))
+    throw new Error(`not a stream, but '${type}'`);
+  const stream = new Stream(response.body.getReader(), call);
+  if (!await stream.more()) throw stream.error;
+  return stream;
+}
+
+class Stream {
+  names;                            /* of which channels */
+  lastId;                           /* where it stands */
+  error = null;                     /* why it has ended */
+  #reader;
+  #call;
+  #text = new TextDecoder();
+  #parser = new EventParser();
+
+  constructor(reader, call) {
+    this.#reader = reader;
+    this.#call = call;
+  }
+
+  /* Has it told anything, or shown that it waits? */
+  get used() { return this.#parser.used; }
+  get retry() { return this.#parser.retry; }
+
+  standsAt(names, lastId) {
+    return !this.#call.cancelled && this.names === names &&
+      this.lastId === lastId;
+  }
+
+  close() { this.#call.cancel(); }
+
+  /* Null when it has ended: by itself, or since it was silent for too long.
+     Rejects when it is closed. */
+  async next(patience) {
+    const began = performance.now();
+    do {
+      const waited = performance.now() - began >= INSTANT_MS;
+      if (this.#parser.events.length > 0 || waited) return this.#reply();
+    } while (await this.more(patience));
+    if (this.#call.cancelled) throw this.error;
+    return null;
+  }
+
+  /* Is there more? It may take as long as `patience`, or what is left of that
+     of the request. */
+  async more(patience) {
+    if (patience) this.#call.wait(patience);
+    try {
+      const { done, value } = await this.#reader.read();
+      if (done) throw new Error('the stream has ended');
+      this.#parser.push(this.#text.decode(value, { stream: true }));
+      return true;
+    } catch (error) {
+      this.error = this.#call.failure(error, 200, true);
+      return false;
+    } finally {
+      this.#call.rest();
+    }
+  }
+
+  /* All that is there; but a reset is told before what follows it. */
+  #reply() {
+    const { events } = this.#parser;
+    const end = events.findIndex(({ type }, i) => i > 0 && type === 'reset');
+    const some = events.splice(0, end < 0 ? events.length : end);
+    this.lastId = some.at(-1)?.lastId || this.#parser.lastId || this.lastId;
+    const reset = some[0]?.type === 'reset' ? some.shift() : null;
+    return {
+      last_id: this.lastId,
+      messages: some.filter(({ type }) => type === 'message')
+        .map(({ data }) => parseJson(data)),
+      reset: reset ? parseJson(reset.data) : undefined,
+    };
+  }
+}
+
+/* As HTML has it (9.2.6). Exported for its tests alone. */
+export class EventParser {
+  events = [];                      /* { type, data, lastId }, to be taken */
+  lastId = '';
+  retry = 0;                        /* in ms */
+  used = false;                     /* an event or a comment has come */
+  #rest = '';                       /* of a line whose end has not come */
+  #cr = false;                      /* a line feed would be of the last line */
+  #id = '';                         /* counts once the event is whole */
+  #type = '';
+  #data = [];
+
+  push(text) {
+    if (text === '') return;
+    const next = this.#cr && text[0] === '\n' ? text.slice(1) : text;
+    this.#cr = text.endsWith('\r');
+    const lines = (this.#rest + next).split(/\r\n|\r|\n/);
+    this.#rest = lines.pop();
+    for (const line of lines) this.#line(line);
+  }
+
+  #line(line) {
+    if (line === '') return this.#dispatch();
+    const [, field, value] = /^([^:]*):? ?([^]*)$/.exec(line);
+    if (line[0] === ':') this.used = true;
+    else if (field === 'data') this.#data.push(value);
+    else if (field === 'event') this.#type = value;
+    else if (field === 'id' && !value.includes('\0')) this.#id = value;
+    else if (field === 'retry' && /^[0-9]+$/.test(value))
+      this.retry = Number(value);
+  }
+
+  #dispatch() {
+    this.lastId = this.#id;
+    if (this.#data.length > 0) {
+      this.used = true;
+      this.events.push({ type: this.#type || 'message',
+        data: this.#data.join('\n'), lastId: this.lastId });
+    }
+    this.#type = '';
+    this.#data = [];
   }
 }
 
@@ -901,6 +1235,10 @@ function isFinal(status) {
 /* Of any realm: where tests run in a vm, `instanceof Object` fails. */
 function isPlain(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parseJson(text) {
+  try { return JSON.parse(text); } catch { return null; }
 }
 
 function isPollReply(reply) {

@@ -1,13 +1,15 @@
 /* A browser's own EventSource on GET /api/stream of the demo's server, which
-   it reaches by a relay that can cut connections.
+   it reaches by a relay that can cut connections; and what the parser of the
+   JavaScript client makes of any bytes, beside what an EventSource does.
 
    LONGPOLL_SERVER        the server                           [build/server] */
 
 import assert from 'node:assert/strict';
-import net from 'node:net';
 import { test } from 'node:test';
 
+import { SEED, chance } from '../live/crowd.mjs';
 import { DEMO, Server, SLOW, atEnd, epochOf, seqOf, sleep, until } from '../live/harness.mjs';
+import { relay } from '../live/relay.mjs';
 import { browser, skip } from './chromium.mjs';
 
 const WAIT_MS = 30_000 * SLOW;
@@ -27,47 +29,8 @@ const PAGE = `<!doctype html><title>stream</title><script>
 
 const counted = (n) => Array.from({ length: n }, (_, i) => i + 1);
 
-/* Passes streams to the server at `port`, and notes with which Last-Event-ID
-   each was asked for. cut(n) cuts those that are there, each after n bytes
-   more of its answer. */
-async function relay(t, port) {
-  const self = { asked: [], pairs: new Set() };
-  const listener = net.createServer((near) => {
-    const far = net.connect(port, '127.0.0.1');
-    const pair = { left: Infinity, streams: false, end: () => { near.destroy(); far.destroy(); self.pairs.delete(pair); } };
-    self.pairs.add(pair);
-    near.on('data', (part) => {
-      const text = part.toString('latin1');
-      if (text.startsWith('GET /api/stream/')) {
-        pair.streams = true;
-        self.asked.push(/^last-event-id: *(.*)\r$/im.exec(text)?.[1] ?? null);
-      }
-      far.write(part);
-    });
-    far.on('data', (part) => {
-      if (part.length < pair.left) near.write(part);
-      else near.write(part.subarray(0, pair.left), pair.end);
-      pair.left -= part.length;
-    });
-    for (const socket of [near, far]) {
-      socket.on('error', pair.end);
-      socket.on('close', pair.end);
-    }
-  }).listen(0, '127.0.0.1');
-  await new Promise((done) => listener.once('listening', done));
-  self.url = `http://127.0.0.1:${listener.address().port}`;
-  self.cut = (n) => {
-    for (const pair of self.pairs) {
-      if (pair.streams && n) pair.left = n;
-      else if (pair.streams) pair.end();
-    }
-  };
-  atEnd(t, () => {
-    listener.close();
-    for (const pair of self.pairs) pair.end();
-  });
-  return self;
-}
+/* The Last-Event-ID of each stream. */
+const asked = (between) => between.asked.map((head) => /^last-event-id: *(.*)\r$/im.exec(head)?.[1] ?? null);
 
 /* A server, a relay before it, and a page there whose EventSource is open. */
 async function world(t, channels) {
@@ -127,7 +90,7 @@ test('stream: an EventSource whose connections are cut connects again, and has e
   const all = await heard();
   assert.deepEqual(all.map(({ n }) => n), counted(said));
   assert.deepEqual(await resets(), []);
-  const [first, ...rest] = between.asked;
+  const [first, ...rest] = asked(between);
   assert.equal(first, null);
   assert.equal(rest.length, 5);
   for (const id of rest) assert.ok(all.some(({ cursor }) => cursor === id), `it has asked from ${id}`);
@@ -166,6 +129,114 @@ test('stream: an EventSource is told of a restart once, by a reset', limits, asy
     assert.equal(seqOf(second), 0);
   }
   /* It asks from the last message before; and it was cut off only by stops. */
-  assert.deepEqual(all.relay.asked.filter((id) => id === heard[4].cursor).length > 0, true);
+  assert.deepEqual(asked(all.relay).filter((id) => id === heard[4].cursor).length > 0, true);
   assert.equal(await all.page.evaluate(() => [opened, source.readyState].join()), `${lives},1`);
+});
+
+const VALUES = ['', ' ', 'x', ' x', '  y ', 'reset', 'message', 'a:b', ': c', '5', 'é☕𝄞', 'nul\0', '\u2028', '\ufeff'];
+
+/* Lines that are right, nearly right, and wrong, with ends of every kind. */
+function anything(dice) {
+  const fields = ['data', 'event', 'id', 'retry', 'dat', '', ' data', 'DATA', 'data ', '\ufeffdata'];
+  const ends = ['\n', '\r', '\r\n', '\n\n', '\r\r', '\r\n\r\n', '\n\r', ''];
+  let text = dice.pick(['', '', '\ufeff', '\ufeff\ufeff']);
+  for (let n = dice.below(40); n > 0; n -= 1) text += dice.pick(fields) + dice.pick([':', ':', ': ', '']) + dice.pick(VALUES) + dice.pick(ends);
+  const bytes = Buffer.from(text);
+  if (dice.is(0.2) && bytes.length > 0) bytes[dice.below(bytes.length)] = 0xff;
+  return bytes;
+}
+
+test('stream: the client reads any bytes as an EventSource does', limits, async (t) => {
+  const server = await Server.start(DEMO);
+  const context = await (await browser()).newContext();
+  atEnd(t, async () => { await context.close(); await server.stop(); });
+  const dice = chance(SEED);
+  console.log(`seed ${SEED}`);
+  const bodies = Array.from({ length: 300 }, () => anything(dice));
+  await context.route('**/bytes/*', (route) => route.fulfill({
+    contentType: 'text/event-stream', body: bodies[Number(route.request().url().split('/').at(-1))],
+  }));
+  await context.route('**/empty.html', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
+  const page = await context.newPage();
+  await page.goto(`${server.url}/empty.html`);
+  const both = await page.evaluate(async (count) => {
+    const { EventParser } = await import('/longpoll.js');
+    const theirs = (url, types) => new Promise((done) => {
+      const events = [];
+      const source = new EventSource(url);
+      for (const type of new Set(['message', 'reset', 'x', ...types]))
+        source.addEventListener(type, ({ data, lastEventId }) => events.push([type, data, lastEventId]));
+      source.onerror = () => { source.close(); done(events); };
+    });
+    const ours = async (url) => {
+      const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+      const decoder = new TextDecoder();
+      const parser = new EventParser();
+      for (const byte of bytes) parser.push(decoder.decode(Uint8Array.of(byte), { stream: true }));
+      return parser.events.map(({ type, data, lastId }) => [type, data, lastId]);
+    };
+    const all = [];
+    for (let i = 0; i < count; i += 1) {
+      const mine = await ours(`/bytes/${i}`);
+      all.push([await theirs(`/bytes/${i}`, mine.map(([type]) => type)), mine]);
+    }
+    return all;
+  }, bodies.length);
+  let events = 0;
+  for (const [i, [theirs, ours]] of both.entries()) {
+    assert.deepEqual(ours, theirs, JSON.stringify(bodies[i].toString()));
+    events += theirs.length;
+  }
+  assert.ok(events > bodies.length, `${events} events`);
+});
+
+/* A page of the server whose client asks across origins, by a relay. */
+async function across(t, transport, begins) {
+  const server = await Server.start(DEMO, { cors: '*' });
+  const context = await (await browser()).newContext();
+  atEnd(t, async () => { await context.close(); await server.stop(); });
+  const between = await relay(t, server.port, begins);
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  await page.goto(`${server.url}/longpoll.js`);     /* what the test makes up is of no address */
+  await page.evaluate(async ([url, how]) => {
+    const { LongPollingClient } = await import('/longpoll.js');
+    window.heard = [];
+    window.events = [];
+    window.client = new LongPollingClient(url, 'news', { transport: how, token: async () => 'mine', retryDelay: 5, retryDelayMax: 20 });
+    client.on('message', ({ n }) => heard.push(n));
+    for (const event of ['reset', 'connected', 'disconnected', 'error']) client.on(event, () => events.push(event));
+    client.start();
+  }, [between.url, transport]);
+  await until(() => between.asked.length > 0, 'a stream', WAIT_MS);
+  return { server, between, page };
+}
+
+test('stream: the client in a page, across origins, cut anywhere', limits, async (t) => {
+  const dice = chance(SEED);
+  console.log(`seed ${SEED}`);
+  const { server, between, page } = await across(t, 'stream', () => ({ left: 400 + dice.below(2000), reset: dice.is(0.5) }));
+  for (const n of counted(500)) {
+    await server.say('news', { n });
+    if (n % 10 === 0) await sleep(10);
+  }
+  await page.waitForFunction(() => heard.length >= 500);
+  assert.deepEqual(await page.evaluate(() => heard), counted(500));
+  assert.ok(between.asked.length > 10, `${between.asked.length} streams`);
+  assert.ok(between.asked.every((head) => /^authorization: Bearer mine\r$/im.test(head)));
+  assert.ok(!(await page.evaluate(() => events)).includes('reset'));
+});
+
+test('stream: the client in a page polls where a proxy holds streams back', limits, async (t) => {
+  const { server, between, page } = await across(t, 'auto', () => ({ hold: true }));
+  const began = performance.now();
+  for (const n of counted(20)) await server.say('news', { n });
+  await page.waitForFunction(() => heard.length === 20);
+  const took = performance.now() - began;
+  assert.ok(took > 1500 && took < 3000 + 2000 * SLOW, `${took} ms`);
+  await server.say('news', { n: 21 });
+  await page.waitForFunction(() => heard.length === 21);
+  assert.deepEqual(await page.evaluate(() => heard), counted(21));
+  assert.deepEqual(await page.evaluate(() => events), ['connected']);
+  assert.equal(between.asked.length, 1);
 });

@@ -1,4 +1,5 @@
-/* Many tabs of one Chromium, against the demo's server: they share one poll.
+/* Many tabs of one Chromium, against the demo's server: they share one poll, or
+   stream.
 
    LONGPOLL_SERVER        the server                           [build/server]
 
@@ -32,7 +33,7 @@ const PAGE = `<!doctype html><title>tab</title><script type="module">
 </script>`;
 
 /* A server, and one browser's context: all its tabs have six connections. */
-async function serve(t) {
+async function serve(t, transport = 'poll') {
   const server = await Server.start(DEMO, {});
   const context = await (await browser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] })).newContext();
   t.after(async () => {
@@ -42,15 +43,16 @@ async function serve(t) {
   context.setDefaultTimeout(WAIT_MS);
   await context.route('**/tab.html', (route) => route.fulfill({ contentType: 'text/html', body: PAGE }));
   await context.route('**/other.html', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
-  return { server, context, tabs: [] };
+  return { server, context, transport, tabs: [] };
 }
 
-/* `parked` has the polls of a tab that the server may hold. */
+/* `parked` has the polls and streams of a tab that the server may hold. */
 async function newTab(world) {
   const page = await world.context.newPage();
   page.parked = new Set();
   page.on('request', (request) => {
-    if (/\/api\/poll\/.*timeout=[1-9]/.test(request.url())) page.parked.add(request);
+    if (/\/api\/(poll\/.*timeout=[1-9]|stream\/)/.test(request.url())) page.parked.add(request);
+    if (/\/api\/stream\//.test(request.url())) world.streams = (world.streams ?? 0) + 1;
   });
   for (const event of ['requestfinished', 'requestfailed'])
     page.on(event, (request) => page.parked.delete(request));
@@ -61,7 +63,7 @@ async function newTab(world) {
 
 async function open(world, options) {
   const page = await newTab(world);
-  await page.goto(`${world.server.url}/tab.html#${encodeURIComponent(JSON.stringify(options))}`);
+  await page.goto(`${world.server.url}/tab.html#${encodeURIComponent(JSON.stringify({ transport: world.transport, ...options }))}`);
   await page.waitForFunction(() => globalThis.client?.state === 'connected');
   return page;
 }
@@ -127,102 +129,114 @@ test('tabs: eight windows of the demo chat', limits, async (t) => {
   for (const page of world.tabs) assert.deepEqual(await texts(page), order);
 });
 
-test('tabs: the leader is closed, leaves, crashes, in the middle of everything', limits, async (t) => {
-  const world = await serve(t);
-  for (let i = 0; i < TABS; i += 1) await open(world, { channels: ['news'] });
-  const goes = {
-    closed: (page) => page.close(),
-    elsewhere: (page) => page.goto('about:blank'),
-    crashed: async (page) => {
-      const crash = page.waitForEvent('crash');
-      const cdp = await world.context.newCDPSession(page);
-      cdp.send('Page.crash').catch(() => {});
-      await crash;
-    },
-  };
-  let last = 0;
-  for (const [how, go] of [...Object.entries(goes), ...Object.entries(goes)]) {
-    const first = await leader(world);
-    forget(world, first);
-    let over = false;
-    const publishing = (async () => {
-      while (!over) {
-        last = await said(world, 'news', how);
-        await sleep(3);
-      }
-    })();
-    await sleep(50);
-    await go(first);
-    await sleep(50);
-    over = true;
-    await publishing;
-    await hasAll(world, 'news', last);
-    await onePoll(world);
-    last = await said(world, 'news', how);
-    await hasAll(world, 'news', last);
-  }
-  await undisturbed(world);
-  for (const page of world.tabs) last = Number((await page.evaluate(() => client.publish('news', {}))).message_id.split('-')[1]);
-  await hasAll(world, 'news', last);
-});
-
-test('tabs: rooms that differ', limits, async (t) => {
-  const world = await serve(t);
-  const rooms = (i) => [`room ${i}`, 'lobby', `room ${(i + 1) % TABS}`];
-  for (let i = 0; i < TABS; i += 1) await open(world, { channels: rooms(i) });
-  for (let round = 1; round <= 3; round += 1) {
-    const page = await leader(world);
-    for (let i = 0; i < TABS; i += 1) await said(world, `room ${i}`, round);
-    await said(world, 'lobby', round);
-    for (const [i, tab] of world.tabs.entries()) {
-      await tab.waitForFunction((n) => heard.length === 3 * n, round, { timeout: PROMPT_MS });
-      for (const room of tab.rooms ?? rooms(i)) {
-        const got = await tab.evaluate((name) => heard.filter(([c]) => c === name).map(([, seq]) => seq), room);
-        assert.deepEqual(got, Array.from({ length: round }, (_, n) => n + 1), `${room} in tab ${i}`);
-      }
-      tab.rooms ??= rooms(i);
+for (const transport of ['poll', 'stream', 'auto']) {
+  test(`tabs, ${transport}: the leader is closed, leaves, crashes, in the middle of everything`, limits, async (t) => {
+    const world = await serve(t, transport);
+    for (let i = 0; i < TABS; i += 1) await open(world, { channels: ['news'] });
+    const goes = {
+      closed: (page) => page.close(),
+      elsewhere: (page) => page.goto('about:blank'),
+      crashed: async (page) => {
+        const crash = page.waitForEvent('crash');
+        const cdp = await world.context.newCDPSession(page);
+        cdp.send('Page.crash').catch(() => {});
+        await crash;
+      },
+    };
+    let last = 0;
+    for (const [how, go] of [...Object.entries(goes), ...Object.entries(goes)]) {
+      const first = await leader(world);
+      forget(world, first);
+      let over = false;
+      const publishing = (async () => {
+        while (!over) {
+          last = await said(world, 'news', how);
+          await sleep(3);
+        }
+      })();
+      await sleep(50);
+      await go(first);
+      await sleep(50);
+      over = true;
+      await publishing;
+      await hasAll(world, 'news', last);
+      await onePoll(world);
+      last = await said(world, 'news', how);
+      await hasAll(world, 'news', last);
     }
-    await page.close();
-    forget(world, page);
-  }
-  await undisturbed(world);
-});
+    await undisturbed(world);
+    assert.equal(world.streams > 0, transport !== 'poll');
+    for (const page of world.tabs) last = Number((await page.evaluate(() => client.publish('news', {}))).message_id.split('-')[1]);
+    await hasAll(world, 'news', last);
+  });
+}
 
-test('tabs: a leader that goes into the back/forward cache, and returns', limits, async (t) => {
-  const world = await serve(t);
-  for (let i = 0; i < 4; i += 1) await open(world, { channels: ['news'] });
-  const first = await leader(world);
-  await first.evaluate(() => { window.kept = 'in the cache'; });
-  await first.goto(`${world.server.url}/other.html`);
-  forget(world, first);
-  await hasAll(world, 'news', await said(world, 'news', 'one is away'));
-  assert.notEqual(await leader(world), first);
-  await first.goBack({ waitUntil: 'commit' });      /* what was cached does not load */
-  assert.equal(await first.evaluate(() => window.kept), 'in the cache');
-  world.tabs.push(first);
-  await hasAll(world, 'news', 1);
-  await hasAll(world, 'news', await said(world, 'news', 'and back'));
-  await onePoll(world);
-  await undisturbed(world);
-});
+for (const transport of ['poll', 'stream', 'auto']) {
+  test(`tabs, ${transport}: rooms that differ`, limits, async (t) => {
+    const world = await serve(t, transport);
+    const rooms = (i) => [`room ${i}`, 'lobby', `room ${(i + 1) % TABS}`];
+    for (let i = 0; i < TABS; i += 1) await open(world, { channels: rooms(i) });
+    for (let round = 1; round <= 3; round += 1) {
+      const page = await leader(world);
+      for (let i = 0; i < TABS; i += 1) await said(world, `room ${i}`, round);
+      await said(world, 'lobby', round);
+      for (const [i, tab] of world.tabs.entries()) {
+        await tab.waitForFunction((n) => heard.length === 3 * n, round, { timeout: PROMPT_MS });
+        for (const room of tab.rooms ?? rooms(i)) {
+          const got = await tab.evaluate((name) => heard.filter(([c]) => c === name).map(([, seq]) => seq), room);
+          assert.deepEqual(got, Array.from({ length: round }, (_, n) => n + 1), `${room} in tab ${i}`);
+        }
+        tab.rooms ??= rooms(i);
+      }
+      await page.close();
+      forget(world, page);
+    }
+    await undisturbed(world);
+    assert.equal(world.streams > 0, transport !== 'poll');
+  });
+}
 
-test('tabs: a leader that is stopped in a debugger', limits, async (t) => {
-  const world = await serve(t);
-  for (let i = 0; i < 4; i += 1) await open(world, { channels: ['news'] });
-  const stopped = await leader(world);
-  const debug = await world.context.newCDPSession(stopped);
-  await debug.send('Debugger.enable');
-  await debug.send('Debugger.pause');
-  forget(world, stopped);
-  const last = await said(world, 'news', 'nobody hears');
-  await hasAll(world, 'news', last, 20_000 * SLOW);
-  await onePoll(world);
-  await debug.send('Debugger.disable');
-  world.tabs.push(stopped);
-  await hasAll(world, 'news', await said(world, 'news', 'all hear'));
-  await onePoll(world);
-  await undisturbed(world);
-});
+for (const transport of ['poll', 'stream', 'auto']) {
+  test(`tabs, ${transport}: a leader that goes into the back/forward cache, and returns`, limits, async (t) => {
+    const world = await serve(t, transport);
+    for (let i = 0; i < 4; i += 1) await open(world, { channels: ['news'] });
+    const first = await leader(world);
+    await first.evaluate(() => { window.kept = 'in the cache'; });
+    await first.goto(`${world.server.url}/other.html`);
+    forget(world, first);
+    await hasAll(world, 'news', await said(world, 'news', 'one is away'));
+    assert.notEqual(await leader(world), first);
+    await first.goBack({ waitUntil: 'commit' });      /* what was cached does not load */
+    assert.equal(await first.evaluate(() => window.kept), 'in the cache');
+    world.tabs.push(first);
+    await hasAll(world, 'news', 1);
+    await hasAll(world, 'news', await said(world, 'news', 'and back'));
+    await onePoll(world);
+    await undisturbed(world);
+    assert.equal(world.streams > 0, transport !== 'poll');
+  });
+}
+
+for (const transport of ['poll', 'stream', 'auto']) {
+  test(`tabs, ${transport}: a leader that is stopped in a debugger`, limits, async (t) => {
+    const world = await serve(t, transport);
+    for (let i = 0; i < 4; i += 1) await open(world, { channels: ['news'] });
+    const stopped = await leader(world);
+    const debug = await world.context.newCDPSession(stopped);
+    await debug.send('Debugger.enable');
+    await debug.send('Debugger.pause');
+    forget(world, stopped);
+    const last = await said(world, 'news', 'nobody hears');
+    await hasAll(world, 'news', last, 20_000 * SLOW);
+    await onePoll(world);
+    await debug.send('Debugger.disable');
+    world.tabs.push(stopped);
+    await hasAll(world, 'news', await said(world, 'news', 'all hear'));
+    await onePoll(world);
+    await undisturbed(world);
+    assert.equal(world.streams > 0, transport !== 'poll');
+  });
+}
 
 test('tabs: a poll each where they do not share', limits, async (t) => {
   const without = {

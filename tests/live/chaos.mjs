@@ -70,6 +70,7 @@ class World {
     this.crowd = new Crowd(this.instances, {
       channels: 12, clients: 60, publishers: 6, spread: 3, pause: 8, seed: this.dice.below(2 ** 31),
       grace: 2 * TIMEOUT_MS + 6000 * SLOW,
+      streams: process.env.LONGPOLL_INSTANCE ? 0 : 0.2,         /* a stand-in has none */
     });
     this.crowd.learnParents = () => this.learnParents();
     this.crowd.start();

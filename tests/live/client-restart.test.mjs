@@ -74,58 +74,61 @@ function checkDense(got) {
   return last;
 }
 
-test('through 5 restarts nothing is lost, doubled or out of order',
-  { skip, timeout: 120000 }, async (t) => {
-    let server = await startServer(t, 0);
-    const { port } = server;
-    const client = new LongPollingClient(server.url, CHANNELS,
-      { timeout: 5000, retryDelay: 50, retryDelayMax: 200, limit: 7 });
-    t.after(() => client.stop());
-    const got = [];
-    const resets = [];
-    const acknowledged = new Set();
-    let connected = 0;
-    let lost = 0;
-    client.on('message', (message) => got.push(message));
-    client.on('reset', (reset) => resets.push(reset));
-    client.on('connected', () => { connected++; });
-    client.on('disconnected', () => { lost++; });
-    const publish = async (data) => {
-      const channel = CHANNELS[data.n % CHANNELS.length];
-      const reply = await client.publish(channel, data);
-      assert.equal(reply.status, 'published');
-      acknowledged.add(`${channel} ${reply.message_id}`);
-    };
-    const allCame = () => {
-      const came = new Set(got.map((m) => `${m.channel} ${m.id}`));
-      return [...acknowledged].every((id) => came.has(id));
-    };
+for (const transport of ['poll', 'stream', 'auto'])
+  test(`${transport}: through 5 restarts nothing is lost or doubled`,
+    { skip, timeout: 120000 }, (t) => restarts(t, transport));
 
-    client.start();
-    for (let life = 0; ; life++) {
-      /* Half before the client is back, half once it is. */
-      for (let n = 0; n < STEADY / 2; n++) await publish({ life, n });
-      await until('connected again', () => client.state === 'connected');
-      for (let n = STEADY / 2; n < STEADY; n++) await publish({ life, n });
-      await until(`life ${life}: all messages`, allCame);
-      checkDense(got);
-      assert.equal(resets.length, life, 'one reset for each restart');
-      if (life === STOPS.length) break;
-      const before = lost;
-      const burst = publishToTheEnd(client, CHANNELS[0]);
-      await server.stop(STOPS[life]);
-      await burst;
-      await until('disconnected', () => lost > before);
-      assert.notEqual(client.state, 'stopped', 'the client gave up');
-      server = await startServer(t, port);
-    }
-    client.stop();
+async function restarts(t, transport) {
+  let server = await startServer(t, 0);
+  const { port } = server;
+  const client = new LongPollingClient(server.url, CHANNELS,
+    { transport, timeout: 5000, retryDelay: 50, retryDelayMax: 200, limit: 7 });
+  t.after(() => client.stop());
+  const got = [];
+  const resets = [];
+  const acknowledged = new Set();
+  let connected = 0;
+  let lost = 0;
+  client.on('message', (message) => got.push(message));
+  client.on('reset', (reset) => resets.push(reset));
+  client.on('connected', () => { connected++; });
+  client.on('disconnected', () => { lost++; });
+  const publish = async (data) => {
+    const channel = CHANNELS[data.n % CHANNELS.length];
+    const reply = await client.publish(channel, data);
+    assert.equal(reply.status, 'published');
+    acknowledged.add(`${channel} ${reply.message_id}`);
+  };
+  const allCame = () => {
+    const came = new Set(got.map((m) => `${m.channel} ${m.id}`));
+    return [...acknowledged].every((id) => came.has(id));
+  };
 
-    for (const reset of resets)
-      assert.deepEqual(reset, Object.fromEntries(
-        CHANNELS.map((channel) => [channel, 'epoch'])));
-    const lives = checkDense(got);
-    assert.equal(lives.size, CHANNELS.length * (STOPS.length + 1));
-    assert.ok(connected > STOPS.length);
-    await server.stop('SIGTERM');
-  });
+  client.start();
+  for (let life = 0; ; life++) {
+    /* Half before the client is back, half once it is. */
+    for (let n = 0; n < STEADY / 2; n++) await publish({ life, n });
+    await until('connected again', () => client.state === 'connected');
+    for (let n = STEADY / 2; n < STEADY; n++) await publish({ life, n });
+    await until(`life ${life}: all messages`, allCame);
+    checkDense(got);
+    assert.equal(resets.length, life, 'one reset for each restart');
+    if (life === STOPS.length) break;
+    const before = lost;
+    const burst = publishToTheEnd(client, CHANNELS[0]);
+    await server.stop(STOPS[life]);
+    await burst;
+    await until('disconnected', () => lost > before);
+    assert.notEqual(client.state, 'stopped', 'the client gave up');
+    server = await startServer(t, port);
+  }
+  client.stop();
+
+  for (const reset of resets)
+    assert.deepEqual(reset, Object.fromEntries(
+      CHANNELS.map((channel) => [channel, 'epoch'])));
+  const lives = checkDense(got);
+  assert.equal(lives.size, CHANNELS.length * (STOPS.length + 1));
+  assert.ok(connected > STOPS.length);
+  await server.stop('SIGTERM');
+}

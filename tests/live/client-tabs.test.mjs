@@ -1,4 +1,4 @@
-/* demo/client/longpoll.js in many tabs that share one poll.
+/* demo/client/longpoll.js in many tabs that share one poll, or stream.
 
    All is the test's own: time, network, server, locks and channels, each with
    delays of its own, so that a leader can go in the middle of anything. What
@@ -120,6 +120,7 @@ class Server {
   parked = new Set();
   down = false;                     /* no connection */
   refusing = null;                  /* (channels) => status or 0 */
+  held = false;                     /* no stream comes through */
   polls = 0;
   lives = 0;
 
@@ -175,6 +176,28 @@ class Server {
       ...(Object.keys(reset).length ? { reset } : {}) };
   }
 
+  /* What a stream says of it. */
+  events(poll) {
+    let text = '';
+    let reply;
+    do {
+      reply = this.reply(poll);
+      const { messages, reset, last_id } = reply;
+      const at = new Map(zip(poll.names, last_id.split(',')));
+      for (const { id, channel } of [...messages].reverse())
+        at.set(channel, id.replace(/[0-9]+$/, (seq) => seq - 1));
+      const cursor = () => `id: ${[...at.values()].join(',')}\n`;
+      if (reset) text += `event: reset\n${cursor()}data: ${
+        JSON.stringify(reset)}\n\n`;
+      for (const message of messages) {
+        at.set(message.channel, message.id);
+        text += `${cursor()}data: ${JSON.stringify(message)}\n\n`;
+      }
+      poll.cursors = last_id.split(',');
+    } while (reply.more);
+    return text;
+  }
+
   /* A new life: nothing is held, and the connections are gone. */
   restart() {
     this.channels.clear();
@@ -185,6 +208,8 @@ class Server {
     for (const poll of [...this.parked]) poll.fail();
   }
 }
+
+const zip = (names, values) => names.map((name, i) => [name, values[i]]);
 
 /* --- the network: fetch() of a tab ---------------------------------------- */
 
@@ -226,6 +251,10 @@ function network(world, tab) {
         status: refused, statusText: '', headers: new Headers(),
         json: async () => ({ error: 'because' }) }));
       const now = server.reply(poll);
+      if (url.pathname.includes('/stream/')) {
+        if (!server.held) streams(world, poll, signal, resolve);
+        return;
+      }
       if (poll.timeout === 0 || now.count > 0 || now.reset)
         return poll.answer();
       poll.cursors = now.last_id.split(',');        /* 'now' is resolved */
@@ -233,6 +262,53 @@ function network(world, tab) {
       poll.timer = clock.at(poll.timeout, null, poll.answer);
     });
   });
+}
+
+/* A stream comes in pieces, and when it is cut the last of them may be lost. */
+function streams(world, poll, signal, resolve) {
+  const { clock, server, delay } = world;
+  const { tab } = poll;
+  let out;
+  let last = 0;
+  let over = false;
+  const body = new ReadableStream({ start(controller) { out = controller; } });
+  const then = (fn) => {
+    last = Math.max(clock.now + delay(), last);
+    clock.at(last - clock.now, tab, () => { if (!over) fn(); });
+  };
+  const say = (text) => {
+    const bytes = new TextEncoder().encode(text);
+    const cut = world.chance.below(bytes.length);
+    then(() => out.enqueue(bytes.subarray(0, cut)));
+    then(() => out.enqueue(bytes.subarray(cut)));
+  };
+  const leave = () => {
+    server.parked.delete(poll);
+    clock.drop(poll.timer);
+  };
+  const beat = () => {
+    poll.timer = clock.at(15000, null, () => { say(':\n\n'); beat(); });
+  };
+  poll.answer = () => say(server.events(poll));
+  poll.fail = () => {
+    leave();
+    if (world.chance.one(2)) last = 0;
+    then(() => {
+      over = true;
+      if (world.chance.one(2)) out.close();
+      else out.error(new TypeError('terminated'));
+    });
+  };
+  signal.addEventListener('abort', () => {
+    leave();
+    if (!over) out.error(signal.reason);
+    over = true;
+  });
+  server.parked.add(poll);
+  beat();
+  then(() => resolve({ ok: true, status: 200, body,
+    headers: new Headers({ 'Content-Type': 'text/event-stream' }) }));
+  say(`retry: 1000\n\n${server.events(poll)}`);
 }
 
 /* --- Web Locks, and BroadcastChannel -------------------------------------- */
@@ -246,9 +322,13 @@ class Locks {
   of(tab) {
     return {
       request: (name, options, fn) => this.request(tab, name, options, fn),
-      query: async () => ({ held: this.held.map(({ name, mode }) =>
-        ({ name, mode })), pending: [] }),
+      query: () => this.query(),
     };
+  }
+
+  async query() {
+    return { held: this.held.map(({ name, mode }) => ({ name, mode })),
+      pending: [] };
   }
 
   request(tab, name, { mode = 'exclusive', signal, steal }, fn) {
@@ -344,8 +424,9 @@ class World {
   clock = new Clock();
   server = new Server();
 
-  constructor(t, seed) {
+  constructor(t, seed, transport = 'poll') {
     this.chance = chance(seed);
+    this.transport = transport;
     this.server.clock = this.clock;
     this.locks = new Locks(this);
     this.clock.install(t);
@@ -360,7 +441,7 @@ class World {
     const tab = { dead: false, frozen: false, channels, log: [] };
     this.tabs.push(tab);
     const client = new LongPollingClient(URL_BASE, channels, {
-      share: true, locks: this.locks.of(tab),
+      share: true, transport: this.transport, locks: this.locks.of(tab),
       BroadcastChannel: lines(this, tab), fetch: network(this, tab),
       random: this.chance.random, ...options });
     tab.client = client;
@@ -435,8 +516,8 @@ function cursorOf(world, tab) {
 
 const LIMIT = { timeout: 60000 };
 
-test('eight tabs, one poll, whoever goes', LIMIT, async (t) => {
-  const world = new World(t, 1);
+async function eightTabs(t, transport) {
+  const world = new World(t, 1, transport);
   const rooms = ['lobby', 'kitchen', 'workshop'];
   const tabs = [];
   for (let i = 0; i < 8; i++) {
@@ -503,7 +584,11 @@ test('eight tabs, one poll, whoever goes', LIMIT, async (t) => {
   const before = world.server.polls;
   await world.clock.run(600000);
   assert.ok(world.server.polls - before <= 21, 'no more than one poll in 30 s');
-});
+}
+
+for (const transport of ['poll', 'stream', 'auto'])
+  test(`eight tabs, one ${transport}, whoever goes`, LIMIT,
+    (t) => eightTabs(t, transport));
 
 test('a poll each: share off, or what it needs missing', LIMIT, async (t) => {
   const refused = () => Promise.reject(new DOMException('no', 'SecurityError'));
@@ -611,6 +696,28 @@ test('a word is taken from where one stands, and nowhere else', LIMIT,
     assert.equal(events(tab, 'error').length, 1);
     assert.equal(events(tab, 'disconnected').length, 1);
   });
+
+test('a leader that is robbed does not keep its stream', LIMIT, async (t) => {
+  const world = new World(t, 11, 'stream');
+  const ada = await world.open(['a']);
+  await world.clock.run(50);
+  await world.open(['a']);
+  await world.clock.run(50);
+  assert.deepEqual(world.polls.map((poll) => poll.tab), [ada]);
+  /* Between two readings it looks who is there; it is robbed meanwhile. */
+  let held;
+  world.locks.query = () => new Promise((resolve) => { held = resolve; });
+  world.server.publish('a');
+  await world.clock.run(20);
+  const thief = { dead: false };
+  world.locks.request(thief, world.locks.held.find((lock) =>
+    lock.mode === 'exclusive').name, { steal: true }, () =>
+    new Promise(() => {}));
+  await world.clock.run(20);
+  await world.clock.as(ada, () => held({ held: [], pending: [] }));
+  assert.deepEqual(world.polls, []);
+  world.live.forEach(check);
+});
 
 test('sixteen channels are one poll; beyond, one polls by itself', LIMIT,
   async (t) => {
@@ -868,6 +975,8 @@ async function happen(world) {
     const bad = pick(NAMES);
     server.refusing = one(2) ? null
       : (names) => (names.includes(bad) ? 429 : 0);
+  } else if (what === 18) {
+    server.held = one(3);
   }
   await clock.run(pick([0, 1, 3, 10, 50, 300, one(3) ? 12000 : 100]));
 }
@@ -876,7 +985,8 @@ async function happen(world) {
 async function open(world, channels) {
   const { pick, below } = world.chance;
   const tab = await world.open(channels,
-    { lastId: pick(['', 'now']), limit: 1 + below(9) });
+    { lastId: pick(['', 'now']), limit: 1 + below(9),
+      transport: pick(world.transports) });
   world.tabs.pop();                 /* the caller has it */
   if (world.chance.one(6)) tab.client.on('message', () => {
     /* Without a cursor the next start() begins anew: no reset. */
@@ -896,6 +1006,8 @@ test(`${WORLDS} worlds from seed ${SEED}`, LONG, async (t) => {
     const seed = SEED + n;
     const world = new World(t, seed);
     world.wide = seed % 4 === 3;
+    world.transports = [['poll'], ['stream'], ['auto'],
+      ['poll', 'stream', 'auto']][Math.floor(seed / 4) % 4];
     try {
       for (let step = 0; step < STEPS; step++) await happen(world);
 
@@ -903,6 +1015,7 @@ test(`${WORLDS} worlds from seed ${SEED}`, LONG, async (t) => {
       const { server, clock } = world;
       server.down = false;
       server.refusing = null;
+      server.held = false;
       for (const tab of world.tabs) tab.frozen = false;
       for (const tab of world.live)
         await clock.as(tab, () => { tab.client.start(); });
@@ -929,8 +1042,8 @@ test(`${WORLDS} worlds from seed ${SEED}`, LONG, async (t) => {
         messages += ids(tab).length;
       }
     } catch (error) {
-      error.message = `SEED=${seed} WORLDS=1: ${error.message}`;
-      throw error;
+      throw new Error(`SEED=${seed} WORLDS=1: ${error.message}`,
+        { cause: error });
     }
   }
   console.log(`${messages} messages handed on`);

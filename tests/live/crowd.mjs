@@ -16,6 +16,7 @@
    Whatever breaks the promise is a `fault`, kept as a line of text. */
 
 import net from 'node:net';
+import { EventParser } from '../../demo/client/longpoll.js';
 import { SLOW, sleep } from './harness.mjs';
 
 /* ---- chance, by a seed ---------------------------------------------------- */
@@ -38,6 +39,7 @@ export const SEED = Number(process.env.LONGPOLL_SEED || process.env.SEED) || (Da
 
 const HEAD_END = Buffer.from('\r\n\r\n');
 const NOTHING = Buffer.alloc(0);
+const STREAM_MS = 3000;                         /* the longest stream */
 
 /* Why there was no answer. `sent`: the server may have read the request. */
 class Lost extends Error {
@@ -358,7 +360,8 @@ class Client {
   }
 
   async run() {
-    while (!this.crowd.over) await this.turn();
+    const { crowd } = this;
+    while (!crowd.over) await (crowd.dice.is(crowd.options.streams) ? this.stream() : this.turn());
     this.lines.end();
   }
 
@@ -382,6 +385,46 @@ class Client {
       clearTimeout(leaves);
       this.deadline = Infinity;
     }
+  }
+
+  /* A stream for a while, which is then cut, wherever it stands. */
+  async stream() {
+    const { dice, instances, ledger } = this.crowd;
+    const socket = net.connect(dice.pick(instances).port, '127.0.0.1');
+    const timer = setTimeout(() => socket.destroy(), dice.random() * STREAM_MS);
+    const decoder = new TextDecoder();
+    const parser = new EventParser();
+    let head = NOTHING;
+    socket.write(this.request(0).replace('/api/poll/', '/api/stream/').replace('&timeout=0', ''), 'latin1');
+    try {
+      for await (let part of socket) {
+        if (!head.includes(HEAD_END)) {
+          head = Buffer.concat([head, part]);
+          const end = head.indexOf(HEAD_END);
+          if (end < 0) continue;
+          part = head.subarray(end + HEAD_END.length);
+          if (head.latin1Slice(9, 12) !== '200') break;
+          ledger.counts.streams += 1;
+        }
+        parser.push(decoder.decode(part, { stream: true }));
+        for (const event of parser.events.splice(0)) this.hearsEvent(event);
+      }
+    } catch (error) {
+      if (!error.code) throw error;             /* else it is the connection's */
+    } finally {
+      clearTimeout(timer);
+      socket.destroy();
+    }
+    const status = head.latin1Slice(9, 12);
+    if (status === '503') ledger.counts.polls503 += 1;
+    else if (!['200', ''].includes(status)) ledger.fault('http', `a stream was answered ${head}`);
+    if (status !== '200') await sleep(20 + dice.below(200));
+  }
+
+  hearsEvent({ type, data, lastId }) {
+    const isReset = type === 'reset';
+    const messages = isReset ? [] : [JSON.parse(data)];
+    this.take({ status: 'messages', last_id: lastId, count: messages.length, messages, ...(isReset && { reset: JSON.parse(data) }) }, 0);
   }
 
   hears(answer, timeout) {
@@ -441,7 +484,7 @@ class Ledger {
     this.outside = [];                          /* [from, to]: two primaries at once */
     this.counts = {
       ok: 0, refused: 0, unknown: 0, replies: 0, received: 0, epoch: 0, evicted: 0, ahead: 0, emptyResets: 0,
-      flagged: 0, outside: 0, repeats: 0, polls503: 0, lostPolls: 0, left: 0, early: 0,
+      flagged: 0, outside: 0, repeats: 0, polls503: 0, lostPolls: 0, left: 0, early: 0, streams: 0,
     };
   }
 
@@ -470,11 +513,12 @@ export class Crowd {
        text        bytes of an ordinary message; one in a hundred is large
        timeout     seconds of the longest poll
        instant     share of polls with timeout=0
+       streams     share of streams in place of polls
        leaves      share of polls whose client goes away
        grace       ms that an answer may be late */
   constructor(instances, options = {}) {
     this.options = {
-      channels: 10, clients: 30, publishers: 3, lanes: 1, spread: 3, pause: 10, text: 60, timeout: 20, instant: 0.05,
+      channels: 10, clients: 30, publishers: 3, lanes: 1, spread: 3, pause: 10, text: 60, timeout: 20, instant: 0.05, streams: 0,
       leaves: 0.02, grace: 12_000 * SLOW, name: 'crowd', seed: SEED, ...options,
     };
     this.dice = chance(this.options.seed);

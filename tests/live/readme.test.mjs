@@ -43,6 +43,7 @@ const again = block('sh', '?last_id=bf72');
 const stream = block('sh', '/api/stream/');
 const streamed = block('', 'data: {');
 const script = block('js', 'LongPollingClient');
+const more = block('js', 'const options');
 const install = block('sh', 'make install');
 const crowd = block('sh', 'X-Client-ID');
 const trusting = block('sh', 'build/server --trust');
@@ -174,6 +175,25 @@ test('the JavaScript client', async (t) => {
   const client = type(t, 'exec node snippet.js', { cwd: dir });
   await until(async () => client.stdout || client.code !== undefined || !await server.say('news', { text: 'hello' }), 'a message');
   assert.match(client.stdout, /^news \{[^}]*text: 'hello'/, client.stderr);
+});
+
+test('the JavaScript client by a stream, with a token that is fetched', async (t) => {
+  const server = await demo(t, { token: 'secret' });
+  const tokens = http.createServer((request, response) => response.end('secret')).listen(0, '127.0.0.1');
+  t.after(() => { tokens.close(); tokens.closeAllConnections(); });
+  await new Promise((done) => { tokens.once('listening', done); });
+  const dir = path.join(home, 'demo/client');
+  writeFileSync(path.join(dir, 'more.js'), `import { LongPollingClient } from './longpoll.js';
+    ${change(more, '/token', `http://127.0.0.1:${tokens.address().port}/`)}
+    const asked = [];
+    const watched = (url, init) => { asked.push(url.split('/')[4]); return fetch(url, init); };
+    const client = new LongPollingClient('${server.url}', 'news', { ...options, fetch: watched });
+    client.on('message', ({ text }) => { console.log(text, asked.join()); client.stop(); });
+    client.on('error', console.error);
+    client.on('connected', () => setTimeout(() => client.publish('news', { text: 'hello' }), 300));
+    client.start();`);
+  const client = await type(t, 'exec node more.js', { cwd: dir }).ended;
+  assert.deepEqual([client.stdout, client.stderr], ['hello poll,stream,publish\n', '']);
 });
 
 test('make install, and a program by pkg-config', { skip: !which('pkg-config') && 'pkg-config is not installed' }, async (t) => {

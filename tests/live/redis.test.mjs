@@ -55,7 +55,7 @@ for (const stores of [1, 2]) {
   live(`a crowd at three instances over ${stores === 1 ? 'one store' : 'two stores'}`, async (t) => {
     const { stores: all, servers } = await many(t, { stores, options: { 'history-count': 100_000 } });
     const crowd = new Crowd(servers, {
-      clients: CLIENTS, channels: 50, spread: 3, publishers: 3, lanes: 4, pause: 0, timeout: 20,
+      clients: CLIENTS, channels: 50, spread: 3, publishers: 3, lanes: 4, pause: 0, timeout: 20, streams: 0.2,
     }).start();
     atEnd(t, () => crowd.finish());
     await crowd.publish(MESSAGES);
@@ -64,6 +64,7 @@ for (const stores of [1, 2]) {
     crowd.check();
     const { counts } = crowd.ledger;
     assert.equal(counts.ok, MESSAGES + 50, crowd.summary);
+    assert.ok(counts.streams > CLIENTS / 10, crowd.summary);
     for (const none of ['refused', 'unknown', 'epoch', 'evicted', 'ahead', 'flagged', 'repeats', 'polls503', 'early']) {
       assert.equal(counts[none], 0, crowd.summary);
     }
