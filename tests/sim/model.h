@@ -514,7 +514,8 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
     } else if (p->kind == LPI_FROM_TIME && p->seq) {
         uint64_t at = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
         *low = p->reason ? lpi_max64(at, *low) : at;
-        if (p->reason == LPI_AHEAD && p->was_last < *low) *low = p->was_last; /* all but later ones */
+        if (p->reason == LPI_AHEAD && !same) *low = 0; /* all but later ones */
+        else if (p->reason == LPI_AHEAD && p->was_last < *low) *low = p->was_last;
         *high = p->reason ? lpi_max64(at, *high) : at;
     }
 }
