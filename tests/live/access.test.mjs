@@ -1,8 +1,12 @@
-/* Who may: the token, the authorize hook, CORS, Origin and Host. */
+/* Who may: plain and signed tokens, the authorize hook, CORS, Origin and Host. */
 
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
-import { LIVE, Server, checkHeaders, demo, get, live, post } from './harness.mjs';
+import { Listener, Stream } from './events.mjs';
+import {
+  LIVE, SLOW, Server, atEnd, checkHeaders, demo, get, live, module, noModule, pollTarget, post, sleep, until,
+} from './harness.mjs';
 
 /* ---- the token -------------------------------------------------------- */
 
@@ -30,6 +34,208 @@ test('who may not publish is told before the body is read', async (t) => {
   waits.send('POST /api/publish/room HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
     + 'Content-Length: 60000\r\nExpect: 100-continue\r\n\r\n');
   (await waits.answer()).refuses(401);
+});
+
+/* ---- signed tokens ----------------------------------------------------- */
+
+const SECRET = 'thirty-two bytes or more, and secret: ☕';
+const KEY = new TextEncoder().encode(SECRET);
+const noJose = noModule('jose');
+
+/* By node's own crypto: the claims are good for an hour, unless they say otherwise. */
+const soon = (seconds) => Date.now() / 1000 + seconds;
+const part = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+function sign(claims = {}, { secret = SECRET, header = { alg: 'HS256', typ: 'JWT' }, hash = 'sha256' } = {}) {
+  const payload = typeof claims === 'string' ? claims
+    : { exp: soon(3600), channels: ['*'], actions: ['poll', 'publish'], ...claims };
+  const text = `${part(header)}.${part(payload)}`;
+  return `${text}.${createHmac(hash, secret).update(text).digest('base64url')}`;
+}
+
+const bearer = (token) => ({ Authorization: `Bearer ${token}` });
+const challenge = (answer) => answer.headers['www-authenticate'];
+
+function refusedToken(answer, error = 'Bad token') {
+  assert.equal(answer.refuses(401).json.error, error);
+  assert.equal(challenge(answer), 'Bearer error="invalid_token"');
+  checkHeaders(answer);
+}
+
+test('a token of a JWT library: polls, streams and publishing', { skip: noJose }, async (t) => {
+  const { SignJWT } = await module('jose');
+  const server = await live(t, { 'token-secret': SECRET });
+  const token = await new SignJWT({ channels: ['room-*', 'café, ☕'], actions: ['poll', 'publish'], name: 'somebody' })
+    .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
+    .setIssuer('the application').setAudience(['longpoll']).setSubject('7').setJti('x')
+    .setIssuedAt().setNotBefore('-1 minute').setExpirationTime('1 hour').sign(KEY);
+  for (const channel of ['room-1', 'room-/', 'café, ☕']) {
+    assert.equal((await server.publish(channel, { text: channel }, bearer(token))).status, 200);
+    const polled = await server.poll(channel, { timeout: 0 }, bearer(token));
+    assert.deepEqual(polled.json.messages.map(({ text }) => text), [channel]);
+    const stream = await Stream.open(server, new Listener([channel]), { headers: bearer(token) });
+    assert.equal(await stream.begin(), 200, stream.text);
+    assert.equal((await stream.next()).data.text, channel);
+    stream.close();
+  }
+  for (const answer of [await server.publish('other', {}, bearer(token)),
+    await server.poll(['room-1', 'other'], {}, bearer(token)), await server.poll('room', {}, bearer(token))]) {
+    answer.refuses(403);
+    assert.equal(challenge(answer), 'Bearer error="insufficient_scope"');
+  }
+  const short = await new SignJWT({ channels: ['*'], actions: ['poll'] }).setProtectedHeader({ alg: 'HS256' })
+    .setExpirationTime('1 minute').sign(KEY);
+  assert.equal((await server.poll('other', { timeout: 0 }, bearer(short))).status, 200);
+  (await server.publish('other', {}, bearer(short))).refuses(403);
+  for (const answer of [await server.poll('other'), await server.publish('other', {})]) {
+    answer.refuses(401);
+    assert.equal(challenge(answer), 'Bearer');
+  }
+});
+
+test('what a JWT library makes, and is refused', { skip: noJose }, async (t) => {
+  const jose = await module('jose');
+  const server = await live(t, { 'token-secret': SECRET });
+  const claims = { channels: ['*'], actions: ['poll'] };
+  const made = (header, key = KEY, exp = '1 hour') =>
+    new jose.SignJWT(claims).setProtectedHeader(header).setExpirationTime(exp).sign(key);
+  const { privateKey } = await jose.generateKeyPair('ES256');
+  const long = new Uint8Array(64).fill(7);
+  const tokens = {
+    none: new jose.UnsecuredJWT(claims).setExpirationTime('1 hour').encode(),
+    384: await new jose.SignJWT(claims).setProtectedHeader({ alg: 'HS384', typ: 'JWT' }).setExpirationTime('1 hour').sign(long),
+    ES256: await made({ alg: 'ES256', typ: 'JWT' }, privateKey),
+    kid: await made({ alg: 'HS256', typ: 'JWT', kid: '1' }),
+    type: await made({ alg: 'HS256', typ: 'at+jwt' }),
+    'another secret': await made({ alg: 'HS256', typ: 'JWT' }, new TextEncoder().encode(`${SECRET}!`)),
+    'no exp': await new jose.SignJWT(claims).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).sign(KEY),
+    'no claims': await new jose.SignJWT({}).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setExpirationTime('1 hour').sign(KEY),
+    encrypted: await new jose.EncryptJWT(claims).setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
+      .setExpirationTime('1 hour').encrypt(new Uint8Array(32)),
+  };
+  for (const [what, token] of Object.entries(tokens)) {
+    const answer = await server.poll('room', { timeout: 0 }, bearer(token));
+    assert.equal(answer.status, 401, what);
+    refusedToken(answer);
+  }
+  refusedToken(await server.poll('room', {}, bearer(await made({ alg: 'HS256' }, KEY, '-1 second'))), 'Token expired');
+  const early = await new jose.SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).setExpirationTime('1 hour')
+    .setNotBefore('10 minutes').sign(KEY);
+  refusedToken(await server.poll('room', {}, bearer(early)), 'Token not valid yet');
+  assert.equal((await server.poll('room', { timeout: 0 }, bearer(await made({ alg: 'HS256', typ: 'JWT' })))).status, 200);
+});
+
+test('a token with any character changed, or one less', async (t) => {
+  const server = await live(t, { 'token-secret': SECRET });
+  const token = sign();
+  const bad = new Set(['', '.', '..', 'x.y.z', token.toUpperCase(), `${token}.`, `${token}=`, `.${token}`, `${token}${token}`, `"${token}"`]);
+  for (let i = 0; i < token.length; i += 1) {
+    bad.add(token.slice(0, i) + (token[i] === 'A' ? 'B' : 'A') + token.slice(i + 1));
+    bad.add(token.slice(0, i) + token.slice(i + 1));
+  }
+  bad.delete(token);
+  for (const one of bad) {
+    const answer = await server.poll('room', { timeout: 0 }, one ? bearer(one) : {});
+    assert.equal(answer.status, 401, one);
+  }
+  assert.equal((await server.stats()).channels, 0);
+  assert.equal((await server.poll('room', { timeout: 0 }, bearer(token))).status, 200);
+});
+
+test('a token in the query, as what cannot set a header has it', async (t) => {
+  const server = await live(t, { 'token-secret': SECRET, 'poll-token': 'plain' });
+  const token = sign();
+  assert.equal((await server.poll('room', { timeout: 0, access_token: token })).status, 200);
+  assert.equal((await server.request('POST', `/api/publish/room?access_token=${token}`,
+    { headers: { 'Content-Type': 'application/json' }, body: '{}' })).status, 200);
+  const both = (await server.poll('room', { timeout: 0, access_token: token }, bearer(token))).refuses(400);
+  assert.equal(challenge(both), 'Bearer error="invalid_request"');
+  refusedToken(await server.poll('room', { timeout: 0, access_token: 'plain' }));
+  assert.equal((await server.poll('room', { timeout: 0 }, bearer('plain'))).status, 200);
+});
+
+test('a token that expires while its poll waits', async (t) => {
+  const server = await live(t, { 'token-secret': SECRET, cors: 'https://a.example' });
+  const exp = soon(1.2);
+  const raw = await server.raw();
+  raw.send(get(pollTarget('room', { timeout: 30 }), { ...bearer(sign({ exp })), Origin: 'https://a.example' }));
+  await server.waiters(1);
+  const answer = await raw.answer();
+  const late = Date.now() - exp * 1000;
+  assert.ok(late >= -2 && late < 1000 * SLOW, `${late} ms late`);
+  refusedToken(answer, 'Token expired');
+  assert.equal(answer.headers['access-control-allow-origin'], 'https://a.example', 'a page can read it');
+  await server.waiters(0);
+  /* The connection goes on, with another token, and nothing was lost. */
+  const cursor = (await server.poll('room', { timeout: 0, last_id: 'now' }, bearer(sign()))).json.last_id;
+  await server.burst('room', 1);
+  raw.send(get(pollTarget('room', { last_id: cursor }), bearer(sign())));
+  assert.equal((await raw.answer()).json.count, 1);
+  /* One that outlives its wait is no concern of the poll's. */
+  assert.equal((await server.poll('room', { timeout: 0.3, last_id: 'now' }, bearer(sign({ exp: soon(30) })))).json.status, 'timeout');
+});
+
+test('EventSource with a token in its URL, until that expires', { skip: noModule('eventsource') }, async (t) => {
+  const { EventSource } = await module('eventsource');
+  const server = await live(t, { 'token-secret': SECRET, 'stream-beat-ms': 200 });
+  const url = (claims) => `${server.url}/api/stream/room?last_id=now&access_token=${sign(claims)}`;
+  const heard = [];
+  const errors = [];
+  const source = new EventSource(url({ exp: soon(2.5), actions: ['poll'] }));
+  atEnd(t, () => source.close());
+  source.onmessage = ({ data, lastEventId }) => heard.push([JSON.parse(data).text, lastEventId]);
+  source.onerror = ({ code }) => errors.push([code, source.readyState]);
+  await server.waiters(1);
+  await server.burst('room', 3, { text: 'heard' });
+  await until(() => heard.length === 3, 'the events');
+  /* Its stream ends; it connects again by itself, with the same URL, and is told. */
+  await until(() => source.readyState === EventSource.CLOSED, 'the end');
+  assert.equal(errors.at(-1)[0], 401);
+  await server.burst('room', 2, { text: 'later' });
+  await sleep(300);
+  assert.deepEqual(heard.map(([text]) => text), ['heard', 'heard', 'heard']);
+  /* A new one goes on with a new token, from the last id of the old one. */
+  const next = new EventSource(url({}).replace('last_id=now', `last_id=${heard.at(-1)[1]}`));
+  atEnd(t, () => next.close());
+  const more = [];
+  next.onmessage = ({ data }) => more.push(JSON.parse(data).text);
+  await until(() => more.length === 2, 'the events');
+  assert.deepEqual(more, ['later', 'later']);
+});
+
+test('each token opens its own door', async (t) => {
+  const server = await demo(t, { 'poll-token': 'to-poll', token: 'to-publish' });
+  for (const token of [undefined, 'to-publish', 'to-pol', 'to-poll2']) {
+    const answer = (await server.poll('room', { timeout: 0 }, token ? bearer(token) : {})).refuses(401);
+    assert.equal(challenge(answer), token ? 'Bearer error="invalid_token"' : 'Bearer');
+  }
+  (await server.publish('room', {}, bearer('to-poll'))).refuses(401);
+  assert.equal((await server.publish('room', {}, bearer('to-publish'))).status, 200);
+  assert.equal((await server.poll('room', { timeout: 0 }, bearer('to-poll'))).json.count, 1);
+  (await server.request('GET', '/api/stream/room')).refuses(401);
+});
+
+test('nothing of a token is printed', async (t) => {
+  const server = await demo(t, { 'token-secret': SECRET, 'publish-token': 'plain-and-secret', hosts: 'chat.example.org' });
+  const tokens = [sign(), sign({ exp: 1 }), sign({}, { secret: 'x' })];
+  for (const token of tokens) {
+    await server.poll('room', { access_token: token, timeout: 'x' });
+    await server.poll('room', { access_token: token, limit: 0 }, bearer(token));
+    await server.poll('room', { access_token: token, timeout: 0 }, { Host: 'elsewhere.example' });
+    await server.publish('room', '[]', bearer(token));
+    await server.request('GET', `/${token}`, { headers: bearer('plain-and-secret') });
+    await server.publish('room', {}, { ...bearer('plain-and-secret'), Origin: 'https://elsewhere.example' });
+  }
+  await sleep(1200); /* what was refused in a second is told in the next */
+  await server.stop();
+  const { stdout, stderr } = server.process;
+  assert.match(stderr, /^server: warning: 401 /m);
+  for (const secret of [SECRET, 'plain-and-secret', 'access_token', ...tokens.flatMap((token) => token.split('.'))])
+    assert.ok(!(stdout + stderr).includes(secret), secret);
+});
+
+test('a secret that is too short is refused at the start', async () => {
+  for (const secret of ['', 'x'.repeat(31)])
+    await assert.rejects(Server.start(LIVE, { 'token-secret': secret }), /did not start[^]*/, secret);
 });
 
 /* ---- the authorize hook ----------------------------------------------- */

@@ -10,6 +10,8 @@
      LONGPOLL_PASS      plain, asan, msan or tsan             [plain]
      LONGPOLL_LOOPS     --loops of every server                [none]
      LONGPOLL_WRAP      command words put before a server     [none]
+     LONGPOLL_NODE_MODULES  where tests/setup has put what the tests
+                        want of npm                 [build/node_modules]
      LONGPOLL_SCALE     factor on the heavy counts  [1; by pass 0.2 or 0.02]
 
    A server must end with status 0 and, but for the demo's warnings, an empty
@@ -20,6 +22,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import http from 'node:http';
+import { createRequire } from 'node:module';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -44,6 +47,12 @@ export const scaled = (n, least = 1) => Math.max(least, Math.round(n * SCALE));
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const WAIT_MS = 20_000 * SLOW;
+
+/* ---- what is npm's ----------------------------------------------------- */
+
+const modules = built('LONGPOLL_NODE_MODULES', 'build/node_modules');
+export const noModule = (name) => !existsSync(path.join(modules, name)) && `no ${name} in ${modules} (tests/setup)`;
+export const module = (name) => import(createRequire(path.join(modules, 'here.js')).resolve(name));
 
 /* ---- processes -------------------------------------------------------- */
 

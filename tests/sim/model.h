@@ -514,7 +514,8 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
     } else if (p->kind == LPI_FROM_TIME && p->seq) {
         uint64_t at = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
         *low = p->reason ? lpi_max64(at, *low) : at;
-        if (p->reason == LPI_AHEAD && p->was_last < *low) *low = p->was_last; /* all but later ones */
+        if (p->reason == LPI_AHEAD && !same) *low = 0; /* all but later ones */
+        else if (p->reason == LPI_AHEAD && p->was_last < *low) *low = p->was_last;
         *high = p->reason ? lpi_max64(at, *high) : at;
     }
 }
@@ -926,7 +927,8 @@ static void verify_unasked(conn *c, int status)
              "its address has not as many");
         return;
     }
-    WANT(at_text == end_text || EAT("Server at capacity"), "which limit?");
+    WANT(at_text == end_text || EAT("Server at capacity") || (tokens && EAT("Out of memory")),
+         "which limit?");
     WANT(cur->excuses || OS.fd_open >= OS.fd_limit - 1 ||
          partial_full(c) || cur->connections_most >= cfg->connections_max, "turned away for nothing");
 }
@@ -1048,7 +1050,7 @@ static int model_events(conn *c, const char *text, size_t length)
         r->replied = 1;
         c->replied = c->got = 1;
         c->streams = r->status == 200 ? 2 : 4;
-        if (r->status == 401 && !r->expect) {
+        if (r->status == 401 && r->expect != 401) {
             body = (const char *)memmem(text, length, "\r\n\r\n", 4);
             WANT(body, "an endless head");
             at_text = body + 4;
@@ -1056,7 +1058,9 @@ static int model_events(conn *c, const char *text, size_t length)
             return 1;
         }
         if (r->status != 200) {
-            WANT(r->status == 503 || r->status == 429 || r->status == r->expect, "the status");
+            WANT(r->status == 503 || r->status == 429 || r->status == r->expect ||
+                     (r->status == 408 && K.now_ns >= c->first_ns + S->config.head_ms * UINT64_C(1000000)),
+                 "the status");
             return 1;
         }
         body = (const char *)memmem(text, length, "\r\n\r\n", 4);

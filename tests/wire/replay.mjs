@@ -256,7 +256,12 @@ class Server {
   async #start(args) {
     const [command, ...rest] = [...wrap, program, '--port', '0', ...args]
     this.name = ['server', ...args].join(' ')
-    this.token = args[args.indexOf('--token') + 1 || args.length]
+    const shown = option => {
+      const token = args[args.indexOf(option) + 1 || args.length]
+      return token ? `Authorization: Bearer ${token}\r\n` : ''
+    }
+    this.publishes = shown('--token')
+    this.polls = shown('--poll-token')
     const child = this.#child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
     child.stderr.on('data', data => { this.#stderr = (this.#stderr + data).slice(-4000) })
     this.gone = new Promise(resolve => {
@@ -294,7 +299,7 @@ class Server {
 
   async #pingOn() {
     this.#pinging = true
-    const request = Buffer.from('GET /api/poll/ping?timeout=0 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    const request = Buffer.from(`GET /api/poll/ping?timeout=0 HTTP/1.1\r\nHost: localhost\r\n${this.polls}\r\n`)
     while (this.#waiting.length) {
       const waiting = this.#waiting.splice(0)
       try {
@@ -311,7 +316,7 @@ class Server {
   async publish(channel, json) {
     const reply = await this.#publisher.ask(Buffer.concat([
       Buffer.from(`POST /api/publish/${channel} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n` +
-        (this.token ? `Authorization: Bearer ${this.token}\r\n` : '') + `Content-Length: ${json.length}\r\n\r\n`),
+        `${this.publishes}Content-Length: ${json.length}\r\n\r\n`),
       json,
     ]))
     if (reply.status !== 200) throw new Mismatch(`publish failed: ${reply.head}: ${reply.body}`)
@@ -379,7 +384,8 @@ async function writeBytes(connection, bytes, server, rand) {
 
 // ----------------------------------------------------------------------------------------- replay
 
-const probe = Buffer.from('GET /api/poll/probe1,probe2?timeout=0 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+const probe = server => Buffer.from(
+  `GET /api/poll/probe1,probe2?timeout=0 HTTP/1.1\r\nHost: localhost\r\n${server.polls}\r\n`)
 const probeBody = /^\{"status":"timeout","last_id":"[0-9a-f]{16}-0,[0-9a-f]{16}-0",/
 
 /** Plays a case once. Returns what was sent (blocks) and the replies, normalised. Throws Mismatch. */
@@ -465,7 +471,7 @@ async function replay(server, steps, way, rand, apart) {
       if (saidClose(wire)) throw new Mismatch(`its last reply said Connection: close; it was to stay open`)
       wire.nothing()
       if (wire.ended) throw new Mismatch('it has closed; it was to stay open')
-      wire.write(probe)
+      wire.write(probe(server))
       const reply = await wire.reply()
       wire.nothing()
       if (reply.status !== 200 || !probeBody.test(reply.body))
