@@ -330,11 +330,24 @@ static uint64_t check_stream(lpi_loop *loop, uint32_t index)
     return loop->streams[index]->size;
 }
 
+/* What the access log will say of the request that a connection has. Returns its memory. */
+static uint64_t check_access(lpi_loop *loop, uint32_t index, const lpi_connection *c)
+{
+    const lpi_access *kept = lpi_access_of(loop, index);
+    if (!kept) return 0; /* without a hook, or memory, there is none */
+    CHECK_MUST(loop->server->config.access_log.write, "an access without a hook");
+    CHECK_MUST(c->phase == LPI_READING_BODY || c->phase == LPI_PARKED ||
+         c->phase == LPI_PUBLISHING || kept->access.stream, "an access in phase %u", c->phase);
+    CHECK_MUST(!kept->access.status == !kept->access.stream, "an access that was told");
+    return kept->size;
+}
+
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
    spared, and of what streams ask for. */
 static uint64_t check_loop(lpi_loop *loop)
 {
-    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued,
+             streams = 0;
     uint64_t bytes = 0;
     const lpi_request_buffer *buffer;
     lpi_connection *c;
@@ -342,7 +355,11 @@ static uint64_t check_loop(lpi_loop *loop)
         phases[c->phase]++;
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
-        if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
+        if (c->flags & LPI_STREAM) {
+            bytes += check_stream(loop, index);
+            streams++;
+        }
+        bytes += check_access(loop, index, c);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -356,6 +373,7 @@ static uint64_t check_loop(lpi_loop *loop)
         recount.phases[i] += phases[i];
     }
     CHECK_SAME(loop->connections.used, used, "connections");
+    CHECK_SAME(loop->counts.streams, streams, "streams");
     recount.connections += used;
     queued = check_list(&loop->queue, &loop->links, "queue");
     CHECK_SAME(queued, phases[LPI_QUEUED], "queued");
@@ -607,7 +625,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
     return sizeof *loop + arena_bytes(&loop->arena) +
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
            loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
-           loop->stream_capacity * sizeof(lpi_stream *) + loop->batch.names.capacity +
+           loop->stream_capacity * sizeof(lpi_stream *) +
+           loop->access_capacity * sizeof(lpi_access *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 
