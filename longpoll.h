@@ -354,10 +354,10 @@ typedef struct lp_access {
 } lp_access;
 
 /* Called once for each request, on the thread of its loop (in lp_destroy on the
-   caller's), without a lock. Until then up to 3 * LP_ACCESS_TEXT bytes are kept
-   of each request that waits; without memory for them they are empty.
-   Connections that are refused before they are read are told to lp_log
-   alone. */
+   caller's), without a lock; it may publish. Until then up to 3 *
+   LP_ACCESS_TEXT bytes are kept of a request that waits; one for which there is
+   no memory is not told. Connections that are refused before they are read are
+   told to lp_log alone. */
 typedef struct lp_access_log {
     void (*write)(void *ctx, const lp_access *access);
     void *ctx;
@@ -10502,7 +10502,6 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
     } else if (!stream) {
         lpi_answer(loop, index, 200, 0);
         lpi_write_send(loop, index, head, LPI_S(""), NULL);
-        lpi_access_end(loop, index);
     } else {
         if (!stream->begun && !reply->count && !reply->resets)
             body = LPI_S(""); /* the head says all that there is */
@@ -10823,10 +10822,13 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
    What the access log will say of a request is kept from its head until it is
    answered in loop->accesses, at its connection's index, so that a parked poll
    is no larger without one. Each place that answers calls lpi_answer() before
-   it sends and lpi_access_end() after it; a stream, and a request that gets no
-   answer, are told when the connection closes.
+   it sends. lpi_access_end() follows when the answer is out, of polls when that
+   of the whole batch is, so that nobody waits for the hook; a stream, and a
+   request that gets no answer, are told at the end of the step in which their
+   connection closes.
 
-   Promises  a request is told to the access log once; no token is told.
+   Promises  a request is told to the access log once, unless there was no
+             memory to keep what it says; no token is told.
    ========================================================================== */
 
 /* --- counting --- */
@@ -10921,6 +10923,7 @@ static lpi_access *lpi_access_new(lp_request *r)
     kept->access.agent = lpi_access_keep(&to, agent);
     kept->access.referer = lpi_access_keep(&to, referer);
     kept->access.wall_us = os->wall_us(os->ctx);
+    kept->access.method = LPI_S("");
     if (!r->http) return kept;
     kept->access.method = lp_s(lpi_method_names[r->http->method]);
     kept->access.http10 = !r->http->minor;
@@ -10960,10 +10963,10 @@ static void lpi_access_end(lpi_loop *loop, uint32_t index)
     if (!LPI_MONITORED(kept)) return;
     if (kept->access.stream && !lpi_is_closed(lpi_connection_at(loop, index)))
         return;
-    loop->accesses[index] = NULL; /* the hook may close nothing, but publish */
+    loop->accesses[index] = NULL; /* before the hook, which may publish */
     kept->access.client = lpi_address_put(client, kept->client);
-    kept->access.duration_us =
-        loop->os->monotonic_us(loop->os->ctx) - kept->began_us;
+    lpi_loop_now(loop);
+    kept->access.duration_us = loop->now_us - kept->began_us;
     if (!kept->access.status) kept->access.status = 499;
     hook->write(hook->ctx, &kept->access);
     lpi_free(&loop->server->memory, kept, kept->size);
@@ -11345,6 +11348,9 @@ static void lpi_deliver_batch(lpi_loop *loop)
     for (i = 0; i < batch->reply_count; i++)
         lpi_deliver_reply(loop, &batch->replies[i]);
     if (batch->message_count) lpi_deliver_note_latencies(loop);
+    if (LPI_MONITORED(loop->accesses))
+        for (i = 0; i < batch->recipient_count; i++)
+            lpi_access_end(loop, batch->recipients[i].connection);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     for (i = 0; i < batch->parked_count && !loop->drain_ms; i++)
@@ -11389,7 +11395,6 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
             lpi_answer(loop, index, 200, body.length);
             lpi_write_send(loop, index, head, body, &shared);
         }
-        lpi_access_end(loop, index);
     }
 }
 
@@ -11889,7 +11894,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     os->close(os->ctx, c->fd);
     if (c->phase == LPI_PUBLISHING) lpi_set_phase(loop, c, LPI_ABANDONED);
     else lpi_close_record(loop, index);
-    lpi_access_end(loop, index);
+    if (c->phase == LPI_ABANDONED) lpi_access_end(loop, index);
 }
 
 /* The record is given back at the end of the step. */
@@ -11910,6 +11915,7 @@ static void lpi_close_reap(lpi_loop *loop)
     while ((index = loop->closed.head) != LPI_NONE) {
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_list_remove(&loop->closed, &loop->links, index);
+        lpi_access_end(loop, index);
         if (c->buffer && c->buffer->out)
             lpi_send_buffer_release(loop, c->buffer);
         lpi_request_buffer_drop(loop, c);
