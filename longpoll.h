@@ -37,7 +37,7 @@
      D >>os >>poller >>inbox                      the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
        >>poll >>stream >>publish >>admin          of its life
-       >>deliver >>write >>close
+       >>monitor >>deliver >>write >>close
      F >>redis    G >>loop       H >>public       I >>licence
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
@@ -51,6 +51,8 @@
        LONGPOLL_NO_STREAM        without GET /api/stream
        LONGPOLL_NO_ADMIN         without /api/channels and receipts
        LONGPOLL_NO_TOKEN         without signed tokens: token_secret is an error
+       LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz, and
+                                 cfg.access_log
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -103,6 +105,23 @@
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
                  nothing and gives the first one's id.
+
+     GET /metrics        the figures of lp_stats for Prometheus (text format
+                         0.0.4); at the root, not behind the prefix
+     GET /api/stats      the same as JSON
+     GET /healthz        at the root: 200 {"status":"ok"}, with Redis also
+                         "redis":"up", "down" or, of several, "partly"; 503
+                         {"status":"draining"} once the server has been stopped.
+                         Redis never makes it 503
+       They are for whoever has admin_token. Without one, and on a loopback
+       address, they are for programs on the same machine: not for what comes
+       through a proxy (a peer in trusted_proxies, a request with
+       X-Forwarded-For, X-Real-IP, Forwarded or Via, or a Host that is a name
+       other than localhost), nor for web pages (Origin). A proxy on the same
+       machine that sets none of these cannot be told apart: set a token then.
+       All others get 404. cfg.monitor is 1: for everybody; LP_OFF: for nobody.
+       A load balancer has no token: with one set, /healthz without it says the
+       status alone.
 
      Every error is {"error":"..."} with its status.
 
@@ -356,6 +375,37 @@ typedef struct lp_watch {
     void *ctx;
 } lp_watch;
 
+/* An answered request, for an access log. What is not known, since the request
+   could not be read, is empty; so are fields that it does not have. No token is
+   among these: the query is left out of path and of referer. */
+enum { LP_ACCESS_TEXT = 512 }; /* longer texts are cut to that many bytes    */
+
+typedef struct lp_access {
+    lp_slice client;      /* its address, or the one that a trusted proxy
+                             gives                                           */
+    lp_slice method, path; /* the path as sent                               */
+    lp_slice agent, referer;
+    uint64_t wall_us;     /* when its head had been read, since 1970         */
+    uint64_t duration_us; /* from there until it was answered; of a stream,
+                             until it ended                                  */
+    uint64_t bytes;       /* of the body as it was sent; a client that went
+                             away may not have had them all                  */
+    int status;           /* 499 if the connection was closed before there was
+                             an answer                                       */
+    int http10;           /* the request was HTTP/1.0                        */
+    int stream;           /* it was a stream, which has ended                */
+} lp_access;
+
+/* Called once for each request, on the thread of its loop (in lp_destroy on the
+   caller's), without a lock; it may publish. Until then up to 3 *
+   LP_ACCESS_TEXT bytes are kept of a request that waits; one for which there is
+   no memory is not told. Connections that are refused before they are read are
+   told to lp_log alone. */
+typedef struct lp_access_log {
+    void (*write)(void *ctx, const lp_access *access);
+    void *ctx;
+} lp_access_log;
+
 /* ==========================================================================
    CONFIGURATION                                                     >>config
 
@@ -440,6 +490,10 @@ typedef struct lp_config {
     const char *admin_token;      /* of administration, which is not served
                                      without it or token_secret       [none] */
     const char *token_secret;     /* signs tokens; 32 bytes or more   [none] */
+    uint32_t monitor;             /* who may have /metrics, /healthz and
+                                     /api/stats: 0 by admin_token, or without
+                                     one only this machine (see HTTP API); 1
+                                     everybody; LP_OFF nobody            [0] */
     const char *cors;             /* origins with ',' between, or "*" [none] */
     uint32_t cors_max_age_s;      /* of a preflight                    [600] */
     const char *hosts;            /* names allowed in Host, with ',' between;
@@ -469,6 +523,7 @@ typedef struct lp_config {
     lp_memory memory;
     lp_log log;
     lp_watch watch;
+    lp_access_log access_log;
     const lp_os *os;              /* NULL: the real one                      */
 } lp_config;
 
@@ -546,7 +601,9 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
 
 /* Serve `pattern` ("/", "/rooms/{room}/info"; a part in braces matches any one
    non-empty part of a path). GET serves HEAD too, without the body; OPTIONS and
-   405 are answered by the library. Of several that match, the earliest serves.
+   405 are answered by the library. Of several that match, the earliest serves;
+   but yours come before the library's /metrics, /healthz and /api/stats, so
+   that a program that has such a path of its own keeps it.
 
    Thread:   the server's, or any before lp_run. With several loops, only before
              lp_run; afterwards LP_ERR_ARG.
@@ -669,17 +726,30 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
    INSPECT                                                          >>inspect
    ========================================================================== */
 
-enum { LP_LATENCIES = 96 };
+enum {
+    LP_LATENCIES = 96,
+    LP_REPLY_SIZES = 10,
+    LP_STATUS_CLASSES = 6
+};
 
 typedef struct lp_stats {
-    uint64_t requests;      /* well-formed, up to each loop's last turn      */
+    /* These count up to the end of each loop's last turn, and streams too:  */
+    uint64_t requests;      /* well-formed                                   */
+    uint64_t replies[LP_STATUS_CLASSES]; /* by the status's first digit      */
+    uint64_t reply_sizes[LP_REPLY_SIZES]; /* bodies that were sent, and events
+                               of a stream that were sent together: [i] counts
+                               those of up to 256 * 4^i bytes that are more than
+                               [i - 1] has room for; the last has no bound   */
+    uint64_t reply_bytes;   /* the sum of their sizes                        */
+
     uint64_t published;     /* messages appended                             */
     uint64_t delivered;     /* messages in replies to polls                  */
     uint64_t resets;        /* replies that have a "reset"                   */
     uint64_t evicted;       /* messages dropped by count, age or bytes       */
     uint64_t refused;       /* 429, and connections that were not admitted   */
     uint32_t connections;   /* open now                                      */
-    uint32_t waiters;       /* polls parked now                              */
+    uint32_t streams;       /* open now                                      */
+    uint32_t waiters;       /* polls parked now, of streams too              */
     uint32_t channels;      /* known now                                     */
     uint32_t messages;      /* held now                                      */
     uint64_t history_bytes; /* what they take                                */
@@ -703,6 +773,7 @@ typedef struct lp_stats {
        costs the others.                                                     */
     uint64_t latencies[LP_LATENCIES];
     uint64_t first_latencies[LP_LATENCIES];
+    uint64_t latencies_us;  /* the sum of what `latencies` counts            */
 } lp_stats;
 
 /* Thread: any. */
@@ -772,6 +843,27 @@ LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,
    histogram is empty. Thread: any. */
 LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
                                         double percentile);
+
+/* A line of an access log, for lp_access_log: in the common format (NCSA)
+
+       192.0.2.7 - - [24/Nov/2026:07:01:41 +0000] "GET / HTTP/1.1" 200 612
+
+   or as a JSON object. No text can forge another line or field: bytes that
+   could are written as \xHH, in JSON as \u00HH; there what is no UTF-8 is
+   U+FFFD. A text that does not fit is cut.
+
+   buffer    receives the line, which ends with a line feed, and a NUL.
+   size      of it; LP_ACCESS_LINE is enough for most, and below
+             LP_ACCESS_LINE_MIN nothing but the NUL is written.
+
+   Thread:   any.
+   Returns:  the length of the line.                                         */
+enum { LP_ACCESS_LINE = 2048, LP_ACCESS_LINE_MIN = 400 };
+
+LPDEF size_t lp_access_common(char *buffer, size_t size,
+                              const lp_access *access);
+LPDEF size_t lp_access_json(char *buffer, size_t size,
+                            const lp_access *access);
 
 /* ==========================================================================
    ADVANCED                                                        >>advanced
@@ -982,6 +1074,13 @@ extern int clock_gettime(int clock, struct timespec *out);
 #define LPI_ADMINISTERED 1
 #endif
 
+/* Likewise for what only a server that is monitored has. */
+#ifdef LONGPOLL_NO_MONITOR
+#define LPI_MONITORED(x) ((x) && 0)
+#else
+#define LPI_MONITORED(x) (x)
+#endif
+
 static uint64_t lpi_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* For reference counts and flags that several threads touch. Taking a reference
@@ -1142,6 +1241,21 @@ static int lpi_reserve(const lp_memory *memory, char **bytes,
     if (!ptr) return -1;
     *bytes = (char *)ptr;
     *capacity = grown;
+    return 0;
+}
+
+/* Likewise for an array of pointers that has one for `index`; those that are
+   new are NULL. */
+static int lpi_reserve_pointers(const lp_memory *memory, char **pointers,
+                                uint32_t *capacity, uint32_t index)
+{
+    size_t had = *capacity * sizeof(void *), size = had;
+    if (index < *capacity) return 0;
+    if (lpi_reserve(memory, pointers, &size,
+                    (index + (size_t)1) * sizeof(void *)))
+        return -1;
+    memset(*pointers + had, 0, size - had);
+    *capacity = (uint32_t)(size / sizeof(void *));
     return 0;
 }
 
@@ -1387,6 +1501,12 @@ static int lpi_alike(lp_slice a, lp_slice b)
     for (i = 0; i < a.length; i++)
         if (lpi_lower(a.bytes[i]) != lpi_lower(b.bytes[i])) return 0;
     return 1;
+}
+
+static int lpi_ends_with(lp_slice s, lp_slice end)
+{
+    return s.length >= end.length &&
+           !memcmp(s.bytes + s.length - end.length, end.bytes, end.length);
 }
 
 /* Are they equal? The time taken does not depend on where they differ. */
@@ -3682,33 +3802,58 @@ static char *lpi_put_two(char *to, uint64_t n)
     return to + 2;
 }
 
-/* Write a time as an IMF-fixdate (RFC 9110 5.6.7), of LPI_DATE_LENGTH bytes.
-   Years are counted from 1 March, so that a leap day ends its year, and in eras
-   of 400: `doe` and `yoe` are the day and the year of the era, `doy` is the day
-   of the year (Hinnant, chrono-Compatible Low-Level Date Algorithms). */
-static void lpi_put_date(char *to, uint64_t seconds)
+typedef struct lpi_day {
+    uint64_t year, month, day; /* month is 0 to 11                           */
+} lpi_day;
+
+/* The date of a day, by its number since 1970. Years are counted from 1 March,
+   so that a leap day ends its year, and in eras of 400: `doe` and `yoe` are the
+   day and the year of the era, `doy` is the day of the year (Hinnant,
+   chrono-Compatible Low-Level Date Algorithms). */
+static lpi_day lpi_day_of(uint64_t days)
 {
-    uint64_t days = seconds / 86400, left = seconds % 86400;
     uint64_t z = days + 719468, era = z / 146097, doe = z % 146097;
     uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
     uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    uint64_t march = (5 * doy + 2) / 153, day = doy - (153 * march + 2) / 5 + 1;
-    uint64_t month = march < 10 ? march + 2 : march - 10;
-    uint64_t year = yoe + era * 400 + (month < 2);
+    uint64_t march = (5 * doy + 2) / 153;
+    lpi_day date;
+    date.day = doy - (153 * march + 2) / 5 + 1;
+    date.month = march < 10 ? march + 2 : march - 10;
+    date.year = yoe + era * 400 + (date.month < 2);
+    return date;
+}
+
+/* Day, month and year, with `by` between them. */
+static char *lpi_put_day(char *to, const lpi_day *date, char by)
+{
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    to = lpi_put_two(to, date->day);
+    *to++ = by;
+    to = lpi_put(to, lpi_slice(months + date->month * 3, 3));
+    *to++ = by;
+    return lpi_put_two(lpi_put_two(to, date->year / 100), date->year % 100);
+}
+
+/* The time of the day: 07:01:41. */
+static char *lpi_put_time(char *to, uint64_t seconds)
+{
+    to = lpi_put_two(to, seconds % 86400 / 3600);
+    *to++ = ':';
+    to = lpi_put_two(to, seconds / 60 % 60);
+    *to++ = ':';
+    return lpi_put_two(to, seconds % 60);
+}
+
+/* Write a time as an IMF-fixdate (RFC 9110 5.6.7), of LPI_DATE_LENGTH bytes. */
+static void lpi_put_date(char *to, uint64_t seconds)
+{
+    uint64_t days = seconds / 86400;
+    lpi_day date = lpi_day_of(days);
     to = lpi_put(to, lpi_slice(&"ThuFriSatSunMonTueWed"[days % 7 * 3], 3));
     to = LPI_PUT(to, ", ");
-    to = lpi_put_two(to, day);
+    to = lpi_put_day(to, &date, ' ');
     *to++ = ' ';
-    to = lpi_put(
-        to, lpi_slice(&"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3], 3));
-    *to++ = ' ';
-    to = lpi_put_two(lpi_put_two(to, year / 100), year % 100);
-    *to++ = ' ';
-    to = lpi_put_two(to, left / 3600);
-    *to++ = ':';
-    to = lpi_put_two(to, left / 60 % 60);
-    *to++ = ':';
-    to = lpi_put_two(to, left % 60);
+    to = lpi_put_time(to, seconds);
     LPI_PUT(to, " GMT");
 }
 
@@ -4638,6 +4783,12 @@ typedef struct lpi_wait {
     unsigned stream : 1;   /* the reply is some events of a stream           */
 } lpi_wait;
 
+/* What a loop counts by itself; the hub has a copy, as of its last turn. */
+typedef struct lpi_counts {
+    uint64_t requests, streams, replies[LP_STATUS_CLASSES];
+    uint64_t reply_bytes, reply_sizes[LP_REPLY_SIZES];
+} lpi_counts;
+
 /* What the hub knows of a loop. */
 typedef struct lpi_hub_loop {
     const lpi_slab *connections; /* whose records have their lpi_wait at     */
@@ -4646,6 +4797,7 @@ typedef struct lpi_hub_loop {
     uint32_t ready_first, ready_last; /* waiter lists that it has to serve   */
     uint8_t sleeping;            /* it is in the poller, or soon will be     */
     uint8_t woken;               /* and was signalled since                  */
+    lpi_counts counts;
 } lpi_hub_loop;
 
 /* What the hub knows of a store that is elsewhere. */
@@ -4978,6 +5130,14 @@ typedef struct lpi_reader {
     uint8_t has_copy;
 } lpi_reader;
 
+/* What an access log will say of a request. */
+typedef struct lpi_access {
+    lp_access access;         /* its texts stand behind this record          */
+    size_t size;              /* of this record, with its texts              */
+    uint64_t began_us;        /* on the monotonic clock                      */
+    uint8_t client[16];
+} lpi_access;
+
 typedef struct lpi_connection {
     lpi_timer timer;    /* its link also serves in loop->queue and
                            loop->closed: a connection is in the wheel, or in
@@ -5068,6 +5228,7 @@ typedef struct lpi_loop {
         lpi_task *first, *last; /* `last` is stale while `first` is NULL    */
     } inbox;
     uint64_t latencies[LP_LATENCIES], first_latencies[LP_LATENCIES];
+    uint64_t latencies_us;
 
     lpi_task *tasks;     /* taken out of the inbox, and not done yet         */
     uint64_t now_us, now_ms; /* when it last looked at the clock             */
@@ -5076,7 +5237,7 @@ typedef struct lpi_loop {
     lpi_links links;     /* of connections, through their timers             */
     lpi_wheel wheel;
     uint32_t phases[LPI_PHASES]; /* how many connections are in each         */
-    uint32_t requests;           /* that the hub's stats do not count yet    */
+    lpi_counts counts;
     lpi_list closed;             /* connections to be given back             */
     lpi_list queue;              /* the LPI_QUEUED ones: they have no
                                     deadline                                 */
@@ -5086,8 +5247,11 @@ typedef struct lpi_loop {
     lpi_stream **streams;        /* by the index of their connections; of
                                     others nothing that means anything       */
     uint32_t stream_capacity;
-    lpi_reader *readers;         /* likewise, of LPI_READER ones              */
+    lpi_reader **readers;        /* likewise, of LPI_READER ones             */
     uint32_t reader_capacity;
+    uint32_t access_capacity;
+    lpi_access **accesses;       /* likewise, of requests that are not answered,
+                                    with cfg.access_log; else NULL           */
     uint64_t drain_ms;           /* when the drain ends; 0: not draining     */
     int ended;                   /* the drain is over                        */
 
@@ -5108,7 +5272,8 @@ typedef struct lpi_loop {
 } lpi_loop;
 
 typedef enum lpi_route_kind {
-    LPI_USER, LPI_POLLS, LPI_STREAMS, LPI_PUBLISHES,
+    LPI_USER, LPI_POLLS, LPI_STREAMS, LPI_PUBLISHES, LPI_METRICS, LPI_STATS,
+    LPI_HEALTH,
     LPI_CHANNELS, LPI_CHANNEL, LPI_DELETES, LPI_RECEIPTS /* administration   */
 } lpi_route_kind;
 
@@ -5122,6 +5287,15 @@ typedef struct lpi_route {
     lp_handler handler;
     void *ctx;
 } lpi_route;
+
+/* A number of lp_stats: its name there and in JSON, and, unless it is NULL, in
+   /metrics behind "longpoll_". What ends with _total is a counter, all else is
+   a gauge; what ends with _seconds is kept in microseconds. */
+typedef struct lpi_figure {
+    const char *field;
+    size_t offset, size;
+    const char *metric, *help;
+} lpi_figure;
 
 #ifndef LONGPOLL_NO_REDIS
 
@@ -5227,7 +5401,8 @@ struct lp_server {
     uint32_t broken;         /* atomic: a loop has failed                    */
     uint32_t hinted;         /* atomic: see lpi_route_hint_proxy             */
     int started;             /* by lp_run                                    */
-    lpi_route *routes, *last_route; /* in `strings`: they do not move        */
+    lpi_route *routes, *last_route; /* in `strings`: they do not move; behind
+                                the last are those of >>monitor              */
     lpi_network *proxies;
     uint32_t proxy_count;
     struct lpi_store *stores; /* the first loop's, but for their queues       */
@@ -5302,6 +5477,12 @@ static lp_result lpi_config_bad(lp_server *server, const char *field)
 {
     lpi_log(server, LP_LOG_ERROR, "bad configuration", field);
     return LP_ERR_CONFIG;
+}
+
+/* Is there a token for administration? */
+static int lpi_config_has_admin(const lp_config *cfg)
+{
+    return cfg->admin_token || LPI_SIGNED(cfg->token_secret != NULL);
 }
 
 static uint32_t lpi_config_list_length(const char *list)
@@ -8542,11 +8723,13 @@ static void lpi_hub_count_unknown(lpi_hub *hub, uint32_t count)
 
 /* The loop is about to sleep: what is published from now on signals it. Returns
    whether it has work already; *sweep_ms is when the first loop is to sweep. */
-static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, uint64_t *sweep_ms)
+static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, const lpi_counts *counts,
+                         uint64_t *sweep_ms)
 {
     lpi_hub_loop *l = &hub->loops[loop];
     int work;
     lpi_hub_lock(hub);
+    l->counts = *counts;
     work = l->ready_first != LPI_NONE;
     if (!loop) {
         if (lpi_hub_has_work(hub)) work = 1;
@@ -8558,12 +8741,11 @@ static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, uint64_t *sweep_ms)
     return work;
 }
 
-/* The loop has woken, and has read that many requests since it last did. */
-static void lpi_hub_wake(lpi_hub *hub, uint32_t loop, uint32_t requests)
+/* The loop has woken. */
+static void lpi_hub_wake(lpi_hub *hub, uint32_t loop)
 {
     lpi_hub_lock(hub);
     hub->loops[loop].sleeping = hub->loops[loop].woken = 0;
-    hub->stats.requests += requests;
     lpi_hub_unlock(hub);
 }
 
@@ -8665,11 +8847,26 @@ static void lpi_hub_count_refused(lpi_hub *hub)
 }
 
 /* All but the latencies, which are the loops'. */
+/* What a loop has counted is added. */
+static void lpi_hub_add_counts(lp_stats *out, const lpi_counts *counts)
+{
+    uint32_t i;
+    out->requests += counts->requests;
+    out->streams += (uint32_t)counts->streams;
+    out->reply_bytes += counts->reply_bytes;
+    for (i = 0; i < LP_STATUS_CLASSES; i++)
+        out->replies[i] += counts->replies[i];
+    for (i = 0; i < LP_REPLY_SIZES; i++)
+        out->reply_sizes[i] += counts->reply_sizes[i];
+}
+
 static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
 {
     uint32_t k;
     lpi_hub_lock(hub);
     *out = hub->stats;
+    for (k = 0; k < hub->loop_count; k++)
+        lpi_hub_add_counts(out, &hub->loops[k].counts);
     for (k = 0; k < hub->store_count; k++)
         out->redis_round_trip_us = lpi_max64(out->redis_round_trip_us,
                                              hub->stores[k].round_trip_us);
@@ -8678,9 +8875,11 @@ static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
 
 /* A loop has ended, which may be work for the first; after the last one nothing
    can be published any more. */
-static void lpi_hub_loop_ended(lpi_hub *hub, int last)
+static void lpi_hub_loop_ended(lpi_hub *hub, uint32_t loop,
+                               const lpi_counts *counts, int last)
 {
     lpi_hub_lock(hub);
+    hub->loops[loop].counts = *counts;
     if (last) hub->stopped = 1;
     lpi_hub_unlock_and_signal(hub);
 }
@@ -9334,8 +9533,6 @@ static lpi_task *lpi_inbox_take(lpi_loop *loop)
 static lpi_hub *lpi_hub_of(const lpi_loop *loop);
 static void lpi_loop_now(lpi_loop *loop);
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms);
-static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
-                              size_t size, uint32_t index);
 static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index);
 static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag);
 static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want);
@@ -9455,6 +9652,7 @@ static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out);
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
 static size_t lpi_route_literal(lp_slice pattern);
 static int lpi_route_pattern_good(lp_slice pattern);
+static int lpi_route_is_monitor(lpi_route_kind kind);
 static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
                                     lp_slice pattern);
 static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
@@ -9535,6 +9733,49 @@ static void lpi_admin_render_id(lp_json *j, lp_slice key, const char *id);
 static void lpi_admin_render_seconds(lp_json *j, lp_slice key, uint64_t us);
 static void lpi_admin_reply(lp_request *r);
 
+/* >>monitor */
+static void lpi_count_reply(lpi_loop *loop, int status, size_t bytes);
+static void lpi_count_bytes(lpi_loop *loop, size_t bytes);
+static uint32_t lpi_reply_size_index(uint64_t bytes);
+static void lpi_answer(lpi_loop *loop, uint32_t index, int status,
+                       size_t bytes);
+static void lpi_answer_more(lpi_loop *loop, uint32_t index, size_t bytes);
+static lpi_access *lpi_access_of(const lpi_loop *loop, uint32_t index);
+static void lpi_access_begin(lp_request *r);
+static lpi_access *lpi_access_new(lp_request *r);
+static lp_slice lpi_access_cut(lp_slice text);
+static size_t lpi_access_until_query(lp_slice url);
+static lp_slice lpi_access_keep(char **to, lp_slice text);
+static void lpi_access_end(lpi_loop *loop, uint32_t index);
+static int lpi_monitor_refused(lp_request *r);
+static int lpi_monitor_is_brief(const lp_request *r);
+static int lpi_monitor_is_local(const lp_request *r);
+static void lpi_monitor(lp_request *r);
+static lp_slice lpi_monitor_render_health(lp_request *r, int status,
+                                          uint32_t redis_up);
+static int lpi_figure_get(const lpi_loop *loop, const lp_stats *stats,
+                          const lpi_figure *figure, uint64_t *out);
+static lp_slice lpi_monitor_render_stats(lpi_loop *loop,
+                                         const lp_stats *stats);
+static void lpi_monitor_render_delays(lp_json *j, const char *key,
+                                      const uint64_t *latencies);
+static uint64_t lpi_sum(const uint64_t *counts, uint32_t length);
+static lp_slice lpi_metrics_render(lpi_loop *loop, const lp_stats *stats);
+static void lpi_metrics_head(lp_json *j, const char *name, const char *type,
+                             const char *help);
+static void lpi_metrics_line(lp_json *j, const char *name, lp_slice labels,
+                             lp_slice value);
+static void lpi_metrics_count(lp_json *j, const char *name, lp_slice labels,
+                              uint64_t value);
+static void lpi_metrics_seconds(lp_json *j, const char *name, uint64_t us);
+static void lpi_metrics_figure(lp_json *j, const lpi_figure *figure,
+                               uint64_t value);
+static void lpi_metrics_replies(lp_json *j, const lp_stats *stats);
+static void lpi_metrics_bucket(lp_json *j, const char *name, lp_slice le,
+                               uint64_t value);
+static void lpi_metrics_delays(lp_json *j, const lp_stats *stats);
+static void lpi_metrics_sizes(lp_json *j, const lp_stats *stats);
+
 /* >>deliver */
 static void lpi_deliver(lpi_loop *loop);
 static void lpi_deliver_batch_and_resume(lpi_loop *loop);
@@ -9548,7 +9789,7 @@ static void lpi_deliver_render_resets(lp_json *j, const lpi_reply *reply,
                                       const lpi_batch *batch);
 static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
                                lp_slice client_id);
-static int lpi_reader_reserve(lpi_loop *loop, uint32_t index);
+static int lpi_reader_new(lpi_loop *loop, uint32_t index);
 static void lpi_reader_begin(lpi_loop *loop, uint32_t index,
                              const lpi_reply *reply);
 static int lpi_reader_keep(lpi_loop *loop, uint32_t index);
@@ -9558,10 +9799,9 @@ static void lpi_reader_drop(lpi_loop *loop, uint32_t index);
 static void lpi_deliver_note_latencies(lpi_loop *loop);
 static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
                                    uint64_t now_us);
+static void lpi_deliver_note_latency(lpi_loop *loop, uint64_t us);
 static uint32_t lpi_latency_index(uint64_t us);
 static uint64_t lpi_latency_min(uint32_t at);
-
-/* >>write */
 static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                             lp_slice body);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
@@ -9634,18 +9874,6 @@ static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
     LP_ASSERT(!lpi_is_closed(lpi_connection_at(loop, index)));
     if (ms >= LPI_NEVER) lpi_wheel_cancel(&loop->wheel, index);
     else lpi_wheel_arm(&loop->wheel, index, (uint32_t)loop->now_ms + ms + 1);
-}
-
-/* Room for that connection in an array of the loop by the index of connections,
-   which it returns; or NULL, with nothing changed. */
-static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
-                              size_t size, uint32_t index)
-{
-    size_t had = *capacity * size, want = (index + (size_t)1) * size;
-    if (index < *capacity) return array;
-    if (lpi_reserve(&loop->server->memory, &array, &had, want)) return NULL;
-    *capacity = (uint32_t)(had / size);
-    return array;
 }
 
 static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index)
@@ -9931,7 +10159,10 @@ static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
     parts[1] = lpi_body_error(loop, lpi_whys[why].text);
     head.length = parts[1].length;
     parts[0] = lpi_head_compose(loop, &head, parts[1]);
-    if (parts[0].bytes && parts[1].bytes) os->send(os->ctx, fd, parts, 2);
+    if (parts[0].bytes && parts[1].bytes) {
+        lpi_count_reply(loop, head.status, parts[1].length);
+        os->send(os->ctx, fd, parts, 2);
+    }
     os->shutdown(os->ctx, fd, LP_WRITE);
     os->recv(os->ctx, fd, loop->in, LPI_READ_SIZE);
     os->close(os->ctx, fd);
@@ -10197,8 +10428,10 @@ static void lpi_request_begin(lp_request *r, lpi_loop *loop, uint32_t index,
                               const lpi_http *http, const char *bytes)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    loop->requests++;
+    loop->counts.requests++;
     lpi_request_init(r, loop, index, http, bytes);
+    if (LPI_MONITORED(loop->server->config.access_log.write))
+        lpi_access_begin(r);
     c->flags &= LPI_FLAGS_KEPT;
     if (http->close || (!http->minor && !http->keep_alive))
         c->flags |= LPI_CLOSE;
@@ -10578,6 +10811,9 @@ static int lpi_route_head(lp_request *r)
     if (r->route->kind == LPI_PUBLISHES && lpi_route_publish_refused(r))
         return 1;
     if (r->route->kind >= LPI_CHANNELS && lpi_route_admin_refused(r)) return 1;
+    if (LPI_MONITORED(lpi_route_is_monitor(r->route->kind)) &&
+        lpi_monitor_refused(r))
+        return 1;
     if (r->http->content_length > r->server->config.message_bytes_max) {
         lpi_write_error(r, 413, "Body too large");
         return 1;
@@ -10606,6 +10842,11 @@ static void lpi_route_dispatch(lp_request *r)
         break;
     case LPI_RECEIPTS:
         if (LPI_ADMINISTERED) lpi_admin_receipts(r);
+        break;
+    case LPI_METRICS:
+    case LPI_STATS:
+    case LPI_HEALTH:
+        if (LPI_MONITORED(1)) lpi_monitor(r);
         break;
     case LPI_USER:
         r->route->handler(r, r->route->ctx);
@@ -11028,12 +11269,18 @@ static int lpi_route_pattern_good(lp_slice pattern)
     return 1;
 }
 
-/* Does an earlier route match all that the pattern matches? */
+static int lpi_route_is_monitor(lpi_route_kind kind)
+{
+    return kind == LPI_METRICS || kind == LPI_STATS || kind == LPI_HEALTH;
+}
+
+/* Does an earlier route match all that the pattern matches? Those of >>monitor
+   stand behind the program's own. */
 static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
                                     lp_slice pattern)
 {
     const lpi_route *route = server->routes;
-    for (; route; route = route->next)
+    for (; route && !lpi_route_is_monitor(route->kind); route = route->next)
         if (route->method == method && lpi_route_matches(route, pattern))
             return 1;
     return 0;
@@ -11043,6 +11290,8 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
                                lpi_method method, lp_slice pattern,
                                lp_handler handler, void *ctx)
 {
+    lpi_route **link = server->last_route ? &server->last_route->next
+                                          : &server->routes;
     lpi_route *route = (lpi_route *)(void *)lpi_arena_take(
         &server->strings, sizeof *route + pattern.length);
     if (!route) return LP_ERR_NOMEM;
@@ -11054,9 +11303,9 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
     route->literal = lpi_route_literal(route->pattern);
     route->handler = handler;
     route->ctx = ctx;
-    if (server->last_route) server->last_route->next = route;
-    else server->routes = route;
-    server->last_route = route;
+    route->next = *link;
+    *link = route;
+    if (!lpi_route_is_monitor(kind)) server->last_route = route;
     return LP_OK;
 }
 
@@ -11313,6 +11562,7 @@ static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask)
     for (i = 0; i < ask->count; i++)
         stream->channels[i].from = ask->requested[i];
     loop->streams[r->connection] = stream;
+    loop->counts.streams++;
     c->flags |= LPI_STREAM;
     return LPI_WHY_NONE;
 }
@@ -11346,11 +11596,12 @@ static lpi_stream *lpi_stream_new(lpi_loop *loop, uint32_t index,
 /* Room in loop->streams for that connection. 0 or -1. */
 static int lpi_stream_reserve(lpi_loop *loop, uint32_t index)
 {
-    char *streams = lpi_loop_reserve(loop, (char *)loop->streams,
-                                     &loop->stream_capacity,
-                                     sizeof *loop->streams, index);
-    if (streams) loop->streams = (lpi_stream **)(void *)streams;
-    return streams ? 0 : -1;
+    char *streams = (char *)loop->streams;
+    if (lpi_reserve_pointers(&loop->server->memory, &streams,
+                             &loop->stream_capacity, index))
+        return -1;
+    loop->streams = (lpi_stream **)(void *)streams;
+    return 0;
 }
 
 /* The stream's poll is parked, so there is no reply to begin it with: send the
@@ -11368,6 +11619,7 @@ static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask)
         at[i].seq = ask->requested[i].seq;
     }
     head = lpi_stream_head(loop, c, at, ask->count);
+    if (head.bytes) lpi_answer(loop, ask->connection, 200, 0);
     if (!head.bytes || loop->os->send(loop->os->ctx, c->fd, &head, 1) !=
                            (long)head.length)
         lpi_close(loop, ask->connection);
@@ -11418,10 +11670,13 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
     if (!head.bytes || !body.bytes) {
         lpi_close(loop, index);
     } else if (!stream) {
+        lpi_answer(loop, index, 200, 0);
         lpi_write_send(loop, index, head, LPI_S(""), NULL);
     } else {
         if (!stream->begun && !reply->count && !reply->resets)
             body = LPI_S(""); /* the head says all that there is */
+        if (!stream->begun) lpi_answer(loop, index, 200, body.length);
+        else lpi_answer_more(loop, index, body.length);
         stream->begun = 1;
         for (i = 0; i < stream->count; i++) {
             stream->channels[i].from.kind = LPI_FROM_CURSOR;
@@ -11497,6 +11752,7 @@ static void lpi_stream_drop(lpi_loop *loop, uint32_t index)
     lpi_connection *c = lpi_connection_at(loop, index);
     if (!LPI_STREAMING(c->flags & LPI_STREAM)) return;
     c->flags &= (uint8_t)~LPI_STREAM;
+    loop->counts.streams--;
     lpi_free(&loop->server->memory, loop->streams[index],
              loop->streams[index]->size);
 }
@@ -11974,7 +12230,503 @@ static void lpi_admin_reply(lp_request *r)
 }
 
 /* ==========================================================================
-   E8  DELIVER                                                      >>deliver
+   E8  MONITOR                                                      >>monitor
+
+   What an operator is told: /metrics, /api/stats and /healthz, and the access
+   log. A loop counts its replies in numbers of its own, which the hub copies
+   once a turn, so that counting takes no lock.
+
+   What the access log will say of a request is kept from its head until it is
+   answered in loop->accesses, at its connection's index, so that a parked poll
+   is no larger without one. Each place that answers calls lpi_answer() before
+   it sends. lpi_access_end() follows when the answer is out, of polls when that
+   of the whole batch is, so that nobody waits for the hook; a stream, and a
+   request that gets no answer, are told at the end of the step in which their
+   connection closes.
+
+   Promises  a request is told to the access log once, unless there was no
+             memory to keep what it says; no token is told.
+   ========================================================================== */
+
+/* --- counting --- */
+
+/* A reply of that status, and of that many bytes without its head. */
+static void lpi_count_reply(lpi_loop *loop, int status, size_t bytes)
+{
+    loop->counts.replies[status / 100]++;
+    lpi_count_bytes(loop, bytes);
+}
+
+static void lpi_count_bytes(lpi_loop *loop, size_t bytes)
+{
+    loop->counts.reply_bytes += bytes;
+    loop->counts.reply_sizes[lpi_reply_size_index(bytes)]++;
+}
+
+/* See lp_stats.reply_sizes. */
+static uint32_t lpi_reply_size_index(uint64_t bytes)
+{
+    uint64_t rest = bytes ? (bytes - 1) >> 8 : 0;
+    uint32_t at = rest ? (63 - (uint32_t)__builtin_clzll(rest)) / 2 + 1 : 0;
+    return at < LP_REPLY_SIZES ? at : LP_REPLY_SIZES - 1;
+}
+
+/* The request is about to be answered. */
+static void lpi_answer(lpi_loop *loop, uint32_t index, int status,
+                       size_t bytes)
+{
+    lpi_access *kept = lpi_access_of(loop, index);
+    lpi_count_reply(loop, status, bytes);
+    if (!LPI_MONITORED(kept)) return;
+    kept->access.status = status;
+    kept->access.bytes = bytes;
+    kept->access.stream =
+        (lpi_connection_at(loop, index)->flags & LPI_STREAM) != 0;
+}
+
+/* A stream is about to be sent more. */
+static void lpi_answer_more(lpi_loop *loop, uint32_t index, size_t bytes)
+{
+    lpi_access *kept = lpi_access_of(loop, index);
+    lpi_count_bytes(loop, bytes);
+    if (LPI_MONITORED(kept)) kept->access.bytes += bytes;
+}
+
+/* --- the access log --- */
+
+/* What is kept of the request for the access log; NULL if nothing is. */
+static lpi_access *lpi_access_of(const lpi_loop *loop, uint32_t index)
+{
+    return LPI_MONITORED(index < loop->access_capacity) ? loop->accesses[index]
+                                                        : NULL;
+}
+
+/* A request's head is here, or it is refused before that. Nothing is kept if
+   that was done already, or there is no memory. */
+static void lpi_access_begin(lp_request *r)
+{
+    lpi_loop *loop = r->loop;
+    char *accesses = (char *)loop->accesses;
+    if (lpi_access_of(loop, r->connection) ||
+        lpi_reserve_pointers(&loop->server->memory, &accesses,
+                             &loop->access_capacity, r->connection))
+        return;
+    loop->accesses = (lpi_access **)(void *)accesses;
+    loop->accesses[r->connection] = lpi_access_new(r);
+}
+
+static lpi_access *lpi_access_new(lp_request *r)
+{
+    const lp_os *os = r->loop->os;
+    lp_slice path = lpi_slice(NULL, 0), agent = path, referer = path;
+    lpi_access *kept;
+    size_t size = sizeof *kept;
+    char *to;
+    if (r->http) {
+        path = lpi_access_cut(lpi_request_path(r));
+        agent = lpi_access_cut(lp_header(r, "User-Agent"));
+        referer = lp_header(r, "Referer");
+        referer.length = lpi_access_until_query(referer);
+        referer = lpi_access_cut(referer);
+    }
+    size += path.length + agent.length + referer.length;
+    kept = (lpi_access *)lpi_alloc_zero(&r->server->memory, size);
+    if (!kept) return NULL;
+    kept->size = size;
+    kept->began_us = os->monotonic_us(os->ctx);
+    memcpy(kept->client, r->client, sizeof kept->client);
+    to = (char *)(kept + 1);
+    kept->access.path = lpi_access_keep(&to, path);
+    kept->access.agent = lpi_access_keep(&to, agent);
+    kept->access.referer = lpi_access_keep(&to, referer);
+    kept->access.wall_us = os->wall_us(os->ctx);
+    kept->access.method = LPI_S("");
+    if (!r->http) return kept;
+    kept->access.method = lp_s(lpi_method_names[r->http->method]);
+    kept->access.http10 = !r->http->minor;
+    return kept;
+}
+
+static lp_slice lpi_access_cut(lp_slice text)
+{
+    if (text.length > LP_ACCESS_TEXT) text.length = LP_ACCESS_TEXT;
+    return text;
+}
+
+/* How much of an address of a page may be told: its query, and what stands
+   behind a #, may hold a token. */
+static size_t lpi_access_until_query(lp_slice url)
+{
+    size_t n = 0;
+    while (n < url.length && url.bytes[n] != '?' && url.bytes[n] != '#') n++;
+    return n;
+}
+
+static lp_slice lpi_access_keep(char **to, lp_slice text)
+{
+    lp_slice kept = lpi_slice(*to, text.length);
+    if (!text.length) return lpi_slice("", 0);
+    *to = lpi_put(*to, text);
+    return kept;
+}
+
+/* The request was answered, or will not be. A stream goes on until its
+   connection closes. */
+static void lpi_access_end(lpi_loop *loop, uint32_t index)
+{
+    const lp_access_log *hook = &loop->server->config.access_log;
+    lpi_access *kept = lpi_access_of(loop, index);
+    char client[INET6_ADDRSTRLEN];
+    if (!LPI_MONITORED(kept)) return;
+    if (kept->access.stream && !lpi_is_closed(lpi_connection_at(loop, index)))
+        return;
+    loop->accesses[index] = NULL; /* before the hook, which may publish */
+    kept->access.client = lpi_address_put(client, kept->client);
+    lpi_loop_now(loop);
+    kept->access.duration_us = loop->now_us - kept->began_us;
+    if (!kept->access.status) kept->access.status = 499;
+    hook->write(hook->ctx, &kept->access);
+    lpi_free(&loop->server->memory, kept, kept->size);
+    lpi_loop_now(loop);
+}
+
+/* --- who may --- */
+
+/* See the manual. 1 if the request was refused. */
+static int lpi_monitor_refused(lp_request *r)
+{
+    const lp_config *cfg = &r->server->config;
+    if (cfg->monitor == 1 || lpi_monitor_is_brief(r)) return 0;
+    if (lpi_config_has_admin(cfg)) return lpi_route_admin_refused(r);
+    if (lpi_monitor_is_local(r)) return 0;
+    lpi_write_error(r, 404, "Not found");
+    return 1;
+}
+
+/* /healthz without the token that it wants says the status alone. */
+static int lpi_monitor_is_brief(const lp_request *r)
+{
+    const lp_config *cfg = &r->server->config;
+    return r->route->kind == LPI_HEALTH && cfg->monitor != 1 &&
+           lpi_config_has_admin(cfg) &&
+           !lpi_http_has(r->http, LPI_F_AUTHORIZATION);
+}
+
+/* Does the request come from a program on this machine? A proxy there passes on
+   what others ask, and a browser what pages ask. */
+static int lpi_monitor_is_local(const lp_request *r)
+{
+    static const char *const others[] = {"X-Forwarded-For", "X-Real-IP",
+                                         "Forwarded", "Via", "Origin"};
+    lpi_connection *c = lpi_connection_at(r->loop, r->connection);
+    lp_slice host =
+        lpi_address_host_name(lpi_text_of(r->bytes, r->http->authority));
+    size_t i;
+    if (!r->server->on_loopback || c->flags & LPI_TRUSTED) return 0;
+    for (i = 0; i < LPI_COUNT(others); i++)
+        if (lp_header(r, others[i]).bytes) return 0;
+    return !host.length || lpi_address_host_is_literal(host);
+}
+
+/* --- what is told --- */
+
+static void lpi_monitor(lp_request *r)
+{
+    lp_slice type = LPI_S("application/json"), body;
+    lp_stats stats;
+    int status = 200;
+    lp_stats_read(r->server, &stats);
+    if (r->route->kind == LPI_METRICS) {
+        type = LPI_S("text/plain; version=0.0.4; charset=utf-8");
+        body = lpi_metrics_render(r->loop, &stats);
+    } else if (r->route->kind == LPI_STATS) {
+        body = lpi_monitor_render_stats(r->loop, &stats);
+    } else {
+        if (lpi_atomic_get(&r->server->stopping)) status = 503;
+        body = lpi_monitor_render_health(r, status, stats.redis_up);
+    }
+    lpi_write_reply(r, status, type, body);
+}
+
+static lp_slice lpi_monitor_render_health(lp_request *r, int status,
+                                          uint32_t redis_up)
+{
+    lp_json *j = lpi_body_begin(r->loop);
+    const char *redis = !redis_up ? "down" : "partly";
+    if (redis_up == r->server->store_count) redis = "up";
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("status"));
+    lp_json_string(j, status == 200 ? LPI_S("ok") : LPI_S("draining"));
+    if (r->server->config.redis && !lpi_monitor_is_brief(r)) {
+        lp_json_key(j, LPI_S("redis"));
+        lp_json_string(j, lp_s(redis));
+    }
+    lp_json_end(j);
+    return lpi_body_end(r->loop);
+}
+
+#define LPI_FIGURE(field)                                                     \
+    #field, offsetof(lp_stats, field), sizeof(((lp_stats *)0)->field)
+
+static const lpi_figure lpi_figures[] = {
+    {LPI_FIGURE(requests), "requests_total", "Well-formed requests."},
+    {LPI_FIGURE(reply_bytes), NULL, NULL},
+    {LPI_FIGURE(published), "messages_published_total", "Messages appended."},
+    {LPI_FIGURE(delivered), "messages_delivered_total",
+     "Messages in replies to polls and in events of streams."},
+    {LPI_FIGURE(resets), "resets_total", "Replies that have a reset."},
+    {LPI_FIGURE(evicted), "messages_evicted_total",
+     "Messages dropped by count, age or bytes."},
+    {LPI_FIGURE(refused), "refused_total",
+     "Polls refused by a limit, and connections that were not admitted."},
+    {LPI_FIGURE(connections), "connections", "Connections open now."},
+    {LPI_FIGURE(streams), "streams", "Streams open now."},
+    {LPI_FIGURE(waiters), "waiters", "Polls parked now, of streams too."},
+    {LPI_FIGURE(channels), "channels", "Channels known now."},
+    {LPI_FIGURE(messages), "messages", "Messages held now."},
+    {LPI_FIGURE(history_bytes), "history_bytes",
+     "What the messages held now take."},
+    {LPI_FIGURE(pinned_bytes), "pinned_bytes",
+     "What replies that slow readers have not read yet take."},
+    {LPI_FIGURE(latencies_us), NULL, NULL},
+    {LPI_FIGURE(redis_up), "redis_up", "Stores that are connected now."},
+    {LPI_FIGURE(redis_connects), "redis_connects_total",
+     "How often a store was connected."},
+    {LPI_FIGURE(redis_epochs), "redis_epochs_total",
+     "Channels found to have a new epoch."},
+    {LPI_FIGURE(redis_opens), "redis_opens_total",
+     "Reads of a channel's state."},
+    {LPI_FIGURE(redis_pages), "redis_pages_total",
+     "Reads of messages that are not cached."},
+    {LPI_FIGURE(redis_gaps), "redis_gaps_total",
+     "Messages that came ahead of others."},
+    {LPI_FIGURE(redis_unknown), "redis_unknown_total",
+     "Publishing calls of unknown outcome."},
+    {LPI_FIGURE(redis_round_trip_us), "redis_round_trip_seconds",
+     "Of the last heartbeat, the longest of all stores."}};
+
+/* The value of a figure; *out is not written if there is no such figure, since
+   there is no Redis. 0 or -1. */
+static int lpi_figure_get(const lpi_loop *loop, const lp_stats *stats,
+                          const lpi_figure *figure, uint64_t *out)
+{
+    const char *at = (const char *)stats + figure->offset;
+    uint32_t v32;
+    if (!loop->server->config.redis && !strncmp(figure->field, "redis_", 6))
+        return -1;
+    if (figure->size == sizeof *out) {
+        memcpy(out, at, sizeof *out);
+        return 0;
+    }
+    memcpy(&v32, at, sizeof v32);
+    *out = v32;
+    return 0;
+}
+
+/* --- as JSON --- */
+
+static lp_slice lpi_monitor_render_stats(lpi_loop *loop, const lp_stats *stats)
+{
+    lp_json *j = lpi_body_begin(loop);
+    char class_name[4] = "2xx";
+    uint64_t value;
+    size_t i;
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("version"));
+    lp_json_string(j, LPI_S(LP_VERSION));
+    for (i = 0; i < LPI_COUNT(lpi_figures); i++) {
+        if (lpi_figure_get(loop, stats, &lpi_figures[i], &value)) continue;
+        lp_json_key(j, lp_s(lpi_figures[i].field));
+        lp_json_uint(j, value);
+    }
+    lp_json_key(j, LPI_S("replies"));
+    lp_json_object(j);
+    for (i = 2; i < LP_STATUS_CLASSES; i++) {
+        *class_name = (char)('0' + i);
+        lp_json_key(j, lp_s(class_name));
+        lp_json_uint(j, stats->replies[i]);
+    }
+    lp_json_end(j);
+    lp_json_key(j, LPI_S("reply_sizes"));
+    lp_json_array(j);
+    for (i = 0; i < LP_REPLY_SIZES; i++)
+        lp_json_uint(j, stats->reply_sizes[i]);
+    lp_json_end(j);
+    lpi_monitor_render_delays(j, "latencies", stats->latencies);
+    lpi_monitor_render_delays(j, "first_latencies", stats->first_latencies);
+    lp_json_end(j);
+    return lpi_body_end(loop);
+}
+
+/* How many there are, and percentiles. */
+static void lpi_monitor_render_delays(lp_json *j, const char *key,
+                                      const uint64_t *latencies)
+{
+    static const struct {
+        const char *key;
+        double percentile;
+    } shown[] = {{"p50_us", 0.5}, {"p90_us", 0.9}, {"p99_us", 0.99}};
+    size_t i;
+    lp_json_key(j, lp_s(key));
+    lp_json_object(j);
+    lp_json_key(j, LPI_S("count"));
+    lp_json_uint(j, lpi_sum(latencies, LP_LATENCIES));
+    for (i = 0; i < LPI_COUNT(shown); i++) {
+        lp_json_key(j, lp_s(shown[i].key));
+        lp_json_uint(j, lp_latency_percentile_us(latencies,
+                                                 shown[i].percentile));
+    }
+    lp_json_end(j);
+}
+
+static uint64_t lpi_sum(const uint64_t *counts, uint32_t length)
+{
+    uint64_t all = 0;
+    uint32_t i;
+    for (i = 0; i < length; i++) all += counts[i];
+    return all;
+}
+
+/* --- for Prometheus (text format 0.0.4) --- */
+
+static lp_slice lpi_metrics_render(lpi_loop *loop, const lp_stats *stats)
+{
+    lp_json *j = lpi_body_begin(loop);
+    uint64_t value;
+    size_t i;
+    lpi_metrics_head(j, "build_info", "gauge", "The version of longpoll.h.");
+    lpi_metrics_line(j, "build_info", LPI_S("{version=\"" LP_VERSION "\"}"),
+                     LPI_S("1"));
+    for (i = 0; i < LPI_COUNT(lpi_figures); i++)
+        if (lpi_figures[i].metric &&
+            !lpi_figure_get(loop, stats, &lpi_figures[i], &value))
+            lpi_metrics_figure(j, &lpi_figures[i], value);
+    lpi_metrics_replies(j, stats);
+    lpi_metrics_delays(j, stats);
+    lpi_metrics_sizes(j, stats);
+    return lpi_body_end(loop);
+}
+
+static void lpi_metrics_head(lp_json *j, const char *name, const char *type,
+                             const char *help)
+{
+    lpi_json_add(j, LPI_S("# HELP longpoll_"));
+    lpi_json_add(j, lp_s(name));
+    lpi_json_add(j, LPI_S(" "));
+    lpi_json_add(j, lp_s(help));
+    lpi_json_add(j, LPI_S("\n# TYPE longpoll_"));
+    lpi_json_add(j, lp_s(name));
+    lpi_json_add(j, LPI_S(" "));
+    lpi_json_add(j, lp_s(type));
+    lpi_json_add(j, LPI_S("\n"));
+}
+
+static void lpi_metrics_line(lp_json *j, const char *name, lp_slice labels,
+                             lp_slice value)
+{
+    lpi_json_add(j, LPI_S("longpoll_"));
+    lpi_json_add(j, lp_s(name));
+    lpi_json_add(j, labels);
+    lpi_json_add(j, LPI_S(" "));
+    lpi_json_add(j, value);
+    lpi_json_add(j, LPI_S("\n"));
+}
+
+static void lpi_metrics_count(lp_json *j, const char *name, lp_slice labels,
+                              uint64_t value)
+{
+    char text[20];
+    lpi_metrics_line(j, name, labels,
+                     lpi_slice_to(text, lpi_put_uint(text, value)));
+}
+
+static void lpi_metrics_seconds(lp_json *j, const char *name, uint64_t us)
+{
+    char text[27];
+    lpi_metrics_line(j, name, LPI_S(""),
+                     lpi_slice_to(text, lpi_put_seconds(text, us)));
+}
+
+static void lpi_metrics_figure(lp_json *j, const lpi_figure *figure,
+                               uint64_t value)
+{
+    const char *name = figure->metric;
+    int counts = lpi_ends_with(lp_s(name), LPI_S("_total"));
+    lpi_metrics_head(j, name, counts ? "counter" : "gauge", figure->help);
+    if (lpi_ends_with(lp_s(name), LPI_S("_seconds")))
+        lpi_metrics_seconds(j, name, value);
+    else lpi_metrics_count(j, name, LPI_S(""), value);
+}
+
+static void lpi_metrics_replies(lp_json *j, const lp_stats *stats)
+{
+    char labels[] = "{code=\"2xx\"}";
+    int i;
+    lpi_metrics_head(j, "replies_total", "counter",
+                     "Replies by the class of their status.");
+    for (i = 2; i < LP_STATUS_CLASSES; i++) {
+        labels[7] = (char)('0' + i);
+        lpi_metrics_count(j, "replies_total", lp_s(labels),
+                          stats->replies[i]);
+    }
+}
+
+/* One bucket of a histogram; `le` is its bound. */
+static void lpi_metrics_bucket(lp_json *j, const char *name, lp_slice le,
+                               uint64_t value)
+{
+    char labels[64];
+    char *to = LPI_PUT(labels, "{le=\"");
+    to = LPI_PUT(lpi_put(to, le), "\"}");
+    lpi_metrics_count(j, name, lpi_slice_to(labels, to), value);
+}
+
+enum { LPI_DELAY_MIN = 6, LPI_DELAY_MAX = 24 }; /* doublings of 1 us */
+
+/* Of the latencies' buckets those that end where a number of microseconds
+   doubles, from 64 us to 17 s. */
+static void lpi_metrics_delays(lp_json *j, const lp_stats *stats)
+{
+    uint64_t all = lpi_sum(stats->latencies, LP_LATENCIES);
+    uint32_t i;
+    lpi_metrics_head(j, "delivery_delay_seconds", "histogram",
+                     "From publishing until the last byte of a parked poll's "
+                     "reply was handed to the kernel.");
+    for (i = LPI_DELAY_MIN; i <= LPI_DELAY_MAX; i++) {
+        uint64_t end_us = UINT64_C(1) << i;
+        char le[27];
+        lpi_metrics_bucket(j, "delivery_delay_seconds_bucket",
+                           lpi_slice_to(le, lpi_put_seconds(le, end_us)),
+                           lpi_sum(stats->latencies,
+                                   lpi_latency_index(end_us)));
+    }
+    lpi_metrics_bucket(j, "delivery_delay_seconds_bucket", LPI_S("+Inf"), all);
+    lpi_metrics_seconds(j, "delivery_delay_seconds_sum", stats->latencies_us);
+    lpi_metrics_count(j, "delivery_delay_seconds_count", LPI_S(""), all);
+}
+
+static void lpi_metrics_sizes(lp_json *j, const lp_stats *stats)
+{
+    uint32_t i;
+    uint64_t all = 0;
+    lpi_metrics_head(j, "reply_size_bytes", "histogram",
+                     "Bodies of replies, and events of a stream that were "
+                     "sent together.");
+    for (i = 0; i < LP_REPLY_SIZES; i++) {
+        char text[20];
+        lp_slice le =
+            lpi_slice_to(text, lpi_put_uint(text, UINT64_C(256) << 2 * i));
+        all += stats->reply_sizes[i];
+        if (i == LP_REPLY_SIZES - 1) le = LPI_S("+Inf");
+        lpi_metrics_bucket(j, "reply_size_bytes_bucket", le, all);
+    }
+    lpi_metrics_count(j, "reply_size_bytes_sum", LPI_S(""),
+                      stats->reply_bytes);
+    lpi_metrics_count(j, "reply_size_bytes_count", LPI_S(""), all);
+}
+
+/* ==========================================================================
+   E9  DELIVER                                                      >>deliver
 
    The hub releases polls in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
@@ -12014,6 +12766,9 @@ static void lpi_deliver_batch(lpi_loop *loop)
     for (i = 0; i < batch->reply_count; i++)
         lpi_deliver_reply(loop, &batch->replies[i]);
     if (batch->message_count) lpi_deliver_note_latencies(loop);
+    if (LPI_MONITORED(loop->accesses))
+        for (i = 0; i < batch->recipient_count; i++)
+            lpi_access_end(loop, batch->recipients[i].connection);
     for (i = 0; i < batch->message_count; i++)
         lpi_message_unref(&loop->server->memory, batch->messages[i]);
     for (i = 0; i < batch->parked_count && !loop->drain_ms; i++)
@@ -12050,10 +12805,17 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
                (uint32_t)c->cors << 16;
         if (mine != variant) head = lpi_deliver_head(loop, c, body);
         variant = mine;
-        if (!body.bytes || !head.bytes) lpi_close(loop, index);
-        else if (c->flags & LPI_HEAD_REQUEST)
+        if (!body.bytes || !head.bytes) {
+            lpi_close(loop, index);
+            continue;
+        }
+        if (c->flags & LPI_HEAD_REQUEST) {
+            lpi_answer(loop, index, 200, 0);
             lpi_write_send(loop, index, head, LPI_S(""), NULL);
-        else lpi_write_send(loop, index, head, body, &shared);
+        } else {
+            lpi_answer(loop, index, 200, body.length);
+            lpi_write_send(loop, index, head, body, &shared);
+        }
     }
 }
 
@@ -12146,36 +12908,40 @@ static lpi_why lpi_reader_name(lpi_loop *loop, uint32_t index,
                                lp_slice client_id)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    lpi_reader *reader;
-    int named = c->flags & LPI_READER, failed;
-    if (!named && !client_id.bytes) return LPI_WHY_NONE;
-    if (lpi_reader_reserve(loop, index)) return LPI_WHY_MEMORY;
-    reader = &loop->readers[index];
-    if (!named) {
-        memset(reader, 0, sizeof *reader);
-        reader->name = LPI_NONE;
+    if (!(c->flags & LPI_READER)) {
+        if (!client_id.bytes) return LPI_WHY_NONE;
+        if (lpi_reader_new(loop, index)) return LPI_WHY_MEMORY;
+        c->flags |= LPI_READER;
     }
-    failed = lpi_hub_name_reader(lpi_hub_of(loop), client_id, &reader->name);
-    c->flags &= (uint8_t)~LPI_READER;
-    if (reader->name != LPI_NONE) c->flags |= LPI_READER;
-    return failed ? LPI_WHY_MEMORY : LPI_WHY_NONE;
+    if (!lpi_hub_name_reader(lpi_hub_of(loop), client_id,
+                             &loop->readers[index]->name) &&
+        client_id.bytes)
+        return LPI_WHY_NONE;
+    lpi_reader_drop(loop, index);
+    return client_id.bytes ? LPI_WHY_MEMORY : LPI_WHY_NONE;
 }
 
-/* Room in loop->readers for that connection. 0 or -1. */
-static int lpi_reader_reserve(lpi_loop *loop, uint32_t index)
+/* A record for that connection, without a name. 0 or -1. */
+static int lpi_reader_new(lpi_loop *loop, uint32_t index)
 {
-    char *readers = lpi_loop_reserve(loop, (char *)loop->readers,
-                                     &loop->reader_capacity,
-                                     sizeof *loop->readers, index);
-    if (readers) loop->readers = (lpi_reader *)(void *)readers;
-    return readers ? 0 : -1;
+    const lp_memory *memory = &loop->server->memory;
+    char *readers = (char *)loop->readers;
+    lpi_reader *reader;
+    if (lpi_reserve_pointers(memory, &readers, &loop->reader_capacity, index))
+        return -1;
+    loop->readers = (lpi_reader **)(void *)readers;
+    reader = (lpi_reader *)lpi_alloc_zero(memory, sizeof *reader);
+    loop->readers[index] = reader;
+    if (!reader) return -1;
+    reader->name = LPI_NONE;
+    return 0;
 }
 
 /* The connection is about to be sent the reply. */
 static void lpi_reader_begin(lpi_loop *loop, uint32_t index,
                              const lpi_reply *reply)
 {
-    lpi_reader *reader = &loop->readers[index];
+    lpi_reader *reader = loop->readers[index];
     if (lpi_connection_at(loop, index)->flags & LPI_HEAD_REQUEST) return;
     reader->messages = loop->batch.messages + reply->first;
     reader->count = reply->count;
@@ -12185,7 +12951,7 @@ static void lpi_reader_begin(lpi_loop *loop, uint32_t index,
    or -1 without memory. */
 static int lpi_reader_keep(lpi_loop *loop, uint32_t index)
 {
-    lpi_reader *reader = &loop->readers[index];
+    lpi_reader *reader = loop->readers[index];
     size_t size = reader->count * sizeof *reader->messages;
     lpi_message **copy;
     uint32_t i;
@@ -12202,7 +12968,7 @@ static int lpi_reader_keep(lpi_loop *loop, uint32_t index)
 /* The reply is out. */
 static void lpi_reader_handed(lpi_loop *loop, uint32_t index)
 {
-    const lpi_reader *reader = &loop->readers[index];
+    const lpi_reader *reader = loop->readers[index];
     if (reader->count)
         lpi_hub_handed(lpi_hub_of(loop), reader->name, reader->messages,
                        reader->count);
@@ -12213,7 +12979,7 @@ static void lpi_reader_handed(lpi_loop *loop, uint32_t index)
 static void lpi_reader_end(lpi_loop *loop, uint32_t index)
 {
     const lp_memory *memory = &loop->server->memory;
-    lpi_reader *reader = &loop->readers[index];
+    lpi_reader *reader = loop->readers[index];
     uint32_t i;
     for (i = 0; reader->has_copy && i < reader->count; i++)
         lpi_message_unref(memory, reader->messages[i]);
@@ -12224,14 +12990,15 @@ static void lpi_reader_end(lpi_loop *loop, uint32_t index)
     reader->count = 0;
 }
 
-/* The connection is closed. */
+/* The connection is closed, or reads for nobody that has a name. */
 static void lpi_reader_drop(lpi_loop *loop, uint32_t index)
 {
-    lpi_connection *c = lpi_connection_at(loop, index);
+    lpi_reader *reader = loop->readers[index];
     lpi_reader_end(loop, index);
-    c->flags &= (uint8_t)~LPI_READER;
     (void)lpi_hub_name_reader(lpi_hub_of(loop), lpi_slice(NULL, 0),
-                              &loop->readers[index].name);
+                              &reader->name);
+    lpi_free(&loop->server->memory, reader, sizeof *reader);
+    lpi_connection_at(loop, index)->flags &= (uint8_t)~LPI_READER;
 }
 
 /* --- how long it took --- */
@@ -12266,9 +13033,15 @@ static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
             loop->first_latencies[lpi_latency_index(newest_us)]++;
         if (c->phase == LPI_WRITING)
             c->buffer->out_appended_us = messages[0]->appended_us;
-        else if (!lpi_is_closed(c))
-            loop->latencies[lpi_latency_index(us)]++;
+        else if (!lpi_is_closed(c)) lpi_deliver_note_latency(loop, us);
     }
+}
+
+/* Under the loop's mutex. */
+static void lpi_deliver_note_latency(lpi_loop *loop, uint64_t us)
+{
+    loop->latencies[lpi_latency_index(us)]++;
+    loop->latencies_us += us;
 }
 
 /* A latency's index in a histogram: exact below 4 us, then four for each
@@ -12290,7 +13063,7 @@ static uint64_t lpi_latency_min(uint32_t at)
 }
 
 /* ==========================================================================
-   E9  WRITE                                                          >>write
+   E10 WRITE                                                          >>write
 
    One send per reply. What the socket does not take at once is kept in a send
    buffer that all who are sent the same share, and counts against
@@ -12320,8 +13093,13 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
         text = lpi_head_compose(loop, &head, body);
     if (c->flags & LPI_HEAD_REQUEST || status == 204 || status == 304)
         body = LPI_S("");
-    if (text.bytes) lpi_write_send(loop, r->connection, text, body, NULL);
-    else lpi_close(loop, r->connection);
+    if (!text.bytes) {
+        lpi_close(loop, r->connection);
+        return;
+    }
+    lpi_answer(loop, r->connection, status, body.length);
+    lpi_write_send(loop, r->connection, text, body, NULL);
+    lpi_access_end(loop, r->connection);
 }
 
 /* Send a reply; `shared` is where others who are sent the same body find what
@@ -12415,6 +13193,8 @@ static void lpi_write_refusal(lpi_loop *loop, uint32_t index,
     lpi_connection *c = lpi_connection_at(loop, index);
     lp_request r;
     lpi_request_init(&r, loop, index, NULL, NULL);
+    if (LPI_MONITORED(loop->server->config.access_log.write))
+        lpi_access_begin(&r);
     c->flags &= LPI_FLAGS_KEPT;
     c->flags |= LPI_CLOSE;
     if (http && http->in_fields && http->method == LPI_HEAD)
@@ -12579,7 +13359,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
         uint64_t us = loop->os->monotonic_us(loop->os->ctx) -
                       buffer->out_appended_us;
         lpi_lock(&loop->mutex);
-        loop->latencies[lpi_latency_index(us)]++;
+        lpi_deliver_note_latency(loop, us);
         lpi_unlock(&loop->mutex);
     }
     lpi_send_buffer_release(loop, buffer);
@@ -12601,7 +13381,7 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 }
 
 /* ==========================================================================
-   E10 CLOSE                                                          >>close
+   E11 CLOSE                                                          >>close
 
    The one way out of a connection, whatever it was doing. A child process may
    have a copy of the socket: so it is taken out of the poller and its stream is
@@ -12642,6 +13422,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     os->close(os->ctx, c->fd);
     if (c->phase == LPI_PUBLISHING) lpi_set_phase(loop, c, LPI_ABANDONED);
     else lpi_close_record(loop, index);
+    if (c->phase == LPI_ABANDONED) lpi_access_end(loop, index);
 }
 
 /* The record is given back at the end of the step. */
@@ -12662,6 +13443,7 @@ static void lpi_close_reap(lpi_loop *loop)
     while ((index = loop->closed.head) != LPI_NONE) {
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_list_remove(&loop->closed, &loop->links, index);
+        lpi_access_end(loop, index);
         if (c->buffer && c->buffer->out)
             lpi_send_buffer_release(loop, c->buffer);
         lpi_request_buffer_drop(loop, c);
@@ -14500,7 +15282,8 @@ static uint64_t lpi_loop_until(const lpi_loop *loop, uint64_t due_ms,
 
 static int lpi_loop_sleep(lpi_loop *loop)
 {
-    return lpi_hub_sleep(&loop->server->hub, loop->index, &loop->sweep_ms);
+    return lpi_hub_sleep(&loop->server->hub, loop->index, &loop->counts,
+                         &loop->sweep_ms);
 }
 
 /* Before a connection is opened or turned away, what has arrived is served:
@@ -14593,7 +15376,7 @@ static void lpi_loop_end(lpi_loop *loop)
     lpi_close_all(loop);
     loop->ended = 1;
     last = !lpi_atomic_sub(&server->serving, 1);
-    lpi_hub_loop_ended(&server->hub, last);
+    lpi_hub_loop_ended(&server->hub, loop->index, &loop->counts, last);
     if (last) lpi_log(server, LP_LOG_INFO, "stopped", "");
 }
 
@@ -14623,8 +15406,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     due = lpi_loop_sleep(loop) ? 0 : lpi_loop_due(loop);
     n = os->poller_wait(os->ctx, &loop->poller, events, LPI_EVENTS,
                         lpi_loop_until(loop, due, wait_ms));
-    lpi_hub_wake(&loop->server->hub, loop->index, loop->requests);
-    loop->requests = 0;
+    lpi_hub_wake(&loop->server->hub, loop->index);
     if (n < 0) return LP_ERR_OS;
     lpi_loop_now(loop); /* deadlines that events set count from here */
     if (lpi_wheel_wait(&loop->wheel) == UINT32_MAX) /* empty: jump to now */
@@ -14813,7 +15595,9 @@ static void lpi_loop_free(lpi_loop *loop)
     lpi_free(memory, loop->streams,
              loop->stream_capacity * sizeof(lpi_stream *));
     lpi_free(memory, loop->readers,
-             loop->reader_capacity * sizeof(lpi_reader));
+             loop->reader_capacity * sizeof(lpi_reader *));
+    lpi_free(memory, loop->accesses,
+             loop->access_capacity * sizeof(lpi_access *));
     lpi_text_free(&loop->batch.names);
     lpi_text_free(&loop->extra);
     lpi_text_free(&loop->head);
@@ -14864,7 +15648,8 @@ enum {
     LPI_O_UNLIMITED = 1, /* the field may be LP_UNLIMITED                    */
     LPI_O_NEVER = 2,     /* it may be LP_OFF: the deadline never comes       */
     LPI_O_ZERO = 4,      /* it may be LP_OFF: the time is zero               */
-    LPI_O_FILLED = 8     /* it may not be an empty text                      */
+    LPI_O_FILLED = 8,    /* it may not be an empty text                      */
+    LPI_O_OFF = 16       /* it may be LP_OFF, and stays so                   */
 };
 
 typedef struct lpi_option {
@@ -14927,6 +15712,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(publish_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
     {LPI_O(admin_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
     {LPI_O(token_secret), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
+    {LPI_O(monitor), LPI_O_32, LPI_O_OFF, 0, 1, 1, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
     {LPI_O(hosts), LPI_O_TEXT, 0, 0, 0, 0, NULL},
@@ -14974,7 +15760,7 @@ static int lpi_option_good(const lpi_option *o, uint64_t value)
         o->flags & LPI_O_UNLIMITED)
         return 1;
     if (o->kind != LPI_O_16 && value == LP_OFF)
-        return (o->flags & (LPI_O_NEVER | LPI_O_ZERO)) != 0;
+        return (o->flags & (LPI_O_NEVER | LPI_O_ZERO | LPI_O_OFF)) != 0;
     return value >= o->min && value <= o->max;
 }
 
@@ -15056,6 +15842,8 @@ static lp_result lpi_config_resolve(lp_server *server)
     size_t i;
     if (cfg->track_receipts && !LPI_ADMINISTERED)
         return lpi_config_bad(server, "track_receipts");
+    if (cfg->access_log.write && !LPI_MONITORED(1))
+        return lpi_config_bad(server, "access_log"); /* it was left out */
     for (i = 0; i < LPI_COUNT(lpi_options_known); i++) {
         const lpi_option *o = &lpi_options_known[i];
         uint64_t value;
@@ -15145,8 +15933,8 @@ static lp_result lpi_config_resolve_lists(lp_server *server)
     return LP_OK;
 }
 
-/* The library's own routes, behind the prefix. Those of an administrator are
-   not there without a token for them. */
+/* The library's own routes, behind the prefix but where it says otherwise.
+   Those of an administrator are not there without a token for them. */
 static const struct {
     lpi_route_kind kind;
     lpi_method method;
@@ -15157,6 +15945,11 @@ static const struct {
     {LPI_STREAMS, LPI_GET, "/stream/{channels}"},
 #endif
     {LPI_PUBLISHES, LPI_POST, "/publish/{channel}"},
+#ifndef LONGPOLL_NO_MONITOR
+    {LPI_METRICS, LPI_GET, "/metrics"}, /* at the root */
+    {LPI_HEALTH, LPI_GET, "/healthz"},  /* likewise */
+    {LPI_STATS, LPI_GET, "/stats"},
+#endif
 #ifndef LONGPOLL_NO_ADMIN
     {LPI_CHANNELS, LPI_GET, "/channels"},
     {LPI_CHANNEL, LPI_GET, "/channels/{channel}"},
@@ -15167,8 +15960,9 @@ static const struct {
 
 static int lpi_route_is_wanted(const lp_config *cfg, lpi_route_kind kind)
 {
+    if (lpi_route_is_monitor(kind)) return cfg->monitor != LP_OFF;
     if (kind < LPI_CHANNELS) return 1;
-    return (cfg->admin_token || cfg->token_secret) &&
+    return lpi_config_has_admin(cfg) &&
            (kind != LPI_RECEIPTS || cfg->track_receipts);
 }
 
@@ -15184,13 +15978,15 @@ static lp_result lpi_route_add_api(lp_server *server)
         prefix.length--;
     lpi_text_init(&path, &server->memory);
     for (i = 0; i < LPI_COUNT(lpi_routes_own) && result == LP_OK; i++) {
-        if (!lpi_route_is_wanted(&server->config, lpi_routes_own[i].kind))
+        lpi_route_kind kind = lpi_routes_own[i].kind;
+        if (!lpi_route_is_wanted(&server->config, kind))
             continue;
         lpi_text_clear(&path);
-        lpi_text_add(&path, prefix);
+        if (kind != LPI_METRICS && kind != LPI_HEALTH)
+            lpi_text_add(&path, prefix);
         lpi_text_add(&path, lp_s(lpi_routes_own[i].path));
         result = path.failed ? LP_ERR_NOMEM
-                             : lpi_route_add(server, lpi_routes_own[i].kind,
+                             : lpi_route_add(server, kind,
                                              lpi_routes_own[i].method,
                                              lpi_text_slice(&path), NULL, NULL);
     }
@@ -15403,6 +16199,7 @@ LPDEF void lp_stats_read(lp_server *server, lp_stats *out)
             out->latencies[k] += loop->latencies[k];
             out->first_latencies[k] += loop->first_latencies[k];
         }
+        out->latencies_us += loop->latencies_us;
         lpi_unlock(&loop->mutex);
     }
 }
@@ -15420,6 +16217,125 @@ LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
     }
     return lpi_latency_min(i + 1) - 1;
 }
+
+#ifndef LONGPOLL_NO_MONITOR
+
+/* --- lines of an access log */
+
+enum { /* bytes in a line */
+    LPI_ACCESS_CLIENT = 64, /* of the client at most                         */
+    LPI_ACCESS_METHOD = 24, /* of the method at most                         */
+    LPI_ACCESS_TAIL = 64    /* kept for what follows a text                  */
+};
+
+/* What stands for a byte that might be taken for a part of the line; in
+   `code` or a constant. */
+static lp_slice lpi_access_escape(char *code, uint8_t c, int json)
+{
+    char *to = json ? LPI_PUT(code, "\\u00") : LPI_PUT(code, "\\x");
+    if (json && c >= 0x80) return LPI_S("\\ufffd"); /* it is no UTF-8 */
+    *to++ = "0123456789abcdef"[c >> 4];
+    *to++ = "0123456789abcdef"[c & 15];
+    return lpi_slice_to(code, to);
+}
+
+/* The text, or as much of it as there is room for before `end`. */
+static char *lpi_access_put(char *to, const char *end, lp_slice s, int json)
+{
+    while (s.length) {
+        size_t n = lpi_utf8(s.bytes, s.length);
+        uint8_t c = (uint8_t)*s.bytes;
+        int plain = n > 1 ? json
+                          : c > (json ? 0x1f : 0x20) && c < 0x7f && c != '"' &&
+                                c != '\\';
+        char code[6];
+        lp_slice part = lpi_slice(s.bytes, n);
+        if (!plain) {
+            part = lpi_access_escape(code, c, json);
+            n = 1;
+        }
+        if (to + part.length > end) break;
+        to = lpi_put(to, part);
+        s = lpi_slice(s.bytes + n, s.length - n);
+    }
+    return to;
+}
+
+LPDEF size_t lp_access_common(char *buffer, size_t size, const lp_access *a)
+{
+    uint64_t seconds = a->wall_us / 1000000;
+    lpi_day day = lpi_day_of(seconds / 86400);
+    char *to = buffer;
+    if (size) *buffer = 0;
+    if (size < LP_ACCESS_LINE_MIN) return 0;
+    to = lpi_access_put(to, to + LPI_ACCESS_CLIENT, a->client, 0);
+    to = LPI_PUT(to, " - - [");
+    to = lpi_put_day(to, &day, '/');
+    *to++ = ':';
+    to = LPI_PUT(lpi_put_time(to, seconds), " +0000] \"");
+    if (a->method.length) {
+        to = lpi_access_put(to, to + LPI_ACCESS_METHOD, a->method, 0);
+        *to++ = ' ';
+        to = lpi_access_put(to, buffer + size - LPI_ACCESS_TAIL, a->path, 0);
+        to = a->http10 ? LPI_PUT(to, " HTTP/1.0") : LPI_PUT(to, " HTTP/1.1");
+    } else {
+        *to++ = '-'; /* it could not be read */
+    }
+    to = lpi_put_uint(LPI_PUT(to, "\" "), (uint32_t)a->status);
+    *to++ = ' ';
+    to = LPI_PUT(lpi_put_uint(to, a->bytes), "\n");
+    *to = 0;
+    return (size_t)(to - buffer);
+}
+
+/* RFC 3339, in microseconds: 2026-11-24T07:01:41.123456Z. */
+static char *lpi_access_put_when(char *to, uint64_t us)
+{
+    lpi_day day = lpi_day_of(us / 1000000 / 86400);
+    char seconds[27];
+    size_t n;
+    to = lpi_put_two(lpi_put_two(to, day.year / 100), day.year % 100);
+    *to++ = '-';
+    to = lpi_put_two(to, day.month + 1);
+    *to++ = '-';
+    to = lpi_put_two(to, day.day);
+    *to++ = 'T';
+    to = lpi_put_time(to, us / 1000000);
+    n = (size_t)(lpi_put_seconds(seconds, us % 1000000) - seconds);
+    to = lpi_put(to, lpi_slice(seconds + 1, n - 1));
+    *to++ = 'Z';
+    return to;
+}
+
+LPDEF size_t lp_access_json(char *buffer, size_t size, const lp_access *a)
+{
+    char *to = buffer;
+    const char *end;
+    if (size) *buffer = 0;
+    if (size < LP_ACCESS_LINE_MIN) return 0;
+    end = buffer + size - LPI_ACCESS_TAIL;
+    to = lpi_access_put_when(LPI_PUT(to, "{\"time\":\""), a->wall_us);
+    to = LPI_PUT(to, "\",\"client\":\"");
+    to = lpi_access_put(to, to + LPI_ACCESS_CLIENT, a->client, 1);
+    to = LPI_PUT(to, "\",\"method\":\"");
+    to = lpi_access_put(to, to + LPI_ACCESS_METHOD, a->method, 1);
+    to = a->http10 ? LPI_PUT(to, "\",\"http\":\"1.0\",\"status\":")
+                   : LPI_PUT(to, "\",\"http\":\"1.1\",\"status\":");
+    to = lpi_put_uint(to, (uint32_t)a->status);
+    to = lpi_put_uint(LPI_PUT(to, ",\"bytes\":"), a->bytes);
+    to = lpi_put_uint(LPI_PUT(to, ",\"duration_us\":"), a->duration_us);
+    to = a->stream ? LPI_PUT(to, ",\"stream\":true,\"path\":\"")
+                   : LPI_PUT(to, ",\"stream\":false,\"path\":\"");
+    to = lpi_access_put(to, end, a->path, 1);
+    to = LPI_PUT(to, "\",\"agent\":\"");
+    to = lpi_access_put(to, end, a->agent, 1);
+    to = LPI_PUT(to, "\",\"referer\":\"");
+    to = LPI_PUT(lpi_access_put(to, end, a->referer, 1), "\"}\n");
+    *to = 0;
+    return (size_t)(to - buffer);
+}
+
+#endif /* LONGPOLL_NO_MONITOR */
 
 /* --- routes */
 

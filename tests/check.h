@@ -333,14 +333,14 @@ static uint64_t check_stream(lpi_loop *loop, uint32_t index)
 /* The client that a connection reads for. Returns the memory of what is kept of its reply. */
 static uint64_t check_reader(lpi_loop *loop, uint32_t index)
 {
-    const lpi_reader *reader = &loop->readers[index];
+    const lpi_reader *reader = loop->readers[index];
     CHECK_MUST(index < loop->reader_capacity, "a reader without a record");
     CHECK_MUST(reader->name < check_records(&recount.server->hub.names), "a name's index");
     CHECK_SAME(reader->has_copy, reader->count != 0, "what a reader was not handed yet");
     CHECK_MUST(!reader->has_copy || lpi_connection_at(loop, index)->phase == LPI_WRITING,
                "messages are kept, and nothing is written");
     recount.names++;
-    return reader->count * sizeof(lpi_message *);
+    return sizeof *reader + reader->count * sizeof(lpi_message *);
 }
 
 /* Each receipt is once in its message's and once in the list by age, in the same order. */
@@ -372,11 +372,24 @@ static void check_receipts(lpi_hub *hub)
     CHECK_SAME(hub->names.used, names, "names");
 }
 
+/* What the access log will say of the request that a connection has. Returns its memory. */
+static uint64_t check_access(lpi_loop *loop, uint32_t index, const lpi_connection *c)
+{
+    const lpi_access *kept = lpi_access_of(loop, index);
+    if (!kept) return 0; /* without a hook, or memory, there is none */
+    CHECK_MUST(loop->server->config.access_log.write, "an access without a hook");
+    CHECK_MUST(c->phase == LPI_READING_BODY || c->phase == LPI_PARKED ||
+         c->phase == LPI_PUBLISHING || kept->access.stream, "an access in phase %u", c->phase);
+    CHECK_MUST(!kept->access.status == !kept->access.stream, "an access that was told");
+    return kept->size;
+}
+
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
    spared, and of what streams ask for. */
 static uint64_t check_loop(lpi_loop *loop)
 {
-    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued;
+    uint32_t phases[LPI_PHASES] = {0}, index = 0, used = 0, i, n = 0, queued,
+             streams = 0;
     uint64_t bytes = 0;
     const lpi_request_buffer *buffer;
     lpi_connection *c;
@@ -384,8 +397,12 @@ static uint64_t check_loop(lpi_loop *loop)
         phases[c->phase]++;
         check_connection(loop, index, c);
         if (c->buffer) n = count_io(loop->index, c, n);
-        if (c->flags & LPI_STREAM) bytes += check_stream(loop, index);
+        if (c->flags & LPI_STREAM) {
+            bytes += check_stream(loop, index);
+            streams++;
+        }
         if (c->flags & LPI_READER) bytes += check_reader(loop, index);
+        bytes += check_access(loop, index, c);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -399,6 +416,7 @@ static uint64_t check_loop(lpi_loop *loop)
         recount.phases[i] += phases[i];
     }
     CHECK_SAME(loop->connections.used, used, "connections");
+    CHECK_SAME(loop->counts.streams, streams, "streams");
     recount.connections += used;
     queued = check_list(&loop->queue, &loop->links, "queue");
     CHECK_SAME(queued, phases[LPI_QUEUED], "queued");
@@ -663,7 +681,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
            check_slab(&loop->connections, "connections") + LPI_IN_SIZE +
            loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
            loop->stream_capacity * sizeof(lpi_stream *) +
-           loop->reader_capacity * sizeof(lpi_reader) + loop->batch.names.capacity +
+           loop->reader_capacity * sizeof(lpi_reader *) +
+           loop->access_capacity * sizeof(lpi_access *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 

@@ -1131,6 +1131,29 @@ static void authorized(void) {
     settle(&w);
 }
 
+/* What is told of a request, if there is memory to keep it. */
+static void tell_access(void *ctx, const lp_access *a) {
+    CHECK(ctx == &w);
+    CHECK(a->client.length && a->status >= 200 && a->status < 600);
+    if (a->path.length == 11 && a->path.bytes[10] == 'l') tells("a");
+}
+
+static void monitored(void) {
+    client *c[3];
+    w.cfg.access_log.write = tell_access;
+    w.cfg.access_log.ctx = &w;
+    starts();
+    several(c, 3);
+    parks(c[1], "/api/poll/a?timeout=1");
+    parks(c[2], "/api/poll/b?timeout=1");
+    asks(c[0], 200, "/metrics");
+    asks(c[0], 200, "/api/stats");
+    asks(c[0], 404, "/api/poll/l/l");
+    publishes(c[0], 200, "b", 0);
+    settle(&w);
+    pass(&w, 2000);
+}
+
 static void behind_a_proxy(void) {
     client *c;
     w.cfg.trusted_proxies = "127.0.0.0/8";
@@ -1485,6 +1508,7 @@ static const scenario scenarios[] = {
     SCENARIO(history_by_age),
     SCENARIO(watched_channels),
     SCENARIO(authorized),
+    SCENARIO(monitored),
     SCENARIO(behind_a_proxy),
     SCENARIO(embedded),
     SCENARIO(a_drain_with_parked_polls),

@@ -349,6 +349,18 @@ static void params(lp_request *request, void *ctx)
     lp_json_free(&json);
 }
 
+static void log_access(void *ctx, const lp_access *access)
+{
+    char line[LP_ACCESS_LINE];
+
+    if (strcmp((const char *)ctx, "json") == 0)
+        lp_access_json(line, sizeof line, access);
+    else
+        lp_access_common(line, sizeof line, access);
+    fputs(line, stdout);
+    fflush(stdout);
+}
+
 /* ---- start and end ------------------------------------------------------ */
 
 static void stop(int signal_number)
@@ -362,6 +374,11 @@ static int configure(lp_config *config, int argc, char **argv)
     int i;
 
     for (i = 1; i < argc; i += 2) {
+        if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
+            config->access_log.write = log_access;
+            config->access_log.ctx = argv[i + 1];
+            continue;
+        }
         if (strncmp(argv[i], "--", 2) != 0 || i + 1 == argc ||
             lp_config_set(config, argv[i] + 2, argv[i + 1]) != LP_OK) {
             fprintf(stderr, "bad option: %s %s\n", argv[i],

@@ -88,6 +88,22 @@ static void watch(void *ctx, lp_channel_event event, lp_slice name)
     if (one_in(4)) publish_somewhere();
 }
 
+/* Each request is told once; the world counts those of which something was read. */
+static uint64_t requests_told, accesses_told;
+
+static void access_write(void *ctx, const lp_access *a)
+{
+    (void)ctx;
+    called_out();
+    accesses_told++;
+    if (a->method.length) requests_told++;
+    MUST(a->status >= 200 && a->status < 600, "a request is told with status %d", a->status);
+    MUST(!a->stream || a->status == 200, "a stream is told with status %d", a->status);
+    MUST(!memchr(a->path.bytes, '?', a->path.length), "a query is told");
+    MUST(a->client.length > 3 && a->wall_us, "a request of nobody is told");
+    if (one_in(16)) publish_somewhere();
+}
+
 /* What is refused is told, at most once a second for each kind. */
 static void log_write(void *ctx, lp_log_level level, const char *line)
 {
@@ -436,7 +452,8 @@ static int arriving(void)
 
 static void end_world(void)
 {
-    int i;
+    uint64_t requests = 0;
+    int i, told;
     if (!one_in(4)) {
         drain();
     } else {
@@ -446,7 +463,10 @@ static void end_world(void)
         if (one_in(2)) publish_happens(); /* with waiter lists that are ready */
     }
     if (one_in(4)) child_forks(0); /* just now */
+    for (i = 0; i < (int)S->loop_count; i++) requests += S->loops[i].counts.requests;
+    told = S->config.access_log.write && !(K.faults && K.rates[F_ALLOC]);
     lp_destroy(S);
+    if (told) SAME(requests_told, requests, "requests told");
     SAME(M.asyncs, 0, "lp_publish_async told");
     SAME(K.memory_bytes, 0, "memory after lp_destroy");
     SAME(K.memory_blocks, 0, "memory after lp_destroy");
@@ -495,6 +515,8 @@ static void run_world(uint64_t seed)
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
     if (hooks) cfg.log.write = log_write;
+    requests_told = 0;
+    if (one_in(3)) cfg.access_log.write = access_write;
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
     model_begins();
@@ -551,6 +573,7 @@ static void report(void)
     line("watch", "deserted", watch_counts[1]);
     line("log", "lines", log_lines);
     line("log", "of refusals", refusals_told);
+    line("log", "of requests", accesses_told);
     line("replies", "in all", replies);
     line("replies", "timeouts", timeouts);
     for (i = 0; i < SHOWN_KINDS; i++) line("token", shown_names[i], shown_counts[i]);

@@ -592,6 +592,88 @@ TEST(redis_publish_while_away) {
     close_redis();
 }
 
+/* ---- what an operator is told ---- */
+
+static answer *health(void) {
+    peer *c = dial(&w);
+    answer *a = ask(&w, c, "/healthz");
+    leave(&w, c);
+    return a;
+}
+
+/* Redis away is told, and never makes the instance one to be left out. */
+TEST(redis_in_healthz_and_metrics) {
+    answer *a;
+    peer *c;
+    prepare_redis();
+    path->refuses = 1;
+    open_world(&w);
+    settle(&w);
+    a = health();
+    CHECK_INT(a->status, 200);
+    CHECK_STR(a->body, "{\"status\":\"ok\",\"redis\":\"down\"}");
+    path->refuses = 0;
+    wait_up(3000);
+    CHECK_STR(health()->body, "{\"status\":\"ok\",\"redis\":\"up\"}");
+    publish_number("news", 1);
+    c = dial(&w);
+    a = ask(&w, c, "/metrics");
+    CHECK(has(a->body, "\nlongpoll_redis_up 1\n"));
+    CHECK(has(a->body, "\nlongpoll_redis_connects_total 1\n"));
+    CHECK(has(a->body, "\nlongpoll_redis_round_trip_seconds 0."));
+    CHECK_STR(member(ask(&w, c, "/api/stats")->body, "redis_up"), "1");
+    close_redis();
+}
+
+/* Who has no token is not told. */
+TEST(redis_in_healthz_with_a_token) {
+    peer *c;
+    w.cfg.admin_token = "secret";
+    open_redis();
+    CHECK_STR(health()->body, "{\"status\":\"ok\"}");
+    c = dial(&w);
+    say(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n\r\n");
+    settle(&w);
+    CHECK_STR(take(c)->body, "{\"status\":\"ok\",\"redis\":\"up\"}");
+    close_redis();
+}
+
+static char publish_told[200];
+
+static void tell_publish(void *ctx, const lp_access *a) {
+    (void)ctx;
+    sprintf(publish_told + strlen(publish_told), "%.*s %d;", (int)a->path.length, a->path.bytes,
+            a->status);
+}
+
+/* A publish is told when it is answered; and if its client has gone by then, as it goes. */
+TEST(redis_publish_in_the_access_log) {
+    peer *c;
+    w.cfg.access_log.write = tell_publish;
+    open_redis();
+    publish_told[0] = 0;
+    c = dial(&w);
+    path->held_back = 1;
+    post(c, "/api/publish/news", "{\"n\":1}");
+    settle(&w);
+    CHECK_STR(lp_s(publish_told), "");
+    path->held_back = 0;
+    pass(&w, 100);
+    CHECK_STR(lp_s(publish_told), "/api/publish/news 200;");
+    take(c);
+    path->held_back = 1;
+    post(c, "/api/publish/last", "{\"n\":1}");
+    settle(&w);
+    reset(c);
+    settle(&w);
+    CHECK(c->closed);
+    CHECK_STR(lp_s(publish_told), "/api/publish/news 200;/api/publish/last 499;");
+    path->held_back = 0;
+    pass(&w, 100);
+    CHECK_INT(strlen(publish_told), 44);
+    close_redis();
+}
+
 /* The store is silent: whether it was published is not known. */
 TEST(redis_publish_of_unknown_outcome) {
     peer *c;
@@ -1564,6 +1646,7 @@ TEST(redis_channels_over_two_stores) {
     pass(&w, 3000);
     CHECK_SILENT(c);
     CHECK_INT(stats_of(&w).redis_up, 1);
+    CHECK_STR(health()->body, "{\"status\":\"ok\",\"redis\":\"partly\"}");
     CHECK_INT(publish_here("news", "{}")->status, 503);
     publish_number("chat", 3);
     CHECK_STR(lp_s(ns_of(take(c))), "3");
