@@ -9802,6 +9802,8 @@ static void lpi_deliver_note_reply(lpi_loop *loop, const lpi_reply *reply,
 static void lpi_deliver_note_latency(lpi_loop *loop, uint64_t us);
 static uint32_t lpi_latency_index(uint64_t us);
 static uint64_t lpi_latency_min(uint32_t at);
+
+/* >>write */
 static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                             lp_slice body);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
@@ -9828,6 +9830,8 @@ static void lpi_send_buffer_release(lpi_loop *loop,
 static void lpi_write_ready(lpi_loop *loop, uint32_t index);
 static void lpi_write_drained(lpi_loop *loop, uint32_t index);
 static void lpi_write_expire(lpi_loop *loop, uint32_t index);
+
+/* >>close */
 static void lpi_connection_expire(lpi_loop *loop, uint32_t index);
 static void lpi_close(lpi_loop *loop, uint32_t index);
 static void lpi_close_record(lpi_loop *loop, uint32_t index);
