@@ -55,10 +55,10 @@
      connected     () the server has answered
      disconnected  ({ error, retryIn }) that has ended, or the client has
                    stopped: retryIn is null then, and error too after stop()
-     error         (error) a poll has failed. error.status is the HTTP status,
-                   0 if there was none; error.retryIn the ms to the next try,
-                   null if there will be none. A Retry-After is honoured, up
-                   to a day
+     error         (error) a poll or stream has failed. error.status is the
+                   HTTP status, 0 if there was none; error.retryIn the ms to the
+                   next try, null if there will be none. A Retry-After is
+                   honoured, up to a day
 
    Listeners are not awaited. One that throws stops nothing: what it threw is
    the `cause` of an `error` event whose `listener` names the event. If nobody
@@ -74,28 +74,26 @@
                     published all the same, since the answer was lost or is
                     not this server's. False is certain: this server refused
                     it (a 4xx or 503 with its own {"error":"..."}), or it was
-                    never sent. publish() never retries, and stop() does not
-                    end it. A name or an object that cannot be sent rejects
-                    with a TypeError.
+                    never sent. publish() never retries, but after a 401 with
+                    a new token, and stop() does not end it. A name or an object
+                    that cannot be sent rejects with a TypeError.
    lastId           the cursor: everything up to it has been handed on
    state            'stopped', 'connecting', 'connected', or 'waiting' to retry
 
    STREAMS
-   With 'stream' the server's news are read from one long answer to GET
-   /api/stream, in place of polls that are parked: a message costs no request.
-   All else, the promise too, is the same. A stream that ends, as when the
-   server is stopped, is no failure: it is opened again from the cursor, within
-   what the server's `retry:` says (retryDelayMax at most). One that is silent
-   for timeout + grace is taken for dead: the server sends a comment every 15 s.
-   If its stream_beat_ms is longer, timeout must be. To browsers and proxies it
-   is one connection, as a parked poll is, and tabs share it.
-   There are proxies that hold an answer back until it is whole. With
-   'auto' a stream that does not begin within 3 s, fails, is refused, is none,
-   or ends before it has told anything, is taken for one that cannot work here,
-   and polls go on at once in its place: nothing is lost or told twice. It tries
-   again after 30 s, then after 2, 8 and 32 minutes, and then every hour; one
-   stream that works starts this over. With 'stream' the same is an error, and
-   is retried.
+   With 'stream' the news are read from one long answer to GET /api/stream, in
+   place of polls that are parked: a message costs no request. All else is the
+   same, the promise too. A stream that ends, as when the server is stopped, is
+   no failure: it is opened again from the cursor, at some time within what its
+   `retry:` said (retryDelayMax at most). One that is silent for timeout + grace
+   is taken for dead: the server shows every 15 s that it is alive. (If its
+   stream_beat_ms is longer, timeout must be too.)
+   Some proxies hold an answer back until it is whole. With 'auto' a stream that
+   does not begin within 3 s, fails, is refused, is none, or ends before it has
+   told anything, is taken for one that cannot work here, and polls go on at
+   once in its place: nothing is lost or told twice. A stream is tried again
+   after 30 s, then after 2, 8 and 32 minutes, and then every hour; one that
+   works starts this over. With 'stream' the same is an error, and is retried.
 
    TOKENS
    Each poll, stream and publish() sends the token. A function is called when
@@ -114,10 +112,10 @@
    others hear from it, and when it goes, the next leads. They may follow
    different channels, up to 16 in all; a client whose channels no longer fit
    polls by itself. Each has its own cursor and fetches what it missed, so the
-   promise holds for each. What is about the one poll is the leader's: transport,
-   timeout, limit, clientId, token (but each has connected with its own token,
-   and if the leader's is not good for all channels, each polls by itself). The
-   rest is every client's own: state, events, retries, publish().
+   promise holds for each. What is about the one poll is the leader's:
+   transport, timeout, limit, clientId, token (but each has connected with its
+   own token, and if the leader's is not good for all channels, each polls by
+   itself). The rest is every client's own: state, events, retries, publish().
    When the leader loses its connection, each is told, and tries by itself.
    Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
    or site data is blocked, each client has a poll of its own.
