@@ -718,20 +718,16 @@ export class LongPollingClient {
     if (run) run.cancel = () => call.cancel();
     const again = path.replace(/&timeout=[0-9.]+/, '&timeout=0');
     let answer = await this.#exchange(call, path, init, read);
-    if (answer.response.status === 401 && this.#renew(answer.token))
+    if (answer.response.status === 401 && answer.token)
       answer = await this.#exchange(call, again, init, read);
-    const { response, body, token } = answer;
-    if (!response.ok) {
-      if (response.status === 401) this.#forget(token);
-      throw refusal(response, body);
-    }
-    if (token) token.isNew = false;
-    return body;
+    if (!answer.response.ok) throw refusal(answer.response, answer.body);
+    return answer.body;
   }
 
   /* Rejects with an Error of our own, whatever was thrown. The head of the
      reply must come within patience, and so must its body: a long one over a
-     slow line gets a time of its own. */
+     slow line gets a time of its own. Whoever is the first to find that a token
+     is no good makes the next ask for another, which all share. */
   async #exchange(call, path, init, read) {
     const { fetch, clientId, credentials } = this.#options;
     let token = null;
@@ -746,8 +742,8 @@ export class LongPollingClient {
       call.wait();
       let bearer = this.#options.token;
       if (typeof bearer === 'function') {
-        token = this.#token ??= askToken(bearer, false);
-        bearer = await call.within(token.given);
+        token = this.#token ??= (async (ask) => ask())(bearer);
+        bearer = await call.within(token);
         call.wait();
       }
       if (bearer) headers.set('Authorization', `Bearer ${bearer}`);
@@ -756,27 +752,15 @@ export class LongPollingClient {
         credentials, cache: 'no-store', signal: call.signal });
       body = await (response.ok ? read : readJson)(response, call);
     } catch (error) {
-      if (!sent) this.#forget(token);
       /* What a refusal says beyond its status may be lost, or be no JSON. */
       if (!response || response.ok)
         throw call.failure(error, response?.status ?? 0, sent);
     } finally {
       call.rest();
+      const isGood = sent && response?.status !== 401;
+      if (!isGood && this.#token === token) this.#token = null;
     }
     return { response, body, token };
-  }
-
-  /* The server has refused it. Is there another to try? Whoever is the first
-     to find out asks for it. */
-  #renew(token) {
-    if (!token || token.isNew) return false;
-    if (this.#token === token)
-      this.#token = askToken(this.#options.token, true);
-    return true;
-  }
-
-  #forget(token) {
-    if (token && this.#token === token) this.#token = null;
   }
 
   /* --- events ------------------------------------------------------------ */
@@ -869,11 +853,6 @@ function readJson(response, call) {
   return response.json();
 }
 
-/* `isNew` until it has been accepted, if it is there since another was not. */
-function askToken(token, isNew) {
-  return { given: (async () => token())(), isNew };
-}
-
 /* --- a stream --------------------------------------------------------------
 
    Server-sent events, read as fast as they are handed on. What they tell is
@@ -883,8 +862,10 @@ function askToken(token, isNew) {
 /* It is open once something of its body has come. */
 async function openStream(response, call) {
   const type = response.headers.get('content-type') ?? '';
-  if (!/^text\/event-stream *(;|$)/i.test(type))
+  if (!/^text\/event-stream *(;|$)/i.test(type)) {
+    response.body?.cancel().catch(() => {});        /* it may be endless */
     throw new Error(`not a stream, but '${type}'`);
+  }
   const stream = new Stream(response.body.getReader(), call);
   if (!await stream.more()) throw stream.error;
   return stream;
@@ -949,7 +930,7 @@ class Stream {
     const { events } = this.#parser;
     const end = events.findIndex(({ type }, i) => i > 0 && type === 'reset');
     const some = events.splice(0, end < 0 ? events.length : end);
-    this.lastId = some.at(-1)?.lastId || this.#parser.lastId || this.lastId;
+    this.lastId = (some.at(-1) ?? this.#parser).lastId || this.lastId;
     const reset = some[0]?.type === 'reset' ? some.shift() : null;
     return {
       last_id: this.lastId,

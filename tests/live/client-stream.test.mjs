@@ -241,7 +241,7 @@ const USELESS = {
   'another type': [(req, res) => res.end(body('a-0')),
     { status: 200, message: /not a stream, but ''/ }],
   'a page': [(req, res) => { res.setHeader('Content-Type', 'text/html');
-    res.end('<html>'); }, { status: 200, message: /'text\/html'/ }],
+    res.write('<html>'); }, { status: 200, message: /'text\/html'/ }],
   'nothing in it': [stream('', (res) => res.end()),
     { status: 200, message: /the stream has ended/ }],
   'a head alone': [stream(begun('a-0'), (res) => res.end()),
@@ -304,6 +304,7 @@ test('auto: where a stream does not work, polls go on at once', LIMIT,
       assert.deepEqual(c.log.ids, ['a-1'], what);
       assert.deepEqual([c.log.errors, c.log.gone, c.log.connected],
         [[], [], 1], what);
+      await until(() => s.seen[1].res.closed, `${what}: the end of it`);
       c.stop();
     }));
   });
