@@ -305,6 +305,7 @@ function streams(world, poll, signal, resolve) {
     over = true;
   });
   server.parked.add(poll);
+  poll.isStream = true;
   beat();
   then(() => resolve({ ok: true, status: 200, body,
     headers: new Headers({ 'Content-Type': 'text/event-stream' }) }));
@@ -731,6 +732,20 @@ test('who comes late has all at once, also by replies of one message', LIMIT,
       await world.clock.run(500);
       assert.deepEqual(ids(ben), told, transport);
       assert.equal(world.polls.length, 1);
+    }
+  });
+
+test('a stream that is closed for one who comes is opened again at once', LIMIT,
+  async (t) => {
+    const world = new World(t, 13, 'auto');
+    for (const [i, name] of ['a', 'b', 'c'].entries()) {
+      await world.open([name]);
+      await world.clock.run(50);
+      const [poll, ...others] = world.polls;
+      assert.deepEqual([poll.isStream, poll.names.length, others],
+        [true, i + 1, []]);
+      if (i === 1) world.server.publish('b');
+      await world.clock.run(50);
     }
   });
 
