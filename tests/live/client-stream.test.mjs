@@ -361,10 +361,11 @@ test('auto: when it tries again', LIMIT, async (t) => {
 
 test('auto: how long it waits for a stream to begin', LIMIT, async (t) => {
   const clock = fakeTimers(t);
-  for (const [options, want] of [[AUTO, 3000], [{ ...AUTO, grace: 500 }, 500],
-    [STREAM, 10000]]) {
+  for (const [options, want, head] of [[AUTO, 3000], [AUTO, 3000, true],
+    [{ ...AUTO, grace: 500 }, 500], [STREAM, 10000], [STREAM, 10000, true]]) {
     const fetch = async (url, { signal }) => {
       if (!url.includes('/stream/')) return new Response(body('a-0'));
+      if (head) return new Response(new ReadableStream(), TYPE);
       return new Promise((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason));
       });
