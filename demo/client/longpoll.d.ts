@@ -123,6 +123,6 @@ export class LongPollingClient<M = LongPollingMessage> {
   stop(): void;
 
   /** Rejects with a LongPollingError, or a TypeError if `data` or `channel`
-      cannot be sent; never retries. */
+      cannot be sent; never retries but after a 401, with a new token. */
   publish(channel: string, data: object): Promise<LongPollingPublished>;
 }

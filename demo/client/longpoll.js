@@ -55,10 +55,10 @@
      connected     () the server has answered
      disconnected  ({ error, retryIn }) that has ended, or the client has
                    stopped: retryIn is null then, and error too after stop()
-     error         (error) a poll has failed. error.status is the HTTP status,
-                   0 if there was none; error.retryIn the ms to the next try,
-                   null if there will be none. A Retry-After is honoured, up
-                   to a day
+     error         (error) a poll or stream has failed. error.status is the
+                   HTTP status, 0 if there was none; error.retryIn the ms to the
+                   next try, null if there will be none. A Retry-After is
+                   honoured, up to a day
 
    Listeners are not awaited. One that throws stops nothing: what it threw is
    the `cause` of an `error` event whose `listener` names the event. If nobody
@@ -74,28 +74,26 @@
                     published all the same, since the answer was lost or is
                     not this server's. False is certain: this server refused
                     it (a 4xx or 503 with its own {"error":"..."}), or it was
-                    never sent. publish() never retries, and stop() does not
-                    end it. A name or an object that cannot be sent rejects
-                    with a TypeError.
+                    never sent. publish() never retries, but after a 401 with
+                    a new token, and stop() does not end it. A name or an object
+                    that cannot be sent rejects with a TypeError.
    lastId           the cursor: everything up to it has been handed on
    state            'stopped', 'connecting', 'connected', or 'waiting' to retry
 
    STREAMS
-   With 'stream' the server's news are read from one long answer to GET
-   /api/stream, in place of polls that are parked: a message costs no request.
-   All else, the promise too, is the same. A stream that ends, as when the
-   server is stopped, is no failure: it is opened again from the cursor, within
-   what the server's `retry:` says (retryDelayMax at most). One that is silent
-   for timeout + grace is taken for dead: the server sends a comment every 15 s.
-   If its stream_beat_ms is longer, timeout must be. To browsers and proxies it
-   is one connection, as a parked poll is, and tabs share it.
-   There are proxies that hold an answer back until it is whole. With
-   'auto' a stream that does not begin within 3 s, fails, is refused, is none,
-   or ends before it has told anything, is taken for one that cannot work here,
-   and polls go on at once in its place: nothing is lost or told twice. It tries
-   again after 30 s, then after 2, 8 and 32 minutes, and then every hour; one
-   stream that works starts this over. With 'stream' the same is an error, and
-   is retried.
+   With 'stream' the news are read from one long answer to GET /api/stream, in
+   place of polls that are parked: a message costs no request. All else is the
+   same, the promise too. A stream that ends, as when the server is stopped, is
+   no failure: it is opened again from the cursor, at some time within what its
+   `retry:` said (retryDelayMax at most). One that is silent for timeout + grace
+   is taken for dead: the server shows every 15 s that it is alive. (If its
+   stream_beat_ms is longer, timeout must be too.)
+   Some proxies hold an answer back until it is whole. With 'auto' a stream that
+   does not begin within 3 s, fails, is refused, is none, or ends before it has
+   told anything, is taken for one that cannot work here, and polls go on at
+   once in its place: nothing is lost or told twice. A stream is tried again
+   after 30 s, then after 2, 8 and 32 minutes, and then every hour; one that
+   works starts this over. With 'stream' the same is an error, and is retried.
 
    TOKENS
    Each poll, stream and publish() sends the token. A function is called when
@@ -114,10 +112,10 @@
    others hear from it, and when it goes, the next leads. They may follow
    different channels, up to 16 in all; a client whose channels no longer fit
    polls by itself. Each has its own cursor and fetches what it missed, so the
-   promise holds for each. What is about the one poll is the leader's: transport,
-   timeout, limit, clientId, token (but each has connected with its own token,
-   and if the leader's is not good for all channels, each polls by itself). The
-   rest is every client's own: state, events, retries, publish().
+   promise holds for each. What is about the one poll is the leader's:
+   transport, timeout, limit, clientId, token (but each has connected with its
+   own token, and if the leader's is not good for all channels, each polls by
+   itself). The rest is every client's own: state, events, retries, publish().
    When the leader loses its connection, each is told, and tries by itself.
    Where Web Locks (https: or localhost only) or BroadcastChannel are missing,
    or site data is blocked, each client has a poll of its own.
@@ -720,20 +718,16 @@ export class LongPollingClient {
     if (run) run.cancel = () => call.cancel();
     const again = path.replace(/&timeout=[0-9.]+/, '&timeout=0');
     let answer = await this.#exchange(call, path, init, read);
-    if (answer.response.status === 401 && this.#renew(answer.token))
+    if (answer.response.status === 401 && answer.token)
       answer = await this.#exchange(call, again, init, read);
-    const { response, body, token } = answer;
-    if (!response.ok) {
-      if (response.status === 401) this.#forget(token);
-      throw refusal(response, body);
-    }
-    if (token) token.isNew = false;
-    return body;
+    if (!answer.response.ok) throw refusal(answer.response, answer.body);
+    return answer.body;
   }
 
   /* Rejects with an Error of our own, whatever was thrown. The head of the
      reply must come within patience, and so must its body: a long one over a
-     slow line gets a time of its own. */
+     slow line gets a time of its own. Whoever is the first to find that a token
+     is no good makes the next ask for another, which all share. */
   async #exchange(call, path, init, read) {
     const { fetch, clientId, credentials } = this.#options;
     let token = null;
@@ -748,8 +742,8 @@ export class LongPollingClient {
       call.wait();
       let bearer = this.#options.token;
       if (typeof bearer === 'function') {
-        token = this.#token ??= askToken(bearer, false);
-        bearer = await call.within(token.given);
+        token = this.#token ??= (async (ask) => ask())(bearer);
+        bearer = await call.within(token);
         call.wait();
       }
       if (bearer) headers.set('Authorization', `Bearer ${bearer}`);
@@ -758,27 +752,15 @@ export class LongPollingClient {
         credentials, cache: 'no-store', signal: call.signal });
       body = await (response.ok ? read : readJson)(response, call);
     } catch (error) {
-      if (!sent) this.#forget(token);
       /* What a refusal says beyond its status may be lost, or be no JSON. */
       if (!response || response.ok)
         throw call.failure(error, response?.status ?? 0, sent);
     } finally {
       call.rest();
+      const isGood = sent && response?.status !== 401;
+      if (!isGood && this.#token === token) this.#token = null;
     }
     return { response, body, token };
-  }
-
-  /* The server has refused it. Is there another to try? Whoever is the first
-     to find out asks for it. */
-  #renew(token) {
-    if (!token || token.isNew) return false;
-    if (this.#token === token)
-      this.#token = askToken(this.#options.token, true);
-    return true;
-  }
-
-  #forget(token) {
-    if (token && this.#token === token) this.#token = null;
   }
 
   /* --- events ------------------------------------------------------------ */
@@ -871,11 +853,6 @@ function readJson(response, call) {
   return response.json();
 }
 
-/* `isNew` until it has been accepted, if it is there since another was not. */
-function askToken(token, isNew) {
-  return { given: (async () => token())(), isNew };
-}
-
 /* --- a stream --------------------------------------------------------------
 
    Server-sent events, read as fast as they are handed on. What they tell is
@@ -885,8 +862,10 @@ function askToken(token, isNew) {
 /* It is open once something of its body has come. */
 async function openStream(response, call) {
   const type = response.headers.get('content-type') ?? '';
-  if (!/^text\/event-stream *(;|$)/i.test(type))
+  if (!/^text\/event-stream *(;|$)/i.test(type)) {
+    response.body?.cancel().catch(() => {});        /* it may be endless */
     throw new Error(`not a stream, but '${type}'`);
+  }
   const stream = new Stream(response.body.getReader(), call);
   if (!await stream.more()) throw stream.error;
   return stream;
@@ -951,7 +930,7 @@ class Stream {
     const { events } = this.#parser;
     const end = events.findIndex(({ type }, i) => i > 0 && type === 'reset');
     const some = events.splice(0, end < 0 ? events.length : end);
-    this.lastId = some.at(-1)?.lastId || this.#parser.lastId || this.lastId;
+    this.lastId = (some.at(-1) ?? this.#parser).lastId || this.lastId;
     const reset = some[0]?.type === 'reset' ? some.shift() : null;
     return {
       last_id: this.lastId,

@@ -241,7 +241,7 @@ const USELESS = {
   'another type': [(req, res) => res.end(body('a-0')),
     { status: 200, message: /not a stream, but ''/ }],
   'a page': [(req, res) => { res.setHeader('Content-Type', 'text/html');
-    res.end('<html>'); }, { status: 200, message: /'text\/html'/ }],
+    res.write('<html>'); }, { status: 200, message: /'text\/html'/ }],
   'nothing in it': [stream('', (res) => res.end()),
     { status: 200, message: /the stream has ended/ }],
   'a head alone': [stream(begun('a-0'), (res) => res.end()),
@@ -304,6 +304,7 @@ test('auto: where a stream does not work, polls go on at once', LIMIT,
       assert.deepEqual(c.log.ids, ['a-1'], what);
       assert.deepEqual([c.log.errors, c.log.gone, c.log.connected],
         [[], [], 1], what);
+      await until(() => s.seen[1].res.closed, `${what}: the end of it`);
       c.stop();
     }));
   });
@@ -360,10 +361,11 @@ test('auto: when it tries again', LIMIT, async (t) => {
 
 test('auto: how long it waits for a stream to begin', LIMIT, async (t) => {
   const clock = fakeTimers(t);
-  for (const [options, want] of [[AUTO, 3000], [{ ...AUTO, grace: 500 }, 500],
-    [STREAM, 10000]]) {
+  for (const [options, want, head] of [[AUTO, 3000], [AUTO, 3000, true],
+    [{ ...AUTO, grace: 500 }, 500], [STREAM, 10000], [STREAM, 10000, true]]) {
     const fetch = async (url, { signal }) => {
       if (!url.includes('/stream/')) return new Response(body('a-0'));
+      if (head) return new Response(new ReadableStream(), TYPE);
       return new Promise((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason));
       });

@@ -278,9 +278,9 @@ function streams(world, poll, signal, resolve) {
   };
   const say = (text) => {
     const bytes = new TextEncoder().encode(text);
-    const cut = world.chance.below(bytes.length);
-    then(() => out.enqueue(bytes.subarray(0, cut)));
-    then(() => out.enqueue(bytes.subarray(cut)));
+    const size = world.piece ?? 1 + world.chance.below(bytes.length);
+    for (let at = 0; at < bytes.length; at += size)
+      then(() => out.enqueue(bytes.subarray(at, at + size)));
   };
   const leave = () => {
     server.parked.delete(poll);
@@ -305,6 +305,7 @@ function streams(world, poll, signal, resolve) {
     over = true;
   });
   server.parked.add(poll);
+  poll.isStream = true;
   beat();
   then(() => resolve({ ok: true, status: 200, body,
     headers: new Headers({ 'Content-Type': 'text/event-stream' }) }));
@@ -718,6 +719,35 @@ test('a leader that is robbed does not keep its stream', LIMIT, async (t) => {
   assert.deepEqual(world.polls, []);
   world.live.forEach(check);
 });
+
+test('who comes late has all at once, also by replies of one message', LIMIT,
+  async (t) => {
+    for (const transport of ['poll', 'stream', 'auto']) {
+      const world = new World(t, 12, transport);
+      world.piece = 70;
+      await world.open(['a']);
+      await world.clock.run(50);
+      const told = Array.from({ length: 10 }, () => world.server.publish('a'));
+      const ben = await world.open(['a'], { limit: 1 });
+      await world.clock.run(500);
+      assert.deepEqual(ids(ben), told, transport);
+      assert.equal(world.polls.length, 1);
+    }
+  });
+
+test('a stream that is closed for one who comes is opened again at once', LIMIT,
+  async (t) => {
+    const world = new World(t, 13, 'auto');
+    for (const [i, name] of ['a', 'b', 'c'].entries()) {
+      await world.open([name]);
+      await world.clock.run(50);
+      const [poll, ...others] = world.polls;
+      assert.deepEqual([poll.isStream, poll.names.length, others],
+        [true, i + 1, []]);
+      if (i === 1) world.server.publish('b');
+      await world.clock.run(50);
+    }
+  });
 
 test('sixteen channels are one poll; beyond, one polls by itself', LIMIT,
   async (t) => {

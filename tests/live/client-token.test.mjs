@@ -77,6 +77,18 @@ test('refused: a new one, once; then it is over', LIMIT, async (t) => {
   }
 });
 
+test('refused by the stream alone: it is the same', LIMIT, async (t) => {
+  for (const transport of ['stream', 'auto']) {
+    const s = await serve(t, [body('a-0')], { otherwise: status(401) });
+    const c = client(t, s.url, 'news', { token: tokens(), transport });
+    c.start();
+    const [{ error }] = await next(c, 'disconnected');
+    assert.equal(error.status, 401);
+    assert.deepEqual(kinds(s), ['poll 0', 'stream', 'stream'], transport);
+    assert.deepEqual(bearers(s), ['t1', 't1', 't2'], transport);
+  }
+});
+
 test('a string has no other: 401 ends it', LIMIT, async (t) => {
   const s = await serve(t, [], { otherwise: status(401) });
   const c = client(t, s.url, 'news', { token: 'only' });
