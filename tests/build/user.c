@@ -23,6 +23,12 @@ int main(void) {
     if (result != LP_ERR_CONFIG) return failed("lp_create with a Redis", result);
     config.redis = NULL;
 #endif
+    config.token_secret = "a secret of thirty-two bytes....";
+#ifdef LONGPOLL_NO_TOKEN
+    result = lp_create(&server, &config);
+    if (result != LP_ERR_CONFIG) return failed("lp_create with a secret", result);
+    config.token_secret = NULL;
+#endif
     result = lp_create(&server, &config);
     if (result != LP_OK) return failed("lp_create", result);
     if (lp_port(server) == 0) return failed("lp_port", LP_OK);
