@@ -14,11 +14,10 @@ static const char usage[] = "usage: server [--OPTION VALUE]...\n"
     "  --hosts NAMES    names that Host may have, ',' between\n"
     "  --trust NETS     proxies that may say who the client is: 10.0.0.0/8\n"
     "  --token T        publishing wants Authorization: Bearer T\n"
-    "  --token-secret S polls and publishing want a token signed with S\n"
     "  --cors ORIGINS   whose pages may use the API, or * for all\n"
     "  --redis URLS     many instances: redis://:password@host:6379/0\n"
     "  --no-limits      none on polls, channels and connections\n"
-    "or any field of lp_config by its name: --loops 2, --timeout-ms 25000,\n"
+    "or any field of lp_config by its name: --loops 2, --token-secret S,\n"
     "--history-count 5000, --history-age-ms 60000, --idle-ms 30000 ...\n";
 
 static lp_server *server;
