@@ -132,11 +132,12 @@
      admin_token that action wants Authorization: Bearer TOKEN.
 
      With token_secret each of them wants a signed token, or its own, if it is
-     set. A signed token is a JSON Web Token (RFC 7519) whose header is
-     {"alg":"HS256","typ":"JWT"}, in that form or without typ or with it first,
-     signed with the secret (HS256, RFC 7518). It stands in the header or, for
-     EventSource, as access_token in the query (RFC 6750 2.3; both at once is
-     400), and has at most 4096 bytes. Its payload:
+     set. A signed token is a JSON Web Token (RFC 7519) of at most 4096 bytes.
+     It stands in Authorization or, for EventSource, in the query:
+     access_token= (RFC 6750 2.3; both at once is 400). It is signed with the
+     secret (HS256, RFC 7518 3.2), and its header is
+     {"alg":"HS256","typ":"JWT"} to the byte, but that typ may come first or be
+     left out. Its payload:
        exp       seconds since 1970, may have a fraction: from then on it is no
                  longer good.
        nbf       likewise: not good before. May be absent.
@@ -4275,28 +4276,29 @@ static uint32_t lpi_turn(uint32_t x, int by) /* to the right */
 
 static void lpi_sha256_block(uint32_t state[8], const uint8_t *block)
 {
-    uint32_t w[64], s[8], one, two;
+    uint32_t w[64], one, two;
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     int i;
     for (i = 0; i < 16; i++, block += 4)
         w[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 |
                (uint32_t)block[2] << 8 | block[3];
     for (; i < 64; i++) {
-        uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + (lpi_turn(a, 7) ^ lpi_turn(a, 18) ^ a >> 3) +
-               w[i - 7] + (lpi_turn(b, 17) ^ lpi_turn(b, 19) ^ b >> 10);
+        one = w[i - 15];
+        two = w[i - 2];
+        w[i] = w[i - 16] + (lpi_turn(one, 7) ^ lpi_turn(one, 18) ^ one >> 3) +
+               w[i - 7] + (lpi_turn(two, 17) ^ lpi_turn(two, 19) ^ two >> 10);
     }
-    memcpy(s, state, sizeof s);
     for (i = 0; i < 64; i++) {
-        one = s[7] + lpi_sha256_roots[i] + w[i] +
-              (lpi_turn(s[4], 6) ^ lpi_turn(s[4], 11) ^ lpi_turn(s[4], 25)) +
-              ((s[4] & s[5]) ^ (~s[4] & s[6]));
-        two = (lpi_turn(s[0], 2) ^ lpi_turn(s[0], 13) ^ lpi_turn(s[0], 22)) +
-              ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof *s);
-        s[4] += one;
-        s[0] = one + two;
+        one = h + (lpi_turn(e, 6) ^ lpi_turn(e, 11) ^ lpi_turn(e, 25)) +
+              ((e & f) ^ (~e & g)) + lpi_sha256_roots[i] + w[i];
+        two = (lpi_turn(a, 2) ^ lpi_turn(a, 13) ^ lpi_turn(a, 22)) +
+              ((a & b) ^ (a & c) ^ (b & c));
+        h = g, g = f, f = e, e = d + one;
+        d = c, c = b, b = a, a = one + two;
     }
-    for (i = 0; i < 8; i++) state[i] += s[i];
+    state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+    state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
 static void lpi_sha256_init(lpi_sha256 *h)

@@ -35,6 +35,12 @@ int main(void) {
     config.redis = NULL;
 #endif
     config.access_log.write = told;
+    config.token_secret = "a secret of thirty-two bytes....";
+#ifdef LONGPOLL_NO_TOKEN
+    result = lp_create(&server, &config);
+    if (result != LP_ERR_CONFIG) return failed("lp_create with a secret", result);
+    config.token_secret = NULL;
+#endif
     result = lp_create(&server, &config);
 #ifdef LONGPOLL_NO_MONITOR
     if (result != LP_ERR_CONFIG) return failed("lp_create with an access log", result);

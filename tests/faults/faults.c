@@ -22,6 +22,7 @@ int unit_main(int argc, char **argv); /* unit.h has one of its own */
 #include "../unit/unit.h"
 #undef main
 #include "../unit/kernel.h"
+#include "../token.h"
 #include "witness.h"
 #include "scenarios.h"
 

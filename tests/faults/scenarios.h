@@ -469,6 +469,34 @@ static void publishing_with_a_token(void) {
     settle(&w);
 }
 
+static void polls_and_publishing_with_signed_tokens(void) {
+    static char line[TOKEN_ROOM + 40], target[TOKEN_ROOM + 40], token[TOKEN_ROOM];
+    client *c[5];
+    w.cfg.token_secret = token_secret;
+    starts();
+    several(c, 5);
+    asks(c[0], 401, "/api/poll/a");
+    token_sign(token, token_secret, token_header,
+               "{\"exp\":9999999999,\"channels\":[\"a\",\"b*\",\"fresh\"],"
+               "\"actions\":[\"poll\",\"publish\"]}");
+    sprintf(target, "/api/poll/b%%62?access_token=%s&timeout=1", token);
+    parks(c[1], target);
+    sprintf(line, "Authorization: Bearer %s\r\n", token);
+    run.extra = line;
+    parks(c[2], "/api/poll/a");
+    asks(c[0], 403, "/api/poll/a,c");
+    publishes(c[3], 200, "a", 0);
+    settle(&w);
+    token_sign(token, token_secret, token_header,
+               "{\"exp\":1,\"channels\":[\"*\"],\"actions\":[\"poll\"]}");
+    sprintf(target, "Authorization: Bearer %s\r\n", token);
+    run.extra = target;
+    asks(c[4], 401, "/api/poll/a");
+    settle(&w);
+    run.extra = line; /* for what comes after */
+    pass(&w, 1100);
+}
+
 static void published_by_the_program(void) {
     client *c[2];
     int i;
@@ -1469,6 +1497,7 @@ static const scenario scenarios[] = {
     SCENARIO(publishes_that_are_refused),
     SCENARIO(a_chunked_publish_that_is_too_large),
     SCENARIO(publishing_with_a_token),
+    SCENARIO(polls_and_publishing_with_signed_tokens),
     SCENARIO(published_by_the_program),
     SCENARIO(told_of_later),
     SCENARIO(pipelined_requests),

@@ -44,6 +44,9 @@ const stream = block('sh', '/api/stream/');
 const streamed = block('', 'data: {');
 const script = block('js', 'LongPollingClient');
 const more = block('js', 'const options');
+const maker = block('js', 'createHmac');
+const secret = block('sh', '--token-secret');
+const shown = block('sh', 'access_token=');
 const install = block('sh', 'make install');
 const crowd = block('sh', 'X-Client-ID');
 const trusting = block('sh', 'build/server --trust');
@@ -217,6 +220,21 @@ test('the JavaScript client by a stream, with a token that is fetched', async (t
     client.start();`);
   const client = await type(t, 'exec node more.js', { cwd: dir }).ended;
   assert.deepEqual([client.stdout, client.stderr], ['hello poll,stream,publish\n', '']);
+});
+
+test('a signed token, made and shown', async (t) => {
+  const port = await freePort();
+  writeFileSync(path.join(home, 'token.mjs'), maker);
+  const started = change(secret, 'build/server', `${DEMO} --port ${port}`);
+  const wait = `until curl -s localhost:${port}/ >/dev/null; do sleep 0.1; done`;
+  const said = await typed(t, `${started}${wait}\n${quiet(change(shown, 'localhost:8080', `localhost:${port}`))}
+curl -sS localhost:${port}/api/poll/news
+curl -sS -H "Authorization: Bearer $(node token.mjs)" localhost:${port}/api/poll/other
+kill $!
+wait $! || true`);
+  const all = said.replace(/^listening .*\n/, '').replaceAll('}{', '}\n{').trim().split('\n').map((line) => JSON.parse(line));
+  assert.deepEqual(all.map(({ status, error }) => status ?? error),
+    ['timeout', 'timeout', 'Unauthorized', 'Token does not cover this']);
 });
 
 test('make install, and a program by pkg-config', { skip: !which('pkg-config') && 'pkg-config is not installed' }, async (t) => {
