@@ -3,22 +3,11 @@
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"
 
-#include "web.h" /* the page, made from demo/web by make */
+#include "options.h" /* the command line */
+#include "web.h"     /* the page, made from demo/web by make */
 
 #include <signal.h>
 #include <sys/resource.h>
-
-static const char usage[] = "usage: server [--OPTION VALUE]...\n"
-    "  --host H         an IP literal, localhost, or * for all [127.0.0.1]\n"
-    "  --port P         0: the kernel picks [8080]\n"
-    "  --hosts NAMES    names that Host may have, ',' between\n"
-    "  --trust NETS     proxies that may say who the client is: 10.0.0.0/8\n"
-    "  --token T        publishing wants Authorization: Bearer T\n"
-    "  --cors ORIGINS   whose pages may use the API, or * for all\n"
-    "  --redis URLS     many instances: redis://:password@host:6379/0\n"
-    "  --no-limits      none on polls, channels and connections\n"
-    "or any field of lp_config by its name: --loops 2, --timeout-ms 25000,\n"
-    "--history-count 5000, --history-age-ms 60000, --idle-ms 30000 ...\n";
 
 static lp_server *server;
 
@@ -37,32 +26,20 @@ static void log_line(void *ctx, lp_log_level level, const char *line)
     if (level != LP_LOG_INFO) fprintf(stderr, "server: %s%s\n", what, line);
 }
 
+/* A line for each request that was answered. */
+static void log_access(void *ctx, const lp_access *access)
+{
+    char line[LP_ACCESS_LINE];
+    (void)ctx;
+    if (!strcmp(log_format, "json")) lp_access_json(line, sizeof line, access);
+    else lp_access_common(line, sizeof line, access);
+    fputs(line, stdout);
+}
+
 static void serve_page(lp_request *request, void *ctx)
 {
     const struct web_file *file = (const struct web_file *)ctx;
     lp_reply(request, 200, file->type, file->body);
-}
-
-/* Options by the names of the library's fields, or by a short name of ours. */
-static void parse(lp_config *cfg, int argc, char **argv)
-{
-    int i;
-    for (i = 1; i < argc; i++) {
-        const char *name = strncmp(argv[i], "--", 2) ? "" : argv[i] + 2;
-        if (!strcmp(name, "help")) exit(printf("%s", usage) < 0);
-        if (!strcmp(name, "token")) name = "publish-token";
-        if (!strcmp(name, "trust")) name = "trusted-proxies";
-        if (!strcmp(name, "no-limits")) {
-            cfg->waiters_max = cfg->waiters_per_client = LP_UNLIMITED;
-            cfg->waiters_per_channel = cfg->waiters_per_address = LP_UNLIMITED;
-            cfg->channels_max = cfg->connections_max = LP_UNLIMITED;
-            cfg->connections_per_address = LP_UNLIMITED;
-        } else if (lp_config_set(cfg, name, argv[++i])) { /* NULL at the end */
-            fprintf(stderr, "server: %s: %s (see --help)\n", argv[i - 1],
-                    lp_strerror(LP_ERR_ARG));
-            exit(2);
-        }
-    }
 }
 
 int main(int argc, char **argv)
@@ -75,6 +52,8 @@ int main(int argc, char **argv)
     cfg.port = 8080;
     cfg.log.write = log_line;
     parse(&cfg, argc, argv);
+    if (log_format) cfg.access_log.write = log_access;
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* a line is told at once */
     if (!getrlimit(RLIMIT_NOFILE, &files)) { /* a descriptor for each poll */
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -92,7 +71,6 @@ int main(int argc, char **argv)
     printf(strchr(cfg.host, ':') ? "listening on http://[%s]:%u\n" /* IPv6 */
                                  : "listening on http://%s:%u\n",
            cfg.host, lp_port(server));
-    fflush(stdout);
     result = lp_run(server);
     lp_destroy(server);
     return result != LP_OK;

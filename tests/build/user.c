@@ -8,6 +8,17 @@ static int failed(const char *what, lp_result result) {
     return 1;
 }
 
+static void told(void *ctx, const lp_access *access) {
+    char line[LP_ACCESS_LINE];
+    (void)ctx;
+#ifdef LONGPOLL_NO_MONITOR
+    (void)access, (void)line;
+#else
+    if (lp_access_json(line, sizeof line, access) < lp_access_common(line, sizeof line, access))
+        printf("%s", line);
+#endif
+}
+
 int main(void) {
     lp_server *server = NULL;
     lp_published published;
@@ -23,7 +34,13 @@ int main(void) {
     if (result != LP_ERR_CONFIG) return failed("lp_create with a Redis", result);
     config.redis = NULL;
 #endif
+    config.access_log.write = told;
     result = lp_create(&server, &config);
+#ifdef LONGPOLL_NO_MONITOR
+    if (result != LP_ERR_CONFIG) return failed("lp_create with an access log", result);
+    config.access_log.write = NULL;
+    result = lp_create(&server, &config);
+#endif
     if (result != LP_OK) return failed("lp_create", result);
     if (lp_port(server) == 0) return failed("lp_port", LP_OK);
     result = lp_publish(server, lp_s("news"), lp_s("{\"text\":\"hello\"}"), &published);

@@ -14,11 +14,12 @@ test('--help tells the options, all of which there are', async () => {
   assert.deepEqual([help.code, help.stderr], [0, '']);
   assert.match(help.stdout, /^usage: server /);
   const named = [...help.stdout.matchAll(/--([a-z][a-z-]*)/g)].map(([, name]) => name);
-  for (const name of ['host', 'port', 'hosts', 'trust', 'token', 'cors', 'loops', 'no-limits']) {
+  for (const name of ['host', 'port', 'hosts', 'trust', 'token', 'cors', 'loops', 'log', 'no-limits']) {
     assert.ok(named.includes(name), `--${name} is told`);
   }
   for (const name of named) {
-    const words = name === 'no-limits' ? [`--${name}`] : [`--${name}`, '7'];
+    const value = { log: 'json', monitor: '1' }[name] || '7';
+    const words = name === 'no-limits' ? [`--${name}`] : [`--${name}`, value];
     const taken = await call(...words, '--help');
     assert.deepEqual([taken.code, taken.stdout, taken.stderr], [0, help.stdout, ''], name);
   }
@@ -26,7 +27,8 @@ test('--help tells the options, all of which there are', async () => {
 
 test('a bad option is named, with what is wrong, and no server starts', async () => {
   for (const words of [['--prot', '8080'], ['--port', '99999'], ['--port'], ['--port', ''], ['-p', '80'], ['80'], [''],
-    ['--'], ['--no-limits', '--loops', 'many']]) {
+    ['--'], ['--no-limits', '--loops', 'many'],
+    ['--log', 'combined'], ['--log'], ['--monitor', '2']]) {
     const bad = await call(...words);
     const name = words[0] === '--no-limits' ? '--loops' : words[0];
     assert.deepEqual([bad.code, bad.stdout], [2, ''], words.join(' '));
