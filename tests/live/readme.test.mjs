@@ -49,6 +49,9 @@ const trusting = block('sh', 'build/server --trust');
 const several = block('sh', '--redis');
 block('', 'primary :6379');             /* the picture */
 const nginx = block('nginx', 'proxy_pass');
+const metrics = block('sh', '/metrics');
+const scraping = block('yaml', 'scrape_configs');
+const logged = block('', '- - [');
 
 test('every block of README.md is tried here', () => {
   assert.deepEqual(blocks.filter(({ taken }) => !taken), []);
@@ -133,6 +136,26 @@ test('the first program, in C++', async (t) => {
   const command = spans.find((span) => span.startsWith('c++ '));
   assert.ok(config && command);
   await first(t, change(program, 'lp_config cfg = {0};', config), 'hello.cpp', `${command}\n./hello`);
+});
+
+test('the figures, what Prometheus is told, and the access log', async (t) => {
+  const port = await freePort();
+  const server = type(t, `exec '${DEMO}' --port ${port} --log common`);
+  const second = await demo(t, { log: 'json' });
+  await until(() => server.stdout.includes('listening'), 'the demo');
+  assert.match(await typed(t, to({ port }, metrics)), /^longpoll_connections 1$/m);
+  const promtool = which('promtool');
+  writeFileSync(path.join(home, 'prometheus.yml'), scraping);
+  if (promtool) await typed(t, `${promtool} check config prometheus.yml`);
+
+  /* The lines that it shows are of the form of those that there are. */
+  const [common, json] = logged.trimEnd().split('\n');
+  const form = (line) => line.replace(/ "GET \S+ /, ' "GET PATH ').replace(/[A-Z][a-z]{2}\//, 'Mon/').replace(/\d+/g, 'N');
+  const [, line] = await until(() => server.stdout.split('\n').length > 2 && server.stdout.split('\n'), 'a line');
+  assert.equal(form(line), form(common));
+  await second.request('GET', '/healthz');
+  const [, object] = await until(() => second.process.stdout.split('\n').length > 2 && second.process.stdout.split('\n'), 'a line');
+  assert.equal(shape(JSON.parse(object)), shape(JSON.parse(json)));
 });
 
 test('the API by curl', async (t) => {
