@@ -376,11 +376,12 @@ typedef struct lp_watch {
     void *ctx;
 } lp_watch;
 
-/* An answered request, for an access log. What is not known, since the request
-   could not be read, is empty; so are fields that it does not have. No token is
-   among these: the query is left out of path and of referer. */
-enum { LP_ACCESS_TEXT = 512 }; /* longer texts are cut to that many bytes    */
+enum { LP_ACCESS_TEXT = 512 };
 
+/* A request, for an access log. What is not known, since the request could not
+   be read, is empty; so are fields that it does not have. path, agent and
+   referer are cut to LP_ACCESS_TEXT bytes. No token is among these: the query
+   is left out of path and of referer. */
 typedef struct lp_access {
     lp_slice client;      /* its address, or the one that a trusted proxy
                              gives                                           */
@@ -9736,12 +9737,13 @@ static void lpi_admin_render_seconds(lp_json *j, lp_slice key, uint64_t us);
 static void lpi_admin_reply(lp_request *r);
 
 /* >>monitor */
-static void lpi_count_reply(lpi_loop *loop, int status, size_t bytes);
-static void lpi_count_bytes(lpi_loop *loop, size_t bytes);
+static void lpi_monitor_count(lpi_loop *loop, int status, size_t bytes);
+static void lpi_monitor_count_bytes(lpi_loop *loop, size_t bytes);
 static uint32_t lpi_reply_size_index(uint64_t bytes);
-static void lpi_answer(lpi_loop *loop, uint32_t index, int status,
-                       size_t bytes);
-static void lpi_answer_more(lpi_loop *loop, uint32_t index, size_t bytes);
+static void lpi_monitor_answer(lpi_loop *loop, uint32_t index, int status,
+                               size_t bytes);
+static void lpi_monitor_answer_more(lpi_loop *loop, uint32_t index,
+                                    size_t bytes);
 static lpi_access *lpi_access_of(const lpi_loop *loop, uint32_t index);
 static void lpi_access_begin(lp_request *r);
 static lpi_access *lpi_access_new(lp_request *r);
@@ -9761,7 +9763,7 @@ static lp_slice lpi_monitor_render_stats(lpi_loop *loop,
                                          const lp_stats *stats);
 static void lpi_monitor_render_delays(lp_json *j, const char *key,
                                       const uint64_t *latencies);
-static uint64_t lpi_sum(const uint64_t *counts, uint32_t length);
+static uint64_t lpi_figure_sum(const uint64_t *counts, uint32_t length);
 static lp_slice lpi_metrics_render(lpi_loop *loop, const lp_stats *stats);
 static void lpi_metrics_head(lp_json *j, const char *name, const char *type,
                              const char *help);
@@ -10166,7 +10168,7 @@ static void lpi_accept_reject(lpi_loop *loop, int fd, const lp_address *peer,
     head.length = parts[1].length;
     parts[0] = lpi_head_compose(loop, &head, parts[1]);
     if (parts[0].bytes && parts[1].bytes) {
-        lpi_count_reply(loop, head.status, parts[1].length);
+        lpi_monitor_count(loop, head.status, parts[1].length);
         os->send(os->ctx, fd, parts, 2);
     }
     os->shutdown(os->ctx, fd, LP_WRITE);
@@ -11625,7 +11627,7 @@ static void lpi_stream_open(lpi_loop *loop, const lpi_poll_request *ask)
         at[i].seq = ask->requested[i].seq;
     }
     head = lpi_stream_head(loop, c, at, ask->count);
-    if (head.bytes) lpi_answer(loop, ask->connection, 200, 0);
+    if (head.bytes) lpi_monitor_answer(loop, ask->connection, 200, 0);
     if (!head.bytes || loop->os->send(loop->os->ctx, c->fd, &head, 1) !=
                            (long)head.length)
         lpi_close(loop, ask->connection);
@@ -11676,13 +11678,13 @@ static void lpi_stream_send(lpi_loop *loop, uint32_t index,
     if (!head.bytes || !body.bytes) {
         lpi_close(loop, index);
     } else if (!stream) {
-        lpi_answer(loop, index, 200, 0);
+        lpi_monitor_answer(loop, index, 200, 0);
         lpi_write_send(loop, index, head, LPI_S(""), NULL);
     } else {
         if (!stream->begun && !reply->count && !reply->resets)
             body = LPI_S(""); /* the head says all that there is */
-        if (!stream->begun) lpi_answer(loop, index, 200, body.length);
-        else lpi_answer_more(loop, index, body.length);
+        if (!stream->begun) lpi_monitor_answer(loop, index, 200, body.length);
+        else lpi_monitor_answer_more(loop, index, body.length);
         stream->begun = 1;
         for (i = 0; i < stream->count; i++) {
             stream->channels[i].from.kind = LPI_FROM_CURSOR;
@@ -12244,11 +12246,11 @@ static void lpi_admin_reply(lp_request *r)
 
    What the access log will say of a request is kept from its head until it is
    answered in loop->accesses, at its connection's index, so that a parked poll
-   is no larger without one. Each place that answers calls lpi_answer() before
-   it sends. lpi_access_end() follows when the answer is out, of polls when that
-   of the whole batch is, so that nobody waits for the hook; a stream, and a
-   request that gets no answer, are told at the end of the step in which their
-   connection closes.
+   is no larger without one. Each place that answers calls lpi_monitor_answer()
+   before it sends. lpi_access_end() follows when the answer is out, of polls
+   when that of the whole batch is, so that nobody waits for the hook; a stream,
+   and a request that gets no answer, are told at the end of the step in which
+   their connection closes.
 
    Promises  a request is told to the access log once, unless there was no
              memory to keep what it says; no token is told.
@@ -12257,13 +12259,13 @@ static void lpi_admin_reply(lp_request *r)
 /* --- counting --- */
 
 /* A reply of that status, and of that many bytes without its head. */
-static void lpi_count_reply(lpi_loop *loop, int status, size_t bytes)
+static void lpi_monitor_count(lpi_loop *loop, int status, size_t bytes)
 {
     loop->counts.replies[status / 100]++;
-    lpi_count_bytes(loop, bytes);
+    lpi_monitor_count_bytes(loop, bytes);
 }
 
-static void lpi_count_bytes(lpi_loop *loop, size_t bytes)
+static void lpi_monitor_count_bytes(lpi_loop *loop, size_t bytes)
 {
     loop->counts.reply_bytes += bytes;
     loop->counts.reply_sizes[lpi_reply_size_index(bytes)]++;
@@ -12278,11 +12280,11 @@ static uint32_t lpi_reply_size_index(uint64_t bytes)
 }
 
 /* The request is about to be answered. */
-static void lpi_answer(lpi_loop *loop, uint32_t index, int status,
-                       size_t bytes)
+static void lpi_monitor_answer(lpi_loop *loop, uint32_t index, int status,
+                               size_t bytes)
 {
     lpi_access *kept = lpi_access_of(loop, index);
-    lpi_count_reply(loop, status, bytes);
+    lpi_monitor_count(loop, status, bytes);
     if (!LPI_MONITORED(kept)) return;
     kept->access.status = status;
     kept->access.bytes = bytes;
@@ -12291,10 +12293,11 @@ static void lpi_answer(lpi_loop *loop, uint32_t index, int status,
 }
 
 /* A stream is about to be sent more. */
-static void lpi_answer_more(lpi_loop *loop, uint32_t index, size_t bytes)
+static void lpi_monitor_answer_more(lpi_loop *loop, uint32_t index,
+                                    size_t bytes)
 {
     lpi_access *kept = lpi_access_of(loop, index);
-    lpi_count_bytes(loop, bytes);
+    lpi_monitor_count_bytes(loop, bytes);
     if (LPI_MONITORED(kept)) kept->access.bytes += bytes;
 }
 
@@ -12576,7 +12579,7 @@ static void lpi_monitor_render_delays(lp_json *j, const char *key,
     lp_json_key(j, lp_s(key));
     lp_json_object(j);
     lp_json_key(j, LPI_S("count"));
-    lp_json_uint(j, lpi_sum(latencies, LP_LATENCIES));
+    lp_json_uint(j, lpi_figure_sum(latencies, LP_LATENCIES));
     for (i = 0; i < LPI_COUNT(shown); i++) {
         lp_json_key(j, lp_s(shown[i].key));
         lp_json_uint(j, lp_latency_percentile_us(latencies,
@@ -12585,7 +12588,7 @@ static void lpi_monitor_render_delays(lp_json *j, const char *key,
     lp_json_end(j);
 }
 
-static uint64_t lpi_sum(const uint64_t *counts, uint32_t length)
+static uint64_t lpi_figure_sum(const uint64_t *counts, uint32_t length)
 {
     uint64_t all = 0;
     uint32_t i;
@@ -12693,7 +12696,7 @@ enum { LPI_DELAY_MIN = 6, LPI_DELAY_MAX = 24 }; /* doublings of 1 us */
    doubles, from 64 us to 17 s. */
 static void lpi_metrics_delays(lp_json *j, const lp_stats *stats)
 {
-    uint64_t all = lpi_sum(stats->latencies, LP_LATENCIES);
+    uint64_t all = lpi_figure_sum(stats->latencies, LP_LATENCIES);
     uint32_t i;
     lpi_metrics_head(j, "delivery_delay_seconds", "histogram",
                      "From publishing until the last byte of a parked poll's "
@@ -12703,7 +12706,7 @@ static void lpi_metrics_delays(lp_json *j, const lp_stats *stats)
         char le[27];
         lpi_metrics_bucket(j, "delivery_delay_seconds_bucket",
                            lpi_slice_to(le, lpi_put_seconds(le, end_us)),
-                           lpi_sum(stats->latencies,
+                           lpi_figure_sum(stats->latencies,
                                    lpi_latency_index(end_us)));
     }
     lpi_metrics_bucket(j, "delivery_delay_seconds_bucket", LPI_S("+Inf"), all);
@@ -12816,10 +12819,10 @@ static void lpi_deliver_reply(lpi_loop *loop, const lpi_reply *reply)
             continue;
         }
         if (c->flags & LPI_HEAD_REQUEST) {
-            lpi_answer(loop, index, 200, 0);
+            lpi_monitor_answer(loop, index, 200, 0);
             lpi_write_send(loop, index, head, LPI_S(""), NULL);
         } else {
-            lpi_answer(loop, index, 200, body.length);
+            lpi_monitor_answer(loop, index, 200, body.length);
             lpi_write_send(loop, index, head, body, &shared);
         }
     }
@@ -13103,7 +13106,7 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
         lpi_close(loop, r->connection);
         return;
     }
-    lpi_answer(loop, r->connection, status, body.length);
+    lpi_monitor_answer(loop, r->connection, status, body.length);
     lpi_write_send(loop, r->connection, text, body, NULL);
     lpi_access_end(loop, r->connection);
 }

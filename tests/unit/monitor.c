@@ -293,9 +293,9 @@ TEST(figures_are_what_was_done) {
     CHECK_INT(st.replies[3], 0);
     CHECK_INT(st.replies[4], 3);
     CHECK_INT(st.replies[5], 0);
-    CHECK_INT(lpi_sum(st.latencies, LP_LATENCIES), 2);
+    CHECK_INT(lpi_figure_sum(st.latencies, LP_LATENCIES), 2);
     CHECK_INT(st.latencies_us, 200);
-    CHECK_INT(lpi_sum(st.reply_sizes, LP_REPLY_SIZES), 3 + 5 + 1 + 1 + 1);
+    CHECK_INT(lpi_figure_sum(st.reply_sizes, LP_REPLY_SIZES), 3 + 5 + 1 + 1 + 1);
     CHECK_INT(st.reply_sizes[0], 9); /* one is the head of the stream alone */
     CHECK_INT(st.reply_sizes[2], 2); /* 1,000 and what stands around them */
     CHECK(st.reply_bytes > bytes && st.reply_bytes < bytes + 200);
