@@ -9166,10 +9166,12 @@ static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
                               size_t size, uint32_t index)
 {
-    size_t had = *capacity * size, want = (index + (size_t)1) * size;
+    const lp_memory *memory = &loop->server->memory;
+    size_t grown = lpi_grown(*capacity, index + (size_t)1); /* of records */
     if (index < *capacity) return array;
-    if (lpi_reserve(&loop->server->memory, &array, &had, want)) return NULL;
-    *capacity = (uint32_t)(had / size);
+    array = (char *)memory->resize(memory->ctx, array, *capacity * size,
+                                   grown * size);
+    if (array) *capacity = (uint32_t)grown;
     return array;
 }
 
