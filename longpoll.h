@@ -7770,7 +7770,7 @@ static lp_result lpi_hub_receipts(lpi_hub *hub, lp_slice channel,
             result = LP_OK;
         }
     }
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return result;
 }
 
@@ -7800,7 +7800,7 @@ static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
     index = lpi_channel_find(hub, channel, hash, now_ms);
     if (index != LPI_NONE)
         lpi_channel_describe(lpi_channel_at(hub, index), out);
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
 }
 
@@ -7823,7 +7823,7 @@ static uint32_t lpi_hub_list(lpi_hub *hub, uint64_t now_ms, uint32_t *position,
         lpi_channel_describe(ch, &out[n++]);
     }
     *position = index < end ? index : 0;
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return n;
 }
 
