@@ -9091,6 +9091,7 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                             lp_slice body);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
                            lp_slice body, lpi_send_buffer **shared);
+static void lpi_write_note_taken(lpi_loop *loop, uint32_t index);
 static void lpi_write_finish(lpi_loop *loop, uint32_t index);
 static void lpi_write_linger(lpi_loop *loop, uint32_t index);
 static void lpi_write_error(lp_request *r, int status, const char *text);
@@ -11775,16 +11776,26 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
         return;
     }
     if (n < 0) n = 0;
-    if ((size_t)n == total) lpi_write_finish(loop, index);
-    else lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
+    if ((size_t)n < total) {
+        lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
+        return;
+    }
+    lpi_write_note_taken(loop, index);
+    lpi_write_finish(loop, index);
+}
+
+/* The socket has taken the last byte of a reply. This comes before all else
+   that follows, since the connection may fail in that. */
+static void lpi_write_note_taken(lpi_loop *loop, uint32_t index)
+{
+    if (LPI_ADMINISTERED && lpi_connection_at(loop, index)->flags & LPI_NAMED)
+        lpi_reader_handed(loop, index);
 }
 
 /* The reply is out. */
 static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (LPI_ADMINISTERED && c->flags & LPI_NAMED)
-        lpi_reader_handed(loop, index);
     if (c->flags & LPI_CLOSE) {
         if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
             lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
@@ -12004,6 +12015,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_request_buffer *buffer = c->buffer;
+    lpi_write_note_taken(loop, index);
     if (buffer->out_appended_us) {
         uint64_t us = loop->os->monotonic_us(loop->os->ctx) -
                       buffer->out_appended_us;
