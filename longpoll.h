@@ -13166,13 +13166,15 @@ static void lpi_store_take_open(lpi_store *store, const lpi_ask *ask,
     lpi_hub_opened(hub, ask->channel, NULL, loop->now_ms);
 }
 
-/* The epoch, SEQ and timestamp of the last message that was published; or of
-   the first try, if there are 2 elements. 0, or -1 if malformed. */
+/* The epoch, SEQ and timestamp of the last message that was published; or, if
+   there are 2 elements, of what was published first with the same key, which
+   need not have been as many messages. 0, or -1 if malformed. */
 static int lpi_store_read_outcome(lp_slice *reply, int64_t count,
                                   uint64_t *epoch, uint64_t *seq, uint64_t *us)
 {
     lp_slice text = lpi_resp_take(reply).text;
-    if (count == 2) return lpi_store_read_id(&text, epoch, seq, us);
+    if (count == 2)
+        return lpi_store_read_id(&text, epoch, seq, us) || !*seq ? -1 : 0;
     if (text.length != 16 || lpi_parse_epoch(text.bytes, epoch) ||
         lpi_resp_take_uint(reply, seq))
         return -1;
@@ -13215,12 +13217,13 @@ static void lpi_store_take_published(lpi_store *store, lpi_task *task,
     lp_slice replid = lpi_resp_take(&reply).text;
     out->count = lpi_message_count(call->first);
     if (lpi_store_read_outcome(&reply, count, &epoch, &seq, &us) ||
-        seq < out->count) {
+        (count != 2 && seq < out->count)) {
         lpi_hub_count_unknown(hub, 1);
         lpi_store_tell(store, task, LP_ERR_UNKNOWN);
         lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
         return;
     }
+    if (seq < out->count) out->count = (uint32_t)seq;
     *lpi_put_id(out->id, epoch, seq) = 0;
     out->timestamp_us = us;
     lpi_hub_seen_us(hub, us);
