@@ -547,7 +547,9 @@ static void deleted(int server, int channel, const char *text)
     era *e;
     observe(server, channel);
     e = era_find(channel, epoch);
-    MUST(e && e->is[server] && !e->parent && !e->base, "%s is deleted, and has no epoch of its own",
+    MUST(e && e->is[server], "%s is deleted, and has not that epoch", channels[channel].name);
+    if (e->since_us[server] == clock_us) e->parent = e->base = 0; /* the script had begun it itself */
+    MUST(!e->parent && !e->base, "%s is deleted, and goes on from what it had",
          channels[channel].name);
     MUST(e->floor == e->last, "%s is deleted, and has messages", channels[channel].name);
     for (e = channels[channel].eras; e; e = e->next) {
@@ -623,6 +625,10 @@ static void on_effect(void *ctx, redis *s, const redis_effect *e)
             deleted(server, channel, e->value.at);
         return;
     }
+    /* Another script may have begun an epoch a moment ago, that is to be noted before it is gone. */
+    if (channels[channel].dirty[server] &&
+        (e->op == REDIS_OP_DEL || (e->op == REDIS_OP_HSET && e->field.length == 1 && *e->field.at == 'e')))
+        observe(server, channel);
     channels[channel].dirty[server] = 1;
     if (e->op == REDIS_OP_XADD && !(s->replica && s->link_up))
         appended(server, channel, e->value.at, e->value.length);
