@@ -8424,7 +8424,7 @@ static lp_result lpi_hub_receipts(lpi_hub *hub, lp_slice channel,
             result = LP_OK;
         }
     }
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return result;
 }
 
@@ -8454,7 +8454,7 @@ static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
     index = lpi_channel_find(hub, channel, hash, now_ms);
     if (index != LPI_NONE)
         lpi_channel_describe(lpi_channel_at(hub, index), out);
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
 }
 
@@ -8477,7 +8477,7 @@ static uint32_t lpi_hub_list(lpi_hub *hub, uint64_t now_ms, uint32_t *position,
         lpi_channel_describe(ch, &out[n++]);
     }
     *position = index < end ? index : 0;
-    lpi_hub_unlock(hub);
+    lpi_hub_unlock_and_signal(hub);
     return n;
 }
 
@@ -9812,6 +9812,7 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                             lp_slice body);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
                            lp_slice body, lpi_send_buffer **shared);
+static void lpi_write_note_taken(lpi_loop *loop, uint32_t index);
 static void lpi_write_finish(lpi_loop *loop, uint32_t index);
 static void lpi_write_linger(lpi_loop *loop, uint32_t index);
 static void lpi_write_error(lp_request *r, int status, const char *text);
@@ -13133,16 +13134,26 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
         return;
     }
     if (n < 0) n = 0;
-    if ((size_t)n == total) lpi_write_finish(loop, index);
-    else lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
+    if ((size_t)n < total) {
+        lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
+        return;
+    }
+    lpi_write_note_taken(loop, index);
+    lpi_write_finish(loop, index);
+}
+
+/* The socket has taken the last byte of a reply. This comes before all else
+   that follows, since the connection may fail in that. */
+static void lpi_write_note_taken(lpi_loop *loop, uint32_t index)
+{
+    if (LPI_ADMINISTERED && lpi_connection_at(loop, index)->flags & LPI_READER)
+        lpi_reader_handed(loop, index);
 }
 
 /* The reply is out. */
 static void lpi_write_finish(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (LPI_ADMINISTERED && c->flags & LPI_READER)
-        lpi_reader_handed(loop, index);
     if (c->flags & LPI_CLOSE) {
         if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
             lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
@@ -13364,6 +13375,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_request_buffer *buffer = c->buffer;
+    lpi_write_note_taken(loop, index);
     if (buffer->out_appended_us) {
         uint64_t us = loop->os->monotonic_us(loop->os->ctx) -
                       buffer->out_appended_us;
@@ -14528,13 +14540,15 @@ static void lpi_store_take_open(lpi_store *store, const lpi_ask *ask,
     lpi_hub_opened(hub, ask->channel, NULL, loop->now_ms);
 }
 
-/* The epoch, SEQ and timestamp of the last message that was published; or of
-   the first try, if there are 2 elements. 0, or -1 if malformed. */
+/* The epoch, SEQ and timestamp of the last message that was published; or, if
+   there are 2 elements, of what was published first with the same key, which
+   need not have been as many messages. 0, or -1 if malformed. */
 static int lpi_store_read_outcome(lp_slice *reply, int64_t count,
                                   uint64_t *epoch, uint64_t *seq, uint64_t *us)
 {
     lp_slice text = lpi_resp_take(reply).text;
-    if (count == 2) return lpi_store_read_id(&text, epoch, seq, us);
+    if (count == 2)
+        return lpi_store_read_id(&text, epoch, seq, us) || !*seq ? -1 : 0;
     if (text.length != 16 || lpi_parse_epoch(text.bytes, epoch) ||
         lpi_resp_take_uint(reply, seq))
         return -1;
@@ -14577,12 +14591,13 @@ static void lpi_store_take_published(lpi_store *store, lpi_task *task,
     lp_slice replid = lpi_resp_take(&reply).text;
     out->count = lpi_message_count(call->first);
     if (lpi_store_read_outcome(&reply, count, &epoch, &seq, &us) ||
-        seq < out->count) {
+        (count != 2 && seq < out->count)) {
         lpi_hub_count_unknown(hub, 1);
         lpi_store_tell(store, task, LP_ERR_UNKNOWN);
         lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
         return;
     }
+    if (seq < out->count) out->count = (uint32_t)seq;
     *lpi_put_id(out->id, epoch, seq) = 0;
     out->timestamp_us = us;
     lpi_hub_seen_us(hub, us);

@@ -131,6 +131,12 @@ typedef struct check_polls {
     uint32_t polls, keepers;
 } check_polls;
 
+/* A message that readers keep, and how many do. */
+typedef struct check_kept {
+    lpi_message *message;
+    uint32_t refs;
+} check_kept;
+
 /* What is counted over all loops. */
 static struct check_totals {
     lp_server *server;
@@ -139,8 +145,11 @@ static struct check_totals {
     check_taken *accounts;  /* by the index of an account                       */
     check_polls *counts;    /* by the index of a counter                        */
     size_t sent_room, accounts_room, counts_room;
+    /* messages that are kept until a reply with them is out */
+    check_kept *kept;
+    size_t kept_room;
     uint64_t phases[LPI_PHASES], connections, arriving, outcomes, waiters, requested, pinned,
-             partial, names;
+             partial, names, kept_count;
 } recount;
 
 /* The array has room for `need` of them, and all are blank. */
@@ -330,17 +339,54 @@ static uint64_t check_stream(lpi_loop *loop, uint32_t index)
     return loop->streams[index]->size;
 }
 
+/* One more reference to a message by a reader. Returns its size, if no channel holds it and this is
+   the first. */
+static uint64_t count_kept(lpi_message *m)
+{
+    lpi_hub *hub = &recount.server->hub;
+    uint32_t i = 0;
+    while (i < recount.kept_count && recount.kept[i].message != m) i++;
+    if (i < recount.kept_count) {
+        recount.kept[i].refs++;
+        return 0;
+    }
+    if (i == recount.kept_room) {
+        recount.kept_room = 2 * i + 64;
+        recount.kept = (check_kept *)realloc(recount.kept, recount.kept_room * sizeof *recount.kept);
+        CHECK_MUST(recount.kept, "the machine has no memory");
+    }
+    recount.kept[i].message = m;
+    recount.kept[i].refs = 1;
+    recount.kept_count++;
+    if (lpi_slab_has(&hub->channels, m->channel) &&
+        lpi_channel_holds(lpi_channel_at(hub, m->channel), m))
+        return 0;
+    return m->size;
+}
+
+/* How many references to the message there should be, with its channel's. */
+static uint32_t refs_of(const lpi_message *m)
+{
+    uint32_t i;
+    for (i = 0; i < recount.kept_count; i++)
+        if (recount.kept[i].message == m) return 1 + recount.kept[i].refs;
+    return 1;
+}
+
 /* The client that a connection reads for. Returns the memory of what is kept of its reply. */
 static uint64_t check_reader(lpi_loop *loop, uint32_t index)
 {
     const lpi_reader *reader = loop->readers[index];
+    uint64_t bytes = sizeof *reader;
+    uint32_t i;
     CHECK_MUST(index < loop->reader_capacity, "a reader without a record");
     CHECK_MUST(reader->name < check_records(&recount.server->hub.names), "a name's index");
     CHECK_SAME(reader->has_copy, reader->count != 0, "what a reader was not handed yet");
     CHECK_MUST(!reader->has_copy || lpi_connection_at(loop, index)->phase == LPI_WRITING,
                "messages are kept, and nothing is written");
     recount.names++;
-    return sizeof *reader + reader->count * sizeof(lpi_message *);
+    for (i = 0; reader->has_copy && i < reader->count; i++) bytes += count_kept(reader->messages[i]);
+    return bytes + reader->count * sizeof(lpi_message *);
 }
 
 /* Each receipt is once in its message's and once in the list by age, in the same order. */
@@ -533,6 +579,7 @@ static uint32_t check_waiter_lists(lpi_hub *hub, lpi_channel *ch, uint32_t index
         lpi_waiter_list *waiter_list = lpi_waiter_list_at(hub, v);
         uint32_t waiter, n, r;
         uint64_t before = 0;
+        int was_now = 0;
         CHECK_SAME(waiter_list->channel, index, "a waiter list's channel");
         CHECK_MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
              "a channel has two waiter lists of one loop");
@@ -544,12 +591,16 @@ static uint32_t check_waiter_lists(lpi_hub *hub, lpi_channel *ch, uint32_t index
         waiter_records += n;
         for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
             const lpi_waiter *s = lpi_waiter_at(hub, waiter);
+            int is_now = s->epoch_number == ch->epoch_number; /* else of an epoch that is over */
             CHECK_SAME(s->list, v, "a waiter's waiter list");
-            CHECK_MUST(s->from.seq >= before, "waiters out of order");
-            CHECK_MUST(s->from.seq <= ch->last, "a waiter ahead of its channel");
-            CHECK_MUST(s->from.seq == ch->last || waiter_list->ready, "a poll is forgotten");
+            CHECK_MUST(s->from.seq >= before || is_now > was_now || !is_now, "waiters out of order");
+            CHECK_MUST(is_now >= was_now, "a waiter of a past epoch behind one of this");
+            CHECK_MUST(s->from.seq <= ch->last || !is_now, "a waiter ahead of its channel");
+            CHECK_MUST((s->from.seq == ch->last && is_now) || waiter_list->ready,
+                       "a poll is forgotten");
             before = s->from.seq;
-            *waiters_since_publish += s->from.seq == ch->last && s->epoch_number == ch->epoch_number;
+            was_now = is_now;
+            *waiters_since_publish += s->from.seq == ch->last && is_now;
             waiter = s->link.next;
         }
         for (r = hub->loops[waiter_list->loop].ready_first; r != LPI_NONE && r != v;)
@@ -611,7 +662,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         CHECK_MUST(m->older == before, "the list of messages");
         CHECK_MUST(!before || before->appended_us <= m->appended_us + CHECK_SLACK_US,
              "messages out of order");
-        CHECK_MUST(at_rest ? m->refs == 1 : m->refs >= 1, "%u references of a message", m->refs);
+        CHECK_MUST(at_rest ? m->refs == refs_of(m) : m->refs >= 1, "%u references of a message", m->refs);
         bytes += m->size;
     }
     CHECK_MUST(hub->newest == before, "the newest message");
@@ -716,6 +767,7 @@ static void check_free(void)
     free(recount.sent);
     free(recount.accounts);
     free(recount.counts);
+    free(recount.kept);
     memset(&recount, 0, sizeof recount);
 }
 

@@ -510,6 +510,115 @@ static void published_by_the_program(void) {
     settle(&w);
 }
 
+/* All of an array is published, or nothing. */
+static void arrays(void) {
+    client *c[3];
+    starts();
+    several(c, 3);
+    parks(c[0], "/api/poll/a");
+    parks(c[1], "/api/poll/a,b");
+    tells_array("a", 3);
+    settle(&w);
+    publishes_array(c[2], 200, "a", 10); /* so that the ring grows */
+    publishes_array(c[2], 200, "b", 1);
+    settle(&w);
+}
+
+/* ---- administration ---- */
+
+static const char bearer[] = "Authorization: Bearer secret\r\n";
+
+/* What is held is dropped, and who waits is told; or nothing has changed. */
+static void deletions(void) {
+    client *c[4];
+    lp_result result;
+    want *a;
+    w.cfg.admin_token = "secret";
+    run.resets = run.lossy = 1;
+    run.extra = bearer;
+    starts();
+    several(c, 4);
+    tells("a");
+    tells("a");
+    parks(c[0], "/api/poll/a?last_id=now");
+    parks(c[1], "/api/poll/a,b?last_id=now");
+    settle(&w);
+    result = lp_channel_delete(w.s, lp_s("a"));
+    if (run.clean) CHECK_INT(result, LP_OK);
+    CHECK(result == LP_OK || result == LP_ERR_OS || result == LP_ERR_NOT_FOUND);
+    settle(&w);
+    if (run.clean) CHECK(has(unheard(c[0]->p), "\"reset\":{\"a\":\"epoch\"}"));
+    tells("a");
+    parks(c[2], "/api/poll/a?last_id=now");
+    sayf(c[3]->p, "DELETE /api/channels/a HTTP/1.1\r\nHost: localhost\r\n%s\r\n", bearer);
+    a = wants(c[3], 200);
+    a->may = 404;
+    a->text = "{\"status\":\"deleted\"}";
+    settle(&w);
+    asks(c[3], 200, "/api/channels/a")->may = 404;
+    asks(c[3], 200, "/api/channels");
+    settle(&w);
+}
+
+/* Has the client of that name a receipt for the message? */
+static int has_receipt(const char *id, const char *name, int *complete) {
+    lp_receipts page;
+    uint32_t i;
+    memset(&page, 0, sizeof page);
+    *complete = 0;
+    if (lp_receipts_read(w.s, lp_s("a"), lp_s(id), &page) != LP_OK) return 0;
+    *complete = page.complete;
+    for (i = 0; i < page.count; i++)
+        if (!strcmp(page.client_ids[i], name)) return 1;
+    return 0;
+}
+
+/* Whoever has the last byte of a reply to the message has a receipt, or it is told that some are
+   missing; nobody else has. */
+static void check_receipts_of(const char *id, client *const *c, int count) {
+    int i, complete;
+    char name[16];
+    for (i = 0; i < count && *id; i++) {
+        lp_slice text = unheard(c[i]->p);
+        int heard = memmem(text.bytes, text.length, "]}", 2) != NULL, has_it;
+        sprintf(name, "r%d", i);
+        has_it = has_receipt(id, name, &complete);
+        if (has_it && !heard) COMPLAIN("%s has a receipt, and not the reply", name);
+        if (heard && !has_it && complete) COMPLAIN("%s has the reply, and no receipt", name);
+    }
+}
+
+/* The third to be handed the message is one too many. */
+static void receipts(void) {
+    client *c[3];
+    const char *id = run.sends[1].id;
+    int i, complete;
+    w.cfg.track_receipts = 2;
+    w.cfg.admin_token = "secret";
+    run.extra = bearer;
+    starts();
+    several(c, 3);
+    c[1]->p->window = 150;
+    c[2]->p->window = 150;
+    for (i = 0; i < 3; i++) {
+        sayf(c[i]->p, "GET /api/poll/a HTTP/1.1\r\nHost: localhost\r\nX-Client-ID: r%d\r\n\r\n", i);
+        wants(c[i], 200);
+        settle(&w);
+    }
+    tells("a");
+    settle(&w);
+    widen(c[1]->p, SIZE_MAX);
+    settle(&w);
+    check_receipts_of(id, c, 3);
+    if (run.clean) CHECK(has_receipt(id, "r0", &complete) && has_receipt(id, "r1", &complete) && complete);
+    widen(c[2]->p, SIZE_MAX);
+    settle(&w);
+    check_receipts_of(id, c, 3);
+    if (run.clean) CHECK(has_receipt(id, "r2", &complete) && !complete);
+    if (*id) asks(come(), 200, "/api/receipts/a/%s", id);
+    settle(&w);
+}
+
 static void told_of_later(void) {
     int i;
     starts();
@@ -1500,6 +1609,9 @@ static const scenario scenarios[] = {
     SCENARIO(polls_and_publishing_with_signed_tokens),
     SCENARIO(published_by_the_program),
     SCENARIO(told_of_later),
+    SCENARIO(arrays),
+    SCENARIO(deletions),
+    SCENARIO(receipts),
     SCENARIO(pipelined_requests),
     SCENARIO(pipelined_behind_a_parked_poll),
     SCENARIO(too_much_behind_a_parked_poll),

@@ -28,6 +28,7 @@ typedef struct follower follower;
 typedef struct want {
     int status, may;         /* the answer; another that a fault may make of it */
     int n;                   /* the message that it acknowledges, or 0          */
+    int count;               /* of an array of so many the first; 0: of none    */
     int bodiless;
     int lost;                /* it need not come, even without a fault          */
     int audit;
@@ -191,6 +192,44 @@ static void tells_with(const char *channel, size_t padding, int full) {
 
 static void tells(const char *channel) { tells_with(channel, 0, 0); }
 
+/* An array of `count` messages, that are announced here. Returns the first. */
+static int put_array(char *to, size_t size, const char *channel, int count) {
+    int first = run.send_count + 1, i;
+    for (i = 0; i < count; i++) {
+        *to++ = i ? ',' : '[';
+        put_json(to, --size, announce(channel), 20);
+        size -= strlen(to);
+        to += strlen(to);
+    }
+    CHECK(size > 2);
+    strcpy(to, "]");
+    return first;
+}
+
+/* All of them are acknowledged, with ids that end with this one; or all are refused. */
+static void settle_array(int first, int count, const char *last_id) {
+    lpi_requested last;
+    char id[40];
+    int i;
+    if (last_id) CHECK(!lpi_query_cursor(lp_s(last_id), &last));
+    for (i = 0; i < count; i++) {
+        if (last_id) *lpi_put_id(id, last.epoch, last.seq - (uint64_t)(count - 1 - i)) = 0;
+        settle_send(first + i, last_id ? S_ACKED : S_REFUSED, last_id ? id : NULL);
+    }
+}
+
+static void tells_array(const char *channel, int count) {
+    lp_published out;
+    int first = put_array(json_room, sizeof json_room, channel, count);
+    lp_result result;
+    memset(&out, 0, sizeof out);
+    result = lp_publish(w.s, lp_s(channel), lp_s(json_room), &out);
+    if (run.clean) CHECK_INT(result, LP_OK);
+    CHECK(result == LP_OK || result == LP_ERR_NOMEM || result == LP_ERR_OS);
+    CHECK_INT(out.count, result == LP_OK ? count : 0);
+    settle_array(first, count, result == LP_OK ? out.id : NULL);
+}
+
 static void told_later(void *ctx, lp_result result, const lp_published *published) {
     int n = (int)(size_t)ctx;
     CHECK(!published == (result != LP_OK));
@@ -263,6 +302,19 @@ static want *publishes(client *c, int status, const char *channel, size_t paddin
     say(c->p, json_room);
     a = wants(c, status);
     a->n = n;
+    return a;
+}
+
+static want *publishes_array(client *c, int status, const char *channel, int count) {
+    want *a;
+    int first = put_array(json_room, sizeof json_room, channel, count);
+    sayf(c->p, "POST %s/publish/%s HTTP/1.1\r\nHost: localhost\r\n%s"
+               "Content-Type: application/json\r\nContent-Length: %lu\r\n\r\n",
+         api(), channel, extra(), (unsigned long)strlen(json_room));
+    say(c->p, json_room);
+    a = wants(c, status);
+    a->n = first;
+    a->count = count;
     return a;
 }
 
@@ -381,6 +433,19 @@ static void judge_poll(const client *c, const want *a, const char *body) {
     if (f) follow_cursor(f, body);
 }
 
+/* The last of "message_ids". */
+static const char *last_of_ids(lp_slice body) {
+    static char id[40];
+    const char *end = (const char *)memmem(body.bytes, body.length, "\"],\"timestamp\":", 15);
+    const char *from = end;
+    CHECK(end && has(body, "\"message_ids\":[\""));
+    while (from[-1] != '"') from--;
+    CHECK(end - from < 40);
+    memcpy(id, from, (size_t)(end - from));
+    id[end - from] = 0;
+    return id;
+}
+
 static void judge(client *c, const answer *got) {
     const want *a;
     char quoted[200];
@@ -394,10 +459,12 @@ static void judge(client *c, const answer *got) {
     if (got->status != a->status && (run.clean || (got->status != a->may && got->status != 503)))
         COMPLAIN("answer %d is %d, not %d: %s", c->told, got->status, a->status,
                  unit_quote(quoted, sizeof quoted, got->body.bytes, got->body.length));
-    if (a->n && got->status == 200)
+    if (a->count)
+        settle_array(a->n, a->count, got->status == 200 ? last_of_ids(got->body) : NULL);
+    else if (a->n && got->status == 200)
         settle_send(a->n, S_ACKED, text_of(got->body, "message_id"));
     else if (a->n) settle_send(a->n, S_REFUSED, NULL);
-    else if (got->status == 200 && !strncmp(got->body.bytes, "{\"status\":\"", 11))
+    else if (got->status == 200 && !a->text && !strncmp(got->body.bytes, "{\"status\":\"", 11))
         judge_poll(c, a, got->body.bytes);
     if (a->text && got->status == a->status) CHECK_STR(got->body, a->text);
 }

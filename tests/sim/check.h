@@ -109,6 +109,20 @@ static void check_left(void)
     }
 }
 
+/* Whom each message that is held was handed to. */
+static void check_receipts_held(void)
+{
+    uint32_t i;
+    uint64_t seq;
+    if (!S->config.track_receipts) return;
+    for (i = 0; i < world_channels; i++) {
+        const channel *ch = &M.channel[i];
+        for (seq = ch->floor; ch->exists && seq < ch->last; seq++)
+            receipts_compare(ch->list[ch->base + seq]);
+    }
+    SAME(S->hub.receipts.used, receipts_held, "receipts");
+}
+
 /* With all threads at rest but this one. */
 static void lpi_check(lp_server *server)
 {
@@ -116,6 +130,7 @@ static void lpi_check(lp_server *server)
     check_memory(check_server(server, &OS));
     SAME(recount.outcomes, M.asyncs, "outcomes that are to be told");
     check_delays();
+    check_receipts_held();
     check_limits();
     check_hung();
     check_left();
@@ -146,6 +161,8 @@ static void check_step(void)
     SAME(loop->batch.recipient_count + loop->batch.message_count + loop->batch.reply_count, 0,
          "a batch that was not sent");
     SAME(cur->delayed_count, 0, "delays that are not measured");
+    MUST(!cur->handed, "a reply is out, and its receipts are not noted");
+    SAME(cur->deleted, 0, "a channel is deleted, and nobody is told");
     if (cur->progress != cur->idle_progress) cur->idle_steps = cur->nap_steps = 0;
     else if (cur->napped) cur->nap_steps++;
     else if (!cur->blocked) cur->idle_steps++;
@@ -222,6 +239,8 @@ static void check_sleeping_views(int i, const thread *const *asleep)
              "it sleeps, and a poll on \"%s\" could be judged", names[i].name);
         MUST(head == LPI_NONE || lpi_waiter_at(hub, head)->from.seq >= ch->last,
              "it sleeps, and a poll on \"%s\" has something to hear", names[i].name);
+        MUST(head == LPI_NONE || lpi_waiter_at(hub, head)->epoch_number == ch->epoch_number,
+             "it sleeps, and a poll on \"%s\" is not told that it is deleted", names[i].name);
     }
 }
 

@@ -6,13 +6,13 @@
 
 typedef enum temper {
     T_CORRECT, T_MULTI, T_BASIC, T_SLOW, T_DRIP, T_HALF, T_RESET, T_PIPE, T_LIAR, T_GARBAGE,
-    T_PUBLISHER, T_OLD, T_STREAM, T_KINDS
+    T_PUBLISHER, T_OLD, T_STREAM, T_ADMIN, T_KINDS
 } temper;
 
 static const char *const temper_names[T_KINDS] = {
     "correct", "several channels", "basic dialect", "slow reader", "slow sender",
     "half-closing", "resetting", "pipelining", "lying", "garbage", "publishing", "HTTP/1.0",
-    "streaming"};
+    "streaming", "administering"};
 
 static uint64_t temper_requests[T_KINDS], temper_replies[T_KINDS];
 static uint64_t status_counts[600], reason_counts[4];
@@ -170,6 +170,7 @@ static request *ask_begin(conn *c, request_kind kind)
     request *r = &c->requests[c->asked % REQUESTS];
     memset(r, 0, sizeof *r);
     r->kind = (uint8_t)kind;
+    r->name = c->name;
     said_length = 0;
     *token_text = 0;
     if (c->blank != c->sent && one_in(24)) put("\r\n"); /* one is passed over */
@@ -436,6 +437,16 @@ static int ask_echo(client *k)
     return ask_end(k);
 }
 
+/* One element of the array is not JSON: the first, the last or any other. */
+static void json_spoil(char *json, size_t length)
+{
+    char *at = json, *next;
+    while ((next = (char *)memmem(at + 1, length - (size_t)(at + 1 - json), "\"n\":", 4)) &&
+           (at == json || !one_in(3)))
+        at = next;
+    *at = '?';
+}
+
 static int ask_publish(client *k)
 {
     static char json[70000];
@@ -448,8 +459,8 @@ static int ask_publish(client *k)
     shown kind = any_token();
     if (model_full()) return ask_echo(k);
     r = ask_begin(c, R_PUBLISH);
-    n = r->payload = payload_new(to);
-    length = payload_json(n, json);
+    n = r->payload = payloads_choose(to);
+    length = payloads_json(n, json);
     if (length > STREAM / 3) length = STREAM; /* no room */
     channel = (uint16_t)to;
     show_token(r, kind == SHOWN_SHORT ? SHOWN_GOOD : kind, "publish", &channel, 1);
@@ -470,9 +481,12 @@ static int ask_publish(client *k)
         memcpy(said + said_length, json, length);
         said_length += length;
     } else {
-        if (wrong == 3 && !r->expect) {
+        if (wrong == 3 && !r->expect && length < STREAM) {
             r->expect = 400;
-            json[length - 1] = ']';
+            if (!M.payload[n].is_array) json[length - 1] = ']';
+            else json_spoil(json, length);
+        } else if (!r->expect && M.payload[n].count > S->config.history_count) {
+            r->expect = 413;
         }
         if (one_in(3)) {
             put("Transfer-Encoding: chunked\r\n\r\n");
@@ -486,15 +500,53 @@ static int ask_publish(client *k)
             }
         }
     }
-    if (r->expect) r->kind = R_OTHER, M.payload[n].state = P_REFUSED;
-    r->early = r->expect && r->expect != 400;
+    if (r->expect) r->kind = R_OTHER, payloads_set(n, P_REFUSED);
+    r->early = r->expect && r->expect != 400 && !(r->expect == 413 && wrong != 2);
     if (length == STREAM || said_length > STREAM) {
-        M.payload[n].state = P_REFUSED;
+        payloads_set(n, P_REFUSED);
         return -1;
     }
     if (!ask_end(k)) return 0;
-    M.payload[n].state = P_REFUSED;
+    payloads_set(n, P_REFUSED);
     return -1;
+}
+
+static int deletions; /* channels are deleted in this world */
+
+/* What an administrator asks. */
+static int ask_admin(client *k)
+{
+    conn *c = k->conn;
+    request *r;
+    uint32_t what = below(8), i = below(world_channels);
+    uint32_t back = M.count > 40 ? 40 : M.count;
+    if (!M.count && what >= 5) what = 0;
+    r = ask_begin(c, what < 2 ? R_CHANNEL : what < 4 ? R_LIST : what < 5 ? R_DELETE : R_RECEIPTS);
+    if (r->kind == R_DELETE && !deletions) r->kind = R_CHANNEL;
+    if (r->kind == R_RECEIPTS) {
+        r->payload = M.count - 1 - below(back);
+        i = M.payload[M.messages[r->payload].payload].channel;
+        if (!S->config.track_receipts) r->expect = 404;
+    }
+    r->at[0].channel = (uint16_t)i;
+    put("%s /api/%s", r->kind == R_DELETE ? "DELETE" : "GET",
+        r->kind == R_RECEIPTS ? "receipts" : "channels");
+    if (r->kind != R_LIST) put("/%s", names[i].raw);
+    if (r->kind == R_RECEIPTS)
+        put("/%016" PRIx64 "-%" PRIu64, M.messages[r->payload].epoch, M.messages[r->payload].seq);
+    if (r->kind == R_LIST || r->kind == R_RECEIPTS) put("?limit=1000");
+    put(" HTTP/1.1\r\n");
+    put_fields(k);
+    if (one_in(16)) {
+        if (r->expect != 404) r->expect = 401, r->early = 1;
+        r->kind = R_OTHER;
+        if (one_in(2)) put("Authorization: Bearer secrets\r\n");
+    } else {
+        put("Authorization: Bearer secret\r\n");
+    }
+    if (r->expect == 404) r->kind = R_OTHER;
+    put("\r\n");
+    return ask_end(k);
 }
 
 /* What no client should send. Nothing of it publishes, or names another channel. */
@@ -590,7 +642,7 @@ static int ask_many(client *k)
     while (n-- && !bad && c->asked - c->done < REQUESTS - 1) {
         const request *r = &c->requests[c->asked % REQUESTS];
         uint32_t what = below(8), asked = c->asked;
-        if (what < 4) bad = ask_echo(k);
+        if (what < 4) bad = one_in(8) ? ask_admin(k) : ask_echo(k);
         else if (what < 6) bad = ask_publish(k);
         else bad = ask_poll(k, below(100));
         if (asked != c->asked && (r->early || r->asks_close)) break;
@@ -622,6 +674,7 @@ static void client_asks(client *k)
     }
     switch ((temper)k->temper) {
     case T_PUBLISHER: bad = ask_publish(k); break;
+    case T_ADMIN: bad = one_in(3) ? ask_poll(k, wait) : ask_admin(k); break;
     case T_GARBAGE:
         if (one_in(4)) ask_hello(k);
         else ask_garbage(k);
@@ -781,6 +834,24 @@ static void publish_to_all(void)
     K.preempts = 0;
     for (i = 0; i < world_channels; i++) publish_direct((int)((first + i) % world_channels));
     K.preempts = preempts;
+}
+
+static uint32_t admin_us; /* between two calls of other threads that administer; 0: none */
+
+static void admin_happens(void)
+{
+    int i = (int)below(world_channels);
+    if (S->hub.stopped) return;
+    switch (below(5)) {
+    case 0:
+    case 1:
+        if (deletions) delete_direct(i);
+        break;
+    case 2: describe_direct(i); break;
+    case 3: list_direct(); break;
+    default: receipts_direct(); break;
+    }
+    happen(K.now_ns + (uint64_t)below(admin_us) * 1000, H_JOB, J_ADMIN, 0, 0);
 }
 
 /* The tide rises, now. */

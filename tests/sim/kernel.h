@@ -103,7 +103,8 @@ enum {
 };
 
 typedef enum request_kind {
-    R_POLL, R_STREAM, R_PUBLISH, R_ECHO, R_OTHER, R_KINDS /* R_OTHER: `expect` tells the status */
+    R_POLL, R_STREAM, R_PUBLISH, R_ECHO, R_OTHER, /* R_OTHER: `expect` tells the status */
+    R_DELETE, R_CHANNEL, R_LIST, R_RECEIPTS, R_KINDS
 } request_kind;
 
 /* One channel of one poll: what was claimed, how the store stood when the server had read
@@ -113,6 +114,7 @@ typedef struct place {
     uint8_t kind, reason;          /* an lpi_requested_kind, an lpi_reason */
     uint64_t epoch, seq;           /* claimed; or microseconds         */
     uint64_t was_epoch, was_last, was_floor;
+    uint32_t was_deletions;
     uint64_t got_epoch, got_seq;
     uint32_t got_count;
 } place;
@@ -131,7 +133,11 @@ typedef struct request {
     uint32_t wait_ms;
     uint32_t end;         /* in the stream from the client                     */
     uint32_t reply_end;   /* in the stream to it                               */
-    uint32_t payload;     /* of what is published or echoed                    */
+    uint32_t payload;     /* of what is published or echoed; the first of an
+                             array; the message whose receipts are asked for   */
+    uint32_t name;        /* of the client that asks, or 0                     */
+    uint64_t others;      /* how often other threads than the loop's had had the hub's
+                             mutex when it was got                             */
     uint64_t got_ns;      /* when the step began in which it was read whole    */
     uint64_t ends_ns;     /* when its token ends; 0: not while it matters      */
     uint64_t timestamp_us, bytes;
@@ -166,6 +172,9 @@ typedef struct request {
     char *pend;                                                                         \
     uint32_t pend_at, pend_length, pend_size, reply_size;                               \
     uint64_t pend_born_us; /* of its first message, if its delay is measured   */       \
+    /* of a reply: its messages, and for whom they are */                               \
+    uint32_t *carried;                                                                  \
+    uint32_t carried_count, carried_room, carried_name;                                 \
     /* requests: cumulative counts, modulo REQUESTS */                                  \
     uint32_t asked, got, replied, done;                                                 \
     uint32_t blank;       /* where the empty line ends that was said last      */       \
@@ -185,7 +194,7 @@ typedef enum happening_kind {
 } happening_kind;
 
 /* What other threads do. */
-typedef enum job_kind { J_ONE, J_PUBLISH, J_TIDE, J_ARRIVE, J_STOP, J_KINDS } job_kind;
+typedef enum job_kind { J_ONE, J_PUBLISH, J_TIDE, J_ARRIVE, J_ADMIN, J_STOP, J_KINDS } job_kind;
 
 typedef struct happening {
     uint64_t ns;
@@ -465,10 +474,13 @@ static conn *conn_open(int client, uint32_t address, uint32_t window)
     c = &K.conns[i];
     {
         char *pend = c->pend;
+        uint32_t *carried = c->carried, room = c->carried_room;
         uint32_t size = c->pend_size, generation = c->generation + 1;
         memset(c, 0, offsetof(conn, requests));
         c->pend = pend;
         c->pend_size = size;
+        c->carried = carried;
+        c->carried_room = room;
         c->generation = generation;
     }
     c->used = 1;

@@ -307,6 +307,8 @@ enum outcome { PENDING, PUBLISHED, AWAY, OUTCOME_UNKNOWN, NEVER_TOLD };
 /* A message that somebody wants to be published. */
 typedef struct attempt {
     int channel, keyed, appended, told;
+    uint32_t first, count;   /* of the array that it came in                    */
+    int is_array;
     enum outcome outcome;
     uint64_t first_us;       /* when it was appended first                      */
     struct instance *instance;
@@ -332,11 +334,14 @@ static store stores[STORES];
 static int store_count, channel_count;
 static struct {
     int store;
-    char name[24], h[48], x[48];
+    char name[24], h[48], x[48], p[48];
     era *eras;
     uint64_t messages;
     uint64_t final_seq, final_epoch;
     uint32_t final_n;
+    uint64_t deletions;      /* that the scripts did, and that might come yet   */
+    uint64_t deletions_asked;
+    uint64_t deleted_us;     /* the last                                        */
     uint8_t dirty[SERVERS];
 } channels[CHANNELS];
 static message *buckets[BUCKETS];
@@ -347,7 +352,7 @@ static uint64_t troubled_us;  /* when something was not as it should be, last   
 static int ending;            /* everything is mended                           */
 static struct {
     uint64_t replies, resets[4], timeouts, refused, published, away, unknown, messages, since,
-        pages, evicted_early, empty_more, since_back, kills, stops, faults, opens, epochs, gaps, connects, publishes;
+        pages, evicted_early, empty_more, since_back, deletions, deletions_away, arrays, kills, stops, faults, opens, epochs, gaps, connects, publishes;
 } counts;
 
 static message **bucket_of(int channel, uint64_t epoch, uint64_t seq)
@@ -414,6 +419,8 @@ static int channel_by_key(const char *key, size_t length)
         if (length >= n && !memcmp(key, channels[i].x, n) && length == n) return i;
         n = strlen(channels[i].h);
         if (length == n && !memcmp(key, channels[i].h, n)) return i;
+        n = strlen(channels[i].p);
+        if (length == n && !memcmp(key, channels[i].p, n)) return i;
     }
     return -1;
 }
@@ -521,6 +528,43 @@ static uint64_t decimal(const char **at, const char *end)
     return v;
 }
 
+/* What comes in an array has the numbers and the timestamps behind one another. */
+static void follows(int channel, const message *m)
+{
+    const attempt *a = &attempts[m->n];
+    const message *before;
+    if (m->n == a->first) return;
+    before = message_find(channel, m->epoch, m->seq - 1);
+    MUST(before && before->n == m->n - 1 && before->us == m->us - 1 && before->server == m->server,
+         "message %u does not follow the one before it in its array", m->n);
+}
+
+/* "EPOCH 0 TIMESTAMP {}" is published: the channel's history is dropped there, and everybody is to
+   be told. */
+static void deleted(int server, int channel, const char *text)
+{
+    uint64_t epoch = hex_of(text, 16);
+    era *e;
+    observe(server, channel);
+    e = era_find(channel, epoch);
+    MUST(e && e->is[server], "%s is deleted, and has not that epoch", channels[channel].name);
+    if (e->since_us[server] == clock_us) e->parent = e->base = 0; /* the script had begun it itself */
+    MUST(!e->parent && !e->base, "%s is deleted, and goes on from what it had",
+         channels[channel].name);
+    MUST(e->floor == e->last, "%s is deleted, and has messages", channels[channel].name);
+    for (e = channels[channel].eras; e; e = e->next) {
+        if (e->epoch == epoch || !e->was[server]) continue;
+        MUST(!e->is[server], "%s is deleted, and has the epoch that it had", channels[channel].name);
+        if (!e->buried_us) e->buried_us = clock_us;
+    }
+    channels[channel].deletions++;
+    channels[channel].deleted_us = clock_us;
+    MUST(channels[channel].deletions <= channels[channel].deletions_asked,
+         "%s is deleted, and nobody asked for that", channels[channel].name);
+    counts.deletions++;
+    say("    %s on server %d: deleted, epoch %016" PRIx64, channels[channel].name, server, epoch);
+}
+
 /* "EPOCH SEQ TIMESTAMP {"n":N,..." is appended. */
 static void appended(int server, int channel, const char *at, size_t length)
 {
@@ -554,6 +598,8 @@ static void appended(int server, int channel, const char *at, size_t length)
     } else {
         a->first_us = clock_us;
     }
+    if (!era_find(channel, m->epoch)) observe(server, channel); /* it begins with this */
+    follows(channel, m);
     to = bucket_of(channel, m->epoch, m->seq);
     m->next = *to;
     *to = m;
@@ -574,6 +620,15 @@ static void on_effect(void *ctx, redis *s, const redis_effect *e)
         return;
     }
     if (channel < 0) return;
+    if (e->op == REDIS_OP_PUBLISH) {
+        if (!(s->replica && s->link_up) && e->value.length > 19 && !memcmp(e->value.at + 16, " 0 ", 3))
+            deleted(server, channel, e->value.at);
+        return;
+    }
+    /* Another script may have begun an epoch a moment ago, that is to be noted before it is gone. */
+    if (channels[channel].dirty[server] &&
+        (e->op == REDIS_OP_DEL || (e->op == REDIS_OP_HSET && e->field.length == 1 && *e->field.at == 'e')))
+        observe(server, channel);
     channels[channel].dirty[server] = 1;
     if (e->op == REDIS_OP_XADD && !(s->replica && s->link_up))
         appended(server, channel, e->value.at, e->value.length);
@@ -591,8 +646,24 @@ static uint32_t attempt_new(int channel, int keyed, instance *in)
     a->channel = channel;
     a->keyed = keyed;
     a->instance = in;
+    a->first = attempt_count;
+    a->count = 1;
     counts.publishes++;
     return attempt_count++;
+}
+
+/* An array of that many, in a row. Returns the first. */
+static uint32_t attempts_new(int channel, int keyed, instance *in, uint32_t count, int is_array)
+{
+    uint32_t first = attempt_count, i;
+    counts.arrays += (uint64_t)is_array;
+    for (i = 0; i < count; i++) {
+        uint32_t n = attempt_new(channel, keyed, in);
+        attempts[n].first = first;
+        attempts[n].count = count;
+        attempts[n].is_array = is_array;
+    }
+    return first;
 }
 
 static void attempt_told(uint32_t n, enum outcome outcome)
@@ -604,6 +675,20 @@ static void attempt_told(uint32_t n, enum outcome outcome)
     if (outcome == OUTCOME_UNKNOWN) counts.unknown++;
     if (outcome == PUBLISHED) MUST(a->appended, "message %u is not published, and 200", n);
     if (outcome == AWAY && !a->keyed) MUST(!a->appended, "message %u is published, and 503", n);
+    MUST(!a->appended == !attempts[a->first].appended, "a part of the array of message %u is published",
+         n);
+}
+
+static void attempts_told(uint32_t n, enum outcome outcome)
+{
+    uint32_t i;
+    for (i = 0; i < attempts[n].count; i++) attempt_told(n + i, outcome);
+}
+
+static void attempts_never_told(uint32_t n)
+{
+    uint32_t i;
+    for (i = 0; i < attempts[n].count; i++) attempts[n + i].outcome = NEVER_TOLD;
 }
 
 /* ---- instances ---- */
@@ -794,6 +879,7 @@ typedef struct client {
     uint64_t sent_us;
     uint32_t timeout_ms, limit;
     uint32_t n;              /* what it publishes                               */
+    int deletes;             /* 1 + the channel whose history it drops          */
     int tries;
     int done;                /* it has the last message                         */
 } client;
@@ -805,7 +891,7 @@ static void client_drop(client *c)
 {
     stream *s = c->s;
     c->s = NULL;
-    c->waits = 0;
+    c->waits = c->deletes = 0;
     if (!s) return;
     s->client = NULL;
     if (s->closed) {
@@ -831,8 +917,9 @@ static void client_leave(client *c)
     instance *in = c->instance;
     if (!s) return;
     c->s = NULL;
-    if (c->publishes && c->waits && !attempts[c->n].keyed) attempts[c->n].outcome = NEVER_TOLD;
-    c->waits = 0;
+    if (c->publishes && c->waits && !c->deletes && !attempts[c->n].keyed)
+        attempts_never_told(c->n);
+    c->waits = c->deletes = 0;
     g = (gone *)redis_zeroed(sizeof *g);
     g->s = s;
     g->instance = in;
@@ -867,7 +954,8 @@ static void clients_lose(instance *in)
     for (i = 0; i < client_count; i++) {
         client *c = &clients[i];
         if (c->instance != in || !c->s) continue;
-        if (c->publishes && c->waits && !attempts[c->n].keyed) attempts[c->n].outcome = NEVER_TOLD;
+        if (c->publishes && c->waits && !c->deletes && !attempts[c->n].keyed)
+        attempts_never_told(c->n);
         c->s->closed = 1;
         client_drop(c);
         c->next_us = clock_us + between(0, 300000);
@@ -940,16 +1028,64 @@ static void body_of(char *body, uint32_t n)
     sprintf(body, "{\"n\":%u,\"p\":\"%.*s\"}", n, (int)(n * 7 % 60), filler);
 }
 
+enum { ARRAY = 40, BODY = 100 * ARRAY };
+
+/* What it publishes: one, or an array. */
+static uint32_t choose_attempts(int channel, int keyed, instance *in)
+{
+    uint32_t count = one_in(6) ? (uint32_t)between(1, PICK(3, 8, ARRAY)) : 0;
+    if (!count) return attempt_new(channel, keyed, in);
+    if (count > base_config.history_count) count = base_config.history_count;
+    return attempts_new(channel, keyed, in, count, 1);
+}
+
+static void bodies_of(char *body, uint32_t n)
+{
+    const attempt *a = &attempts[n];
+    uint32_t i;
+    if (!a->is_array) {
+        body_of(body, n);
+        return;
+    }
+    for (i = 0; i < a->count; i++) {
+        *body++ = i ? ',' : '[';
+        body_of(body, n + i);
+        body += strlen(body);
+    }
+    strcpy(body, "]");
+}
+
+static uint64_t deletes; /* of a publishing client's requests one in so many; 0: none */
+
+static void client_delete(client *c)
+{
+    char text[256];
+    int channel = (int)between(0, (uint64_t)channel_count - 1);
+    c->deletes = 1 + channel;
+    channels[channel].deletions_asked++;
+    sprintf(text, "DELETE /api/channels/%s HTTP/1.1\r\nHost: localhost\r\n"
+            "Authorization: Bearer secret\r\n\r\n", channels[channel].name);
+    say("client %d at instance %d deletes %s", c->index, c->instance->index, channels[channel].name);
+    client_say(c, text);
+    c->waits = 1;
+    c->sent_us = clock_us;
+    c->timeout_ms = 0;
+}
+
 static void client_publish(client *c)
 {
-    char text[1024], body[256], key[80] = "";
+    char text[BODY + 1024], body[BODY], key[80] = "";
+    if (!c->tries && !ending && deletes && one_in(deletes)) {
+        client_delete(c);
+        return;
+    }
     if (!c->tries) {
         int keyed = one_in(2);
-        c->n = attempt_new((int)between(0, (uint64_t)channel_count - 1), keyed, NULL);
+        c->n = choose_attempts((int)between(0, (uint64_t)channel_count - 1), keyed, NULL);
         c->tries = keyed ? 3 : 1;
     }
     c->tries--;
-    body_of(body, c->n);
+    bodies_of(body, c->n);
     if (attempts[c->n].keyed) sprintf(key, "Idempotency-Key: key%u\r\n", c->n);
     sprintf(text, "POST /api/publish/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
             "application/json\r\n%sContent-Length: %zu\r\n\r\n%s",
@@ -1351,31 +1487,74 @@ static void client_take(client *c, int status, const char *body, size_t length)
     c->next_us = clock_us + (one_in(2) && !timeout ? 500 : between(500, 200000));
 }
 
+/* It is done by a script that ran since, or nothing is. */
+static void client_deleted(client *c, int status, const char *body, size_t length)
+{
+    int channel = c->deletes - 1;
+    say("client %d: %d %.*s", c->index, status, (int)length, body);
+    c->deletes = 0;
+    c->next_us = clock_us + between(0, 400000);
+    if (status == 200) {
+        MUST(length == 20 && !memcmp(body, "{\"status\":\"deleted\"}", 20), "a deletion is answered so");
+        MUST(channels[channel].deleted_us >= c->sent_us, "%s is said to be deleted, and is not",
+             channels[channel].name);
+        return;
+    }
+    if (status == 503) {
+        MUST(!calm_since(c->sent_us) || base_config.redis_pending_max == 3,
+             "a deletion is refused, and all is well");
+        channels[channel].deletions_asked--;
+        counts.deletions_away++;
+        MUST(channels[channel].deletions <= channels[channel].deletions_asked,
+             "%s is deleted, and 503", channels[channel].name);
+        return;
+    }
+    MUST(status == 504, "a deletion is answered with %d", status);
+    MUST(!calm_since(c->sent_us), "a deletion is lost, and all is well");
+}
+
+static void read_published_ids(const attempt *a, uint32_t n)
+{
+    uint64_t epoch, seq, us = 0;
+    const message *m = NULL;
+    uint32_t i;
+    expect("{\"status\":\"published\",\"message_id");
+    expect(a->is_array ? "s\":[" : "\":");
+    for (i = 0; i < a->count; i++) {
+        expect(i ? ",\"" : "\"");
+        read_id(&epoch, &seq);
+        expect("\"");
+        m = message_find(a->channel, epoch, seq);
+        MUST(m && m->n == n + i, "message %u is published with another's id", n + i);
+    }
+    if (a->is_array) expect("]");
+    expect(",\"timestamp\":");
+    us = read_us();
+    MUST(m && m->us == us, "message %u has another's timestamp", m ? m->n : 0);
+}
+
 static void client_published(client *c, int status, const char *body, size_t length)
 {
     attempt *a = &attempts[c->n];
+    if (c->deletes) {
+        client_deleted(c, status, body, length);
+        return;
+    }
     say("client %d: %d %.*s", c->index, status, (int)length, body);
     if (status == 200) {
-        uint64_t epoch, seq, us;
-        const message *m;
         at = body;
         at_end = body + length;
-        expect("{\"status\":\"published\",\"message_id\":\"");
-        read_id(&epoch, &seq);
-        expect("\",\"timestamp\":");
-        us = read_us();
-        m = message_find(a->channel, epoch, seq);
-        MUST(m && m->n == c->n && m->us == us, "message %u is published with another's id", c->n);
-        attempt_told(c->n, PUBLISHED);
+        read_published_ids(a, c->n);
+        attempts_told(c->n, PUBLISHED);
         c->tries = 0;
     } else if (status == 503) {
         MUST(!calm_since(c->sent_us) || base_config.redis_pending_max == 3,
              "message %u is refused, and all is well", c->n);
-        attempt_told(c->n, AWAY);
+        attempts_told(c->n, AWAY);
     } else {
         MUST(status == 504, "a message is answered with %d", status);
         MUST(!calm_since(c->sent_us), "message %u is lost, and all is well", c->n);
-        attempt_told(c->n, OUTCOME_UNKNOWN);
+        attempts_told(c->n, OUTCOME_UNKNOWN);
     }
     c->next_us = clock_us + between(0, 400000);
 }
@@ -1471,25 +1650,27 @@ static void on_published(void *ctx, lp_result result, const lp_published *publis
         at = published->id;
         at_end = at + strlen(at);
         read_id(&epoch, &seq);
+        MUST(published->count == a->count, "%u of %u messages are published", published->count,
+             a->count);
         m = message_find(a->channel, epoch, seq);
-        MUST(m && m->n == n && m->us == published->timestamp_us,
+        MUST(m && m->n == n + a->count - 1 && m->us == published->timestamp_us,
              "message %u is published with another's id", n);
         if (ending == 2 && channels[a->channel].final_n == n) {
             channels[a->channel].final_epoch = epoch;
             channels[a->channel].final_seq = seq;
         }
     }
-    attempt_told(n, result == LP_OK ? PUBLISHED : result == LP_ERR_AWAY ? AWAY : OUTCOME_UNKNOWN);
+    attempts_told(n, result == LP_OK ? PUBLISHED : result == LP_ERR_AWAY ? AWAY : OUTCOME_UNKNOWN);
     MUST(result == LP_OK || result == LP_ERR_AWAY || result == LP_ERR_UNKNOWN,
          "publishing: %s", lp_strerror(result));
 }
 
 static uint32_t publish_async(instance *in, int channel)
 {
-    char body[256];
-    uint32_t n = attempt_new(channel, 0, in);
+    char body[BODY];
+    uint32_t n = ending ? attempt_new(channel, 0, in) : choose_attempts(channel, 0, in), i;
     lp_result result;
-    body_of(body, n);
+    bodies_of(body, n);
     attempts[n].told = 1;
     result = lp_publish_async(in->s, lp_s(channels[channel].name), lp_s(body), on_published,
                               (void *)(uintptr_t)n);
@@ -1497,7 +1678,7 @@ static uint32_t publish_async(instance *in, int channel)
     if (result != LP_OK) {
         attempts[n].told = 0;
         MUST(result == LP_ERR_STOPPED, "lp_publish_async: %s", lp_strerror(result));
-        attempts[n].outcome = AWAY;
+        for (i = 0; i < attempts[n].count; i++) attempts[n + i].outcome = AWAY;
     }
     return n;
 }
@@ -1511,6 +1692,13 @@ static void publish_somewhere(void)
     int channel = (int)between(0, (uint64_t)channel_count - 1);
     publish_us = clock_us + between(1000, 300000);
     if (in->life == NONE) return;
+    if (deletes && one_in(2 * deletes)) { /* and nobody is to be told */
+        lp_result result = lp_channel_delete(in->s, lp_s(channels[channel].name));
+        say("instance %d deletes %s: %d", in->index, channels[channel].name, result);
+        MUST(result == LP_PENDING || result == LP_ERR_AWAY || result == LP_ERR_STOPPED,
+             "lp_channel_delete: %s", lp_strerror(result));
+        channels[channel].deletions_asked += result == LP_PENDING;
+    }
     while (burst--) {
         if (one_in(8)) { /* and nobody is to be told */
             char body[256];
@@ -1910,6 +2098,9 @@ static void world_choose(void)
     cfg->redis_pending_max = (uint32_t)PICK(0, 0, 0, 3);
     cfg->reply_messages = (uint32_t)PICK(0, 0, 2, 10);
     cfg->reply_bytes_max = (uint32_t)PICK(0, 0, 300, 1000);
+    cfg->admin_token = "secret";
+    cfg->track_receipts = (uint32_t)PICK(0, 0, 3, 100);
+    deletes = PICK(0, 5, 30, 30);
     store_count = (int)between(1, STORES);
     instance_count = (int)between(1, INSTANCES);
     channel_count = (int)between(3, CHANNELS);
@@ -1939,6 +2130,7 @@ static void world_choose(void)
         channels[i].store = (int)lpi_store_index(lp_s(channels[i].name), (uint32_t)store_count);
         sprintf(channels[i].h, "lp1:{%03x}h:%s", slot, name);
         sprintf(channels[i].x, "lp1:{%03x}x:%s", slot, name);
+        sprintf(channels[i].p, "lp1:{%03x}:%s", slot, name);
     }
     memset(&net, 0, sizeof net);
     net.random = chance();
@@ -2217,6 +2409,8 @@ int main(int argc, char **argv)
            counts.publishes, counts.published, counts.away, counts.unknown, counts.opens,
            counts.pages, counts.gaps, counts.connects, counts.faults, counts.kills, counts.stops,
            counts.since, counts.evicted_early, counts.empty_more, counts.since_back);
+    printf("%" PRIu64 " arrays; %" PRIu64 " deletions, and %" PRIu64 " refused\n", counts.arrays,
+           counts.deletions, counts.deletions_away);
     printf("%" PRIu64 " passed, 0 failed, 0 skipped\n", worlds);
     return 0;
 }

@@ -39,6 +39,8 @@ typedef enum payload_state { P_MEANT, P_PUBLISHED, P_REFUSED } payload_state;
 typedef struct payload {
     uint16_t channel;
     uint8_t state, got;          /* got: the server has all of it */
+    uint8_t is_array;            /* it came in one                */
+    uint32_t first, count;       /* of those that came with it    */
     uint32_t message;
 } payload;
 
@@ -47,7 +49,14 @@ typedef struct message {
     uint32_t payload, size, text, length;
     uint32_t waiters; /* that it woke                  */
     uint32_t position; /* in its channel's list, all epochs */
+    uint32_t first_receipt, last_receipt; /* 0: none   */
+    uint8_t deleted, lost; /* with its channel's history; some of its receipts */
 } message;
+
+typedef struct receipt {
+    uint32_t message, name, next;
+    uint8_t held;
+} receipt;
 
 typedef struct life {
     uint64_t epoch, start_us;
@@ -56,12 +65,13 @@ typedef struct life {
 
 typedef struct channel {
     int exists;
-    uint32_t index;          /* the server's                               */
+    uint32_t index, epoch_number; /* the server's                          */
     uint64_t epoch, last, floor, start_us;
     uint32_t base;           /* of this epoch's messages in `list`         */
     uint64_t latest_us;      /* of all epochs                              */
     uint64_t busy_ms;        /* when it was last seen with something in it */
     uint64_t waited_ms;      /* and when with a poll, or told to have one  */
+    uint32_t deletions;
     int watched;
     uint32_t seen;           /* M.seen when it was found in the table last */
     uint32_t lives, count;
@@ -76,6 +86,8 @@ static struct model {
     uint32_t channels, seen;
     uint32_t count, payloads, text_used;
     uint64_t asyncs;
+    uint64_t releases;                  /* of the hub's mutex, by all threads  */
+    uint64_t handed;                    /* receipts that were noted            */
     uint64_t replies, delivered, resets, timeouts;
     uint64_t ended;                     /* polls that their tokens have ended   */
     uint64_t latencies[LP_LATENCIES], firsts; /* that lp_stats should count */
@@ -87,6 +99,10 @@ static struct model {
     channel channel[CHANNELS];
     char text[TEXT];
 } M;
+
+static receipt *receipts; /* from 1 on; the oldest first */
+static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
+static uint64_t admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
@@ -155,18 +171,68 @@ static size_t payload_json(uint32_t n, char *to)
     return at;
 }
 
-static uint32_t payload_new(int of)
+/* Some in a row: the first of them. */
+static uint32_t payloads_new(int of, uint32_t count, int is_array)
 {
-    uint32_t n = M.payloads++;
-    M.payload[n].channel = (uint16_t)of;
-    M.payload[n].state = P_MEANT;
-    M.payload[n].got = 0;
+    uint32_t n = M.payloads, i;
+    M.payloads += count;
+    for (i = n; i < M.payloads; i++) {
+        payload *p = &M.payload[i];
+        p->channel = (uint16_t)of;
+        p->state = P_MEANT;
+        p->got = 0;
+        p->is_array = (uint8_t)is_array;
+        p->first = n;
+        p->count = count;
+    }
     return n;
+}
+
+static uint32_t payload_new(int of) { return payloads_new(of, 1, 0); }
+
+static void payloads_set(uint32_t first, payload_state state)
+{
+    uint32_t i;
+    for (i = 0; i < M.payload[first].count; i++) M.payload[first + i].state = (uint8_t)state;
+}
+
+/* The body that publishes them. */
+static size_t payloads_json(uint32_t first, char *to)
+{
+    const payload *p = &M.payload[first];
+    size_t at = 0;
+    uint32_t i;
+    if (!p->is_array) return payload_json(first, to);
+    at += (size_t)sprintf(to, first % 2 ? " [" : "[ ");
+    for (i = 0; i < p->count; i++) {
+        if (i) at += (size_t)sprintf(to + at, i % 3 ? "," : "\n, ");
+        at += payload_json(first + i, to + at);
+    }
+    to[at++] = ']';
+    return at;
+}
+
+/* Most often one message; or an array of some, which fits in message_bytes_max. */
+static uint32_t payloads_choose(int of)
+{
+    static char text[70000];
+    uint32_t first = M.payloads, count = 1, i;
+    size_t length = 2;
+    if (!one_in(6)) return payload_new(of);
+    array_count++;
+    count = one_in(8) ? between(1, 60) : between(1, 6);
+    if (count > MESSAGES - 8 - first) count = 1;
+    for (i = 0; i < count; i++) {
+        length += 3 + payload_json(first + i, text);
+        if (i && length > S->config.message_bytes_max) break;
+    }
+    if (length > S->config.message_bytes_max && i < 2) return payload_new(of);
+    return payloads_new(of, i, 1);
 }
 
 static int model_full(void)
 {
-    return M.payloads > MESSAGES - 8 || M.text_used > TEXT - 65536;
+    return M.payloads > MESSAGES - 80 || M.text_used > TEXT - 300000;
 }
 
 /* ---- reading what the server wrote ---- */
@@ -221,6 +287,13 @@ static uint64_t eat_seconds(void)
     return whole * 1000000 + part;
 }
 
+static uint64_t hex_of_epoch(const char *id)
+{
+    uint64_t epoch = 0;
+    MUST(strlen(id) > 17 && !lpi_parse_epoch(id, &epoch) && id[16] == '-', "%s is no id", id);
+    return epoch;
+}
+
 static uint64_t eat_epoch(void)
 {
     uint64_t value = 0;
@@ -233,6 +306,116 @@ static uint64_t eat_epoch(void)
     return value;
 }
 
+/* ---- receipts: who was handed what ---- */
+
+static void receipt_drop(uint32_t i)
+{
+    receipt *r = &receipts[i];
+    message *m = &M.messages[r->message];
+    MUST(r->held && m->first_receipt == i, "the model's receipts");
+    m->first_receipt = r->next;
+    if (!r->next) m->last_receipt = 0;
+    r->held = 0;
+    receipts_held--;
+}
+
+static void receipts_evict(message *m)
+{
+    while (m->first_receipt) receipt_drop(m->first_receipt);
+}
+
+/* The server's receipts of the message, which is held, are the model's: in the same order, and it
+   knows as well if some were lost. */
+static void receipts_compare(uint32_t index)
+{
+    const message *is = &M.messages[index];
+    const channel *ch = &M.channel[M.payload[is->payload].channel];
+    const lpi_message *m = lpi_channel_message(lpi_channel_at(&S->hub, ch->index), is->seq);
+    uint32_t i = m->first_receipt, k = is->first_receipt;
+    for (; i != LPI_NONE && k; i = lpi_receipt_at(&S->hub, i)->next, k = receipts[k].next) {
+        lp_slice name = lpi_name_text(lpi_name_at(&S->hub, lpi_receipt_at(&S->hub, i)->name));
+        char text[32];
+        sprintf(text, "c%u", receipts[k].name - 1);
+        MUST(name.length == strlen(text) && !memcmp(name.bytes, text, name.length),
+             "%.*s has a receipt for message %" PRIu64 ", and not %s", (int)name.length,
+             name.bytes, is->seq, text);
+    }
+    MUST(i == LPI_NONE, "a receipt for message %" PRIu64 " of what nobody was handed", is->seq);
+    MUST(!k, "c%u was handed message %" PRIu64 ", and has no receipt", k ? receipts[k].name - 1 : 0,
+         is->seq);
+    SAME(m->receipts_lost, is->lost, "whether receipts were lost");
+}
+
+static int message_is_held(const message *m)
+{
+    const channel *ch = &M.channel[M.payload[m->payload].channel];
+    return ch->exists && m->epoch == ch->epoch && m->seq > ch->floor;
+}
+
+static int server_has_receipt(const message *m, uint32_t name)
+{
+    const channel *ch = &M.channel[M.payload[m->payload].channel];
+    uint32_t i = lpi_channel_message(lpi_channel_at(&S->hub, ch->index), m->seq)->first_receipt;
+    char text[32];
+    sprintf(text, "c%u", name - 1);
+    for (; i != LPI_NONE; i = lpi_receipt_at(&S->hub, i)->next)
+        if (lpi_equal(lpi_name_text(lpi_name_at(&S->hub, lpi_receipt_at(&S->hub, i)->name)),
+                      lp_s(text)))
+            return 1;
+    return 0;
+}
+
+static void receipt_add(uint32_t index, uint32_t name)
+{
+    message *m = &M.messages[index];
+    receipt *r;
+    uint32_t i;
+    for (i = m->first_receipt; i; i = receipts[i].next)
+        if (receipts[i].name == name) return;
+    if (receipts_held == S->config.track_receipts) {
+        while (!receipts[receipt_oldest].held) receipt_oldest++;
+        M.messages[receipts[receipt_oldest].message].lost = 1;
+        lost_count++;
+        receipt_drop(receipt_oldest);
+    }
+    if (cur->excuses != cur->excuses_taken && !server_has_receipt(m, name)) { /* no memory for it */
+        m->lost = 1;
+        return;
+    }
+    receipts = (receipt *)grown(receipts, receipt_count, &receipt_room, sizeof *receipts);
+    i = receipt_count++;
+    r = &receipts[i];
+    r->message = index;
+    r->name = name;
+    r->next = 0;
+    r->held = 1;
+    if (m->last_receipt) receipts[m->last_receipt].next = i;
+    else m->first_receipt = i;
+    m->last_receipt = i;
+    receipts_held++;
+    M.handed++;
+    handed_count++;
+}
+
+/* All of the reply has been taken by the socket, and since then the hub has been told. */
+static void learn_handed(void)
+{
+    const conn *c = (const conn *)cur->handed;
+    uint32_t i;
+    cur->handed = NULL;
+    for (i = 0; i < c->carried_count; i++)
+        if (message_is_held(&M.messages[c->carried[i]])) receipt_add(c->carried[i], c->carried_name);
+    for (i = 0; i < c->carried_count; i++)
+        if (message_is_held(&M.messages[c->carried[i]])) receipts_compare(c->carried[i]);
+}
+
+static void carry(conn *c, uint32_t index)
+{
+    c->carried = (uint32_t *)grown(c->carried, c->carried_count, &c->carried_room,
+                                   sizeof *c->carried);
+    c->carried[c->carried_count++] = index;
+}
+
 /* ---- the store: what it took in and what it let go ---- */
 
 static uint32_t recount_seats(const channel *ch, uint64_t seq)
@@ -242,71 +425,110 @@ static uint32_t recount_seats(const channel *ch, uint64_t seq)
     for (; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
         uint32_t waiter = lpi_waiter_list_at(hub, v)->parked.tail;
         for (; waiter != LPI_NONE; waiter = lpi_waiter_at(hub, waiter)->link.prev) {
-            if (lpi_waiter_at(hub, waiter)->from.seq != seq) break;
+            if (lpi_waiter_at(hub, waiter)->from.seq != seq ||
+                lpi_waiter_at(hub, waiter)->epoch_number !=
+                    lpi_channel_at(hub, ch->index)->epoch_number)
+                break;
             n++;
         }
     }
     return n;
 }
 
-static void learn_message(int i)
+/* Which payload is the message of? */
+static uint32_t payload_of(int i, const lpi_message *m)
 {
-    const lpi_message *m = S->hub.newest;
-    channel *ch = &M.channel[i];
-    message *to = &M.messages[M.count];
-    char *text = M.text + M.text_used;
-    size_t prefix;
+    char id[64];
     uint64_t n;
-    SAME(m->seq, ch->last + 1, "a SEQ is left out or given twice");
-    MUST(m->timestamp_us == lpi_max64(cur->last_wall_us[0], ch->latest_us + 1) ||
-         m->timestamp_us == lpi_max64(cur->last_wall_us[1], ch->latest_us + 1), "the timestamp");
-    MUST(m->appended_us * 1000 <= K.now_ns, "born in the future");
-    SAME(m->refs, 1, "the new message's references");
-    MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == m ||
-         S->hub.stats.history_bytes + S->hub.stats.pinned_bytes <= S->config.history_bytes,
-         "more than history_bytes after an append");
-    prefix = (size_t)sprintf(text,
-                             "{\"id\":\"%016" PRIx64 "-%" PRIu64 "\",\"channel\":\"%s\","
-                             "\"timestamp\":%" PRIu64 ".%06u,",
-                             ch->epoch, m->seq, names[i].quoted, m->timestamp_us / 1000000,
-                             (unsigned)(m->timestamp_us % 1000000));
     at_text = (const char *)m + m->at;
     end_text = at_text + m->length;
     reading = NULL;
-    WANT(eat(text, prefix), "the message's own members");
-    {
-        const char *rest = at_text;
-        EXPECT("\"n\":");
-        n = eat_uint();
-        at_text = rest;
-    }
+    at_text = (const char *)memmem(at_text, m->length, "\"n\":", 4);
+    WANT(at_text, "a message of nobody's");
+    EXPECT("\"n\":");
+    n = eat_uint();
     WANT(n < M.payloads && M.payload[n].channel == i, "this was not published here");
-    WANT(M.payload[n].state == P_MEANT, "this was published before, or refused");
-    WANT(M.payload[n].got, "this was published before it was read whole");
-    prefix += payload_rest((uint32_t)n, text + prefix);
-    text[prefix++] = '}';
-    SAME(m->length, prefix, "the message's length");
-    MUST(!memcmp((const char *)m + m->at, text, prefix), "the message's text");
+    sprintf(id, "%016" PRIx64 "-%" PRIu64, M.channel[i].epoch, m->seq);
+    MUST(lpi_equal(lpi_message_id(m), lp_s(id)), "a message's id");
+    return (uint32_t)n;
+}
+
+/* The message of that payload, in the ring; or NULL, if it was evicted as soon as it was
+   appended. */
+static void learn_message(int i, uint32_t n, const lpi_message *m, uint32_t waiters)
+{
+    const lpi_message *newest = S->hub.newest;
+    channel *ch = &M.channel[i];
+    message *to = &M.messages[M.count];
+    char *text = M.text + M.text_used;
+    static char json[2][70000];
+    size_t prefix;
+    MUST(M.payload[n].state == P_MEANT, "this was published before, or refused");
+    MUST(M.payload[n].got, "this was published before it was read whole");
+    memset(to, 0, sizeof *to);
     to->epoch = ch->epoch;
-    to->seq = m->seq;
-    to->timestamp_us = m->timestamp_us;
-    to->born_ms = m->appended_us / 1000;
-    to->appended_us = m->appended_us;
-    to->payload = (uint32_t)n;
-    to->size = (uint32_t)m->size;
+    to->seq = ch->last + 1;
+    to->timestamp_us = ch->latest_us + 1;
+    if (n == M.payload[n].first) to->timestamp_us = newest->timestamp_us - M.payload[n].count + 1;
+    prefix = (size_t)sprintf(text,
+                             "{\"id\":\"%016" PRIx64 "-%" PRIu64 "\",\"channel\":\"%s\","
+                             "\"timestamp\":%" PRIu64 ".%06u,",
+                             ch->epoch, to->seq, names[i].quoted, to->timestamp_us / 1000000,
+                             (unsigned)(to->timestamp_us % 1000000));
+    prefix += payload_rest(n, text + prefix);
+    text[prefix++] = '}';
+    to->born_ms = newest->appended_us / 1000;
+    to->appended_us = newest->appended_us;
+    to->payload = n;
+    to->size = (uint32_t)(newest->size + payload_json(n, json[0]) -
+                          payload_json(M.payload[n].first + M.payload[n].count - 1, json[1]));
     to->text = M.text_used;
     to->length = (uint32_t)prefix;
-    to->waiters = recount_seats(ch, m->seq - 1);
+    to->waiters = waiters;
+    if (m) {
+        SAME(m->seq, to->seq, "a SEQ is left out or given twice");
+        SAME(m->timestamp_us, to->timestamp_us, "the timestamp");
+        SAME(m->appended_us, to->appended_us, "the messages of an array are not of the same time");
+        SAME(m->refs, 1, "the new message's references");
+        SAME(m->length, prefix, "the message's length");
+        SAME(m->size, to->size, "the message's size");
+        MUST(!memcmp((const char *)m + m->at, text, prefix), "the message's text");
+    }
     M.payload[n].state = P_PUBLISHED;
     M.payload[n].message = M.count;
     M.text_used += (uint32_t)prefix;
     to->position = ch->count;
     ch->list = (uint32_t *)grown(ch->list, ch->count, &ch->list_room, sizeof *ch->list);
     ch->list[ch->count++] = M.count++;
-    ch->last = m->seq;
-    ch->latest_us = m->timestamp_us;
-    ch->busy_ms = m->appended_us / 1000;
-    SAME(lpi_channel_at(&S->hub, ch->index)->waiters_since_publish, 0, "fresh after an append");
+    ch->last = to->seq;
+    ch->latest_us = to->timestamp_us;
+    ch->busy_ms = to->born_ms;
+}
+
+/* Of an array all messages were appended in one hold of the mutex, and nothing else. */
+static void learn_messages(int i, uint64_t count)
+{
+    channel *ch = &M.channel[i];
+    const lpi_channel *is = lpi_channel_at(&S->hub, ch->index);
+    const lpi_message *newest = S->hub.newest;
+    uint32_t last = payload_of(i, newest), n = M.payload[last].first;
+    uint32_t waiters = recount_seats(ch, ch->last);
+    uint64_t first_us = newest->timestamp_us - count + 1;
+    SAME(count, M.payload[n].count, "messages appended at once");
+    SAME(last, n + count - 1, "the last of an array");
+    SAME(newest->seq, ch->last + count, "a SEQ is left out or given twice");
+    MUST(first_us == lpi_max64(cur->last_wall_us[0], ch->latest_us + 1) ||
+         first_us == lpi_max64(cur->last_wall_us[1], ch->latest_us + 1), "the timestamp");
+    MUST(newest->appended_us * 1000 <= K.now_ns, "born in the future");
+    MUST(S->config.history_bytes == LP_UNLIMITED || S->hub.oldest == newest ||
+         S->hub.stats.history_bytes + S->hub.stats.pinned_bytes <= S->config.history_bytes,
+         "more than history_bytes after an append");
+    for (; n <= last; n++) {
+        uint64_t seq = ch->last + 1;
+        int held = seq > is->last - is->held;
+        learn_message(i, n, held ? lpi_channel_message(is, seq) : NULL, waiters);
+    }
+    SAME(is->waiters_since_publish, 0, "fresh after an append");
 }
 
 static uint32_t gone[MESSAGES];
@@ -318,6 +540,7 @@ static void learn_evictions(channel *ch, uint64_t floor)
     while (ch->floor < floor) {
         ch->floor++;
         gone[gone_count++] = ch->list[ch->base + ch->floor - 1];
+        receipts_evict(&M.messages[gone[gone_count - 1]]);
     }
 }
 
@@ -333,6 +556,7 @@ static void justify_evictions(void)
         const channel *ch = &M.channel[M.payload[m->payload].channel];
         uint64_t bytes = hub->stats.history_bytes + hub->stats.pinned_bytes;
         uint64_t later = (uint64_t)m->position + cfg->history_count;
+        if (m->deleted) continue;
         if (later < ch->count && M.messages[ch->list[later]].epoch == m->epoch) continue;
         if (hub->stores) continue; /* a cache may drop what it likes, with its channel */
         if (cfg->history_age_ms != LP_UNLIMITED && now_ms() >= m->born_ms + cfg->history_age_ms)
@@ -369,7 +593,35 @@ static void justify_forgetting(int i)
          "channel \"%s\" is forgotten without a reason", names[i].name);
 }
 
-static void learn_channel(uint32_t index, int fresh_message)
+/* Is this thread asked to delete the channel's history now? */
+static int may_delete(int i)
+{
+    int k;
+    if (cur->slot < 0) return cur->deletes == i + 1;
+    for (k = 0; k < K.conn_top; k++) {
+        const conn *c = &K.conns[k];
+        const request *r = &c->requests[c->replied % REQUESTS];
+        if (c->used && c->fd >= 0 && c->known && c->got != c->replied && r->kind == R_DELETE &&
+            OS.all[c->description].slot == cur->slot && r->at[0].channel == i)
+            return 1;
+    }
+    return 0;
+}
+
+/* The channel's history was dropped, for somebody who asked for that. */
+static void learn_deletion(int i)
+{
+    channel *ch = &M.channel[i];
+    uint64_t seq = ch->floor;
+    MUST(may_delete(i) && !cur->deleted, "\"%s\" is deleted for nobody", names[i].name);
+    while (seq < ch->last) M.messages[ch->list[ch->base + seq++]].deleted = 1;
+    if (ch->floor < ch->last) ch->busy_ms = now_ms();
+    learn_evictions(ch, ch->last);
+    cur->deleted = i + 1;
+    ch->deletions++;
+}
+
+static void learn_channel(uint32_t index, uint64_t appended)
 {
     lpi_channel *is = lpi_channel_at(&S->hub, index);
     int i = channel_of(is->name);
@@ -379,9 +631,11 @@ static void learn_channel(uint32_t index, int fresh_message)
          !memcmp(is->name, names[i].name, is->name_length), "a channel's name");
     MUST(ch->seen != M.seen, "a channel is in the table twice");
     ch->seen = M.seen;
+    int deleted = 0;
     if (ch->exists && ch->epoch != is->epoch) {
-        learn_evictions(ch, ch->last);
-        justify_forgetting(i);
+        deleted = ch->index == index && is->epoch_number == ch->epoch_number + 1;
+        if (deleted) learn_deletion(i);
+        else learn_evictions(ch, ch->last), justify_forgetting(i);
         ch->exists = 0;
     }
     if (!ch->exists) {
@@ -393,21 +647,22 @@ static void learn_channel(uint32_t index, int fresh_message)
         ch->last = ch->floor = 0;
         ch->start_us = is->start_us;
         ch->base = ch->count;
-        ch->busy_ms = now_ms();
+        if (!deleted) ch->busy_ms = now_ms();
         ch->life[ch->lives].epoch = is->epoch;
         ch->life[ch->lives].start_us = is->start_us;
         ch->life[ch->lives++].base = ch->base;
         ch->latest_us = is->start_us;
     }
     ch->index = index;
-    if (fresh_message && S->hub.newest->channel == index) learn_message(i);
+    ch->epoch_number = is->epoch_number;
+    if (appended && S->hub.newest->channel == index) learn_messages(i, appended);
     SAME(is->last, ch->last, "a channel's last");
     MUST(is->held <= S->config.history_count, "more is held than history_count");
     learn_evictions(ch, floor);
 }
 
 /* Look at all channels. */
-static void learn_channels(int appended)
+static void learn_channels(uint64_t appended)
 {
     lpi_hub *hub = &S->hub;
     uint32_t b, i;
@@ -431,13 +686,12 @@ static void model_sync(void)
 {
     lpi_hub *hub = &S->hub;
     uint64_t evicted = hub->stats.evicted - M.evicted;
-    int appended = hub->stats.published != M.published;
+    uint64_t appended = hub->stats.published - M.published;
     int same = hub->stats.channels == M.channels && K.epochs_drawn == M.drawn;
     if (!appended && !evicted && same) return;
-    if (appended) SAME(hub->stats.published, M.published + 1, "messages appended at once");
     if (appended && same) { /* most often that is all, but for evictions in that channel */
         M.seen++;
-        learn_channel(hub->newest->channel, 1);
+        learn_channel(hub->newest->channel, appended);
         appended = 0;
     }
     if (!same || evicted != gone_count) learn_channels(appended);
@@ -456,7 +710,9 @@ static void model_got(conn *c, request *r)
     uint32_t i;
     r->got = 1;
     r->got_ns = cur->step_ns;
-    if (r->kind == R_PUBLISH) M.payload[r->payload].got = 1;
+    r->others = M.releases - cur->releases;
+    if (r->kind == R_PUBLISH)
+        for (i = 0; i < M.payload[r->payload].count; i++) M.payload[r->payload + i].got = 1;
     if (r->kind != R_POLL) return;
     for (i = 0; i < r->count; i++) {
         place *p = &r->at[i];
@@ -464,6 +720,7 @@ static void model_got(conn *c, request *r)
         p->was_epoch = ch->exists ? ch->epoch : 0;
         p->was_last = ch->exists ? ch->last : 0;
         p->was_floor = ch->exists ? ch->floor : 0;
+        p->was_deletions = ch->deletions;
     }
     (void)c;
 }
@@ -533,6 +790,7 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
     was = judge(ch, p, was_epoch, p->was_last, p->was_floor);
     may |= 1u << was;
     if (!same) may |= 1u << judge(ch, p, epoch, 0, 0);
+    if (p->was_deletions != ch->deletions) may |= 1u << LPI_EPOCH; /* while it was parked */
     /* A store does not tell when its newest message that is gone was published. */
     if (S->hub.stores && p->kind == LPI_FROM_TIME && floor) may |= 1u << LPI_EVICTED;
     if (was == LPI_AHEAD && last > p->was_last) may |= 1u << LPI_NO_RESET;
@@ -602,7 +860,7 @@ static uint32_t verify_message(request *r, uint64_t *place_of)
 }
 
 /* The list of messages: in order of their timestamps, each channel without a hole. */
-static void verify_messages(request *r, uint64_t count)
+static void verify_messages(conn *c, request *r, uint64_t count)
 {
     uint64_t n, bytes = 0, before_us = 0, before_place = 0, i;
     uint64_t seqs[PLACES];
@@ -610,8 +868,11 @@ static void verify_messages(request *r, uint64_t count)
     for (n = 0; n < count; n++) {
         uint64_t at = 0;
         const message *m;
+        uint32_t index;
         if (n) EXPECT(",");
-        m = &M.messages[verify_message(r, &at)];
+        index = verify_message(r, &at);
+        m = &M.messages[index];
+        carry(c, index);
         WANT(m->timestamp_us > before_us ||
              (m->timestamp_us == before_us && at >= before_place), "out of order");
         WANT(seqs[at] == UINT64_MAX || m->seq == seqs[at] + 1, "a hole, or a double");
@@ -725,7 +986,7 @@ static void verify_poll(conn *c, request *r)
     count = eat_uint();
     if (data) EXPECT(",\"data\":");
     else EXPECT(",\"messages\":[");
-    verify_messages(r, count);
+    verify_messages(c, r, count);
     if (!data) EXPECT("]");
     r->more = (uint8_t)EAT(",\"more\":true");
     reset = EAT(",\"reset\":{");
@@ -760,17 +1021,31 @@ static void verify_poll(conn *c, request *r)
     M.delivered += count;
 }
 
-static void verify_publish(request *r)
+static void verify_id(const message *m)
 {
-    const payload *p = &M.payload[r->payload];
-    const message *m;
-    WANT(p->state == P_PUBLISHED, "it says so, and it is not published");
-    m = &M.messages[p->message];
-    EXPECT("{\"status\":\"published\",\"message_id\":\"");
+    EXPECT("\"");
     WANT(eat_epoch() == m->epoch, "the epoch");
     EXPECT("-");
     WANT(eat_uint() == m->seq, "the SEQ");
-    EXPECT("\",\"timestamp\":");
+    EXPECT("\"");
+}
+
+static void verify_publish(request *r)
+{
+    const payload *p = &M.payload[r->payload];
+    const message *m = NULL;
+    uint32_t i;
+    EXPECT("{\"status\":\"published\",\"message_id");
+    if (p->is_array) EXPECT("s\":[");
+    else EXPECT("\":");
+    for (i = 0; i < p->count; i++) {
+        WANT(p[i].state == P_PUBLISHED, "it says so, and it is not published");
+        m = &M.messages[p[i].message];
+        if (i) EXPECT(",");
+        verify_id(m);
+    }
+    if (p->is_array) EXPECT("]");
+    EXPECT(",\"timestamp\":");
     WANT(eat_seconds() == m->timestamp_us, "the timestamp");
     EXPECT(",\"waiters\":");
     WANT(eat_uint() == m->waiters, "the number of waiters");
@@ -865,17 +1140,202 @@ static int pinned_full(const conn *c, uint64_t bytes)
     return 0;
 }
 
+/* ---- administration ---- */
+
+/* No other thread has had the hub's mutex since this one had it last. */
+static int undisturbed(void) { return M.releases - cur->releases == cur->others; }
+
+/* A deletion, on this thread, has returned so. */
+static void verify_deletion(int i, lp_result result)
+{
+    if (result == LP_OK) MUST(cur->deleted == i + 1, "\"%s\" is deleted, and is not", names[i].name);
+    else MUST(!cur->deleted, "\"%s\" is deleted, and is said not to be", names[i].name);
+    if (result == LP_ERR_NOT_FOUND && undisturbed())
+        MUST(!M.channel[i].exists, "\"%s\" is not found, and is there", names[i].name);
+    cur->deleted = 0;
+}
+
+static uint32_t count_waiters(const channel *ch)
+{
+    lpi_hub *hub = &S->hub;
+    uint32_t v = lpi_channel_at(hub, ch->index)->lists.head, n = 0, w;
+    for (; v != LPI_NONE; v = lpi_waiter_list_at(hub, v)->link.next) {
+        for (w = lpi_waiter_list_at(hub, v)->parked.head; w != LPI_NONE; n++)
+            w = lpi_waiter_at(hub, w)->link.next;
+        for (w = lpi_waiter_list_at(hub, v)->fetching.head; w != LPI_NONE; n++)
+            w = lpi_waiter_at(hub, w)->link.next;
+    }
+    return n;
+}
+
+static void id_of(char *to, const channel *ch, uint64_t seq)
+{
+    sprintf(to, "%016" PRIx64 "-%" PRIu64, ch->epoch, seq);
+}
+
+/* What is told of a channel: exactly how it stands, if nobody else has touched the hub. */
+static void verify_info(int i, const lp_channel_info *info, int exact)
+{
+    const channel *ch = &M.channel[i];
+    char first[40] = "", last[40] = "";
+    const life *l;
+    MUST(!strcmp(info->name, names[i].name), "another channel's name");
+    if (*info->last_id || !S->hub.stores) {
+        l = life_of(ch, hex_of_epoch(info->last_id));
+        MUST(l && l->base + strtoull(info->last_id + 17, NULL, 10) <= ch->count,
+             "\"%s\" has the id %s, which was never given", names[i].name, info->last_id);
+        SAME(info->created_us, l->start_us, "when the epoch began");
+    }
+    MUST(info->held <= S->config.history_count, "more is held than history_count");
+    if (!exact) return;
+    exact_count++;
+    MUST(ch->exists, "\"%s\" is described, and is not there", names[i].name);
+    if (ch->floor < ch->last) id_of(first, ch, ch->floor + 1);
+    id_of(last, ch, ch->last);
+    MUST(!strcmp(info->first_id, first), "first_id is %s, not %s", info->first_id, first);
+    MUST(!strcmp(info->last_id, last) || (!*info->last_id && S->hub.stores),
+         "last_id is %s, not %s", info->last_id, last);
+    SAME(info->held, ch->last - ch->floor, "held");
+    SAME(info->timestamp_us, ch->latest_us, "a channel's timestamp");
+    SAME(info->waiters, count_waiters(ch), "a channel's waiters");
+}
+
+/* A list is of all channels, each once. */
+static void verify_listed(const uint8_t *times, int exact)
+{
+    uint32_t i;
+    for (i = 0; i < world_channels; i++) {
+        MUST(times[i] <= 1 || !exact, "\"%s\" is listed twice", names[i].name);
+        if (exact) SAME(times[i], M.channel[i].exists, "whether a channel is listed");
+    }
+}
+
+static void eat_id(char *to)
+{
+    size_t n = 0;
+    *to = 0;
+    if (EAT("null")) return;
+    EXPECT("\"");
+    while (at_text < end_text && *at_text != '"' && n < 39) to[n++] = *at_text++;
+    to[n] = 0;
+    EXPECT("\"");
+}
+
+/* A channel's description. Returns which it is. */
+static int eat_channel(lp_channel_info *info)
+{
+    uint64_t age_us, age0, age1;
+    uint32_t i;
+    memset(info, 0, sizeof *info);
+    EXPECT("{\"channel\":\"");
+    for (i = 0; i < world_channels; i++) {
+        size_t n = strlen(names[i].quoted);
+        if ((size_t)(end_text - at_text) > n && at_text[n] == '"' && eat(names[i].quoted, n)) break;
+    }
+    WANT(i < world_channels, "a channel that is none");
+    strcpy(info->name, names[i].name);
+    EXPECT("\",\"waiters\":");
+    info->waiters = (uint32_t)eat_uint();
+    EXPECT(",\"held\":");
+    info->held = (uint32_t)eat_uint();
+    EXPECT(",\"first_id\":");
+    eat_id(info->first_id);
+    EXPECT(",\"last_id\":");
+    eat_id(info->last_id);
+    EXPECT(",\"timestamp\":");
+    info->timestamp_us = eat_seconds();
+    EXPECT(",\"age\":");
+    age_us = eat_seconds();
+    EXPECT("}");
+    if (!*info->last_id) return (int)i;
+    info->created_us = life_of(&M.channel[i], hex_of_epoch(info->last_id))->start_us;
+    age0 = cur->last_wall_us[0] > info->created_us ? cur->last_wall_us[0] - info->created_us : 0;
+    age1 = cur->last_wall_us[1] > info->created_us ? cur->last_wall_us[1] - info->created_us : 0;
+    WANT(age_us == age0 || age_us == age1, "the age");
+    return (int)i;
+}
+
+static void verify_list(const request *r)
+{
+    uint8_t times[CHANNELS] = {0};
+    int exact = undisturbed() && r->others == cur->others;
+    EXPECT("{\"channels\":[");
+    while (!EAT("]")) {
+        lp_channel_info info;
+        int i = eat_channel(&info);
+        times[i]++;
+        verify_info(i, &info, exact);
+        EAT(",");
+    }
+    EXPECT("}");
+    verify_listed(times, exact);
+}
+
+/* Of a message that is held, in the order of their age. */
+static void verify_receipts(const request *r)
+{
+    const message *m = &M.messages[r->payload];
+    uint32_t k = m->first_receipt;
+    if (!undisturbed()) return;
+    exact_count++;
+    WANT(message_is_held(m), "the receipts of what is not held");
+    EXPECT("{\"delivered_to\":[");
+    for (; k; k = receipts[k].next) {
+        EXPECT("\"c");
+        WANT(eat_uint() == receipts[k].name - 1, "another's receipt, or one is missing");
+        EXPECT("\"");
+        if (receipts[k].next) EXPECT(",");
+    }
+    EXPECT("],\"complete\":");
+    if (m->lost) EXPECT("false");
+    else EXPECT("true");
+    EXPECT("}");
+}
+
+/* 1 if the reply is good; the rest is judged like any other. */
+static int verify_admin(const conn *c, const request *r)
+{
+    int i = r->at[0].channel;
+    lp_channel_info info;
+    (void)c;
+    if (r->kind == R_DELETE)
+        verify_deletion(i, r->status == 200 ? LP_OK : r->status == 404 ? LP_ERR_NOT_FOUND : LP_ERR_OS);
+    if (r->status != 200 && r->status != 404) return 0;
+    if (r->status == 404) {
+        WANT(r->kind != R_LIST && !r->expect, "404");
+        if (!undisturbed()) return 1;
+        if (r->kind == R_CHANNEL) WANT(!M.channel[i].exists, "it is not found, and is there");
+        if (r->kind == R_RECEIPTS)
+            WANT(!message_is_held(&M.messages[r->payload]), "it is not found, and is held");
+        return 1;
+    }
+    WANT(!r->expect, "the status");
+    admin_counts[r->kind]++;
+    switch ((request_kind)r->kind) {
+    case R_DELETE: EXPECT("{\"status\":\"deleted\"}"); break;
+    case R_CHANNEL:
+        WANT(eat_channel(&info) == i, "another channel");
+        verify_info(i, &info, undisturbed());
+        break;
+    case R_LIST: verify_list(r); break;
+    default: verify_receipts(r); return 1;
+    }
+    WANT(at_text == end_text, "something behind it");
+    return 1;
+}
+
 static void verify_request(conn *c, request *r)
 {
     int status = r->status;
     if (r->expect && status == r->expect) {
-        if (r->kind == R_PUBLISH) M.payload[r->payload].state = P_REFUSED;
+        if (r->kind == R_PUBLISH) payloads_set(r->payload, P_REFUSED);
         return;
     }
+    if (r->kind > R_OTHER && verify_admin(c, r)) return;
     if (status == 503) {
         if (r->kind == R_PUBLISH) {
             WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
-            M.payload[r->payload].state = P_REFUSED;
+            payloads_set(r->payload, P_REFUSED);
         }
         WANT(cur->excuses || cur->channels_most >= S->config.channels_max || partial_full(c) ||
              (S->hub.stores && r->kind == R_POLL &&
@@ -1025,6 +1485,7 @@ static void verify_event(conn *c, request *r, const char *text)
         WANT(m->epoch == epoch && m->seq == seq && epoch == e.at[which].epoch,
              "its id is not that of the event");
         WANT(eat(M.text + m->text, m->length), "not as it was published");
+        carry(c, (uint32_t)(m - M.messages));
         M.delivered++;
     }
     EXPECT("\n\n");
@@ -1042,6 +1503,7 @@ static int model_events(conn *c, const char *text, size_t length)
     c->reply_size = (uint32_t)length;
     c->pend_born_us = c->parked ? first_born(text, length) : 0;
     c->parked = 0;
+    c->carried_name = r->name;
     at_text = text;
     end_text = text + length;
     if (c->streams == 1) {
@@ -1088,6 +1550,7 @@ static int model_reply(conn *c, const char *text, size_t length)
     at_text = text;
     end_text = text + length;
     reading = c;
+    c->carried_count = c->carried_name = 0;
     if (c->streams) return model_events(c, text, length);
     EXPECT("HTTP/1.1 ");
     status = (int)eat_uint();
@@ -1134,6 +1597,7 @@ static int model_reply(conn *c, const char *text, size_t length)
     }
     r->status = (uint16_t)status;
     r->closes = (uint8_t)closes;
+    c->carried_name = r->name;
     if (!c->wild) verify_request(c, r);
     r->replied = 1;
     WANT(closes ? r->asks_close || loop_of(c)->drain_ms || status >= 400 || c->wild
@@ -1151,6 +1615,8 @@ static int model_reply(conn *c, const char *text, size_t length)
 static void model_sent(conn *c)
 {
     delayed *d = &cur->delayed[cur->delayed_count];
+    MUST(!cur->handed, "a reply is out, and its receipts are not noted");
+    if (S->config.track_receipts && c->carried_count && c->carried_name) cur->handed = c;
     if (!c->pend_born_us) return;
     MUST(cur->delayed_count++ < LPI_BATCH, "delays that are not measured");
     d->conn = conn_index(c);
@@ -1186,6 +1652,7 @@ static void model_closing(conn *c)
     const lpi_connection *is;
     uint64_t limit = 0, since = 0, drain_ms;
     model_unsent(c);
+    if (c->requests[c->replied % REQUESTS].kind == R_DELETE) cur->deleted = 0;
     if (!c->known || S->hub.stopped) return;
     is = record_of(c);
     drain_ms = loop_of(c)->drain_ms;
@@ -1222,6 +1689,7 @@ static void model_closing(conn *c)
 static void hub_taken(void)
 {
     const lpi_hub *hub = &S->hub;
+    cur->excuses_taken = cur->excuses;
     cur->refused = hub->stats.refused;
     cur->waiters = hub->stats.waiters;
     cur->partial = hub->partial_bytes;
@@ -1277,6 +1745,10 @@ static void hub_released(void)
 {
     const lpi_hub *hub = &S->hub;
     model_sync();
+    if (cur->handed) learn_handed();
+    M.releases++;
+    cur->releases++;
+    cur->others = M.releases - cur->releases;
     if (hub->stats.channels > cur->channels_most) cur->channels_most = hub->stats.channels;
     if (hub->stats.connections > cur->connections_most) cur->connections_most = hub->stats.connections;
     if (cur->slot < 0) return;
@@ -1309,6 +1781,7 @@ static void model_step_ends(void)
 static void told(void *ctx, lp_result result, const lp_published *published)
 {
     payload *p = &M.payload[(size_t)ctx];
+    p += p->count - 1;
     MUST(cur->slot == 0 || cur == threads, "told on another thread than lp_run's");
     M.asyncs--;
     cur->progress++;
@@ -1329,15 +1802,18 @@ static void publish_told(uint32_t n, const char *json, size_t length)
     if (result != LP_OK) M.asyncs--;
     MUST(result == LP_OK || (result == LP_ERR_NOMEM && cur->excuses > excuses) ||
          (result == LP_ERR_STOPPED && S->hub.stopped), "lp_publish_async returns %d", result);
-    if (M.payload[n].state != P_PUBLISHED) M.payload[n].state = P_REFUSED;
+    if (M.payload[n].state != P_PUBLISHED) payloads_set(n, P_REFUSED);
 }
 
 static void publish_returned(uint32_t n, const lp_published *out)
 {
     char id[40];
     const message *m;
-    SAME(M.payload[n].state, P_PUBLISHED, "lp_publish returns OK");
-    m = &M.messages[M.payload[n].message];
+    uint32_t i, count = M.payload[n].count;
+    for (i = 0; i < count; i++)
+        SAME(M.payload[n + i].state, P_PUBLISHED, "lp_publish returns OK");
+    m = &M.messages[M.payload[n + count - 1].message];
+    SAME(out->count, count, "lp_publish");
     sprintf(id, "%016" PRIx64 "-%" PRIu64, m->epoch, m->seq);
     MUST(!strcmp(id, out->id), "lp_publish returns the id %s, not %s", out->id, id);
     SAME(out->timestamp_us, m->timestamp_us, "lp_publish");
@@ -1349,16 +1825,22 @@ static void publish_direct(int i)
 {
     static char texts[THREADS][70000];
     char *json = texts[cur - threads];
-    uint32_t n, excuses = cur->excuses;
+    uint32_t n, k, excuses = cur->excuses;
     int stopped = S->hub.stopped;
+    lp_result too_many = LP_OK;
     size_t length;
     lp_published out;
     lp_result result;
     if (model_full()) return;
-    n = payload_new(i);
-    M.payload[n].got = 1;
-    length = payload_json(n, json);
-    if (n % 16 == 1) {
+    n = payloads_choose(i);
+    if (M.payload[n].count > S->config.history_count) too_many = LP_ERR_TOO_LARGE;
+    for (k = 0; k < M.payload[n].count; k++) M.payload[n + k].got = 1;
+    length = payloads_json(n, json);
+    if (M.payload[n].is_array && one_in(8)) { /* its last element is none */
+        json[length - 2] = ')';
+        too_many = LP_ERR_JSON;
+    }
+    if (n % 16 == 1 && too_many == LP_OK) {
         publish_told(n, json, length);
         cur->excuses = excuses;
         return;
@@ -1366,17 +1848,93 @@ static void publish_direct(int i)
     result = lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
     trace("lp_publish %s %u: %d", names[i].name, n, result);
     MUST(result != LP_OK || !stopped, "published after the end");
+    if (too_many) MUST(result == too_many || (result == LP_ERR_NOMEM && cur->excuses > excuses),
+                       "a bad array: lp_publish returns %d", result);
     if (result == LP_OK) {
         publish_returned(n, &out);
     } else {
         MUST(((result == LP_ERR_NOMEM || result == LP_ERR_OS) && cur->excuses > excuses) ||
              (result == LP_ERR_STOPPED && S->hub.stopped) ||
-             (result == LP_ERR_FULL && cur->channels_most >= S->config.channels_max),
+             (result == LP_ERR_FULL && cur->channels_most >= S->config.channels_max) || too_many,
              "lp_publish returns %d", result);
-        SAME(M.payload[n].state, P_MEANT, "lp_publish failed, and yet");
-        M.payload[n].state = P_REFUSED;
+        for (k = 0; k < M.payload[n].count; k++)
+            SAME(M.payload[n + k].state, P_MEANT, "lp_publish failed, and yet");
+        payloads_set(n, P_REFUSED);
     }
     cur->excuses = excuses;
+}
+
+/* Administration, on any thread. */
+static void delete_direct(int i)
+{
+    uint32_t excuses = cur->excuses;
+    lp_result result;
+    cur->deletes = i + 1;
+    result = lp_channel_delete(S, lp_s(names[i].name));
+    cur->deletes = 0;
+    trace("lp_channel_delete %s: %d", names[i].name, result);
+    MUST(result == LP_OK || result == LP_ERR_NOT_FOUND ||
+         (result == LP_ERR_OS && cur->excuses > excuses) ||
+         (result == LP_ERR_STOPPED && S->hub.stopped), "lp_channel_delete returns %d", result);
+    verify_deletion(i, result);
+    admin_counts[R_DELETE] += result == LP_OK;
+    cur->excuses = excuses;
+}
+
+static void describe_direct(int i)
+{
+    lp_channel_info info;
+    lp_result result = lp_channel_read(S, lp_s(names[i].name), &info);
+    MUST(result == LP_OK || result == LP_ERR_NOT_FOUND, "lp_channel_read returns %d", result);
+    if (result == LP_OK) verify_info(i, &info, undisturbed());
+    else if (undisturbed()) MUST(!M.channel[i].exists, "it is not found, and is there");
+}
+
+static void list_direct(void)
+{
+    uint8_t times[CHANNELS] = {0};
+    lp_channel_info infos[40];
+    uint32_t position = 0, n, i, max = between(1, 40);
+    uint64_t others = M.releases - cur->releases;
+    do {
+        n = lp_channels_read(S, &position, infos, max);
+        MUST(n <= max && (n == max || !position), "lp_channels_read returns %u", n);
+        for (i = 0; i < n; i++) {
+            int k = channel_of(infos[i].name);
+            times[k]++;
+            verify_info(k, &infos[i], undisturbed() && others == cur->others);
+        }
+    } while (position);
+    verify_listed(times, undisturbed() && others == cur->others);
+}
+
+/* Of one of the newest messages. */
+static void receipts_direct(void)
+{
+    static lp_receipts pages[THREADS];
+    lp_receipts *page = &pages[cur - threads];
+    uint32_t back = M.count > 40 ? 40 : M.count, i, k;
+    const message *m;
+    char id[40];
+    lp_result result;
+    if (!M.count) return;
+    m = &M.messages[M.count - 1 - below(back)];
+    sprintf(id, "%016" PRIx64 "-%" PRIu64, m->epoch, m->seq);
+    page->position = 0;
+    do {
+        uint32_t from = page->position;
+        result = lp_receipts_read(S, lp_s(names[M.payload[m->payload].channel].name), lp_s(id), page);
+        MUST(result == LP_OK || result == LP_ERR_NOT_FOUND, "lp_receipts_read returns %d", result);
+        if (!undisturbed()) return;
+        for (k = m->first_receipt; k && from; from--) k = receipts[k].next;
+        SAME(result == LP_OK, message_is_held(m), "whether it is held");
+        if (result != LP_OK) return;
+        SAME(page->complete, !m->lost, "whether receipts were lost");
+        for (i = 0; i < page->count; i++, k = receipts[k].next)
+            MUST(k && strtoul(page->client_ids[i] + 1, NULL, 10) == receipts[k].name - 1,
+                 "%s has no receipt", page->client_ids[i]);
+        if (!page->position) MUST(!k, "a receipt is left out");
+    } while (page->position && !one_in(4));
 }
 
 /* The server is there. */
@@ -1403,6 +1961,9 @@ static void model_boot(void)
         names[i].name = names[i].raw = names[i].quoted = made[i];
     }
     gone_count = 0;
+    receipt_count = receipt_oldest = 1;
+    receipts_held = 0;
+    receipts = (receipt *)grown(receipts, 1, &receipt_room, sizeof *receipts);
 }
 
 #endif /* MODEL_H */

@@ -170,6 +170,10 @@ static void choose_limits(lp_config *cfg)
     proxies = one_in(3);
     if (proxies) cfg->trusted_proxies = "127.0.0.7";
     cfg->head_bytes_max = PICK(0, 0, 1200, 2048);
+    cfg->admin_token = "secret";
+    cfg->track_receipts = PICK(0, 0, 1, 2, 5, 20, 100, 5000);
+    deletions = one_in(2);
+    admin_us = PICK(0, 0, 1000, 20000, 300000);
 }
 
 static void choose_deadlines(lp_config *cfg)
@@ -522,6 +526,7 @@ static void run_world(uint64_t seed)
     model_begins();
     if (one_in(6)) {
         store_open(&S->hub);
+        deletions = 0; /* that is the store's work */
         S->config.history_bytes = LP_UNLIMITED; /* the ring is all that the store has */
         happen(K.now_ns, H_JOB, J_ARRIVE, 0, 0);
     }
@@ -530,6 +535,7 @@ static void run_world(uint64_t seed)
     for (i = 0; i < client_count; i++) client_new(&clients[i]);
     happen(K.now_ns + below(1000000), H_JOB, J_PUBLISH, 0, 0);
     if (tide_us) happen(K.now_ns, H_JOB, J_TIDE, 0, 0);
+    if (admin_us) happen(K.now_ns + below(1000000), H_JOB, J_ADMIN, 0, 0);
     serve_begins();
     while (event_count - world_events < budget) world_turn();
     end_world();
@@ -580,6 +586,14 @@ static void report(void)
     line("token", "ended meanwhile", ended);
     line("messages", "published", published);
     line("messages", "delivered", delivered);
+    line("arrays", "of messages", array_count);
+    line("channels", "deleted", admin_counts[R_DELETE]);
+    line("channels", "described", admin_counts[R_CHANNEL]);
+    line("channels", "listed", admin_counts[R_LIST]);
+    line("receipts", "read", admin_counts[R_RECEIPTS]);
+    line("receipts", "noted", handed_count);
+    line("receipts", "dropped as oldest", lost_count);
+    line("checks", "told exactly", exact_count);
     for (i = 1; i <= LOOPS; i++) {
         sprintf(name, "of %d loop%s", i, i > 1 ? "s" : "");
         line("worlds", name, worlds_of[i]);

@@ -117,13 +117,19 @@ typedef struct thread {
     uint32_t idle_steps, nap_steps;
     /* what it has seen under the hub's mutex */
     uint64_t last_wall_us[2];
-    uint64_t refused;     /* these when it took the mutex                      */
+    uint32_t excuses_taken; /* these when it took the mutex                    */
+    uint64_t refused;
     uint32_t recipients;
     uint64_t waiters, partial, pinned;
     stored reply;
     refusal refusal;
     delayed delayed[32];
     uint32_t delayed_count;
+    /* administration */
+    uint64_t releases;    /* of the hub's mutex by this thread                 */
+    uint64_t others;      /* and by all others, at its last one                */
+    int deletes, deleted; /* 1 + the channel that it is to delete; that it did */
+    const void *handed;   /* the connection whose client was handed messages just now */
 } thread;
 
 static thread threads[THREADS];

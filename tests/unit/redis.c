@@ -940,6 +940,20 @@ TEST(redis_idempotency_key) {
     close_redis();
 }
 
+/* Somebody uses a key again, with more messages than there ever were: that is no reason to think
+   ill of Redis. */
+TEST(redis_idempotency_key_of_another_array) {
+    answer *a;
+    open_redis();
+    CHECK_INT(publish_key("news", "{\"n\":1}", "k")->status, 200);
+    a = publish_key("news", "[{\"n\":2},{\"n\":3},{\"n\":4}]", "k");
+    CHECK_INT(a->status, 200);
+    CHECK_INT(w.s->hub.stats.redis_up, 1);
+    CHECK_INT(w.s->hub.stats.redis_connects, 1);
+    CHECK_STR(lp_s(all_of("news", "0")), "1");
+    close_redis();
+}
+
 /* The outcome of the first try was not known; that of the second one is. */
 TEST(redis_idempotency_key_after_a_loss) {
     peer *c;

@@ -1,2 +1,2 @@
 # pinned replies do not count against the history
-/^static.* \**lpi_channel_add(/,/^}/ s/ + hub->stats\.pinned_bytes//
+/^static.* \**lpi_history_limit(/,/^}/ s/ > budget)/ > budget * 2)/

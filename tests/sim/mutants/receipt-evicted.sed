@@ -1,0 +1,2 @@
+# a message that is dropped keeps its receipts
+/^static.* \**lpi_channel_evict(/,/^}/ s/while (LPI_ADMINISTERED/while (0/
