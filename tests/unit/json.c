@@ -585,3 +585,78 @@ TEST(json_emitter_without_memory) {
     }
     CHECK(k > 4);
 }
+
+/* ---- elements of an array ---- */
+
+/* The elements, each in angle brackets; then what was found at the end. */
+static const char *elements_of(const char *text) {
+    static char found[600];
+    char *to = found;
+    lpi_json_scan scan;
+    lp_slice element;
+    int more;
+    memset(&scan, 0, sizeof scan);
+    scan.at = text + 1;
+    scan.end = text + strlen(text);
+    while ((more = lpi_json_scan_element(&scan, &element)) > 0)
+        to += sprintf(to, "<%.*s>", (int)element.length, element.bytes);
+    sprintf(to, "%s at %d", more ? "bad" : "end", (int)(scan.at - text));
+    return found;
+}
+
+TEST(json_elements_of_an_array) {
+    CHECK_STR(lp_s(elements_of("[]")), "end at 2");
+    CHECK_STR(lp_s(elements_of("[ \n]")), "end at 4");
+    CHECK_STR(lp_s(elements_of("[1]")), "<1>end at 3");
+    CHECK_STR(lp_s(elements_of("[ {} , {\"a\":[1,{}]}\t,null]")),
+              "<{}><{\"a\":[1,{}]}><null>end at 26");
+    CHECK_STR(lp_s(elements_of("[[],[[]],\"[\",\"]\"]")), "<[]><[[]]><\"[\"><\"]\">end at 17");
+    CHECK_STR(lp_s(elements_of("[1] x")), "<1>end at 3"); /* the rest is the caller's */
+    CHECK_STR(lp_s(elements_of("[")), "bad at 1");
+    CHECK_STR(lp_s(elements_of("[1")), "<1>bad at 2");
+    CHECK_STR(lp_s(elements_of("[1,")), "<1>bad at 3");
+    CHECK_STR(lp_s(elements_of("[1,]")), "<1>bad at 3");
+    CHECK_STR(lp_s(elements_of("[,1]")), "bad at 1");
+    CHECK_STR(lp_s(elements_of("[1 2]")), "<1>bad at 3");
+    CHECK_STR(lp_s(elements_of("[1,,2]")), "<1>bad at 3");
+    CHECK_STR(lp_s(elements_of("[{\"a\":}]")), "bad at 6");
+    CHECK_STR(lp_s(elements_of("[{]}")), "bad at 2");
+}
+
+/* They are those of an array that was emitted, and a text is an array of them if and only if it
+   is JSON, whatever byte of it is changed. */
+TEST(json_elements_of_random_arrays) {
+    int round, good = 0;
+    for (round = 0; round < unit_rounds(20000); round++) {
+        static char text[2000];
+        lp_json j;
+        lp_slice element;
+        lpi_json_scan scan;
+        int count = (int)unit_below(4), i, more;
+        size_t length;
+        lp_json_init(&j, NULL);
+        lp_json_array(&j);
+        for (i = 0; i < count; i++) emit_value(&j, 2);
+        lp_json_end(&j);
+        length = lp_json_text(&j).length;
+        if (length >= sizeof text) length = sizeof text - 1;
+        memcpy(text, lp_json_text(&j).bytes, length);
+        if (unit_one_in(2)) text[1 + unit_below((uint32_t)length - 1)] = "[]{},\":1 "[unit_below(10)];
+        memset(&scan, 0, sizeof scan);
+        scan.at = text + 1;
+        scan.end = text + length;
+        for (i = 0; (more = lpi_json_scan_element(&scan, &element)) > 0; i++)
+            CHECK_INT(lp_json_check(element, NULL), LP_OK);
+        more = !more && scan.at == scan.end;
+        CHECK_INT(lp_json_check(lpi_slice(text, length), NULL) == LP_OK, more);
+        good += more;
+        lp_json_free(&j);
+    }
+    CHECK(good > round / 4 && good < round);
+}
+
+TEST(json_that_may_be_an_array) {
+    CHECK(lpi_json_is_array(lp_s("[")) && lpi_json_is_array(lp_s(" \t\r\n[1]")));
+    CHECK(!lpi_json_is_array(lp_s("")) && !lpi_json_is_array(lp_s("  ")));
+    CHECK(!lpi_json_is_array(lp_s("{[")) && !lpi_json_is_array(lp_s("]")));
+}
