@@ -361,7 +361,7 @@ typedef struct lp_config {
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
     uint32_t track_receipts;      /* remember to which clients (X-Client-ID) a
                                      message was handed: how many such receipts
-                                     of all messages, 48 bytes each and 152 for
+                                     of all messages, 48 bytes each and 160 for
                                      each client's name; beyond it the oldest
                                      are dropped                         [0] */
 
@@ -9183,10 +9183,13 @@ static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms)
 static char *lpi_loop_reserve(lpi_loop *loop, char *array, uint32_t *capacity,
                               size_t size, uint32_t index)
 {
-    size_t had = *capacity * size, want = (index + (size_t)1) * size;
+    const lp_memory *memory = &loop->server->memory;
+    size_t records = lpi_grown(*capacity, index + (size_t)1);
     if (index < *capacity) return array;
-    if (lpi_reserve(&loop->server->memory, &array, &had, want)) return NULL;
-    *capacity = (uint32_t)(had / size);
+    if (!records || records > SIZE_MAX / size) return NULL;
+    array = (char *)memory->resize(memory->ctx, array, *capacity * size,
+                                   records * size);
+    if (array) *capacity = (uint32_t)records;
     return array;
 }
 

@@ -138,9 +138,10 @@ static struct check_totals {
     check_sent *sent;       /* of one loop                                      */
     check_taken *accounts;  /* by the index of an account                       */
     check_polls *counts;    /* by the index of a counter                        */
-    size_t sent_room, accounts_room, counts_room;
+    const lpi_message **kept; /* one for each reference of a slow reader          */
+    size_t sent_room, accounts_room, counts_room, kept_room;
     uint64_t phases[LPI_PHASES], connections, arriving, outcomes, waiters, requested, pinned,
-             partial, names;
+             partial, names, kept_count;
 } recount;
 
 /* The array has room for `need` of them, and all are blank. */
@@ -334,13 +335,46 @@ static uint64_t check_stream(lpi_loop *loop, uint32_t index)
 static uint64_t check_reader(lpi_loop *loop, uint32_t index)
 {
     const lpi_reader *reader = &loop->readers[index];
+    uint32_t i;
     CHECK_MUST(index < loop->reader_capacity, "a reader without a record");
     CHECK_MUST(reader->name < check_records(&recount.server->hub.names), "a name's index");
     CHECK_SAME(reader->has_copy, reader->count != 0, "what a reader was not handed yet");
     CHECK_MUST(!reader->has_copy || lpi_connection_at(loop, index)->phase == LPI_WRITING,
                "messages are kept, and nothing is written");
     recount.names++;
+    for (i = 0; i < reader->count; i++) {
+        if (recount.kept_count == recount.kept_room) {
+            recount.kept_room = recount.kept_room * 2 + 64;
+            recount.kept = (const lpi_message **)realloc(
+                (void *)recount.kept, recount.kept_room * sizeof *recount.kept);
+            CHECK_MUST(recount.kept, "the machine has no memory");
+        }
+        recount.kept[recount.kept_count++] = reader->messages[i];
+    }
     return reader->count * sizeof(lpi_message *);
+}
+
+/* How many slow readers refer to it. */
+static uint32_t check_kept(const lpi_message *m)
+{
+    uint32_t count = 0;
+    uint64_t i;
+    for (i = 0; i < recount.kept_count; i++) count += recount.kept[i] == m;
+    return count;
+}
+
+/* What the messages take that are kept for slow readers alone. */
+static uint64_t check_kept_alone(void)
+{
+    uint64_t bytes = 0, i, k;
+    for (i = 0; i < recount.kept_count; i++) {
+        const lpi_message *m = recount.kept[i];
+        uint32_t held = (uint32_t)m->refs - check_kept(m);
+        CHECK_MUST(held <= 1, "%u references of a message", m->refs);
+        for (k = 0; recount.kept[k] != m;) k++;
+        if (!held && k == i) bytes += m->size;
+    }
+    return bytes;
 }
 
 /* Each receipt is once in its message's and once in the list by age, in the same order. */
@@ -527,12 +561,17 @@ static uint32_t check_waiter_lists(lpi_hub *hub, lpi_channel *ch, uint32_t index
         for (waiter = waiter_list->parked.head; waiter != LPI_NONE;) {
             const lpi_waiter *s = lpi_waiter_at(hub, waiter);
             CHECK_SAME(s->list, v, "a waiter's waiter list");
+            waiter = s->link.next;
+            if (s->epoch_number != ch->epoch_number) { /* those of an epoch before stand first */
+                CHECK_MUST(!before, "waiters out of order");
+                CHECK_MUST(waiter_list->ready, "a poll is not told of the epoch");
+                continue;
+            }
             CHECK_MUST(s->from.seq >= before, "waiters out of order");
             CHECK_MUST(s->from.seq <= ch->last, "a waiter ahead of its channel");
             CHECK_MUST(s->from.seq == ch->last || waiter_list->ready, "a poll is forgotten");
             before = s->from.seq;
-            *waiters_since_publish += s->from.seq == ch->last && s->epoch_number == ch->epoch_number;
-            waiter = s->link.next;
+            *waiters_since_publish += s->from.seq == ch->last;
         }
         for (r = hub->loops[waiter_list->loop].ready_first; r != LPI_NONE && r != v;)
             r = lpi_waiter_list_at(hub, r)->next_ready;
@@ -593,7 +632,8 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
         CHECK_MUST(m->older == before, "the list of messages");
         CHECK_MUST(!before || before->appended_us <= m->appended_us + CHECK_SLACK_US,
              "messages out of order");
-        CHECK_MUST(at_rest ? m->refs == 1 : m->refs >= 1, "%u references of a message", m->refs);
+        CHECK_MUST(at_rest ? m->refs == 1 + check_kept(m) : m->refs >= 1,
+             "%u references of a message", m->refs);
         bytes += m->size;
     }
     CHECK_MUST(hub->newest == before, "the newest message");
@@ -674,7 +714,8 @@ static uint64_t check_server(lp_server *server, kernel *k)
     uint64_t bytes;
     uint32_t i;
     check_begins(server, k);
-    bytes = check_connections(hub) + check_hub(hub, 1);
+    bytes = check_connections(hub);
+    bytes += check_hub(hub, 1) + check_kept_alone();
     bytes += sizeof *server + arena_bytes(&server->strings);
     for (i = 0; i < server->loop_count; i++) {
         check_wheel(&server->loops[i]);
@@ -697,6 +738,7 @@ static void check_free(void)
     free(recount.sent);
     free(recount.accounts);
     free(recount.counts);
+    free((void *)recount.kept);
     memset(&recount, 0, sizeof recount);
 }
 
