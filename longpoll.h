@@ -448,7 +448,7 @@ typedef struct lp_config {
     uint32_t message_bytes_max;   /* beyond it publishing gets 413   [65536] */
     uint32_t track_receipts;      /* remember to which clients (X-Client-ID) a
                                      message was handed: how many such receipts
-                                     of all messages, 48 bytes each and 152 for
+                                     of all messages, 48 bytes each and 160 for
                                      each client's name; beyond it the oldest
                                      are dropped                         [0] */
 
@@ -5590,6 +5590,7 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     lpi_json_scan scan;
     char *rest;
     *result = LP_ERR_NOMEM;
+    *offset = 0;
     if (!m) return NULL;
     memset(m, 0, sizeof *m);
     m->refs = 1;
@@ -5598,7 +5599,6 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     m->first_receipt = m->last_receipt = LPI_NONE;
     rest = lpi_message_room(m) + before;
     *result = LP_ERR_JSON;
-    *offset = 0;
     if (lpi_json_scan_text(&scan, json, rest)) {
         *offset = json.bytes ? (size_t)(scan.at - json.bytes) : 0;
     } else {
@@ -5634,6 +5634,7 @@ static lpi_message *lpi_message_new_array(const lp_memory *memory,
     lpi_json_scan_space(&scan);
     while (lpi_json_take(&scan, NULL, &object)) {
         *result = LP_ERR_TOO_LARGE;
+        *offset = 0;
         if (count++ < LPI_MESSAGES_MAX)
             *end = lpi_message_new(memory, channel, object, result, offset);
         if (!*end) {
@@ -5889,6 +5890,20 @@ static int lpi_channel_holds(const lpi_channel *ch, const lpi_message *m)
 {
     return m->seq > lpi_channel_ring_floor(ch) && m->seq <= ch->last &&
            lpi_channel_message(ch, m->seq) == m;
+}
+
+/* The message of that id in the ring; NULL if it is not there. Its epoch may be
+   one before the channel's. */
+static const lpi_message *lpi_channel_of_id(const lpi_channel *ch,
+                                            const lpi_requested *id)
+{
+    char text[40];
+    lp_slice want = lpi_slice_to(text, lpi_put_id(text, id->epoch, id->seq));
+    const lpi_message *m;
+    if (id->seq <= lpi_channel_ring_floor(ch) || id->seq > ch->last)
+        return NULL;
+    m = lpi_channel_message(ch, id->seq);
+    return lpi_equal(lpi_message_id(m), want) ? m : NULL;
 }
 
 /* A message above the floor; NULL if it is not here, but where the store is. */
@@ -8417,10 +8432,10 @@ static lp_result lpi_hub_receipts(lpi_hub *hub, lp_slice channel,
     lpi_hub_lock(hub);
     index = lpi_channel_find(hub, channel, hash, now_ms);
     if (index != LPI_NONE) {
-        const lpi_channel *ch = lpi_channel_at(hub, index);
-        if (id->epoch == ch->epoch && id->seq <= ch->last &&
-            id->seq > lpi_channel_ring_floor(ch)) {
-            lpi_receipt_copy(hub, lpi_channel_message(ch, id->seq), page);
+        const lpi_message *m =
+            lpi_channel_of_id(lpi_channel_at(hub, index), id);
+        if (m) {
+            lpi_receipt_copy(hub, m, page);
             result = LP_OK;
         }
     }
@@ -11221,8 +11236,7 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
 
 /* The channel that the path ends with, decoded into `text` (room for
    LPI_CHANNEL_RAW bytes) if need be. 0 or -1. */
-static int lpi_route_channel(const lp_request *r, char *text,
-                                     lp_slice *out)
+static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out)
 {
     lp_slice raw = lpi_route_last(r);
     if (r->http->escaped) return lpi_channel_decode(text, raw, out);
@@ -12007,13 +12021,14 @@ static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
     return result;
 }
 
-/* A chain of the messages that are to be published, in *out. */
+/* A chain of the messages that are to be published, in *out; or NULL. */
 static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
                                       lp_slice json, lpi_message **out,
                                       size_t *offset)
 {
     const lp_memory *memory = &server->memory;
     lp_result result = LP_OK;
+    *out = NULL;
     if (json.length > server->config.message_bytes_max) return LP_ERR_TOO_LARGE;
     if (!lpi_json_is_array(json)) {
         *out = lpi_message_new(memory, channel, json, &result, offset);
@@ -12022,6 +12037,7 @@ static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
     *out = lpi_message_new_array(memory, channel, json, &result, offset);
     if (*out && lpi_message_count(*out) > server->config.history_count) {
         lpi_message_unref_all(memory, *out);
+        *out = NULL;
         result = LP_ERR_TOO_LARGE;
     }
     return result;
@@ -13556,7 +13572,7 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
                        SEQ, o: nothing held is older
      Px:NAME  stream   ID SEQ-TIMESTAMP, field m: the text that is published
      P:NAME   pub/sub  "EPOCH SEQ TIMESTAMP {...}"
-     Pi:NAME\nKEY      "EPOCH SEQ TIMESTAMP", for an Idempotency-Key
+     Pi:NAME\nKEY      "EPOCH SEQ TIMESTAMP MESSAGES", for an Idempotency-Key
 
    Uses      >>resp >>hub >>inbox, and >>publish to answer
    Touches   the stores, on the first loop's thread; their queues on any.
@@ -13640,7 +13656,9 @@ static const char lpi_store_call_script[] =
     "  else redis.call('HSET',h,'s',ss,'t',st) end\n"
     "  expire(x,ARGV[7])\n"
     "  expire(h,keep)\n"
-    "  if i then redis.call('SET',i,e..' '..ss..' '..st,'PX',ARGV[10]) end\n"
+    "  if i then\n"
+    "    redis.call('SET',i,e..' '..ss..' '..st..' '..#ARGV-10,'PX',ARGV[10])\n"
+    "  end\n"
     "  return {r,e,ss,st,k}\n"
     "end\n"
     "if channel~='' then\n"
@@ -14540,19 +14558,27 @@ static void lpi_store_take_open(lpi_store *store, const lpi_ask *ask,
     lpi_hub_opened(hub, ask->channel, NULL, loop->now_ms);
 }
 
-/* The epoch, SEQ and timestamp of the last message that was published; or, if
-   there are 2 elements, of what was published first with the same key, which
-   need not have been as many messages. 0, or -1 if malformed. */
+/* The epoch and SEQ of the last message that was published, and in *out its
+   timestamp; or, if there are 2 elements, those of the first try, and of how
+   many messages it was. 0, or -1 if malformed. */
 static int lpi_store_read_outcome(lp_slice *reply, int64_t count,
-                                  uint64_t *epoch, uint64_t *seq, uint64_t *us)
+                                  uint64_t *epoch, uint64_t *seq,
+                                  lp_published *out)
 {
     lp_slice text = lpi_resp_take(reply).text;
-    if (count == 2)
-        return lpi_store_read_id(&text, epoch, seq, us) || !*seq ? -1 : 0;
+    uint64_t messages = 1;
+    if (count == 2) {
+        if (lpi_store_read_id(&text, epoch, seq, &out->timestamp_us) ||
+            (text.bytes && lpi_parse_uint(text, &messages)) || !messages ||
+            messages > LPI_MESSAGES_MAX)
+            return -1;
+        out->count = (uint32_t)messages;
+        return 0;
+    }
     if (text.length != 16 || lpi_parse_epoch(text.bytes, epoch) ||
         lpi_resp_take_uint(reply, seq))
         return -1;
-    return lpi_resp_take_uint(reply, us);
+    return lpi_resp_take_uint(reply, &out->timestamp_us);
 }
 
 /* Append what was published here; `seq` and `us` are the last message's, and
@@ -14586,24 +14612,23 @@ static void lpi_store_take_published(lpi_store *store, lpi_task *task,
     lpi_hub *hub = &store->server->hub;
     lpi_call *call = &task->of.call;
     lp_published *out = &call->outcome.published;
-    uint64_t epoch, seq, us;
+    uint64_t epoch, seq;
     int64_t count = lpi_resp_take(&reply).number;
     lp_slice replid = lpi_resp_take(&reply).text;
     out->count = lpi_message_count(call->first);
-    if (lpi_store_read_outcome(&reply, count, &epoch, &seq, &us) ||
-        (count != 2 && seq < out->count)) {
+    if (lpi_store_read_outcome(&reply, count, &epoch, &seq, out) ||
+        seq < out->count) {
         lpi_hub_count_unknown(hub, 1);
         lpi_store_tell(store, task, LP_ERR_UNKNOWN);
         lpi_store_fail(store, "malformed answer", LPI_S(""), 0);
         return;
     }
-    if (seq < out->count) out->count = (uint32_t)seq;
     *lpi_put_id(out->id, epoch, seq) = 0;
-    out->timestamp_us = us;
-    lpi_hub_seen_us(hub, us);
+    lpi_hub_seen_us(hub, out->timestamp_us);
     if (count != 2) {
         out->instances = (uint32_t)lpi_resp_take(&reply).number;
-        out->waiters = lpi_store_append(store, call, epoch, seq, us);
+        out->waiters = lpi_store_append(store, call, epoch, seq,
+                                        out->timestamp_us);
     }
     lpi_store_tell(store, task, LP_OK);
     lpi_store_is_same(store, replid);

@@ -1950,6 +1950,7 @@ static void redis_call_publish_texts(redis_run *run, redis_call *d, redis_bytes 
     if (trimmed) redis_call_hset_number(run, d, "o", d->o);
     if (redis_call_expire(run, d->x, run->args[7]) || redis_call_expire(run, d->h, run->args[8]))
         return;
+    redis_print(text, " %u", (unsigned)(run->arg_count - 10));
     if (d->has_i && redis_run_set(run, run->keys[3], redis_view(text), run->args[10])) return;
     redis_call_told(run, d, k);
 }

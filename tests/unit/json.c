@@ -585,3 +585,54 @@ TEST(json_emitter_without_memory) {
     }
     CHECK(k > 4);
 }
+
+/* ---- elements of an array ---- */
+
+/* The elements, each in angle brackets. */
+static const char *elements_of(const char *text) {
+    static char found[600];
+    char *to = found;
+    lpi_json_scan scan;
+    lp_slice element;
+    *to = 0;
+    lpi_json_scan_init(&scan, lp_s(text));
+    lpi_json_scan_space(&scan);
+    while (lpi_json_take(&scan, NULL, &element))
+        to += sprintf(to, "<%.*s>", (int)element.length, element.bytes);
+    CHECK_INT(*scan.at, ']');
+    return found;
+}
+
+TEST(json_elements_of_an_array) {
+    CHECK_STR(lp_s(elements_of("[]")), "");
+    CHECK_STR(lp_s(elements_of(" [ \n]")), "");
+    CHECK_STR(lp_s(elements_of("[1]")), "<1>");
+    CHECK_STR(lp_s(elements_of("[ {} , {\"a\":[1,{}]}\t,null]")), "<{}><{\"a\":[1,{}]}><null>");
+    CHECK_STR(lp_s(elements_of("[[],[[]],\"[\",\"]\"]  ")), "<[]><[[]]><\"[\"><\"]\">");
+}
+
+/* They are those of an array that was emitted. */
+TEST(json_elements_of_random_arrays) {
+    int round;
+    for (round = 0; round < unit_rounds(20000); round++) {
+        lp_json j;
+        lp_slice element;
+        lpi_json_scan scan;
+        int count = (int)unit_below(4), i;
+        lp_json_init(&j, NULL);
+        lp_json_array(&j);
+        for (i = 0; i < count; i++) emit_value(&j, 2);
+        lp_json_end(&j);
+        lpi_json_scan_init(&scan, lp_json_text(&j));
+        for (i = 0; lpi_json_take(&scan, NULL, &element); i++)
+            CHECK_INT(lp_json_check(element, NULL), LP_OK);
+        CHECK_INT(i, count);
+        lp_json_free(&j);
+    }
+}
+
+TEST(json_that_may_be_an_array) {
+    CHECK(lpi_json_is_array(lp_s("[")) && lpi_json_is_array(lp_s(" \t\r\n[1]")));
+    CHECK(!lpi_json_is_array(lp_s("")) && !lpi_json_is_array(lp_s("  ")));
+    CHECK(!lpi_json_is_array(lp_s("{[")) && !lpi_json_is_array(lp_s("]")));
+}

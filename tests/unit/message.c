@@ -158,3 +158,86 @@ TEST(message_size_is_what_it_takes) {
     CHECK_INT(m->size, memory.bytes);
     lpi_message_unref(&watched_memory, m);
 }
+
+/* ---- an array of them ---- */
+
+static lp_result array_result;
+static size_t array_offset;
+
+static lpi_message *make_array(const char *json) {
+    watched_memory = unit_memory_of(&memory);
+    array_result = LP_OK;
+    array_offset = 99;
+    return lpi_message_new_array(&watched_memory, lp_s("news"), lp_s(json), &array_result,
+                                 &array_offset);
+}
+
+static void check_no_array(const char *json, size_t offset) {
+    CHECK(!make_array(json));
+    CHECK_INT(array_result, LP_ERR_JSON);
+    CHECK_INT(array_offset, offset);
+    CHECK_INT(memory.blocks, 0);
+}
+
+TEST(message_array_is_a_chain) {
+    lpi_message *m = make_array(" [ {\"a\":1}, {\"id\":2,\"b\":[{}]} ,{}] "), *second;
+    CHECK(m);
+    CHECK_INT(array_result, LP_OK);
+    CHECK_INT(lpi_message_count(m), 3);
+    second = m->newer;
+    lpi_message_seal(second, lp_s("news"), UINT64_C(0x00c0ffee00000001), 42,
+                     UINT64_C(1732412345000007));
+    CHECK_STR(lpi_message_text(second), FRONT("news") ",\"b\":[{}]}");
+    CHECK(!second->newer->newer);
+    lpi_message_unref_all(&watched_memory, m);
+    CHECK_INT(memory.blocks, 0);
+}
+
+/* Wherever it is bad, what stands before is freed and the offset is that in the whole. */
+TEST(message_array_is_all_or_nothing) {
+    check_no_array("[]", 1);
+    check_no_array(" [ ] ", 3);
+    check_no_array("[", 1);
+    check_no_array("[1]", 1);
+    check_no_array("[{},{},7]", 7);
+    check_no_array("[{}, \"x\"]", 5);
+    check_no_array("[{},{},{\"a\":tru}]", 15);
+    check_no_array("[{},{},{}", 9);
+    check_no_array("[{},{},{}]]", 10);
+    check_no_array("[{},{},{}] {}", 11);
+    check_no_array("[{},{\"a\":\"\xff\"}]", 10);
+    check_no_array("[{}}", 3);
+}
+
+TEST(message_array_of_too_many) {
+    static char json[4000];
+    size_t n = 1;
+    int i;
+    lpi_message *m;
+    json[0] = '[';
+    for (i = 0; i < LPI_MESSAGES_MAX; i++, n += 3) memcpy(json + n, "{},", 3);
+    strcpy(json + n - 1, "]");
+    m = make_array(json);
+    CHECK_INT(lpi_message_count(m), 1000);
+    lpi_message_unref_all(&watched_memory, m);
+    strcpy(json + n - 1, ",{}]");
+    CHECK(!make_array(json));
+    CHECK_INT(array_result, LP_ERR_TOO_LARGE);
+    CHECK_INT(memory.blocks, 0);
+}
+
+TEST(message_array_without_memory) {
+    size_t k, failed = 1;
+    for (k = 1; failed; k++) {
+        lpi_message *m;
+        memset(&memory, 0, sizeof memory);
+        memory.fail_at = k;
+        m = make_array("[{},{},{}]");
+        failed = memory.failed;
+        CHECK_INT(!m, failed != 0);
+        CHECK_INT(array_result, failed ? LP_ERR_NOMEM : LP_OK);
+        lpi_message_unref_all(&watched_memory, m);
+        CHECK_INT(memory.blocks, 0);
+    }
+    CHECK_INT(k, 5);
+}

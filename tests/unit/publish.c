@@ -78,6 +78,15 @@ TEST(what_is_no_json_object_is_told_where) {
     open_world(&w);
     check_refused("{\"a\":1,}", 400, "Not a JSON object, at byte 7");
     check_refused("  [1]", 400, "Not a JSON object, at byte 3");
+    check_refused("[]", 400, "Not a JSON object, at byte 1");
+    check_refused("[{},{\"a\":1,}]", 400, "Not a JSON object, at byte 11");
+    check_refused("[{},[{}]]", 400, "Not a JSON object, at byte 4");
+    check_refused("[{},{}", 400, "Not a JSON object, at byte 6");
+    check_refused("[{},{}]]", 400, "Not a JSON object, at byte 7");
+    check_refused("[{} {}]", 400, "Not a JSON object, at byte 4");
+    check_refused("[{},]", 400, "Not a JSON object, at byte 4");
+    check_refused("[,{}]", 400, "Not a JSON object, at byte 1");
+    check_refused("[", 400, "Not a JSON object, at byte 1");
     check_refused("\"text\"", 400, "Not a JSON object, at byte 0");
     check_refused("{} x", 400, "Not a JSON object, at byte 3");
     check_refused("{", 400, "Not a JSON object, at byte 1");
@@ -382,4 +391,245 @@ TEST(history_is_bounded_by_bytes) {
     publish_padded(&w, "large", 20000); /* more than all: it is kept, alone */
     CHECK_INT(stats_of(&w).messages, 1);
     close_world(&w);
+}
+
+/* ---- arrays ---- */
+
+/* [{"n":FROM},...], of `count` objects, in memory that the next call reuses. */
+static const char *array_of(int from, int count) {
+    static char json[65536];
+    char *to = json;
+    int i;
+    *to++ = '[';
+    for (i = 0; i < count; i++) to += sprintf(to, "%s{\"n\":%d}", i ? "," : "", from + i);
+    strcpy(to, "]");
+    return json;
+}
+
+static lp_result publish_array(const char *channel, const char *json, lp_published *out) {
+    return lp_publish(w.s, lp_s(channel), lp_s(json), out);
+}
+
+/* The reply has the messages from N on, `count` of them, with ids that count from `seq` on and
+   timestamps that grow. */
+static void check_messages(const answer *a, int n, int seq, int count) {
+    lp_slice rest = a->body;
+    uint64_t before = 0;
+    int i;
+    CHECK_INT(count_of(rest, "\"n\":"), count);
+    rest.bytes = (const char *)memmem(rest.bytes, rest.length, "\"messages\":[", 12);
+    CHECK(rest.bytes);
+    rest.length = (size_t)(a->body.bytes + a->body.length - rest.bytes);
+    for (i = 0; i < count; i++) {
+        lp_slice id = member(rest, "id"), at;
+        uint64_t number, us = us_of(member(rest, "timestamp"));
+        CHECK(!lpi_parse_uint(lpi_slice(id.bytes + 17, id.length - 17), &number));
+        CHECK_INT(number, seq + i);
+        if (us <= before)
+            unit_fail(__FILE__, __LINE__, "message %d: %llu after %llu", i,
+                      (unsigned long long)us, (unsigned long long)before);
+        before = us;
+        at = member(rest, "n");
+        CHECK(!lpi_parse_uint(at, &number));
+        CHECK_INT(number, n + i);
+        rest.length -= (size_t)(at.bytes - rest.bytes);
+        rest.bytes = at.bytes;
+    }
+}
+
+TEST(an_array_is_published_in_its_order) {
+    answer *a;
+    lp_slice ids;
+    char first[40];
+    open_world(&w);
+    publish_n(&w, "news", 1);
+    a = publish_over_http("/api/publish/news", " [ {\"n\":2} ,\n{\"n\":3},{\"n\":4, \"id\":7}\t] ");
+    CHECK_INT(a->status, 200);
+    CHECK(!memcmp(a->body.bytes, "{\"status\":\"published\",\"message_ids\":[\"", 38));
+    CHECK(!member(a->body, "message_id").bytes);
+    ids = lpi_slice(a->body.bytes + 38, 16);
+    snprintf(first, sizeof first, "%.*s-", 16, ids.bytes);
+    CHECK_INT(count_of(a->body, first), 3);
+    CHECK(has(a->body, "-2\",\"") && has(a->body, "-3\",\"") && has(a->body, "-4\"],"));
+    CHECK(has(a->body, "-4\"],\"timestamp\":1732412345.12") && has(a->body, ",\"waiters\":0}"));
+    a = look(&w, "news", "0");
+    check_messages(a, 1, 1, 4);
+    CHECK_STR(member(a->body, "timestamp"), "1732412345.123460"); /* one us a message */
+    close_world(&w);
+}
+
+/* The answer to an array of one still has a list. */
+TEST(an_array_of_one) {
+    answer *a;
+    open_world(&w);
+    a = publish_over_http("/api/publish/news", "[{\"n\":1}]");
+    CHECK_INT(count_of(a->body, "-1\"],\"timestamp\""), 1);
+    check_messages(look(&w, "news", "0"), 1, 1, 1);
+    close_world(&w);
+}
+
+TEST(an_array_has_a_thousand_objects_at_most) {
+    lp_published out;
+    answer *a;
+    open_world(&w);
+    a = publish_over_http("/api/publish/news", array_of(1, 1000));
+    CHECK_INT(a->status, 200);
+    CHECK_INT(count_of(a->body, "\",\""), 1000); /* between the ids, and before them */
+    check_messages(look(&w, "news", "0"), 1, 1, 1000);
+    a = publish_over_http("/api/publish/news", array_of(1, 1001));
+    CHECK_INT(a->status, 413);
+    CHECK_STR(member(a->body, "error"), "Too many messages");
+    CHECK_INT(publish_array("news", array_of(1, 1001), &out), LP_ERR_TOO_LARGE);
+    CHECK_INT(stats_of(&w).published, 1000);
+    CHECK_INT(publish_array("news", array_of(1001, 1000), &out), LP_OK);
+    CHECK_INT(out.count, 1000);
+    CHECK(!strcmp(out.id + 17, "2000"));
+    check_messages(look(&w, "news", "0"), 1001, 1001, 1000);
+    close_world(&w);
+}
+
+TEST(an_array_has_no_more_than_the_history) {
+    lp_published out;
+    w.cfg.history_count = 5;
+    open_world(&w);
+    memset(&out, 0x55, sizeof out);
+    publish_n(&w, "news", 1);
+    CHECK_INT(publish_array("news", array_of(2, 6), &out), LP_ERR_TOO_LARGE);
+    CHECK(out.id[0] == 0x55);
+    CHECK_INT(publish_over_http("/api/publish/news", array_of(2, 6))->status, 413);
+    check_messages(look(&w, "news", "0"), 1, 1, 1);
+    CHECK_INT(publish_array("news", array_of(2, 5), &out), LP_OK);
+    check_messages(look(&w, "news", "0"), 2, 2, 5);
+    close_world(&w);
+}
+
+TEST(an_array_wakes_once) {
+    peer *c[3], *other;
+    lp_published out;
+    int i;
+    open_world(&w);
+    for (i = 0; i < 3; i++) c[i] = park_new(&w, i ? "/api/poll/news" : "/api/poll/x,news,y");
+    other = park_new(&w, "/api/poll/other");
+    CHECK_INT(publish_array("news", array_of(1, 20), &out), LP_OK);
+    CHECK_INT(out.waiters, 3);
+    CHECK_INT(publish_array("news", array_of(21, 1), &out), LP_OK);
+    CHECK_INT(out.waiters, 0); /* they are awake already */
+    settle(&w);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(c[i]->sends, 1);
+        check_messages(take(c[i]), 1, 1, 21);
+        CHECK_SILENT(c[i]);
+    }
+    CHECK_SILENT(other);
+    park(&w, c[0], "/api/poll/news?last_id=now");
+    CHECK_STR(member(publish_over_http("/api/publish/news", array_of(1, 2))->body, "waiters"),
+              "1");
+    close_world(&w);
+}
+
+static void publish_three(world *at) {
+    lp_published out;
+    CHECK_INT(lp_publish(at->s, lp_s("news"), lp_s("[{},{},{}]"), &out), LP_OK);
+}
+
+/* And a loop that sleeps is signalled once. */
+TEST(an_array_signals_a_loop_once) {
+    uint32_t wakes;
+    open_world(&w);
+    park_new(&w, "/api/poll/news");
+    wakes = w.k.calls[K_WAKE_SIGNAL];
+    while_asleep(&w, 1, publish_three);
+    CHECK_INT(w.k.calls[K_WAKE_SIGNAL], wakes + 1);
+    close_world(&w);
+}
+
+/* What limits the bytes may push out a part of the array itself, but never its last. */
+TEST(an_array_may_evict_by_bytes) {
+    peer *c;
+    answer *a;
+    w.cfg.history_bytes = 10000;
+    open_world(&w);
+    publish_padded(&w, "old", 1000);
+    c = park_new(&w, "/api/poll/news");
+    CHECK_INT(publish_array("news", array_of(1, 200), NULL), LP_OK);
+    CHECK(stats_of(&w).history_bytes <= 10000);
+    CHECK(stats_of(&w).messages > 20 && stats_of(&w).messages < 100);
+    settle(&w);
+    a = take(c);
+    CHECK_STR(member(a->body, "reset"), "{\"news\":\"evicted\"");
+    check_messages(a, 201 - (int)stats_of(&w).messages, 201 - (int)stats_of(&w).messages,
+                   (int)stats_of(&w).messages);
+    close_world(&w);
+}
+
+static struct { int times; lp_result result; lp_published published; } outcome_of_array;
+
+static void on_array(void *ctx, lp_result result, const lp_published *published) {
+    (void)ctx;
+    outcome_of_array.times++;
+    outcome_of_array.result = result;
+    if (published) outcome_of_array.published = *published;
+}
+
+TEST(an_array_is_published_asynchronously) {
+    memset(&outcome_of_array, 0, sizeof outcome_of_array);
+    open_world(&w);
+    CHECK_INT(lp_publish_async(w.s, lp_s("news"), lp_s("[{},{}]"), on_array, NULL), LP_OK);
+    settle(&w);
+    CHECK_INT(outcome_of_array.times, 1);
+    CHECK_INT(outcome_of_array.result, LP_OK);
+    CHECK_INT(outcome_of_array.published.count, 2);
+    CHECK(!strcmp(outcome_of_array.published.id + 17, "2"));
+    CHECK_INT(lp_publish_async(w.s, lp_s("news"), lp_s("[{},2]"), on_array, NULL), LP_OK);
+    settle(&w);
+    CHECK_INT(outcome_of_array.times, 2);
+    CHECK_INT(outcome_of_array.result, LP_ERR_JSON);
+    CHECK_INT(stats_of(&w).messages, 2);
+    close_world(&w);
+}
+
+/* A ring that has wrapped makes room for many at once, in order. */
+TEST(arrays_and_rings_of_every_size) {
+    int round;
+    for (round = 0; round < unit_rounds(60); round++) {
+        int last = 0, history = 1 + (int)unit_below(70), i;
+        memset(&w, 0, sizeof w);
+        w.cfg.history_count = (uint32_t)history;
+        open_world(&w);
+        for (i = 0; i < 12; i++) {
+            int count = 1 + (int)unit_below((uint32_t)history), held;
+            CHECK_INT(publish_array("news", array_of(last + 1, count), NULL), LP_OK);
+            last += count;
+            held = last < history ? last : history;
+            check_world(&w);
+            check_messages(look(&w, "news", "0"), last - held + 1, last - held + 1, held);
+        }
+        close_world(&w);
+    }
+}
+
+/* All or none, whatever allocation fails. */
+TEST(an_array_without_memory) {
+    size_t k, failed = 1;
+    for (k = 1; failed; k++) {
+        peer *c;
+        int status;
+        memset(&w, 0, sizeof w);
+        open_world(&w);
+        publish_n(&w, "news", 1);
+        c = dial(&w);
+        settle(&w);
+        w.m.fail_at = w.m.calls + k;
+        post(c, "/api/publish/news", array_of(2, 30));
+        settle(&w);
+        failed = w.m.failed;
+        w.m.fail_at = 0;
+        status = c->closed ? 0 : take(c)->status;
+        CHECK(failed ? status == 503 || !status : status == 200);
+        if (status == 503) check_messages(look(&w, "news", "0"), 1, 1, 1);
+        else if (!failed) check_messages(look(&w, "news", "0"), 1, 1, 31);
+        else CHECK(has(look(&w, "news", "0")->body, "\"count\":31"));
+        close_world(&w);
+    }
+    CHECK(k > 31);
 }

@@ -189,6 +189,14 @@ static lp_result publish_async(const char *channel, const char *json, told_once 
     return lp_publish_async(w.s, lp_s(channel), lp_s(json), on_published, t);
 }
 
+/* The channel's epoch, from a message of it. */
+static const char *store_epoch_of(const answer *a) {
+    static char epoch[17];
+    memcpy(epoch, text_of(a->body, "last_id"), 16);
+    epoch[16] = 0;
+    return epoch;
+}
+
 /* ---- connecting ---- */
 
 TEST(redis_comes_up) {
@@ -994,6 +1002,412 @@ TEST(redis_bad_idempotency_keys) {
     close_redis();
 }
 
+/* ---- arrays ---- */
+
+/* All in one call, and so in a row; who waits has them in one reply. */
+TEST(redis_array_is_published_at_once) {
+    answer *a;
+    peer *c;
+    char id[40];
+    uint64_t commands;
+    open_redis();
+    strcpy(id, text_of(publish_number("news", 1)->body, "message_id"));
+    c = park_new(&w, "/api/poll/news?last_id=now");
+    commands = store->commands;
+    a = publish_here("news", "[{\"n\":2},{\"n\":3}, {\"n\":4,\"id\":7}]");
+    CHECK_INT(store->commands, commands + 1);
+    CHECK_INT(a->status, 200);
+    id[17] = 0;
+    CHECK_INT(count_of(a->body, id), 3);
+    CHECK(has(a->body, "\"message_ids\":[\"") && has(a->body, "-2\",\"") && has(a->body, "-4\"],"));
+    CHECK(has(a->body, "\"waiters\":1,\"instances\":1}"));
+    CHECK_STR(member(take(c)->body, "count"), "3");
+    CHECK_INT(c->sends, 1);
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":4\r\n");
+    CHECK_STR(lp_s(all_of("news", "0")), "1,2,3,4");
+    CHECK_STR(member(look(&w, "news", "0")->body, "timestamp"), text_of(a->body, "timestamp"));
+    pass(&w, 10000); /* as the store tells it */
+    CHECK_INT(stats_of(&w).channels, 0);
+    CHECK_STR(lp_s(all_of("news", "0")), "1,2,3,4");
+    CHECK_STR(member(look(&w, "news", "0")->body, "timestamp"), text_of(a->body, "timestamp"));
+    close_redis();
+}
+
+static const char *array_of_numbers(int from, int count) {
+    static char json[40000];
+    char *to = json;
+    while (count--) to += sprintf(to, "%c{\"n\":%d}", to == json ? '[' : ',', from++);
+    strcpy(to, "]");
+    return json;
+}
+
+TEST(redis_array_of_a_thousand) {
+    static char want[8000];
+    told_once t;
+    int i;
+    open_redis();
+    CHECK_INT(publish_async("news", array_of_numbers(1, 1000), &t), LP_OK);
+    settle(&w);
+    CHECK_TOLD(t, LP_OK);
+    CHECK_INT(t.published.count, 1000);
+    CHECK(!strcmp(t.published.id + 17, "1000"));
+    for (*want = 0, i = 1; i <= 1000; i++) sprintf(want + strlen(want), "%s%d", i > 1 ? "," : "", i);
+    CHECK_STR(lp_s(all_of("news", "0")), want);
+    close_redis();
+}
+
+TEST(redis_array_of_too_many) {
+    told_once t;
+    answer *a;
+    w.cfg.history_count = 5;
+    open_redis();
+    a = publish_here("news", array_of_numbers(1, 6));
+    CHECK_INT(a->status, 413);
+    CHECK_STR(member(a->body, "error"), "Too many messages");
+    CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s(array_of_numbers(1, 6)), NULL), LP_ERR_TOO_LARGE);
+    CHECK_INT(publish_async("news", array_of_numbers(1, 6), &t), LP_OK);
+    settle(&w);
+    CHECK_TOLD(t, LP_ERR_TOO_LARGE);
+    CHECK_INT(publish_here("news", array_of_numbers(1, 1001))->status, 413);
+    CHECK_INT(publish_here("news", "[{},{}")->status, 400);
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":0\r\n");
+    CHECK_INT(publish_here("news", array_of_numbers(1, 5))->status, 200);
+    CHECK_STR(lp_s(all_of("news", "0")), "1,2,3,4,5");
+    close_redis();
+}
+
+/* All of it was published, or none. */
+TEST(redis_array_of_unknown_outcome) {
+    told_once t;
+    int how;
+    for (how = 0; how < 2; how++) {
+        peer *c;
+        open_redis();
+        if (how) path->held = 1; /* the store does not get it */
+        else path->held_back = 1;
+        c = dial(&w);
+        post(c, "/api/publish/news", array_of_numbers(1, 3));
+        settle(&w);
+        CHECK_INT(publish_async("news", array_of_numbers(4, 2), &t), LP_OK);
+        settle(&w);
+        redis_path_cut(&net, path);
+        path->held = path->held_back = 0;
+        settle(&w);
+        CHECK_INT(take(c)->status, 504);
+        CHECK_TOLD(t, LP_ERR_UNKNOWN);
+        wait_up(3000);
+        CHECK_STR(lp_s(all_of("news", "0")), how ? "" : "1,2,3,4,5");
+        close_redis();
+    }
+}
+
+/* The key stands for the whole array; what the second try would have published does not count. */
+TEST(redis_array_with_an_idempotency_key) {
+    answer *a, *b;
+    char id[40];
+    open_redis();
+    a = publish_key("news", array_of_numbers(1, 3), "k");
+    b = publish_key("news", array_of_numbers(1, 3), "k");
+    CHECK(!memcmp(a->body.bytes, b->body.bytes, 38 + 3 * 21));
+    CHECK(has(b->body, "-1\",\"") && has(b->body, "-3\"],\"timestamp\""));
+    b = publish_key("news", array_of_numbers(1, 200), "k"); /* more than there are messages */
+    CHECK(!memcmp(a->body.bytes, b->body.bytes, 38 + 3 * 21));
+    b = publish_key("news", "{}", "k");
+    CHECK_INT(member(b->body, "message_id").length, 18);
+    CHECK(has(b->body, "-3\",\"timestamp\""));
+    strcpy(id, text_of(publish_key("news", "{\"n\":4}", "one")->body, "message_id"));
+    b = publish_key("news", array_of_numbers(5, 9), "one");
+    CHECK_INT(b->status, 200);
+    CHECK_INT(count_of(b->body, id), 1);
+    CHECK_INT(count_of(b->body, "-"), 1);
+    CHECK_STR(lp_s(all_of("news", "0")), "1,2,3,4");
+    CHECK_INT(stats_of(&w).redis_connects, 1);
+    close_redis();
+}
+
+/* What an older instance kept with a key has no count of messages; one that is none is refused. */
+TEST(redis_idempotency_keys_of_others) {
+    static const struct { const char *kept; int status; } cases[] = {
+        {"0123456789abcdef 7 19", 200},      {"0123456789abcdef 7 19 3", 200},
+        {"0123456789abcdef 7 19 7", 200},    {"0123456789abcdef 7 19 8", 504},
+        {"0123456789abcdef 7 19 0", 504},    {"0123456789abcdef 7 19 1001", 504},
+        {"0123456789abcdef 7 19 x", 504},    {"0123456789abcdef 0 19", 504},
+        {"0123456789abcdef 7 19 ", 504}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        answer *a;
+        open_redis();
+        store_tellf("SET|lp1:{e54}i:news\nk|%s", cases[i].kept);
+        a = publish_key("news", "[{},{}]", "k");
+        if (a->status != cases[i].status)
+            unit_fail(__FILE__, __LINE__, "\"%s\": %d", cases[i].kept, a->status);
+        CHECK_INT(is_up(), cases[i].status == 200);
+        close_redis();
+    }
+}
+
+/* What another instance calls; `rest` stands behind the name of the pub/sub channel. */
+static void another_calls(const char *epoch, const char *rest) {
+    CHECK(strstr(store_tellf("EVALSHA|%s|2|lp1:{e54}h:news|lp1:{e54}x:news|%s|0|0|0|0|1000|300000"
+                             "|3600000|lp1:{e54}:news|0%s", the_store()->call_sha, epoch, rest),
+                 "*5\r\n"));
+}
+
+TEST(redis_array_of_another_instance) {
+    peer *c;
+    open_redis();
+    publish_number("news", 1);
+    c = park_new(&w, "/api/poll/news?last_id=now");
+    another_calls("0123456789abcdef", "|{\"n\":2}|{\"n\":3}|{\"n\":4}");
+    settle(&w);
+    CHECK_STR(lp_s(ns_of(take(c))), "2,3,4");
+    CHECK_STR(lp_s(all_of("news", "0")), "1,2,3,4");
+    close_redis();
+}
+
+/* ---- deletion ---- */
+
+static answer *delete_here(const char *channel) {
+    peer *c = dial(&w);
+    sayf(c, "DELETE /api/channels/%s HTTP/1.1\r\nHost: localhost\r\n"
+         "Authorization: Bearer secret\r\n\r\n", channel);
+    settle(&w);
+    return take(c);
+}
+
+static void open_redis_admin(void) {
+    w.cfg.admin_token = "secret";
+    open_redis();
+}
+
+static void check_deleted(const answer *a) {
+    CHECK_INT(a->status, 200);
+    CHECK_STR(a->body, "{\"status\":\"deleted\"}");
+}
+
+/* The poll was told of the deletion, and of nothing else. */
+static void check_told(peer *c) {
+    answer *a = take(c);
+    CHECK_STR(member(a->body, "count"), "0");
+    CHECK(has(a->body, "\"reset\":{\"news\":\"epoch\"}"));
+    CHECK_SILENT(c);
+}
+
+TEST(redis_deletion_drops_the_history) {
+    char cursor[60];
+    peer *c, *both, *stream;
+    answer *a;
+    uint64_t us;
+    open_redis_admin();
+    publish_number("news", 1);
+    a = publish_number("news", 2);
+    strcpy(cursor, text_of(a->body, "message_id"));
+    us = us_of(member(a->body, "timestamp"));
+    c = park_new(&w, "/api/poll/news?last_id=now");
+    both = park_new(&w, "/api/poll/x,news?last_id=now");
+    stream = dial(&w);
+    get(stream, "/api/stream/news?last_id=now");
+    settle(&w);
+    stream->out_at = stream->out_length;
+    w.k.wall_us -= 60000000; /* the store's clock too */
+    check_deleted(delete_here("news"));
+    check_told(c); /* at once */
+    check_told(both);
+    CHECK(has(unheard(stream), "event: reset\n"));
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":0\r\n");
+    CHECK_STR(lp_s(all_of("news", "0")), "");
+    a = look(&w, "news", cursor);
+    CHECK(has(a->body, "\"reset\":{\"news\":\"epoch\"}"));
+    CHECK_STR(member(a->body, "count"), "0");
+    CHECK(us_of(member(a->body, "timestamp")) > us);
+    a = publish_number("news", 3);
+    CHECK(us_of(member(a->body, "timestamp")) > us + 1);
+    a = look(&w, "news", cursor);
+    CHECK_STR(lp_s(ns_of(a)), "3");
+    CHECK(has(a->body, "\"reset\":{\"news\":\"epoch\"}"));
+    pass(&w, 10000);
+    CHECK_INT(stats_of(&w).waiters, 1); /* the stream */
+    a = look(&w, "news", cursor); /* as the store tells it */
+    CHECK_STR(lp_s(ns_of(a)), "3");
+    CHECK(has(a->body, "\"reset\":{\"news\":\"epoch\"}"));
+    CHECK_INT(stats_of(&w).redis_connects, 1);
+    close_redis();
+}
+
+/* Without a cache of the channel, or a channel. */
+TEST(redis_deletion_of_what_is_not_here) {
+    char cursor[60];
+    open_redis_admin();
+    strcpy(cursor, text_of(publish_number("news", 1)->body, "message_id"));
+    pass(&w, 10000);
+    CHECK_INT(stats_of(&w).channels, 0);
+    CHECK_INT(lp_channel_delete(w.s, lp_s("news")), LP_PENDING);
+    settle(&w);
+    CHECK_INT(stats_of(&w).channels, 0);
+    CHECK(has(look(&w, "news", cursor)->body, "\"count\":0,\"messages\":[],\"reset\""));
+    check_deleted(delete_here("never"));
+    pass(&w, 10000);
+    CHECK_STR(lp_s(all_of("never", "0")), "");
+    CHECK_INT(delete_here("%00")->status, 400);
+    close_redis();
+}
+
+TEST(redis_deletion_by_another_instance) {
+    peer *c, *fetching;
+    char cursor[60], target[100];
+    open_redis_admin();
+    publish_number("news", 1);
+    strcpy(cursor, text_of(publish_number("news", 2)->body, "message_id"));
+    c = park_new(&w, "/api/poll/news?last_id=now");
+    another_calls("0123456789abcdef", "");
+    settle(&w);
+    check_told(c);
+    CHECK_STR(lp_s(store_epoch_of(look(&w, "news", "0"))), "0123456789abcdef");
+    pass(&w, 10000);
+    publish_number("news", 3);
+    sprintf(target, "/api/poll/news?last_id=%s", text_of(look(&w, "news", "0")->body, "last_id"));
+    pass(&w, 10000);
+    fetching = dial(&w); /* its open is under way when the channel is deleted */
+    path->held_back = 1;
+    get(fetching, target);
+    settle(&w);
+    CHECK_INT(w.s->hub.requested.used, 1);
+    another_calls("fedcba9876543210", "");
+    path->held_back = 0;
+    settle(&w);
+    check_told(fetching);
+    CHECK(has(look(&w, "news", cursor)->body, "\"reset\""));
+    close_redis();
+}
+
+TEST(redis_deletion_of_unknown_outcome) {
+    peer *c, *p;
+    answer *a;
+    open_redis_admin();
+    publish_number("news", 1);
+    p = park_new(&w, "/api/poll/news?last_id=now&timeout=60");
+    c = dial(&w);
+    path->held_back = 1;
+    sayf(c, "DELETE /api/channels/news HTTP/1.1\r\nHost: localhost\r\n"
+         "Authorization: Bearer secret\r\n\r\n");
+    settle(&w);
+    CHECK_SILENT(c);
+    redis_path_cut(&net, path);
+    path->refuses = 1;
+    path->held_back = 0;
+    settle(&w);
+    a = take(c);
+    CHECK_INT(a->status, 504);
+    CHECK_STR(member(a->body, "error"), "Outcome unknown");
+    a = delete_here("news");
+    CHECK_INT(a->status, 503);
+    CHECK_STR(member(a->body, "error"), "Redis not available");
+    CHECK_STR(heading(a, "Retry-After"), "5");
+    CHECK_INT(lp_channel_delete(w.s, lp_s("news")), LP_ERR_AWAY);
+    CHECK_SILENT(p);
+    path->refuses = 0;
+    wait_up(11000);
+    settle(&w);
+    check_told(p); /* it was deleted, and that is seen now */
+    close_redis();
+}
+
+/* Anybody may say so; the store is asked, and knows better. */
+TEST(redis_news_of_a_deletion_that_was_none) {
+    static const char *const texts[] = {"0123456789abcdef 0 19 x", "0123456789abcdef 0 19",
+                                        "0123456789abcdef 0 19 {\"n\":9}"};
+    peer *c;
+    uint64_t opens;
+    size_t i;
+    open_redis_admin();
+    publish_number("news", 1);
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    for (i = 0; i < LPI_COUNT(texts); i++) {
+        opens = stats_of(&w).redis_opens;
+        store_tellf("PUBLISH|lp1:{e54}:news|%s", texts[i]);
+        CHECK(pass(&w, 1000) < 100);
+        CHECK(stats_of(&w).redis_opens > opens && stats_of(&w).redis_opens <= opens + 2);
+        CHECK_SILENT(c);
+    }
+    store_tell("PUBLISH|lp1:{e54}:nobody|0123456789abcdef 0 19 {}");
+    settle(&w);
+    publish_number("news", 2);
+    CHECK_STR(lp_s(ns_of(take(c))), "2");
+    CHECK_INT(stats_of(&w).redis_connects, 1);
+    close_redis();
+}
+
+/* A message that was published right after a deletion, and one after another. */
+TEST(redis_deletion_with_news_right_behind_it) {
+    peer *c;
+    answer *a;
+    open_redis_admin();
+    publish_number("news", 1);
+    c = park_new(&w, "/api/poll/news?last_id=now");
+    CHECK_INT(lp_channel_delete(w.s, lp_s("news")), LP_PENDING);
+    CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s("[{\"n\":2},{\"n\":3}]"), NULL), LP_PENDING);
+    CHECK_INT(lp_channel_delete(w.s, lp_s("news")), LP_PENDING);
+    CHECK_INT(lp_publish(w.s, lp_s("news"), lp_s("{\"n\":4}"), NULL), LP_PENDING);
+    settle(&w);
+    a = take(c);
+    CHECK(has(a->body, "\"reset\":{\"news\":\"epoch\"}"));
+    CHECK_STR(lp_s(ns_of(a)), "4");
+    CHECK_STR(lp_s(all_of("news", "0")), "4");
+    close_redis();
+}
+
+/* What an administrator sees is what is here. */
+TEST(redis_channels_that_are_here) {
+    lp_channel_info info;
+    uint32_t position = 0;
+    open_redis_admin();
+    publish_number("news", 1);
+    CHECK_INT(lp_channel_read(w.s, lp_s("news"), &info), LP_ERR_NOT_FOUND);
+    publish_and_look("news", 2);
+    CHECK_INT(lp_channel_read(w.s, lp_s("news"), &info), LP_OK);
+    CHECK_INT(info.held, 2);
+    CHECK(!strcmp(info.last_id + 17, "2") && !strcmp(info.first_id + 17, "1"));
+    CHECK_INT(lp_channels_read(w.s, &position, &info, 1), 1);
+    path->held_back = 1;
+    get(dial(&w), "/api/poll/other");
+    settle(&w);
+    CHECK_INT(lp_channel_read(w.s, lp_s("other"), &info), LP_OK);
+    CHECK_INT(info.waiters, 1);
+    CHECK_STR(lp_s(info.last_id), ""); /* the store has not told it yet */
+    path->held_back = 0;
+    settle(&w);
+    CHECK_INT(lp_channel_read(w.s, lp_s("other"), &info), LP_OK);
+    CHECK(!strcmp(info.last_id + 16, "-0"));
+    close_redis();
+}
+
+/* A message that stays over a change of the epoch keeps its id, and its receipts. */
+TEST(redis_receipts_over_an_epoch) {
+    lp_receipts page;
+    char id[60];
+    peer *c;
+    w.cfg.track_receipts = 10;
+    open_redis_admin();
+    c = dial(&w);
+    get_as(c, "/api/poll/news", "a");
+    settle(&w);
+    strcpy(id, text_of(publish_number("news", 1)->body, "message_id"));
+    CHECK_STR(lp_s(ns_of(take(c))), "1");
+    page.position = 0;
+    CHECK_INT(lp_receipts_read(w.s, lp_s("news"), lp_s(id), &page), LP_OK);
+    CHECK_INT(page.count, 1);
+    redis_attach(store); /* a new replid, and so a new epoch; the ring stays */
+    pass(&w, 2200);
+    wait_up(1000);
+    settle(&w);
+    park(&w, c, "/api/poll/news?last_id=now");
+    page.position = 0;
+    CHECK_INT(lp_receipts_read(w.s, lp_s("news"), lp_s(id), &page), LP_OK);
+    CHECK_INT(page.count, 1);
+    CHECK(memcmp(store_epoch_of(look(&w, "news", "now")), id, 16));
+    close_redis();
+}
+
 /* ---- the connection that publishes ---- */
 
 TEST(redis_client_gone_while_publishing) {
@@ -1316,14 +1730,6 @@ TEST(redis_pages_of_since) {
     CHECK(most <= 6); /* log2(900 / 64), one for the rest and one for the next message */
     CHECK(pages >= 750);
     close_redis();
-}
-
-/* The channel's epoch, from a message of it. */
-static const char *store_epoch_of(const answer *a) {
-    static char epoch[17];
-    memcpy(epoch, text_of(a->body, "last_id"), 16);
-    epoch[16] = 0;
-    return epoch;
 }
 
 TEST(redis_a_text_that_is_no_message) {
@@ -2277,8 +2683,11 @@ static void do_it_all(void) {
         post(c, "/api/publish/other", json);
         pass(&w, 50);
         lp_publish(w.s, lp_s("news"), lp_s(json), NULL);
+        lp_publish(w.s, lp_s("third"), lp_s("[{},{}]"), NULL);
         pass(&w, 200);
     }
+    lp_channel_delete(w.s, lp_s("news"));
+    pass(&w, 200);
     c = dial(&w);
     get(c, "/api/poll/news,other?timeout=0&last_id=0,0");
     pass(&w, 1500);
