@@ -1486,7 +1486,8 @@ static int model_events(conn *c, const char *text, size_t length)
         c->replied = c->got = 1;
         c->streams = r->status == 200 ? 2 : 4;
         if (r->status != 200) {
-            WANT(r->status == 503 || r->status == 429 || r->status == r->expect, "the status");
+            WANT(r->status == 503 || r->status == 429 || r->status == r->expect ||
+                     (r->status == 408 && !r->got), "the status");
             return 1;
         }
         body = (const char *)memmem(text, length, "\r\n\r\n", 4);
