@@ -300,6 +300,7 @@ typedef struct era {
     int was[SERVERS], is[SERVERS];
     uint64_t last, floor;    /* the highest on any                              */
     uint64_t buried_us;      /* when a message of another was appended where it was */
+    uint64_t deleted_us;     /* or the channel's history was dropped there      */
 } era;
 
 enum outcome { PENDING, PUBLISHED, AWAY, OUTCOME_UNKNOWN, NEVER_TOLD };
@@ -556,6 +557,7 @@ static void deleted(int server, int channel, const char *text)
         if (e->epoch == epoch || !e->was[server]) continue;
         MUST(!e->is[server], "%s is deleted, and has the epoch that it had", channels[channel].name);
         if (!e->buried_us) e->buried_us = clock_us;
+        if (!e->deleted_us) e->deleted_us = clock_us;
     }
     channels[channel].deletions++;
     channels[channel].deleted_us = clock_us;
@@ -1615,6 +1617,17 @@ static void client_read(client *c)
     if (s->ended || s->closed) client_leave(c);
 }
 
+/* That a channel was deleted is told at once to all who wait on it, at any instance. */
+static void judge_waiting(const client *c)
+{
+    const era *e = c->at[0].kind == CURSOR ? era_find(c->channel[0], c->at[0].epoch) : NULL;
+    if (c->count != 1 || c->basic || !e || !e->deleted_us) return;
+    if (e->deleted_us < c->sent_us + 300000) return; /* it may fetch, and not be parked yet */
+    if (clock_us < e->deleted_us + 500000 || era_was_since(e, clock_us - 500000)) return;
+    MUST(is_troubled(c->instance, channels[c->channel[0]].store, e->deleted_us),
+         "client %d: %s is deleted, and nobody told it", c->index, channels[c->channel[0]].name);
+}
+
 static void clients_read(void)
 {
     int i;
@@ -1624,6 +1637,7 @@ static void clients_read(void)
         if (!c->s) continue;
         client_read(c);
         if (!c->s) continue;
+        if (c->waits && !c->publishes && c->instance->life == RUNNING) judge_waiting(c);
         MUST(!c->waits || clock_us <= c->sent_us + wait_ms * 1000 + 200000 ||
              c->instance->life == STOPPING, "client %d is not answered", c->index);
         if (!c->s->closed && !c->s->ended) continue;
