@@ -104,7 +104,37 @@
        timestamp of the last.
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
-                 nothing and gives the first one's id.
+                 nothing and gives the first one's id; or ids, if that was an
+                 array.
+
+     For administration, only with cfg.admin_token, which they want as
+     Authorization: Bearer TOKEN:
+
+     GET /api/channels/{channel}
+       {"channel":NAME,"waiters":N,"held":N,"first_id":ID,"last_id":C,
+        "timestamp":T,"age":SECONDS}
+       waiters are polls and streams; first_id is null if nothing is held;
+       last_id is the cursor of who has had all; age is how long ago the channel
+       began. 404 if there is none of that name.
+
+     GET /api/channels?limit=&after=
+       {"channels":[{...},...],"next":N}      "next" if there are more: the
+                                              after= of the next page
+       limit is 1 to 1000 [100]. Pages are in no order. A channel that is there
+       all the while is in one of them, once, whatever else comes and goes.
+
+     DELETE /api/channels/{channel}    {"status":"deleted"}, or 404
+       drops the channel's history. Each poll that waits on it, with since= too,
+       and each stream is told at once by a reset ("epoch"), and later whoever
+       comes with a cursor of before. Timestamps go on from where they were.
+
+     GET /api/receipts/{channel}/{id}?limit=&after=        with track_receipts
+       {"delivered_to":[NAME,...],"complete":true,"next":N}
+       the X-Client-ID of each client that the message was handed to: when the
+       last byte of a reply that had it was given to the kernel. In the order of
+       that, each once; "complete" is false if some were dropped, since there
+       were more than track_receipts. A client without a name has no receipts; a
+       HEAD makes none. 404 if the message is not held.
 
      GET /metrics        the figures of lp_stats for Prometheus (text format
                          0.0.4); at the root, not behind the prefix
@@ -161,7 +191,8 @@
      A client that sends back the cursor that it was last given gets every
      message after it exactly once and in order, or is told at once that this
      cannot be proven ("reset"). Never neither. The reasons:
-       epoch     the channel was forgotten, or the server restarted, since
+       epoch     the channel was forgotten or deleted, or the server restarted,
+                 since
        evicted   messages after the cursor are no longer held
        ahead     the cursor was never given
      A reply with a reset holds everything that is still held, after which
@@ -193,9 +224,15 @@
      xtrim xrange xrevrange del get set pexpire publish subscribe unsubscribe.
      TLS is for stunnel or the like, or a unix socket.
 
+     A deletion and an array are seen by all instances. What /api/channels and
+     /api/receipts tell is of the one instance that is asked: the channels that
+     it has in its cache, its own waiters, and whom it handed messages of that
+     cache to. DELETE never gives 404, but 503 or 504 as publishing does.
+
    THREADS
 
-     lp_publish, lp_publish_async, lp_stop and lp_stats_read are safe on any
+     lp_publish, lp_publish_async, lp_stop, lp_stats_read, lp_channel_read,
+     lp_channels_read, lp_channel_delete and lp_receipts_read are safe on any
      thread between lp_create and lp_destroy; lp_stop in a signal handler too.
      All else belongs to the thread that runs the server. With cfg.loops above
      1 lp_run starts the threads that it needs beside its own: handlers and

@@ -24,6 +24,8 @@ int main(void) {
     lp_published published;
     lp_config config;
     lp_result result;
+    lp_channel_info channel;
+    uint32_t position = 0;
     int turn;
     memset(&config, 0, sizeof config);
     result = lp_config_set(&config, "drain-ms", "1");
@@ -34,6 +36,13 @@ int main(void) {
     if (result != LP_ERR_CONFIG) return failed("lp_create with a Redis", result);
     config.redis = NULL;
 #endif
+#ifdef LONGPOLL_NO_ADMIN
+    config.track_receipts = 1;
+    result = lp_create(&server, &config);
+    if (result != LP_ERR_CONFIG) return failed("lp_create with receipts", result);
+    config.track_receipts = 0;
+#endif
+    config.admin_token = "secret";
     config.access_log.write = told;
     config.token_secret = "a secret of thirty-two bytes....";
 #ifdef LONGPOLL_NO_TOKEN
@@ -51,6 +60,11 @@ int main(void) {
     if (lp_port(server) == 0) return failed("lp_port", LP_OK);
     result = lp_publish(server, lp_s("news"), lp_s("{\"text\":\"hello\"}"), &published);
     if (result != LP_OK) return failed("lp_publish", result);
+    result = lp_channel_read(server, lp_s("news"), &channel);
+    if (result != LP_OK || channel.held != 1) return failed("lp_channel_read", result);
+    if (lp_channels_read(server, &position, &channel, 1) != 1) return failed("a list", LP_OK);
+    result = lp_channel_delete(server, lp_s("news"));
+    if (result != LP_OK) return failed("lp_channel_delete", result);
     for (turn = 0; turn < 3; turn++) {
         result = lp_step(server, 1);
         if (result != LP_OK) return failed("lp_step", result);

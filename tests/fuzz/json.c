@@ -2,7 +2,8 @@
 
    Input: a text. It is validated, by the library and by reference.h, which must agree on
    whether it is good and on the byte that is not. If it is an object it becomes a message,
-   compared byte for byte with one put together here. Then the same bytes are taken as a
+   compared byte for byte with one put together here; if an array, messages, or none at the
+   same bad byte. Then the same bytes are taken as a
    string to be emitted, and as a program for the emitter: what comes out must validate, and
    mean what went in. */
 
@@ -175,6 +176,61 @@ static void check_message(lp_slice text, const ref *r, int good)
     MUST(!room_used[0] && !room_used[1], "a leak");
 }
 
+/* ---- an array of messages ---- */
+
+/* How many objects there are; -1 with the bad byte at r->at, and -2 if they are too many. */
+BLIND static int ref_objects(ref *r, lp_slice text)
+{
+    int count = 0;
+    memset(r, 0, sizeof *r);
+    r->at = text.bytes;
+    r->end = text.bytes + text.length;
+    ref_space(r);
+    ref_take(r, '[');
+    ref_space(r);
+    if (!ref_take(r, ']')) { /* of none */
+        ref_space(r);
+        return -1;
+    }
+    for (;;) {
+        const char *begin = r->at;
+        if (ref_value(r)) return -1;
+        if (++count > LPI_MESSAGES_MAX) return -2;
+        if (*begin != '{') {
+            r->at = begin;
+            return -1;
+        }
+        ref_space(r);
+        if (!ref_take(r, ']')) break;
+        if (ref_take(r, ',')) return -1;
+        ref_space(r);
+    }
+    ref_space(r);
+    return r->at == r->end ? count : -1;
+}
+
+static void check_array(lp_slice text)
+{
+    lp_result result = LP_OK;
+    size_t offset = 0;
+    ref r;
+    int want = ref_objects(&r, text);
+    lpi_message *first = lpi_message_new_array(&lpi_libc_memory, lp_s("news"), text, &result,
+                                               &offset);
+    if (want > 0) {
+        MUST(first && result == LP_OK, "no messages of an array: %d", result);
+        MUST(lpi_message_count(first) == (uint32_t)want, "%u messages, not %d",
+             lpi_message_count(first), want);
+    } else {
+        MUST(!first && result == (want == -1 ? LP_ERR_JSON : LP_ERR_TOO_LARGE), "result %d",
+             result);
+        if (want == -1)
+            MUST(offset == (size_t)(r.at - text.bytes), "bad byte %zu, not %zu", offset,
+                 (size_t)(r.at - text.bytes));
+    }
+    lpi_message_unref_all(&lpi_libc_memory, first);
+}
+
 /* ---- the emitter ---- */
 
 static void check_string(lp_slice text)
@@ -341,6 +397,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text = fuzz_guarded(&text_pages, data, size);
     good = check_validator(text, &r, members);
     check_message(text, &r, good);
+    if (lpi_json_is_array(text)) check_array(text);
     check_string(text);
     check_program(text);
     if (size == 8) {

@@ -13,6 +13,7 @@
        ^D ^d      it publishes, but for the last byte; the last byte
        ^L n       it says so many bytes of filler (sizes[])
        ^P ^Q      publish there; publish on "a", which anybody may name
+       ^M ^C      publish three messages there at once; drop that channel's history
        ^S ^s      let the server do all that it can; one step
        ^T n       let time pass (times_ms[])
        ^A n       the n-th allocation from here fails; ^a: and all that follow, until ^A
@@ -347,6 +348,21 @@ static void publish_known(void)
     if (lp_publish(w.s, lp_s(st.channel), lp_s(json), NULL) == LP_OK) st.published++;
 }
 
+static void publish_three(void)
+{
+    char json[64];
+    uint32_t k = st.published;
+    sprintf(json, "[{\"k\":%u},{\"k\":%u},{\"k\":%u}]", k + 1, k + 2, k + 3);
+    if (lp_publish(w.s, lp_s(st.channel), lp_s(json), NULL) == LP_OK) st.published += 3;
+}
+
+/* Who has a cursor of before is to be told of it at once. */
+static void drop_history(void)
+{
+    if (lp_channel_delete(w.s, lp_s(st.channel)) == LP_OK && strcmp(st.cursor, "0"))
+        st.published_before = UINT32_MAX;
+}
+
 static void fail_allocations(size_t skip, int forever)
 {
     w.m.fail_at = skip ? w.m.calls + skip : 0;
@@ -404,6 +420,8 @@ static int act(char op, unsigned n)
     else if (op == 's') turn(&w, 0);
     else if (op == 'P') publish_known();
     else if (op == 'Q') lp_publish(w.s, lp_s("a"), lp_s("{\"a\":1}"), NULL);
+    else if (op == 'M') publish_three();
+    else if (op == 'C') drop_history();
     else if (op == 'a') fail_allocations(1, 1);
     else if (op == 'Z') st.excused = 1, lp_stop(w.s);
     else if (op == 'T') return pass(&w, times_ms[n & 15]), 1;
@@ -448,6 +466,8 @@ static void configure(int bits)
         cfg->partial_bytes_max = 70000;
     }
     if (bits & 16) {
+        cfg->admin_token = "t";
+        cfg->track_receipts = 5;
         cfg->head_ms = cfg->body_ms = cfg->idle_ms = cfg->write_ms = 50;
         cfg->linger_ms = cfg->channel_linger_ms = cfg->drain_ms = 5;
     }

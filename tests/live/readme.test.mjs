@@ -36,19 +36,27 @@ const program = block('c', 'int main');
 const compile = block('sh', './hello');
 const hello = block('sh', 'localhost:8081');
 const poll = block('sh', "'localhost:8080/api/poll/news'");
-const publish = block('sh', '/api/publish/');
-const published = block('json', '"published"');
+const publish = block('sh', `'{"text":"hello"}'`);
+const published = block('json', '"message_id":');
 const answered = block('json', '"messages"');
 const again = block('sh', '?last_id=bf72');
 const stream = block('sh', '/api/stream/');
 const streamed = block('', 'data: {');
+const array = block('sh', '[{"text"');
+const arrayed = block('json', '"message_ids"');
+const administered = block('sh', '--admin-token');
+const states = block('sh', '/api/channels?limit');
+const state = block('json', '"first_id"');
+const handed = block('sh', '/api/receipts/');
+const receipts = block('json', '"delivered_to"');
+const deletion = block('sh', '-X DELETE');
 const script = block('js', 'LongPollingClient');
 const more = block('js', 'const options');
 const maker = block('js', 'createHmac');
 const secret = block('sh', '--token-secret');
 const shown = block('sh', 'access_token=');
 const install = block('sh', 'make install');
-const crowd = block('sh', 'X-Client-ID');
+const crowd = block('sh', 'client-$n');
 const trusting = block('sh', 'build/server --trust');
 const several = block('sh', '--redis');
 block('', 'primary :6379');             /* the picture */
@@ -192,6 +200,29 @@ test('a stream by curl', async (t) => {
   };
   const [, said] = await until(() => /^id: .*\n\n([^]*\n)\n$/m.exec(reading.stdout), 'the event');
   assert.deepEqual(event(said), event(streamed));
+});
+
+test('channels and receipts by curl', async (t) => {
+  const words = administered.trim().split(/\s+/);
+  assert.equal(words.shift(), 'build/server');
+  const options = {};
+  for (let i = 0; i < words.length; i += 2) options[words[i].replace('--', '')] = words[i + 1];
+  const server = await demo(t, options);
+  const first = JSON.parse(await typed(t, to(server, publish))).message_id;
+  const told = JSON.parse(await typed(t, to(server, array)));
+  assert.equal(shape(told), shape(JSON.parse(arrayed)));
+
+  const [one, all] = (await typed(t, to(server, states).replace(/\n/, '; echo\n'))).split('\n').map((text) => JSON.parse(text));
+  assert.equal(shape(one), shape(JSON.parse(state)));
+  assert.deepEqual([one.held, one.first_id, one.last_id], [3, first, told.message_ids[1]]);
+  assert.deepEqual(all.channels.map(({ channel }) => channel), ['news']);
+
+  const asked = change(to(server, handed), 'bf724f6a4bb1f93d-1', first).replace(/\n/, ' >/dev/null\n');
+  assert.deepEqual(JSON.parse(await typed(t, asked)), JSON.parse(receipts));
+
+  assert.deepEqual(JSON.parse(await typed(t, to(server, deletion))), { status: 'deleted' });
+  const after = JSON.parse(await typed(t, change(to(server, again), 'bf724f6a4bb1f93d-1', first)));
+  assert.deepEqual([after.messages, after.reset], [[], { news: 'epoch' }]);
 });
 
 test('the JavaScript client', async (t) => {

@@ -116,6 +116,63 @@ live('a publisher is told of its own waiters, and how many instances listen', as
   await Promise.all(parked);
 });
 
+live('an array is one call: in a row, and whole, at every instance', async (t) => {
+  const { servers, any } = await many(t);
+  const all = servers.map(({ server }) => server);
+  await any().say('room', { n: 0 });
+  const parked = all.map((server) => server.ask('room', { last_id: 'now', timeout: 20, limit: 1000 }));
+  await sleep(300 * SLOW);
+  const array = Array.from({ length: 200 }, (_, i) => ({ n: i + 1 }));
+  const { message_ids, instances: heard } = await all[0].say('room', array);
+  assert.deepEqual([message_ids.length, heard], [200, 3]);
+  for (const [i, reply] of (await Promise.all(parked)).entries()) {
+    const ids = reply.messages.map(({ id }) => id);
+    assert.equal(reply.reset, undefined);
+    while (ids.length < 200) { /* they may come in more replies than one */
+      const more = await all[i].ask('room', { last_id: ids.at(-1), timeout: 20, limit: 1000 });
+      assert.equal(more.reset, undefined);
+      ids.push(...more.messages.map(({ id }) => id));
+    }
+    assert.deepEqual(ids, message_ids);
+  }
+  const say = async (message) => (await any().publish('room', message, { 'Idempotency-Key': 'again' })).json;
+  const { message_ids: three } = await say(array.slice(0, 3));
+  assert.deepEqual((await say(array.slice(0, 3))).message_ids, three);
+  assert.equal((await say({})).message_id, three[2]);
+  for (const server of all) {
+    const { messages } = await server.ask('room', { last_id: message_ids[199], timeout: 0 });
+    assert.deepEqual(messages.map(({ id }) => id), three);
+  }
+});
+
+live('a deletion is told at every instance at once, and for ever', async (t) => {
+  const { servers, any } = await many(t, { options: { 'admin-token': 'sesame' } });
+  const all = servers.map(({ server }) => server);
+  const { message_id } = await any().say('room', [{}, {}]).then(({ message_ids }) => ({ message_id: message_ids[1] }));
+  for (let round = 0; round < 3; round += 1) {
+    const parked = all.map((server) => server.ask(['other', 'room'], { last_id: 'now', timeout: 20 }));
+    await sleep(300 * SLOW);
+    const began = Date.now();
+    const answer = await any().request('DELETE', '/api/channels/room', { headers: { Authorization: 'Bearer sesame' } });
+    assert.deepEqual([answer.status, answer.json], [200, { status: 'deleted' }]);
+    const last = [];
+    for (const reply of await Promise.all(parked)) {
+      assert.deepEqual([reply.count, reply.reset], [0, { room: 'epoch' }]);
+      last.push(reply.last_id);
+    }
+    assert.ok(Date.now() - began < 2000 * SLOW, 'at once');
+    assert.equal(new Set(last).size, 1);
+    const { timestamp } = await any().say('room', { round });
+    for (const [i, server] of all.entries()) {
+      const reply = await server.ask(['other', 'room'], { last_id: last[i], timeout: 20 });
+      assert.deepEqual([reply.messages.map((m) => m.round), reply.reset], [[round], undefined]);
+      const old = await server.ask('room', { last_id: message_id, timeout: 20 });
+      assert.deepEqual([old.messages.map((m) => m.round), old.reset], [[round], { room: 'epoch' }]);
+      assert.equal(old.messages[0].timestamp, timestamp);
+    }
+  }
+});
+
 live('since: a timestamp is a cursor at every instance', async (t) => {
   const { any } = await many(t);
   const total = scaled(60, 10);

@@ -207,6 +207,8 @@ TEST(message_array_is_all_or_nothing) {
     check_no_array("[{},{},{}] {}", 11);
     check_no_array("[{},{\"a\":\"\xff\"}]", 10);
     check_no_array("[{}}", 3);
+    check_no_array("[{\"a\nb\":1}]", 4); /* the bad byte is white space elsewhere */
+    check_no_array("[{}, ", 5);
 }
 
 TEST(message_array_of_too_many) {

@@ -44,7 +44,34 @@ static void *publish_all(void *ctx)
         }
         if (result != LP_OK) lpi_atomic_add(&errors, 1);
         lp_stats_read(server, &stats);
-        if (stats.published > PUBLISHERS * EACH) lpi_atomic_add(&errors, 1);
+        if (stats.published > (PUBLISHERS + 3) * EACH) lpi_atomic_add(&errors, 1);
+    }
+    return NULL;
+}
+
+/* What an administrator does meanwhile: an array and a deletion on a channel of their own, and
+   looks at all others. */
+static void *administer(void *ctx)
+{
+    static lp_receipts page;
+    static lp_channel_info infos[8];
+    unsigned i;
+    (void)ctx;
+    for (i = 0; i < EACH; i++) {
+        lp_published p;
+        uint32_t position = 0;
+        memset(&page, 0, sizeof page);
+        if (lp_publish(server, lp_s("own"), lp_s("[{},{},{}]"), &p) != LP_OK || p.count != 3 ||
+            lp_receipts_read(server, lp_s("own"), lp_s(p.id), &page) != LP_OK || page.count ||
+            lp_channel_read(server, lp_s("own"), infos) != LP_OK || infos->held != 3 ||
+            strcmp(infos->last_id, p.id) ||
+            lp_channels_read(server, &position, infos, 8) < 1 || position ||
+            lp_channel_delete(server, lp_s("own")) != LP_OK)
+            lpi_atomic_add(&errors, 1);
+        if (lp_channel_read(server, lp_s("all"), infos) != LP_OK) continue;
+        if (*infos->first_id) /* whom it was handed to is known elsewhere */
+            lp_receipts_read(server, lp_s("all"), lp_s(infos->first_id), &page);
+        if (page.count > READERS) lpi_atomic_add(&errors, 1);
     }
     return NULL;
 }
@@ -94,7 +121,7 @@ static void *read_all(void *ctx)
         char request[160], *at;
         int n = snprintf(request, sizeof request,
                          "GET /api/poll/all?timeout=10&last_id=%s HTTP/1.1\r\n"
-                         "Host: localhost\r\n\r\n", cursor);
+                         "Host: localhost\r\nX-Client-ID: r%d\r\n\r\n", cursor, fd);
         if (send(fd, request, (size_t)n, 0) != n ||
             receive(fd, bytes, room) < 0 || strstr(bytes, "\"reset\""))
             break;
@@ -116,13 +143,15 @@ static void *read_all(void *ctx)
 
 TEST(many_threads_publish_while_one_serves)
 {
-    pthread_t loop, publishers[PUBLISHERS], readers[READERS];
+    pthread_t loop, admin, publishers[PUBLISHERS], readers[READERS];
     unsigned numbers[PUBLISHERS], i;
     lp_config cfg = {0};
     cfg.history_count = PUBLISHERS * EACH;
     cfg.drain_ms = 1;
+    cfg.track_receipts = 3000; /* fewer than there would be */
     CHECK_INT(lp_create(&server, &cfg), LP_OK);
     pthread_create(&loop, NULL, serve, NULL);
+    pthread_create(&admin, NULL, administer, NULL);
     for (i = 0; i < READERS; i++)
         pthread_create(&readers[i], NULL, read_all, NULL);
     for (i = 0; i < PUBLISHERS; i++) {
@@ -131,6 +160,7 @@ TEST(many_threads_publish_while_one_serves)
     }
     for (i = 0; i < PUBLISHERS; i++) pthread_join(publishers[i], NULL);
     for (i = 0; i < READERS; i++) pthread_join(readers[i], NULL);
+    pthread_join(admin, NULL);
     lp_stop(server);
     pthread_join(loop, NULL);
     CHECK_INT(lp_publish(server, lp_s("all"), lp_s("{}"), NULL),
