@@ -1000,7 +1000,8 @@ struct lp_os {
 
    What depends on the compiler and on the C library: includes, assertions,
    atomics, the mutex, threads and their cancellation. The system calls are in
-   >>os and >>poller.
+   >>os and >>poller. From here on `inline` stands where each poll goes through
+   a small function that has many callers: without it, compilers make a call.
 
    Touches   what it is given.
    Promises  LONGPOLL_NO_THREADS is looked at here only: the rest of the file is
@@ -1384,7 +1385,7 @@ static uint64_t lpi_word(const char *bytes)
 
 /* A word of at most seven bytes, with zeros above them. From four bytes on it
    is read as two halves, which may overlap. */
-static uint64_t lpi_word_of(const char *bytes, size_t length)
+static inline uint64_t lpi_word_of(const char *bytes, size_t length)
 {
     const uint8_t *b = (const uint8_t *)bytes, *end = b + length;
     if (length >= 4)
@@ -1519,7 +1520,7 @@ LPDEF lp_slice lp_s(const char *text)
 
 #define LPI_S(literal) lpi_slice("" literal, sizeof(literal) - 1)
 
-static int lpi_equal(lp_slice a, lp_slice b)
+static inline int lpi_equal(lp_slice a, lp_slice b)
 {
     return a.length == b.length &&
            (!b.length || (*a.bytes == *b.bytes &&
@@ -1561,7 +1562,7 @@ static int lpi_equal_constant_time(lp_slice a, lp_slice b)
 
 static int lpi_is_blank(char c) { return c == ' ' || c == '\t'; }
 
-static lp_slice lpi_trim(lp_slice s)
+static inline lp_slice lpi_trim(lp_slice s)
 {
     while (s.length && lpi_is_blank(*s.bytes)) s.bytes++, s.length--;
     while (s.length && lpi_is_blank(s.bytes[s.length - 1])) s.length--;
@@ -1571,7 +1572,7 @@ static lp_slice lpi_trim(lp_slice s)
 /* Take the part before the next `by` off *rest. Returns 0 when no part is left,
    which is when rest->bytes is NULL. An empty text has one part, an empty one;
    "a," has two. */
-static int lpi_split(lp_slice *rest, char by, lp_slice *out)
+static inline int lpi_split(lp_slice *rest, char by, lp_slice *out)
 {
     const char *end;
     if (!rest->bytes) return 0;
@@ -1661,7 +1662,7 @@ static char *lpi_put_seconds(char *to, uint64_t us)
 }
 
 /* Read an epoch: 16 hexadecimal digits in lower case. Returns 0 or -1. */
-static int lpi_parse_epoch(const char *bytes, uint64_t *out)
+static inline int lpi_parse_epoch(const char *bytes, uint64_t *out)
 {
     uint64_t value = 0;
     uint32_t classes = LPI_HEX, lower = 0x20; /* in capitals that bit is 0 */
@@ -2061,8 +2062,8 @@ static lpi_link *lpi_link_at(const lpi_links *links, uint32_t index)
                                 links->offset);
 }
 
-static void lpi_list_append(lpi_list *list, const lpi_links *links,
-                            uint32_t index)
+static inline void lpi_list_append(lpi_list *list, const lpi_links *links,
+                                   uint32_t index)
 {
     lpi_link *link = lpi_link_at(links, index);
     link->prev = list->tail;
@@ -2072,8 +2073,8 @@ static void lpi_list_append(lpi_list *list, const lpi_links *links,
     list->tail = index;
 }
 
-static void lpi_list_remove(lpi_list *list, const lpi_links *links,
-                            uint32_t index)
+static inline void lpi_list_remove(lpi_list *list, const lpi_links *links,
+                                   uint32_t index)
 {
     lpi_link *link = lpi_link_at(links, index);
     if (link->prev == LPI_NONE) list->head = link->next;
@@ -2180,7 +2181,7 @@ static uint32_t lpi_table_match(const lpi_table *t, uint32_t index,
     return index;
 }
 
-static uint32_t lpi_table_first(const lpi_table *t, uint64_t hash)
+static inline uint32_t lpi_table_first(const lpi_table *t, uint64_t hash)
 {
     return lpi_table_match(t, t->heads[lpi_table_index(t, hash)], hash);
 }
@@ -2908,7 +2909,7 @@ static long lpi_percent_decode(char *to, lp_slice s, int plus)
 
 /* Split "name=value" in a query: returns the name, and leaves the value in
    *part, which is empty if there is none. */
-static lp_slice lpi_query_pair(lp_slice *part)
+static inline lp_slice lpi_query_pair(lp_slice *part)
 {
     const char *equals = part->length ? (const char *)memchr(
                                             part->bytes, '=', part->length)
@@ -4012,7 +4013,8 @@ static void lpi_wheel_cancel(lpi_wheel *w, uint32_t index)
 
 /* Have the timer expire at `deadline`. To move it to a later one costs nothing
    now: it stays in its slot, and is moved when that comes round. */
-static void lpi_wheel_arm(lpi_wheel *w, uint32_t index, uint32_t deadline)
+static inline void lpi_wheel_arm(lpi_wheel *w, uint32_t index,
+                                 uint32_t deadline)
 {
     lpi_timer *timer = lpi_timer_at(w, index);
     timer->deadline = deadline;
@@ -5944,7 +5946,7 @@ static const lpi_message *lpi_channel_of_id(const lpi_channel *ch,
 }
 
 /* A message above the floor; NULL if it is not here, but where the store is. */
-static lpi_message *lpi_channel_get(const lpi_channel *ch, uint64_t seq)
+static inline lpi_message *lpi_channel_get(const lpi_channel *ch, uint64_t seq)
 {
     lpi_message *m;
     if (seq > lpi_channel_ring_floor(ch)) return lpi_channel_message(ch, seq);
@@ -6730,8 +6732,8 @@ static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
 
 /* Free the list if nobody waits in it. One that is ready is freed once it has
    been served. */
-static void lpi_waiter_list_drop_if_empty(lpi_hub *hub, uint32_t index,
-                                          uint64_t now_ms)
+static inline void lpi_waiter_list_drop_if_empty(lpi_hub *hub, uint32_t index,
+                                                 uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_waiter_list *list = lpi_waiter_list_at(hub, index);
@@ -6946,7 +6948,8 @@ static lpi_why lpi_waiters_park(lpi_hub *hub, const lpi_poll_request *ask,
 }
 
 /* The end of every wait, whatever ends it. */
-static void lpi_waiters_unpark(lpi_hub *hub, lpi_wait *wait, uint64_t now_ms)
+static inline void lpi_waiters_unpark(lpi_hub *hub, lpi_wait *wait,
+                                      uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_waiters_remove(hub, wait, now_ms);
