@@ -107,8 +107,7 @@
                  nothing and gives the first one's id; or ids, if that was an
                  array.
 
-     For administration, only with cfg.admin_token, which they want as
-     Authorization: Bearer TOKEN:
+     For administration, and only if there is a token for it (see ACCESS):
 
      GET /api/channels/{channel}
        {"channel":NAME,"waiters":N,"held":N,"first_id":ID,"last_id":C,
@@ -143,9 +142,9 @@
                          "redis":"up", "down" or, of several, "partly"; 503
                          {"status":"draining"} once the server has been stopped.
                          Redis never makes it 503
-       They are for whoever has admin_token. Without one, and on a loopback
-       address, they are for programs on the same machine: not for what comes
-       through a proxy (a peer in trusted_proxies, a request with
+       They are for administration, if there is a token for that. Without, and
+       on a loopback address, they are for programs on the same machine: not for
+       what comes through a proxy (a peer in trusted_proxies, a request with
        X-Forwarded-For, X-Real-IP, Forwarded or Via, or a Host that is a name
        other than localhost), nor for web pages (Origin). A proxy on the same
        machine that sets none of these cannot be told apart: set a token then.
@@ -11102,8 +11101,10 @@ static lp_slice lpi_route_without_port(lp_slice host, lp_slice port)
    refused. */
 static int lpi_route_admin_refused(lp_request *r)
 {
+    lp_slice channel = lp_param(r, "channel");
+    if (!channel.bytes) channel = LPI_S(""); /* it is about none, or all */
     if (lpi_route_origin_good(r))
-        return !lpi_route_permitted(r, LP_ADMIN, lp_param(r, "channel"));
+        return !lpi_route_permitted(r, LP_ADMIN, channel);
     lpi_write_error(r, 403, "Origin not allowed");
     return 1;
 }

@@ -69,8 +69,9 @@ static uint64_t watch_counts[2], log_lines, refusals_told;
 
 static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
 {
-    (void)ctx, (void)r, (void)action;
+    (void)ctx, (void)r;
     called_out();
+    if (action == LP_ADMIN) return 0; /* not about a channel, it may be */
     return channel_of(name.bytes) == DENIED ? 403 : 0;
 }
 
