@@ -7,8 +7,9 @@
    to 3 instances with a kernel each (tests/kernel.h), whose loops are fibers that sleep in their
    pollers; 1 or 2 stores (tests/redis.h), with or without a replica; and a path from each instance
    to each store (tests/redis_kernel.h). Clients poll and publish at any instance; stores, paths
-   and instances fail in all the ways that there are. What every script call has appended, and
-   which epoch a channel had when and where, is noted as it happens: replies are judged by that.
+   and instances fail in all the ways that there are. What every script call has appended or
+   dropped, and which epoch a channel had when and where, is noted as it happens: replies are judged
+   by that.
    In the end all is mended, and everybody must hear of one more message.
 
    What fails prints the command that replays its world. */

@@ -4,6 +4,8 @@
    and text, in order. It learns of a message when it is appended and compares it with what
    was meant to be published; it learns of what is evicted or forgotten when that happens and
    asks for the reason: whenever the hub's mutex is released, on the thread that has held it.
+   Likewise that a channel's history was dropped, by somebody who asked for that; and who was handed
+   which message, when the socket has taken the last byte of a reply.
    Each reply is verified where it is sent: what a poll claimed to have had, how the store stood
    when the request was read and how it stood when its loop decided what to answer leave nearly
    no choice in what it may say. */
@@ -1293,11 +1295,10 @@ static void verify_receipts(const request *r)
 }
 
 /* 1 if the reply is good; the rest is judged like any other. */
-static int verify_admin(const conn *c, const request *r)
+static int verify_admin(const request *r)
 {
     int i = r->at[0].channel;
     lp_channel_info info;
-    (void)c;
     if (r->kind == R_DELETE)
         verify_deletion(i, r->status == 200 ? LP_OK : r->status == 404 ? LP_ERR_NOT_FOUND : LP_ERR_OS);
     if (r->status != 200 && r->status != 404) return 0;
@@ -1331,7 +1332,7 @@ static void verify_request(conn *c, request *r)
         if (r->kind == R_PUBLISH) payloads_set(r->payload, P_REFUSED);
         return;
     }
-    if (r->kind > R_OTHER && verify_admin(c, r)) return;
+    if (r->kind > R_OTHER && verify_admin(r)) return;
     if (status == 503) {
         if (r->kind == R_PUBLISH) {
             WANT(M.payload[r->payload].state == P_MEANT, "503, and it is published");
