@@ -393,7 +393,7 @@ static uint64_t check_reader(lpi_loop *loop, uint32_t index)
 static void check_receipts(lpi_hub *hub)
 {
     const lpi_message *m;
-    uint32_t i, of_messages = 0, names = 0;
+    uint32_t i, of_messages = 0, known = 0;
     uint64_t refs = recount.names;
     for (m = hub->oldest; m; m = m->newer) {
         uint32_t last = LPI_NONE;
@@ -411,11 +411,11 @@ static void check_receipts(lpi_hub *hub)
     for (i = hub->receipt_list.head; i != LPI_NONE; i = lpi_receipt_at(hub, i)->link.next) refs++;
     for (i = 0; i < hub->name_table.buckets; i++) {
         uint32_t name = hub->name_table.heads[i];
-        for (; name != LPI_NONE; name = lpi_name_at(hub, name)->node.next, names++)
+        for (; name != LPI_NONE; name = lpi_name_at(hub, name)->node.next, known++)
             refs -= lpi_name_at(hub, name)->node.count;
     }
     CHECK_SAME(refs, 0, "references to names");
-    CHECK_SAME(hub->names.used, names, "names");
+    CHECK_SAME(hub->names.used, known, "names");
 }
 
 /* What the access log will say of the request that a connection has. Returns its memory. */

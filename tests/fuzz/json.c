@@ -2,8 +2,8 @@
 
    Input: a text. It is validated, by the library and by reference.h, which must agree on
    whether it is good and on the byte that is not. If it is an object it becomes a message,
-   compared byte for byte with one put together here; if an array, messages, or none at the
-   same bad byte. Then the same bytes are taken as a
+   compared byte for byte with one put together here; if it is an array, it becomes as many
+   messages as it has objects, or is bad at the same byte. Then the same bytes are taken as a
    string to be emitted, and as a program for the emitter: what comes out must validate, and
    mean what went in. */
 

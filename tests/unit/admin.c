@@ -612,6 +612,7 @@ TEST(deletion_without_random_bytes_changes_nothing) {
     CHECK_INT(a->status, 503);
     CHECK_STR(heading(a, "Retry-After"), "5");
     CHECK_SILENT(c);
+    CHECK_STR(lp_s(ns_of(look(&w, "news", "0"))), "1");
     CHECK_STR(member(look(&w, "news", "0")->body, "last_id"), p.id);
     fault(&w, K_RANDOM, EIO, 0, 1);
     CHECK_INT(lp_channel_delete(w.s, lp_s("news")), LP_ERR_OS);
