@@ -15,7 +15,7 @@ static const char usage[] = "usage: server [--OPTION VALUE]...\n"
     "  --redis URLS     many instances: redis://:password@host:6379/0\n"
     "  --log            a line on stdout for each request\n"
     "  --no-limits      none on polls, channels and connections\n"
-    "or a field of lp_config by its name: --loops 2, --cors URLS, --hosts ...\n";
+    "or a field of lp_config by name: --loops 2, --cors URLS, --hosts ...\n";
 
 static lp_server *server;
 
