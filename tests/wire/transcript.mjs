@@ -331,6 +331,7 @@ export function normalised(reply, names) {
     .replaceAll(names.channel, '<channel>')
     .replace(/\b[0-9a-f]{16}-/g, '<epoch>-')
     .replace(/\b[0-9]{10}\.[0-9]{6}\b/g, '<time>')
+    .replace(/"age":[0-9]+\.[0-9]{6}\b/g, '"age":<age>')
 }
 
 /** Text for a person: long ones cut in the middle, odd bytes escaped. */
