@@ -188,10 +188,7 @@ BLIND static int ref_objects(ref *r, lp_slice text)
     ref_space(r);
     ref_take(r, '[');
     ref_space(r);
-    if (!ref_take(r, ']')) { /* of none */
-        ref_space(r);
-        return -1;
-    }
+    if (ref_peek(r) == ']') return -1; /* of none */
     for (;;) {
         const char *begin = r->at;
         if (ref_value(r)) return -1;
@@ -209,12 +206,17 @@ BLIND static int ref_objects(ref *r, lp_slice text)
     return r->at == r->end ? count : -1;
 }
 
+/* What is no JSON at all is told first, wherever its elements are no objects. */
 static void check_array(lp_slice text)
 {
     lp_result result = LP_OK;
     size_t offset = 0;
-    ref r;
+    ref r, whole;
     int want = ref_objects(&r, text);
+    if (ref_text(&whole, text, NULL)) {
+        r = whole;
+        want = -1;
+    }
     lpi_message *first = lpi_message_new_array(&lpi_libc_memory, lp_s("news"), text, &result,
                                                &offset);
     if (want > 0) {

@@ -455,15 +455,15 @@ static int ask_publish(client *k)
     int to = (int)below(world_channels), wrong = (int)below(32);
     uint32_t n;
     size_t length;
-    uint16_t channel;
+    uint16_t asked;
     shown kind = any_token();
     if (model_full()) return ask_echo(k);
     r = ask_begin(c, R_PUBLISH);
     n = r->payload = payloads_choose(to);
     length = payloads_json(n, json);
     if (length > STREAM / 3) length = STREAM; /* no room */
-    channel = (uint16_t)to;
-    show_token(r, kind == SHOWN_SHORT ? SHOWN_GOOD : kind, "publish", &channel, 1);
+    asked = (uint16_t)to;
+    show_token(r, kind == SHOWN_SHORT ? SHOWN_GOOD : kind, "publish", &asked, 1);
     put("POST /api/publish/%s%s", names[to].raw, *token_text && token_in_query ? "?x" : "");
     put_token();
     put(" HTTP/1.1\r\n");
