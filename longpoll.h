@@ -8903,8 +8903,7 @@ static void lpi_hub_count_refused(lpi_hub *hub)
     lpi_hub_unlock(hub);
 }
 
-/* All but the latencies, which are the loops'. */
-/* What a loop has counted is added. */
+/* Add what a loop has counted. */
 static void lpi_hub_add_counts(lp_stats *out, const lpi_counts *counts)
 {
     uint32_t i;
@@ -8917,6 +8916,7 @@ static void lpi_hub_add_counts(lp_stats *out, const lpi_counts *counts)
         out->reply_sizes[i] += counts->reply_sizes[i];
 }
 
+/* All but the latencies, which are the loops'. */
 static void lpi_hub_stats(lpi_hub *hub, lp_stats *out)
 {
     uint32_t k;

@@ -6,8 +6,9 @@
 #
 #   tests/sim/mutants.sh [NAME...]     from the top of the checkout; uses build/mutants
 #
-# From the environment: CC (clang, which is the faster here, or cc), SEED (1), EVENTS (12000000) for each, JOBS (2); PART=K/N for the
-# Kth (from 0) of N parts of them, of which the first also proves that the code as it is passes.
+# From the environment: CC (clang, which compiles faster, or else cc), SEED (1), EVENTS (12000000)
+# for each, JOBS (2); PART=K/N for the Kth (from 0) of N parts of them, of which the first also
+# proves that the code as it is passes.
 
 cd "$(dirname "$0")/../.." || exit 1
 : "${CC:=$(command -v clang || echo cc)}" "${SEED:=1}" "${EVENTS:=12000000}" "${JOBS:=2}"
