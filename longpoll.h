@@ -9777,6 +9777,7 @@ static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
 static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset);
 
 /* >>admin */
+static void lpi_admin(lp_request *r);
 static void lpi_admin_describe(lp_request *r);
 static void lpi_admin_list(lp_request *r);
 static void lpi_admin_delete(lp_request *r);
@@ -10895,16 +10896,10 @@ static void lpi_route_dispatch(lp_request *r)
     case LPI_STREAMS: lpi_poll(r); break;
     case LPI_PUBLISHES: lpi_publish(r); break;
     case LPI_CHANNELS:
-        if (LPI_ADMINISTERED) lpi_admin_list(r);
-        break;
     case LPI_CHANNEL:
-        if (LPI_ADMINISTERED) lpi_admin_describe(r);
-        break;
     case LPI_DELETES:
-        if (LPI_ADMINISTERED) lpi_admin_delete(r);
-        break;
     case LPI_RECEIPTS:
-        if (LPI_ADMINISTERED) lpi_admin_receipts(r);
+        if (LPI_ADMINISTERED) lpi_admin(r);
         break;
     case LPI_METRICS:
     case LPI_STATS:
@@ -12112,6 +12107,14 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
    ========================================================================== */
 
 enum { LPI_ADMIN_PAGE = 100, LPI_ADMIN_PAGE_MAX = 1000, LPI_ADMIN_BATCH = 16 };
+
+static void lpi_admin(lp_request *r)
+{
+    if (r->route->kind == LPI_CHANNELS) lpi_admin_list(r);
+    else if (r->route->kind == LPI_CHANNEL) lpi_admin_describe(r);
+    else if (r->route->kind == LPI_DELETES) lpi_admin_delete(r);
+    else lpi_admin_receipts(r);
+}
 
 static void lpi_admin_describe(lp_request *r)
 {
