@@ -36,8 +36,9 @@
        >>limit >>waiter >>remote >>hub            share
      D >>os >>poller >>inbox                      the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
-       >>poll >>stream >>publish >>admin          of its life
-       >>monitor >>deliver >>write >>close
+       >>poll >>stream >>publish >>later          of its life
+       >>admin >>monitor >>deliver >>write
+       >>close
      F >>redis    G >>loop       H >>public       I >>licence
 
    BUILD MACROS (before the include that has LONGPOLL_IMPLEMENTATION)
@@ -230,9 +231,10 @@
 
    THREADS
 
-     lp_publish, lp_publish_async, lp_stop, lp_stats_read, lp_channel_read,
-     lp_channels_read, lp_channel_delete and lp_receipts_read are safe on any
-     thread between lp_create and lp_destroy; lp_stop in a signal handler too.
+     lp_publish, lp_publish_async, lp_reply_later, lp_stop, lp_stats_read,
+     lp_channel_read, lp_channels_read, lp_channel_delete and lp_receipts_read
+     are safe on any thread between lp_create and lp_destroy; lp_stop in a
+     signal handler too.
      All else belongs to the thread that runs the server. With cfg.loops above
      1 lp_run starts the threads that it needs beside its own: handlers and
      hooks then run on any of them, several at once, each with a request of its
@@ -328,7 +330,8 @@ typedef enum lp_result {
                              published                                       */
     LP_ERR_UNKNOWN = -12, /* Redis was lost before it answered: it may or may
                              not be published                                */
-    LP_ERR_NOT_FOUND = -13 /* no such channel, or message, is known here      */
+    LP_ERR_NOT_FOUND = -13,/* no such channel, or message, is known here     */
+    LP_ERR_GONE = -15     /* nobody waits for that answer any more           */
 } lp_result;
 
 /* What a result means, in a few words. Never NULL. Thread: any. */
@@ -517,6 +520,8 @@ typedef struct lp_config {
                                                                      [30000] */
     uint32_t linger_ms;           /* for a client to read the last reply before
                                      its connection is closed         [2000] */
+    uint32_t later_ms;            /* of a request that lp_defer has put off;
+                                     then 504                        [30000] */
     uint32_t drain_ms;            /* lp_stop answers the parked polls within
                                      this time; slow readers then get write_ms
                                      more, at most 30 s               [2000] */
@@ -631,8 +636,8 @@ LPDEF int lp_wait_ms(lp_server *server);
    ROUTES                                                            >>routes
 
    Your own paths beside the built-in ones. A handler answers with one
-   lp_reply before it returns; a body has then been read whole, chunked or
-   not, up to message_bytes_max.
+   lp_reply before it returns, or puts that off by lp_defer; a body has been
+   read whole by then, chunked or not, up to message_bytes_max.
    ========================================================================== */
 
 typedef void (*lp_handler)(lp_request *request, void *ctx);
@@ -679,6 +684,47 @@ LPDEF lp_result lp_reply_error(lp_request *request, int status,
    the library sets (such as Content-Length); LP_ERR_NOMEM. */
 LPDEF lp_result lp_reply_header(lp_request *request, const char *name,
                                 lp_slice value);
+
+/* A request that is answered later. All zero: none. */
+typedef struct lp_deferred {
+    uint64_t number;
+    uint32_t loop, connection;
+} lp_deferred;
+
+/* Have a handler's request answered later, by lp_reply_later. Until then its
+   connection waits as one does whose poll is parked: what the client sends
+   behind it waits too, and that it goes away, or ends its side of the stream,
+   ends the wait. Fields that lp_reply_header has added stay and go out with the
+   answer; all that the request's accessors gave is gone when the handler
+   returns.
+
+   timeout_ms  unless it is answered by then, the library answers 504; so it
+               does at the end of a drain. 0: cfg.later_ms; may be LP_OFF.
+   out         what to give lp_reply_later.
+
+   Returns:  LP_OK: the handler must not answer any more; or, with nothing
+             changed
+             LP_ERR_ARG    the request has been answered or is not a handler's
+                           to answer
+             LP_ERR_NOMEM                                                    */
+LPDEF lp_result lp_defer(lp_request *request, uint32_t timeout_ms,
+                         lp_deferred *out);
+
+/* Answer a deferred request, once.
+
+   type, body  as of lp_reply; copied before return.
+
+   Thread:   any, between lp_create() and lp_destroy(); within the handler that
+             has called lp_defer too.
+   Blocks:   never.
+   Returns:  LP_OK: the answer goes out in the next turn of the request's loop,
+             unless the client goes away meanwhile; or, with nothing changed
+             LP_ERR_ARG    status, type or body, as of lp_reply
+             LP_ERR_GONE   the client has gone away, the request has been
+                           answered already, or its time was up
+             LP_ERR_NOMEM                                                    */
+LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
+                               int status, const char *type, lp_slice body);
 
 /* --- the JSON emitter ---
 
@@ -4617,7 +4663,8 @@ static int lpi_token_covers(const lpi_token *t, lp_action action,
                    queues under a mutex, and a few atomic flags
        lpi_hub     under its mutex: channels, history, limits, waiters
        lpi_loop    one for each thread: connections, timers, scratch space; but
-                   its inbox and its latencies are shared, under its mutex
+                   its inbox, its latencies and its deferred requests are
+                   shared, under its mutex
 
    A poll that waits is a connection (64 bytes, the loop's) and one waiter (32
    bytes, the hub's) for each of its channels. The waiters of one loop on one
@@ -5095,6 +5142,7 @@ typedef enum lpi_phase {
     LPI_QUEUED,       /* more requests are here, and wait for their turn     */
     LPI_PARKED,       /* a poll waits in the hub                             */
     LPI_PUBLISHING,   /* what it published is on its way to the store        */
+    LPI_DEFERRED,     /* the program answers it later                        */
     LPI_WRITING,      /* the rest of a reply waits for the socket            */
     LPI_LINGERING,    /* the last reply is sent; input is discarded          */
     LPI_PHASES
@@ -5179,6 +5227,15 @@ typedef struct lpi_access {
     uint8_t client[16];
 } lpi_access;
 
+/* A request that is answered later. */
+typedef struct lpi_later {
+    uint64_t number;          /* no other one of the loop has it             */
+    size_t size;              /* of this record, with its text               */
+    lp_slice lines;           /* of the answer's head                        */
+    uint8_t answered;         /* the answer is in the loop's inbox           */
+    uint8_t may_cache, own_origin; /* of the lp_request                      */
+} lpi_later;
+
 typedef struct lpi_connection {
     lpi_timer timer;    /* its link also serves in loop->queue and
                            loop->closed: a connection is in the wheel, or in
@@ -5227,8 +5284,17 @@ typedef struct lpi_call {
     char key[LPI_RETRY_KEY];
 } lpi_call;
 
+/* The answer to a deferred request. */
+typedef struct lpi_answer {
+    lp_deferred request;
+    int status;
+    lp_slice type, body; /* both in `text`                                   */
+    char *text;
+    size_t size;         /* of `text`                                        */
+} lpi_answer;
+
 typedef enum lpi_task_kind {
-    LPI_TASK_OPEN, LPI_TASK_TELL, LPI_TASK_CALL
+    LPI_TASK_OPEN, LPI_TASK_TELL, LPI_TASK_CALL, LPI_TASK_ANSWER
 } lpi_task_kind;
 
 /* What another thread leaves for a loop to do. */
@@ -5239,6 +5305,7 @@ typedef struct lpi_task {
         lpi_handover handover; /* LPI_TASK_OPEN                              */
         lpi_outcome outcome;   /* LPI_TASK_TELL                              */
         lpi_call call;         /* LPI_TASK_CALL                              */
+        lpi_answer answer;     /* LPI_TASK_ANSWER                            */
     } of;
 } lpi_task;
 
@@ -5263,13 +5330,18 @@ typedef struct lpi_loop {
     lp_poller poller;    /* its fd is -1 before it is open                   */
     int wake[2];
 
-    lpi_mutex mutex;     /* of what other threads touch: inbox and latencies */
+    lpi_mutex mutex;     /* of what other threads touch: inbox, latencies and
+                            deferred requests, which only the loop's own thread
+                            adds and removes                                 */
     int has_mutex;
     struct {
         lpi_task *first, *last; /* `last` is stale while `first` is NULL    */
     } inbox;
     uint64_t latencies[LP_LATENCIES], first_latencies[LP_LATENCIES];
     uint64_t latencies_us;
+    lpi_later **laters;  /* by the index of their connections; else NULL     */
+    uint32_t later_capacity;
+    uint64_t later_number; /* of the last one                                */
 
     lpi_task *tasks;     /* taken out of the inbox, and not done yet         */
     uint64_t now_us, now_ms; /* when it last looked at the clock             */
@@ -9535,8 +9607,8 @@ static const lp_os lpi_real_os = {
    D3  INBOX                                                          >>inbox
 
    What other threads leave for a loop's next turn, first come, first served:
-   connections that the first loop has accepted for it, and outcomes of what was
-   published.
+   connections that the first loop has accepted for it, outcomes of what was
+   published, and answers to deferred requests.
 
    Uses      >>memory >>os
    Touches   the inbox, under the loop's mutex, which is never held together
@@ -9775,6 +9847,22 @@ static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
                                       lp_slice json, lpi_message **out,
                                       size_t *offset);
 static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset);
+
+/* >>later */
+static int lpi_later_begin(lp_request *r, uint32_t timeout_ms,
+                           lp_deferred *out);
+static lpi_later *lpi_later_new(lp_request *r);
+static int lpi_later_add(lpi_loop *loop, uint32_t index, lpi_later *later);
+static lpi_later *lpi_later_find(const lpi_loop *loop,
+                                 const lp_deferred *request);
+static lpi_task *lpi_later_new_answer(const lp_memory *memory, lp_slice type,
+                                      lp_slice body);
+static lp_result lpi_later_leave(lpi_loop *loop, lpi_task *task);
+static void lpi_later_answer(lpi_loop *loop, const lpi_answer *answer);
+static void lpi_later_end(lp_request *r, lpi_loop *loop, uint32_t index);
+static void lpi_later_drop(lpi_loop *loop, uint32_t index);
+static void lpi_later_expire(lpi_loop *loop, uint32_t index);
+static void lpi_later_limit(lpi_loop *loop, uint32_t index);
 
 /* >>admin */
 static void lpi_admin(lp_request *r);
@@ -12100,7 +12188,184 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
 }
 
 /* ==========================================================================
-   E7  ADMIN                                                          >>admin
+   E7  LATER                                                          >>later
+
+   A request that the program answers later, from any thread. Its connection
+   waits with a deadline, and beside it stands a record that says so to other
+   threads, under the loop's mutex. The answer comes through the inbox.
+
+   Promises  a request is answered once: by the program, or by 504; whoever is
+             told LP_OK was the first to answer.
+   ========================================================================== */
+
+/* Put the request off. 0 or -1. */
+static int lpi_later_begin(lp_request *r, uint32_t timeout_ms, lp_deferred *out)
+{
+    lpi_loop *loop = r->loop;
+    uint32_t index = r->connection;
+    lpi_later *later = lpi_later_new(r);
+    if (!later || lpi_later_add(loop, index, later)) {
+        if (later) lpi_free(&r->server->memory, later, later->size);
+        return -1;
+    }
+    out->number = later->number;
+    out->loop = loop->index;
+    out->connection = index;
+    r->answered = 1;
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_DEFERRED);
+    lpi_loop_now(loop); /* the handler may have taken its time */
+    lpi_arm(loop, index, timeout_ms);
+    if (loop->drain_ms) lpi_later_limit(loop, index);
+    return 0;
+}
+
+/* With a copy of the lines that the handler has added; NULL without memory. */
+static lpi_later *lpi_later_new(lp_request *r)
+{
+    lp_slice lines = lpi_text_slice(&r->loop->extra);
+    size_t size = sizeof(lpi_later) + lines.length;
+    lpi_later *later;
+    if (r->loop->extra.failed) return NULL;
+    later = (lpi_later *)lpi_alloc_zero(&r->server->memory, size);
+    if (!later) return NULL;
+    later->size = size;
+    later->number = ++r->loop->later_number;
+    later->may_cache = r->may_cache;
+    later->own_origin = r->own_origin;
+    later->lines = lpi_slice((const char *)(later + 1), lines.length);
+    if (lines.length) memcpy(later + 1, lines.bytes, lines.length);
+    return later;
+}
+
+/* 0 or -1. */
+static int lpi_later_add(lpi_loop *loop, uint32_t index, lpi_later *later)
+{
+    char *laters;
+    int failed;
+    lpi_lock(&loop->mutex);
+    laters = (char *)loop->laters;
+    failed = lpi_reserve_pointers(&loop->server->memory, &laters,
+                                  &loop->later_capacity, index);
+    loop->laters = (lpi_later **)(void *)laters;
+    if (!failed) loop->laters[index] = later;
+    lpi_unlock(&loop->mutex);
+    return failed;
+}
+
+/* The request of that handle; NULL if it does not wait any more. On another
+   thread than the loop's, under its mutex. */
+static lpi_later *lpi_later_find(const lpi_loop *loop,
+                                 const lp_deferred *request)
+{
+    uint32_t index = request->connection;
+    lpi_later *later =
+        index < loop->later_capacity ? loop->laters[index] : NULL;
+    return later && later->number == request->number ? later : NULL;
+}
+
+/* An answer, with a copy of its type and its body; NULL without memory. */
+static lpi_task *lpi_later_new_answer(const lp_memory *memory, lp_slice type,
+                                      lp_slice body)
+{
+    lpi_task *task = (lpi_task *)lpi_alloc_zero(memory, sizeof *task);
+    lpi_answer *answer;
+    if (!task) return NULL;
+    task->kind = LPI_TASK_ANSWER;
+    answer = &task->of.answer;
+    answer->size = type.length + body.length + 1; /* never 0 */
+    answer->text = (char *)lpi_alloc(memory, answer->size);
+    if (!answer->text) {
+        lpi_free(memory, task, sizeof *task);
+        return NULL;
+    }
+    if (type.length) memcpy(answer->text, type.bytes, type.length);
+    answer->type = lpi_slice(answer->text, type.length);
+    answer->body = lpi_slice(answer->text + type.length, body.length);
+    if (body.length)
+        memcpy(answer->text + type.length, body.bytes, body.length);
+    return task;
+}
+
+/* On any thread: leave the answer, unless there is one already. */
+static lp_result lpi_later_leave(lpi_loop *loop, lpi_task *task)
+{
+    lpi_later *later;
+    int may;
+    lpi_lock(&loop->mutex);
+    later = lpi_later_find(loop, &task->of.answer.request);
+    may = later && !later->answered;
+    if (may) later->answered = 1;
+    lpi_unlock(&loop->mutex);
+    if (!may) return LP_ERR_GONE;
+    lpi_inbox_add(loop, task, 1);
+    return LP_OK;
+}
+
+/* An answer is here. If the connection was closed meanwhile, nobody wants
+   it. */
+static void lpi_later_answer(lpi_loop *loop, const lpi_answer *answer)
+{
+    uint32_t index = answer->request.connection;
+    if (lpi_later_find(loop, &answer->request)) {
+        lp_request r;
+        lpi_later_end(&r, loop, index);
+        lpi_write_reply(&r, answer->status, answer->type, answer->body);
+        lpi_read_resume(loop, index);
+    }
+    lpi_free(&loop->server->memory, answer->text, answer->size);
+}
+
+/* The request is about to be answered. */
+static void lpi_later_end(lp_request *r, lpi_loop *loop, uint32_t index)
+{
+    const lpi_later *later = loop->laters[index];
+    lpi_request_init(r, loop, index, NULL, NULL);
+    r->may_cache = later->may_cache;
+    r->own_origin = later->own_origin;
+    lpi_text_add(&loop->extra, later->lines);
+    lpi_later_drop(loop, index);
+    lpi_set_phase(loop, lpi_connection_at(loop, index), LPI_SERVING);
+}
+
+static void lpi_later_drop(lpi_loop *loop, uint32_t index)
+{
+    lpi_later *later = loop->laters[index];
+    lpi_lock(&loop->mutex);
+    loop->laters[index] = NULL;
+    lpi_unlock(&loop->mutex);
+    lpi_free(&loop->server->memory, later, later->size);
+}
+
+/* Its time is up: answer 504, unless an answer is on its way. */
+static void lpi_later_expire(lpi_loop *loop, uint32_t index)
+{
+    lp_request r;
+    int answered;
+    lpi_lock(&loop->mutex);
+    answered = loop->laters[index]->answered;
+    loop->laters[index]->answered = 1; /* whoever comes now is too late */
+    lpi_unlock(&loop->mutex);
+    if (answered) return;
+    lpi_later_end(&r, loop, index);
+    lpi_text_clear(&loop->extra); /* the lines were for another answer */
+    r.may_cache = r.own_origin = 0;
+    lpi_write_error(&r, 504, "No answer in time");
+    lpi_read_resume(loop, index);
+}
+
+/* In a drain, wait no longer than that takes. */
+static void lpi_later_limit(lpi_loop *loop, uint32_t index)
+{
+    const lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t when = (uint32_t)loop->drain_ms;
+    if (lpi_timer_armed(&loop->wheel, index) &&
+        (int32_t)(when - c->timer.deadline) >= 0)
+        return;
+    lpi_wheel_arm(&loop->wheel, index, when);
+}
+
+/* ==========================================================================
+   E8  ADMIN                                                          >>admin
 
    What an administrator asks of channels. The token has been checked when the
    request was routed.
@@ -12299,7 +12564,7 @@ static void lpi_admin_reply(lp_request *r)
 }
 
 /* ==========================================================================
-   E8  MONITOR                                                      >>monitor
+   E9  MONITOR                                                      >>monitor
 
    What an operator is told: /metrics, /api/stats and /healthz, and the access
    log. A loop counts its replies in numbers of its own, which the hub copies
@@ -12796,7 +13061,7 @@ static void lpi_metrics_sizes(lp_json *j, const lp_stats *stats)
 }
 
 /* ==========================================================================
-   E9  DELIVER                                                      >>deliver
+   E10 DELIVER                                                      >>deliver
 
    The hub releases polls in batches (>>hub). Each reply of a batch is rendered
    once, and the same bytes go to all of its recipients, by one send each.
@@ -13133,7 +13398,7 @@ static uint64_t lpi_latency_min(uint32_t at)
 }
 
 /* ==========================================================================
-   E10 WRITE                                                          >>write
+   E11 WRITE                                                          >>write
 
    One send per reply. What the socket does not take at once is kept in a send
    buffer that all who are sent the same share, and counts against
@@ -13462,7 +13727,7 @@ static void lpi_write_expire(lpi_loop *loop, uint32_t index)
 }
 
 /* ==========================================================================
-   E11 CLOSE                                                          >>close
+   E12 CLOSE                                                          >>close
 
    The one way out of a connection, whatever it was doing. A child process may
    have a copy of the socket: so it is taken out of the poller and its stream is
@@ -13478,6 +13743,7 @@ static void lpi_connection_expire(lpi_loop *loop, uint32_t index)
     switch ((lpi_phase)c->phase) {
     case LPI_PARKED: lpi_poll_expire(loop, index); break;
     case LPI_WRITING: lpi_write_expire(loop, index); break;
+    case LPI_DEFERRED: lpi_later_expire(loop, index); break;
     case LPI_READING_HEAD:
     case LPI_READING_BODY:
         lpi_write_refusal(loop, index, &c->buffer->http, 408);
@@ -13494,6 +13760,7 @@ static void lpi_close(lpi_loop *loop, uint32_t index)
     if (c->phase == LPI_PARKED)
         lpi_hub_leave(lpi_hub_of(loop), &c->wait, loop->now_ms);
     if (c->phase == LPI_QUEUED) lpi_queue_remove(loop, index);
+    if (c->phase == LPI_DEFERRED) lpi_later_drop(loop, index);
     lpi_stream_drop(loop, index);
     if (LPI_ADMINISTERED && c->flags & LPI_READER) lpi_reader_drop(loop, index);
     lpi_wheel_cancel(&loop->wheel, index);
@@ -13580,6 +13847,8 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
             max--;
         } else if (task->kind == LPI_TASK_TELL) {
             lpi_loop_tell_outcome(&task->of.outcome);
+        } else if (task->kind == LPI_TASK_ANSWER) {
+            lpi_later_answer(loop, &task->of.answer);
         } else if (task->of.call.outcome.fn) {
             lpi_loop_tell_outcome(&task->of.call.outcome);
         } else {
@@ -15331,8 +15600,8 @@ static uint64_t lpi_loop_drain_end(const lpi_loop *loop)
 static int lpi_loop_drained(const lpi_loop *loop)
 {
     const uint32_t *n = loop->phases;
-    uint32_t waiting = n[LPI_PARKED] + n[LPI_PUBLISHING] + n[LPI_WRITING] +
-                       n[LPI_LINGERING];
+    uint32_t waiting = n[LPI_PARKED] + n[LPI_PUBLISHING] + n[LPI_DEFERRED] +
+                       n[LPI_WRITING] + n[LPI_LINGERING];
     uint32_t coming = n[LPI_ACCEPTED] + n[LPI_READING_HEAD] +
                       n[LPI_READING_BODY] + n[LPI_QUEUED];
     if (!loop->index && lpi_stores_are_busy(loop->server)) waiting++;
@@ -15439,7 +15708,8 @@ static void lpi_loop_sweep(lpi_loop *loop)
     lpi_hub_sweep(&loop->server->hub, loop->now_ms);
 }
 
-/* Begin to drain. The waits of the parked polls end spread over drain_ms. */
+/* Begin to drain. The waits of the parked polls end spread over drain_ms, those
+   of deferred requests at its end. */
 static void lpi_loop_drain_begin(lpi_loop *loop)
 {
     uint32_t drain_ms = loop->server->config.drain_ms, index = 0;
@@ -15451,6 +15721,7 @@ static void lpi_loop_drain_begin(lpi_loop *loop)
         uint32_t place = index * 2654435761u; /* anywhere in the drain */
         uint32_t when = (uint32_t)loop->now_ms +
                         (uint32_t)((uint64_t)place * drain_ms >> 32);
+        if (c->phase == LPI_DEFERRED) lpi_later_limit(loop, index);
         if (c->phase != LPI_PARKED) continue;
         if ((int32_t)(when - c->timer.deadline) >= 0) continue;
         c->flags &= (uint8_t)~LPI_TOKEN_ENDS;
@@ -15652,6 +15923,8 @@ static void lpi_loop_free_tasks(lpi_loop *loop)
             lpi_accept_undo(loop->server, handover);
         } else if (task->kind == LPI_TASK_TELL) {
             lpi_loop_tell_outcome(&task->of.outcome);
+        } else if (task->kind == LPI_TASK_ANSWER) {
+            lpi_later_answer(loop, &task->of.answer);
         } else if (task->of.call.outcome.fn) {
             lpi_loop_tell_outcome(&task->of.call.outcome);
         }
@@ -15685,6 +15958,7 @@ static void lpi_loop_free(lpi_loop *loop)
              loop->batch.message_capacity * sizeof(lpi_message *));
     lpi_free(memory, loop->batch.message_channels,
              loop->batch.message_capacity);
+    lpi_free(memory, loop->laters, loop->later_capacity * sizeof(lpi_later *));
     lpi_free(memory, loop->streams,
              loop->stream_capacity * sizeof(lpi_stream *));
     lpi_free(memory, loop->readers,
@@ -15727,6 +16001,7 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_ERR_AWAY: return "Redis not available";
     case LP_ERR_UNKNOWN: return "Outcome unknown";
     case LP_ERR_NOT_FOUND: return "Not found";
+    case LP_ERR_GONE: return "Nobody waits for the answer";
     }
     return "Unknown result";
 }
@@ -15797,6 +16072,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(idle_ms), LPI_O_32, LPI_O_NEVER, 75000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(write_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(linger_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_NUMBER_MAX, NULL},
+    {LPI_O(later_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(drain_ms), LPI_O_32, LPI_O_ZERO, 2000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(channel_linger_ms), LPI_O_32, LPI_O_ZERO, 5000, 1, LPI_NUMBER_MAX,
      NULL},
@@ -16538,6 +16814,41 @@ LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
     lpi_write_reply(r, status, LPI_S("application/json"),
                     lpi_body_error(r->loop, text));
     return LP_OK;
+}
+
+LPDEF lp_result lp_defer(lp_request *r, uint32_t timeout_ms, lp_deferred *out)
+{
+    if (!out || r->answered || !r->route || r->route->kind != LPI_USER)
+        return LP_ERR_ARG;
+    if (!timeout_ms) timeout_ms = r->server->config.later_ms;
+    return lpi_later_begin(r, timeout_ms, out) ? LP_ERR_NOMEM : LP_OK;
+}
+
+LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
+                               int status, const char *type, lp_slice body)
+{
+    const lp_memory *memory;
+    lpi_task *task;
+    lp_result result = LP_ERR_NOMEM;
+    int cancel;
+    if (!server || status < 200 || status > 599 || !lpi_is_value(lp_s(type)) ||
+        body.length > INT32_MAX)
+        return LP_ERR_ARG;
+    if (request.loop >= server->loop_count) return LP_ERR_GONE;
+    memory = &server->memory;
+    cancel = lpi_cancel_defer();
+    task = lpi_later_new_answer(memory, lp_s(type), body);
+    if (task) {
+        task->of.answer.request = request;
+        task->of.answer.status = status;
+        result = lpi_later_leave(&server->loops[request.loop], task);
+    }
+    if (task && result != LP_OK) {
+        lpi_free(memory, task->of.answer.text, task->of.answer.size);
+        lpi_free(memory, task, sizeof *task);
+    }
+    lpi_cancel_restore(cancel);
+    return result;
 }
 
 /* --- publish */

@@ -148,8 +148,8 @@ static struct check_totals {
     /* messages that are kept until a reply with them is out */
     check_kept *kept;
     size_t kept_room;
-    uint64_t phases[LPI_PHASES], connections, arriving, outcomes, waiters, requested, pinned,
-             partial, names, kept_count;
+    uint64_t phases[LPI_PHASES], connections, arriving, outcomes, answer_bytes, waiters, requested,
+             pinned, partial, names, kept_count;
 } recount;
 
 /* The array has room for `need` of them, and all are blank. */
@@ -193,6 +193,7 @@ static int has_no_deadline(const lp_config *cfg, const lpi_connection *c)
     case LPI_IDLE: return cfg->idle_ms == LPI_NEVER;
     case LPI_WRITING: return cfg->write_ms == LPI_NEVER;
     case LPI_PUBLISHING: return 1; /* the store has one */
+    case LPI_DEFERRED: return 1;   /* the handler may have asked for none */
     default: return 0;
     }
 }
@@ -425,9 +426,18 @@ static uint64_t check_access(lpi_loop *loop, uint32_t index, const lpi_connectio
     if (!kept) return 0; /* without a hook, or memory, there is none */
     CHECK_MUST(loop->server->config.access_log.write, "an access without a hook");
     CHECK_MUST(c->phase == LPI_READING_BODY || c->phase == LPI_PARKED ||
-         c->phase == LPI_PUBLISHING || kept->access.stream, "an access in phase %u", c->phase);
+         c->phase == LPI_PUBLISHING || c->phase == LPI_DEFERRED || kept->access.stream,
+         "an access in phase %u", c->phase);
     CHECK_MUST(!kept->access.status == !kept->access.stream, "an access that was told");
     return kept->size;
+}
+
+/* The record of a request that is answered later, if there is to be one. Returns its memory. */
+static uint64_t check_later(const lpi_loop *loop, uint32_t index, const lpi_connection *c)
+{
+    const lpi_later *later = index < loop->later_capacity ? loop->laters[index] : NULL;
+    CHECK_SAME(later != NULL, c->phase == LPI_DEFERRED, "deferred");
+    return later ? later->size : 0;
 }
 
 /* One loop's connections: phases, waiters, what is kept of them. Returns the memory of what is
@@ -449,6 +459,7 @@ static uint64_t check_loop(lpi_loop *loop)
         }
         if (c->flags & LPI_READER) bytes += check_reader(loop, index);
         bytes += check_access(loop, index, c);
+        bytes += check_later(loop, index, c);
     }
     for (i = 0; i < n; i++) {
         uint32_t holders = 0;
@@ -474,11 +485,16 @@ static uint64_t check_loop(lpi_loop *loop)
     return bytes;
 }
 
-/* What waits for the loop: connections that the first loop has handed over, and outcomes. */
+/* What waits for the loop: connections that the first loop has handed over, outcomes, and answers
+   to deferred requests. */
 static void check_tasks(const lpi_task *task)
 {
     for (; task; task = task->next) {
         const stream *c;
+        if (task->kind == LPI_TASK_ANSWER) {
+            recount.answer_bytes += sizeof *task + task->of.answer.size;
+            continue;
+        }
         if (task->kind != LPI_TASK_OPEN) {
             recount.outcomes++;
             continue;
@@ -544,7 +560,7 @@ static uint64_t check_connections(lpi_hub *hub)
         check_tasks(recount.server->loops[i].tasks);
         check_tasks(recount.server->loops[i].inbox.first);
     }
-    bytes += (recount.arriving + recount.outcomes) * sizeof(lpi_task);
+    bytes += (recount.arriving + recount.outcomes) * sizeof(lpi_task) + recount.answer_bytes;
     CHECK_SAME(recount.phases[LPI_SERVING], 0, "being served");
     CHECK_SAME(hub->stats.connections, recount.connections + recount.arriving, "connections");
     CHECK_SAME((uint32_t)recount.kernel->open_of[K_SOCKET] + recount.phases[LPI_ABANDONED],
@@ -733,7 +749,8 @@ static uint64_t loop_bytes(const lpi_loop *loop)
            loop->batch.message_capacity * (sizeof(lpi_message *) + sizeof(uint8_t)) +
            loop->stream_capacity * sizeof(lpi_stream *) +
            loop->reader_capacity * sizeof(lpi_reader *) +
-           loop->access_capacity * sizeof(lpi_access *) + loop->batch.names.capacity +
+           loop->access_capacity * sizeof(lpi_access *) +
+           loop->later_capacity * sizeof(lpi_later *) + loop->batch.names.capacity +
            loop->extra.capacity + loop->head.capacity + loop->json.text.capacity;
 }
 

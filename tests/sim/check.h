@@ -87,6 +87,7 @@ static void check_hung(void)
         if (!c->used || c->fd < 0 || c->wild || c->got == c->replied || c->closing) continue;
         if (c->pend_length || S->stopping || !c->known) continue;
         since = r->got_ns > c->reply_ns ? r->got_ns : c->reply_ns;
+        if (c->later) since += deferral_wait_ns(&deferrals[c->later - 1]);
         MUST(K.now_ns <= since + ((uint64_t)r->wait_ms + 10) * 1000000 + 5 * late_ns() +
              (S->hub.stores ? fetch_ns(r) : 0) + 2000 * (uint64_t)K.starve_us + K.stalled_ns +
              (uint64_t)(uint32_t)OS.open_of[K_SOCKET] * 1000000,
@@ -269,6 +270,15 @@ static void check_token(const conn *c)
          "connection %u waits beyond the end of its token", conn_index(c));
 }
 
+/* No answer waits for a loop that sleeps. */
+static void check_deferral(const deferral *d, const thread *const *asleep)
+{
+    const conn *c = d->used && d->answered && !d->over ? deferral_conn(d) : NULL;
+    if (!c || !c->known || !c->later || !asleep[d->handle.loop]) return;
+    MUST(record_of(c)->phase != LPI_DEFERRED,
+         "it sleeps, and connection %u is not given its answer", conn_index(c));
+}
+
 static void check_deadline(int i, const thread *const *asleep)
 {
     const conn *c = &K.conns[i];
@@ -301,6 +311,7 @@ static void check_sleep(void)
         check_sleeping_views((int)ch, asleep);
         if (hooks && asleep[0]) check_told((int)ch);
     }
+    for (i = 0; i < DEFERRALS; i++) check_deferral(&deferrals[i], asleep);
     for (i = 0; i < conns && i < SOME; i++) check_deadline((int)(++K.looked_at % conns), asleep);
 }
 

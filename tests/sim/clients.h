@@ -854,6 +854,101 @@ static void admin_happens(void)
     happen(K.now_ns + (uint64_t)below(admin_us) * 1000, H_JOB, J_ADMIN, 0, 0);
 }
 
+/* Answer a request that was put off, or one that was answered already. */
+static void deferral_answer(deferral *d)
+{
+    char body[64];
+    uint32_t excuses = cur->excuses;
+    uint64_t number = d->handle.number;
+    lp_result result;
+    int length = sprintf(body, "{\"echo\":%u}", d->payload);
+    int was_answered = d->answered;
+    d->calling++;
+    result = lp_reply_later(S, d->handle, 200, "application/json", lpi_slice(body, (size_t)length));
+    if (d->handle.number != number) return; /* another one has its place by now */
+    d->calling--;
+    if (result == LP_OK) {
+        MUST(!was_answered && !d->answered, "two answers to one request");
+        d->answered = 1;
+        d->answered_ns = K.now_ns;
+        deferral_counts[1]++;
+        return;
+    }
+    if (result == LP_ERR_NOMEM) {
+        MUST(cur->excuses != excuses, "lp_reply_later has no memory, and there is some");
+        return;
+    }
+    MUST(result == LP_ERR_GONE, "lp_reply_later returns %d", result);
+    MUST(d->answered || d->calling || d->over || deferral_is_due(d) || S->hub.stopped ||
+             !deferral_conn(d) || deferral_conn(d)->fin || deferral_conn(d)->rst ||
+             deferral_conn(d)->faulty || deferral_conn(d)->end_read,
+         "lp_reply_later says that connection %u has gone, and it waits", d->conn);
+    deferral_counts[2]++;
+}
+
+/* The one that has waited longest; or any, also one that is over. */
+static void later_happens(void)
+{
+    deferral *d, *oldest = NULL, *any = &deferrals[below(DEFERRALS)];
+    for (d = deferrals; d < deferrals + DEFERRALS; d++)
+        if (d->used && !d->answered && !d->over && !d->calling &&
+            (!oldest || d->begun_ns < oldest->begun_ns))
+            oldest = d;
+    if (one_in(4) && any->used) deferral_answer(any);
+    else if (oldest) deferral_answer(oldest);
+    /* Some are still to be answered, and some of them have no deadline. */
+    if (oldest && !S->hub.stopped)
+        happen(K.now_ns + (uint64_t)below(400000) * 1000, H_JOB, J_LATER, 0, 0);
+}
+
+/* A place for another one: free, or of one that is over. */
+static deferral *deferral_place(void)
+{
+    uint32_t i, first = below(DEFERRALS);
+    for (i = 0; i < DEFERRALS; i++) {
+        deferral *d = &deferrals[(first + i) % DEFERRALS];
+        const conn *c = deferral_conn(d);
+        if (!d->used || (!d->calling && (d->over || !c))) return d;
+    }
+    return NULL;
+}
+
+/* Put a request off. 0 if that was not possible. */
+static int deferral_begin(lp_request *r, uint32_t payload)
+{
+    static const uint32_t times_ms[] = {0, LP_OFF, 1, 20, 300, 2000};
+    conn *c = kernel_stream(&OS, lpi_connection_at(r->loop, r->connection)->fd);
+    deferral *d = deferral_place();
+    uint32_t excuses = cur->excuses, timeout_ms = times_ms[below(6)];
+    lp_deferred handle;
+    lp_result result;
+    if (!d) return 0;
+    d->used = 1;
+    d->calling = 1; /* nobody else takes its place */
+    d->over = 1;
+    result = lp_defer(r, timeout_ms, &handle);
+    d->calling = 0;
+    if (result != LP_OK) {
+        MUST(result == LP_ERR_NOMEM && cur->excuses != excuses, "lp_defer returns %d", result);
+        d->used = 0;
+        return 0;
+    }
+    memset(d, 0, sizeof *d);
+    d->used = 1;
+    d->handle = handle;
+    d->conn = conn_index(c);
+    d->generation = c->generation;
+    d->payload = payload;
+    d->timeout_ms = timeout_ms ? timeout_ms : S->config.later_ms;
+    d->begun_ns = K.now_ns;
+    c->later = (uint8_t)(1 + (d - deferrals));
+    deferral_counts[0]++;
+    if (one_in(4)) deferral_answer(d);
+    else if (timeout_ms == LP_OFF || !one_in(6))
+        happen(K.now_ns + (uint64_t)below(one_in(2) ? 3000 : 400000) * 1000, H_JOB, J_LATER, 0, 0);
+    return 1;
+}
+
 /* The tide rises, now. */
 static void tide_happens(void)
 {

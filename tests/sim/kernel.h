@@ -155,6 +155,7 @@ typedef struct request {
     uint8_t used, queued, wild, faulty; /* queued: 2 on the way, 1 in the queue */      \
     uint8_t known;        /* a loop has made a record of it                    */       \
     uint8_t parked;       /* the poll that is being answered was               */       \
+    uint8_t later;        /* 1 + the index of its deferral; 0: none            */       \
     uint8_t streams;      /* 1: a stream was asked for; 2: it has begun; 3: its       \
                              client does not remember all of it; 4: it was refused */  \
     uint32_t event_at, event_count;                                                     \
@@ -194,7 +195,9 @@ typedef enum happening_kind {
 } happening_kind;
 
 /* What other threads do. */
-typedef enum job_kind { J_ONE, J_PUBLISH, J_TIDE, J_ARRIVE, J_ADMIN, J_STOP, J_KINDS } job_kind;
+typedef enum job_kind {
+    J_ONE, J_PUBLISH, J_TIDE, J_ARRIVE, J_ADMIN, J_LATER, J_STOP, J_KINDS
+} job_kind;
 
 typedef struct happening {
     uint64_t ns;

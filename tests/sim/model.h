@@ -925,6 +925,44 @@ static void verify_empty_time(const request *r)
     SAME(r->timestamp_us, us, "the timestamp of an empty reply");
 }
 
+/* ---- requests that are answered later ---- */
+
+typedef struct deferral {
+    lp_deferred handle;
+    uint32_t conn, generation; /* the connection                                   */
+    uint32_t payload, timeout_ms;
+    uint64_t begun_ns, answered_ns;
+    uint32_t calling;          /* calls of lp_reply_later under way                */
+    uint8_t used, answered;    /* the program was told that its answer counts      */
+    uint8_t over;              /* a reply was sent                                 */
+} deferral;
+
+enum { DEFERRALS = 32 };
+static deferral deferrals[DEFERRALS];
+static uint64_t deferral_counts[4]; /* deferred, answered, too late, 504 */
+
+static conn *deferral_conn(const deferral *d)
+{
+    conn *c = &K.conns[d->conn];
+    return c->used && c->generation == d->generation && c->fd >= 0 ? c : NULL;
+}
+
+/* For how long it may wait: for the program, if it has no deadline. */
+static uint64_t deferral_wait_ns(const deferral *d)
+{
+    return (d->timeout_ms < LPI_NEVER ? d->timeout_ms : 60000) * UINT64_C(1000000);
+}
+
+/* May the library answer 504? The clock that the loop has looked at may be a millisecond
+   behind. */
+static int deferral_is_due(const deferral *d)
+{
+    uint64_t drain_ms = S->loops[d->handle.loop].drain_ms;
+    return (d->timeout_ms < LPI_NEVER &&
+            K.now_ns >= d->begun_ns + d->timeout_ms * UINT64_C(1000000)) ||
+           (drain_ms && now_ms() >= drain_ms);
+}
+
 /* For how long the poll may fetch. */
 static uint64_t fetch_ns(const request *r)
 {
@@ -1325,9 +1363,30 @@ static int verify_admin(const request *r)
     return 1;
 }
 
+/* A request that was put off is answered: by the program, which was told that it would be; or by
+   504, at its time. */
+static void verify_later(const conn *c, int status)
+{
+    deferral *d = &deferrals[c->later - 1];
+    d->over = 1;
+    if (status == 504) {
+        WANT(!d->answered, "504, though there was an answer");
+        WANT(deferral_is_due(d), "504 comes early");
+        deferral_counts[3]++;
+        return;
+    }
+    WANT(d->answered || d->calling, "nobody has given that answer");
+    if (d->answered && !loop_of(c)->drain_ms)
+        WANT(K.now_ns <= lpi_max64(d->answered_ns, c->reply_ns) + slack_ns(), "it comes late");
+}
+
 static void verify_request(conn *c, request *r)
 {
     int status = r->status;
+    if (c->later && r->kind == R_ECHO) {
+        verify_later(c, status);
+        if (status == 504) return;
+    }
     if (r->expect && status == r->expect) {
         if (r->kind == R_PUBLISH) payloads_set(r->payload, P_REFUSED);
         return;
@@ -1600,6 +1659,8 @@ static int model_reply(conn *c, const char *text, size_t length)
     r->closes = (uint8_t)closes;
     c->carried_name = r->name;
     if (!c->wild) verify_request(c, r);
+    if (c->later) deferrals[c->later - 1].over = 1;
+    c->later = 0;
     r->replied = 1;
     WANT(closes ? r->asks_close || loop_of(c)->drain_ms || status >= 400 || c->wild
                 : !r->asks_close, "Connection: close");
@@ -1681,7 +1742,7 @@ static void model_closing(conn *c)
     MUST(is->phase != LPI_WRITING, "connection %u: an answer is cut off by the end of its stream",
          conn_index(c));
     if (c->got == c->replied || c->closing || is->phase == LPI_LINGERING) return;
-    MUST(c->requests[c->replied % REQUESTS].kind == R_POLL,
+    MUST(c->requests[c->replied % REQUESTS].kind == R_POLL || is->phase == LPI_DEFERRED,
          "connection %u: what came before the end of its stream is not answered", conn_index(c));
 }
 

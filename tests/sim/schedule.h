@@ -12,7 +12,7 @@ static uint64_t steps_of[LOOPS + 1], nested_of[LOOPS + 1], worlds_of[LOOPS + 1];
 static uint64_t preemptions, contentions, slow_threads, job_counts[J_KINDS];
 
 static const char *const job_names[J_KINDS] = {"publish amid", "publish", "publish to all", "arrive",
-                                               "administer", "stop"};
+                                               "administer", "answer later", "stop"};
 
 /* A point where another thread may go on. */
 static void preempt(void)
@@ -184,6 +184,7 @@ static void *job(void *kind)
     case J_TIDE: tide_happens(); break;
     case J_ARRIVE: arrive_happens(); break;
     case J_ADMIN: admin_happens(); break;
+    case J_LATER: later_happens(); break;
     case J_STOP:
         K.stopping = 1;
         lp_stop(S);

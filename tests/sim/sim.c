@@ -136,6 +136,7 @@ static void echo(lp_request *r, void *ctx)
         K.to_all = 0;
         publish_to_all();
     }
+    if (one_in(4) && deferral_begin(r, (uint32_t)strtoul(n.bytes, NULL, 10))) return;
     length = sprintf(body, "{\"echo\":%.*s}", (int)n.length, n.bytes);
     MUST(lp_reply(r, 200, "application/json", lpi_slice(body, (size_t)length)) == LP_OK,
          "lp_reply");
@@ -187,6 +188,7 @@ static void choose_deadlines(lp_config *cfg)
     cfg->idle_ms = PICK(0, 50, 500, 3000, LP_OFF);
     cfg->write_ms = PICK(0, 50, 300, 2000, LP_OFF);
     cfg->linger_ms = PICK(0, LP_OFF, 5, 100);
+    cfg->later_ms = PICK(0, LP_OFF, 50, 2000);
     cfg->drain_ms = PICK(0, LP_OFF, 50, 500);
     cfg->channel_linger_ms = PICK(0, LP_OFF, 20, 500);
 }
@@ -439,7 +441,7 @@ static void drain(void)
     for (i = 0; i < S->loop_count; i++) {
         lpi_loop *loop = &S->loops[i];
         SAME(loop->connections.used, 0, "records after the drain");
-        MUST(!loop->inbox.first || loop->inbox.first->kind == LPI_TASK_TELL,
+        MUST(!loop->inbox.first || loop->inbox.first->kind != LPI_TASK_OPEN,
              "a connection in the inbox after the drain");
         MUST(lpi_loop_step(loop, 0) == LP_ERR_STOPPED, "a step after the end");
     }
@@ -521,6 +523,7 @@ static void run_world(uint64_t seed)
     if (hooks) cfg.watch.channel = watch;
     if (hooks) cfg.log.write = log_write;
     requests_told = 0;
+    memset(deferrals, 0, sizeof deferrals);
     if (one_in(3)) cfg.access_log.write = access_write;
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
@@ -591,6 +594,10 @@ static void report(void)
     line("channels", "deleted", admin_counts[R_DELETE]);
     line("channels", "described", admin_counts[R_CHANNEL]);
     line("channels", "listed", admin_counts[R_LIST]);
+    line("deferred", "requests", deferral_counts[0]);
+    line("deferred", "answered", deferral_counts[1]);
+    line("deferred", "gone", deferral_counts[2]);
+    line("deferred", "504", deferral_counts[3]);
     line("receipts", "read", admin_counts[R_RECEIPTS]);
     line("receipts", "noted", handed_count);
     line("receipts", "dropped as oldest", lost_count);

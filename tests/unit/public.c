@@ -51,6 +51,7 @@ static const field fields[] = {
     FIELD(idle_ms, 75000, 1, 0),
     FIELD(write_ms, 30000, 1, 0),
     FIELD(linger_ms, 2000, 1, 0),
+    FIELD(later_ms, 30000, 1, 0),
     FIELD(drain_ms, 2000, 1, 0),
     FIELD(channel_linger_ms, 5000, 1, 0),
     FIELD(cors_max_age_s, 600, 0, 0),

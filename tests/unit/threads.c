@@ -170,6 +170,83 @@ TEST(many_threads_publish_while_one_serves)
     CHECK_INT(errors, 0);
 }
 
+/* --- requests that other threads answer */
+
+enum { DEFERRED = 4000, ANSWERERS = 3 };
+
+static lp_deferred deferred[DEFERRED];
+static uint32_t deferred_count; /* atomic: how many handles are there */
+static uint32_t answered, gone;
+
+static void put_off(lp_request *r, void *ctx)
+{
+    uint32_t n = lpi_atomic_get(&deferred_count);
+    (void)ctx;
+    if (n == DEFERRED || lp_defer(r, 0, &deferred[n]) != LP_OK) {
+        lp_reply_error(r, 503, "Too many");
+        return;
+    }
+    lpi_atomic_set(&deferred_count, n + 1);
+}
+
+/* All of them answer all: of each request one is the first. */
+static void *answer_all(void *ctx)
+{
+    uint32_t i = 0;
+    (void)ctx;
+    while (i < DEFERRED) {
+        lp_result result;
+        if (i == lpi_atomic_get(&deferred_count)) {
+            usleep(100);
+            continue;
+        }
+        result = lp_reply_later(server, deferred[i++], 200, "text/plain", lp_s("hello"));
+        if (result == LP_OK) lpi_atomic_add(&answered, 1);
+        else if (result == LP_ERR_GONE) lpi_atomic_add(&gone, 1);
+        else lpi_atomic_add(&errors, 1);
+    }
+    return NULL;
+}
+
+static void *ask_later(void *ctx)
+{
+    char bytes[4096];
+    int fd = dial_port(), i;
+    (void)ctx;
+    for (i = 0; i < DEFERRED / 4; i++) {
+        static const char request[] = "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        if (send(fd, request, sizeof request - 1, 0) < 0 ||
+            receive(fd, bytes, sizeof bytes) < 0 || !strstr(bytes, "\r\n\r\nhello")) {
+            lpi_atomic_add(&errors, 1);
+            break;
+        }
+    }
+    if (fd >= 0) close(fd);
+    return NULL;
+}
+
+TEST(many_threads_answer_what_was_put_off)
+{
+    pthread_t loop, answerers[ANSWERERS], clients[4];
+    int i;
+    lp_config cfg = {0};
+    cfg.drain_ms = 1;
+    CHECK_INT(lp_create(&server, &cfg), LP_OK);
+    CHECK_INT(lp_on(server, "GET", "/later", put_off, NULL), LP_OK);
+    pthread_create(&loop, NULL, serve, NULL);
+    for (i = 0; i < ANSWERERS; i++) pthread_create(&answerers[i], NULL, answer_all, NULL);
+    for (i = 0; i < 4; i++) pthread_create(&clients[i], NULL, ask_later, NULL);
+    for (i = 0; i < 4; i++) pthread_join(clients[i], NULL);
+    for (i = 0; i < ANSWERERS; i++) pthread_join(answerers[i], NULL);
+    lp_stop(server);
+    pthread_join(loop, NULL);
+    CHECK_INT(lp_reply_later(server, deferred[0], 200, NULL, lp_s("")), LP_ERR_GONE);
+    lp_destroy(server);
+    CHECK_INT(errors, 0);
+    CHECK_INT(answered, DEFERRED);
+    CHECK_INT(gone, DEFERRED * (ANSWERERS - 1));
+}
+
 TEST(a_stop_from_another_thread_ends_a_sleeping_loop)
 {
     pthread_t loop;
