@@ -13897,7 +13897,8 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
    ARGV 1 a candidate epoch, 2 to 4 what the caller last knew of the channel
    (birth, SEQ, timestamp; zeros if nothing), 5 the highest timestamp it ever
    saw, 6 how many messages are held, 7 for how long, 8 for how long the hash is
-   kept (both in ms; 0: for ever), 9 the pub/sub channel. If that is not empty:
+   kept (both in ms; 0: for ever; publishing renews that once a second, so it is
+   a second more than it must be), 9 the pub/sub channel. If that is not empty:
    10 for how long the idempotency key is kept, and from 11 on JSON objects;
    without any the channel's history is dropped, by a new epoch. Else: 10 the
    SEQ that the page begins with (empty: the newest), 11 how many messages it
@@ -13919,40 +13920,42 @@ static const char lpi_store_call_script[] =
     "local info=redis.call('INFO','replication')\n"
     "local _,at_r=string.find(info,'master_replid:',1,true)\n"
     "local r=at_r and string.sub(info,at_r+1,at_r+40)\n"
-    "local v=redis.call('HMGET',h,'e','r','s','t','b','pe','ps','o')\n"
-    "local n=redis.call('XLEN',x)\n"
+    "local v=redis.call('HMGET',h,'e','r','s','t','b','o')\n"
+    "local publishes=channel~='' and ARGV[11]\n"
+    "local n=not publishes and redis.call('XLEN',x)\n"
     "local dup=i and redis.call('GET',i)\n"
-    "local now=redis.call('TIME')\n"
-    "now=now[1]*1000000+now[2]\n"
-    "local e,s,t,b,pe=v[1],num(v[3]),num(v[4]),num(v[5]),v[6] or ''\n"
-    "local ps,o=num(v[7]),num(v[8])\n"
+    "local time=redis.call('TIME')\n"
+    "local now=time[1]*1000000+time[2]\n"
+    "local e,s,t,b,o=v[1],num(v[3]),num(v[4]),num(v[5]),num(v[6])\n"
+    "local renewed=s>0 and v[4] and string.sub(v[4],1,-7)==time[1]\n"
     "if not e or v[2]~=r or wb>b or wb==b and ws>s\n"
     "    or 0<wb and wb<b and b<=wt then\n"
+    "  n=n or redis.call('XLEN',x)\n"
     "  if n>0 then\n"
     "    local ls,lt=at(redis.call('XREVRANGE',x,'+','-','COUNT',1)[1])\n"
     "    if not e then s,t=ls,lt\n"
     "    elseif ls~=s then redis.call('DEL',x) n=0 end\n"
     "  end\n"
-    "  pe,ps,e=e or '',s,epoch\n"
     "  t=math.max(now,t+1,seen+1)\n"
     "  b=t\n"
-    "  redis.call('HSET',h,'e',e,'r',r,'s',str(s),'t',str(t),\n"
-    "    'b',str(b),'pe',pe,'ps',str(ps),'o',str(o))\n"
+    "  redis.call('HSET',h,'e',epoch,'r',r,'s',str(s),'t',str(t),\n"
+    "    'b',str(b),'pe',e or '','ps',str(s),'o',str(o))\n"
+    "  e,renewed=epoch,false\n"
     "end\n"
     "local was=o\n"
     "local function trim(max)\n"
     "  local cut=now-age*1000\n"
-    "  if age==0 or n==0 or o>=cut then return false end\n"
+    "  if age==0 or o>=cut then return false end\n"
     "  local head=redis.call('XRANGE',x,'-','+','COUNT',max+1)\n"
     "  local k=1\n"
     "  while k<=max and head[k] and select(2,at(head[k]))<cut do k=k+1 end\n"
-    "  n=n-(k-1)\n"
+    "  n=n and n-(k-1)\n"
     "  if not head[k] then redis.call('DEL',x) o=t return true end\n"
     "  if k>1 then redis.call('XTRIM',x,'MINID',head[k][1]) end\n"
     "  o=select(2,at(head[k]))\n"
     "  return k>max\n"
     "end\n"
-    "if channel~='' and ARGV[11] then\n"
+    "if publishes then\n"
     "  if dup then expire(h,keep) return {r,dup} end\n"
     "  local ss,st,k\n"
     "  for a=11,#ARGV do\n"
@@ -13961,14 +13964,13 @@ static const char lpi_store_call_script[] =
     "    ss,st=str(s),str(t)\n"
     "    local text=e..' '..ss..' '..st..' '..ARGV[a]\n"
     "    redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',text)\n"
-    "    n=n+1\n"
     "    k=redis.call('PUBLISH',channel,text)\n"
     "  end\n"
     "  trim(8)\n"
     "  if o~=was then redis.call('HSET',h,'s',ss,'t',st,'o',str(o))\n"
     "  else redis.call('HSET',h,'s',ss,'t',st) end\n"
     "  expire(x,ARGV[7])\n"
-    "  expire(h,keep)\n"
+    "  if not renewed then expire(h,keep) end\n"
     "  if i then\n"
     "    redis.call('SET',i,e..' '..ss..' '..st..' '..#ARGV-10,'PX',ARGV[10])\n"
     "  end\n"
@@ -13983,7 +13985,7 @@ static const char lpi_store_call_script[] =
     "  return {r,e,str(s),st,\n"
     "    redis.call('PUBLISH',channel,e..' 0 '..st..' {}')}\n"
     "end\n"
-    "while trim(64) do end\n"
+    "while n>0 and trim(64) do end\n"
     "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
     "expire(h,s>0 and keep or ARGV[12])\n"
     "local page,first={},redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
@@ -13994,8 +13996,9 @@ static const char lpi_store_call_script[] =
     "  local got=redis.call('XREVRANGE',x,'+','-','COUNT',ARGV[11])\n"
     "  for k=#got,1,-1 do page[#page+1]=got[k][2][2] end\n"
     "end\n"
-    "return {r,e,str(s),str(t),str(b),pe,str(ps),str(n),str(now),\n"
-    "  first and first[1] or '',page}\n";
+    "local past=redis.call('HMGET',h,'pe','ps')\n"
+    "return {r,e,str(s),str(t),str(b),past[1] or '',str(num(past[2])),\n"
+    "  str(n),str(now),first and first[1] or '',page}\n";
 
 /* KEYS layout; ARGV 1 what it should be, 2 for how long it is kept, 3 the
    pub/sub channel of the caller alone. */
@@ -14640,7 +14643,8 @@ static void lpi_store_begin_call(lpi_store *store, lp_slice name, lp_slice key,
     lpi_resp_word_uint(out, lpi_hub_seen_us(&store->server->hub, 0));
     lpi_resp_word_uint(out, cfg->history_count);
     lpi_resp_word_uint(out, lpi_store_age(cfg->history_age_ms));
-    lpi_resp_word_uint(out, lpi_store_age(cfg->redis_keep_ms));
+    lpi_resp_word_uint(out, cfg->redis_keep_ms == LP_UNLIMITED
+                                ? 0 : (uint64_t)cfg->redis_keep_ms + 1000);
 }
 
 static int lpi_store_send_open(lpi_store *store, const lpi_work *work)

@@ -1720,6 +1720,7 @@ typedef struct redis_call {
     int has_e, has_r0;
     redis_bytes dup;
     int has_i, has_dup;
+    int renewed;                /* when the hash expires was set in this second */
     redis_slice h, x;
 } redis_call;
 
@@ -1743,10 +1744,37 @@ static int redis_call_text(const redis_key *h, const char *name, redis_bytes *ou
     return field != NULL;
 }
 
-/* All that it reads stands before all that it writes. */
+static int redis_call_publishes(const redis_run *run)
+{
+    return run->args[9].length && run->arg_count >= 11;
+}
+
+static int redis_call_count(redis_run *run, redis_call *d, int nth)
+{
+    redis_key *x;
+    if (redis_run_look(run, "'XLEN'", nth, 2, REDIS_STREAM, &x)) return -1;
+    d->n = x ? (double)x->count : 0;
+    return 0;
+}
+
+/* Was the last message published in this second? */
+static int redis_call_is_this_second(const redis_run *run, const redis_key *h)
+{
+    redis_bytes t;
+    char now[24];
+    int is;
+    memset(&t, 0, sizeof t);
+    redis_call_text(h, "t", &t);
+    snprintf(now, sizeof now, "%" PRIu64, run->redis->now_us / 1000000);
+    is = t.length == strlen(now) + 6 && !memcmp(t.at, now, strlen(now));
+    redis_bytes_free(&t);
+    return is;
+}
+
+/* What it reads in any case, before all that it writes. */
 static int redis_call_read(redis_run *run, redis_call *d)
 {
-    redis_key *h, *x, *dup;
+    redis_key *h, *dup;
     if (redis_run_argument(run, 2, &d->wb) || redis_run_argument(run, 3, &d->ws) ||
         redis_run_argument(run, 4, &d->wt) || redis_run_argument(run, 5, &d->seen) ||
         redis_run_argument(run, 7, &d->age))
@@ -1755,8 +1783,7 @@ static int redis_call_read(redis_run *run, redis_call *d)
     if (redis_run_look(run, "'HMGET'", 1, 1, REDIS_HASH, &h)) return -1;
     d->has_e = redis_call_text(h, "e", &d->e);
     d->has_r0 = redis_call_text(h, "r", &d->r0);
-    if (redis_run_look(run, "'XLEN'", 1, 2, REDIS_STREAM, &x)) return -1;
-    d->n = x ? (double)x->count : 0;
+    if (!redis_call_publishes(run) && redis_call_count(run, d, 1)) return -1;
     d->has_i = run->key_count >= 3;
     if (d->has_i) {
         if (redis_run_look(run, "'GET'", 1, 3, REDIS_STRING, &dup)) return -1;
@@ -1769,8 +1796,8 @@ static int redis_call_read(redis_run *run, redis_call *d)
     if (redis_call_field(run, h, "s", &d->s) || redis_call_field(run, h, "t", &d->t) ||
         redis_call_field(run, h, "b", &d->b))
         return -1;
-    redis_call_text(h, "pe", &d->pe);
-    if (redis_call_field(run, h, "ps", &d->ps) || redis_call_field(run, h, "o", &d->o)) return -1;
+    if (redis_call_field(run, h, "o", &d->o)) return -1;
+    d->renewed = d->s > 0 && redis_call_is_this_second(run, h);
     d->h = run->keys[1];
     d->x = run->keys[2];
     return 0;
@@ -1803,6 +1830,7 @@ static int redis_call_is_new(const redis_run *run, const redis_call *d)
 
 static int redis_call_begin_epoch(redis_run *run, redis_call *d)
 {
+    if (redis_call_publishes(run) && redis_call_count(run, d, 2)) return -1;
     if (d->n > 0) {
         const redis_key *x = redis_look(run->redis, run->conn->db, d->x);
         redis_id last = redis_stream_entry(x, x->count - 1)->id;
@@ -1816,25 +1844,22 @@ static int redis_call_begin_epoch(redis_run *run, redis_call *d)
             d->n = 0;
         }
     }
-    redis_bytes_free(&d->pe);
-    d->pe = d->e;
-    d->ps = d->s;
-    memset(&d->e, 0, sizeof d->e);
-    redis_assign(&d->e, run->args[1]);
     d->t = redis_call_max(d->now, redis_call_max(d->t + 1, d->seen + 1));
     d->b = d->t;
     if (run->redis->replid_hidden)
         return redis_run_fail(run, "'HSET'", 1,
                               "ERR Lua redis lib command arguments must be strings or integers");
     if (redis_run_may(run, "'HSET'", 1)) return -1;
-    redis_call_hset(run, d, "e", redis_view(&d->e));
+    d->renewed = 0;
+    redis_call_hset(run, d, "e", run->args[1]);
     redis_call_hset(run, d, "r", redis_slice_of(run->redis->replid));
     redis_call_hset_number(run, d, "s", d->s);
     redis_call_hset_number(run, d, "t", d->t);
     redis_call_hset_number(run, d, "b", d->b);
-    redis_call_hset(run, d, "pe", redis_view(&d->pe));
-    redis_call_hset_number(run, d, "ps", d->ps);
+    redis_call_hset(run, d, "pe", redis_view(&d->e));
+    redis_call_hset_number(run, d, "ps", d->s);
     redis_call_hset_number(run, d, "o", d->o);
+    redis_assign(&d->e, run->args[1]);
     return 0;
 }
 
@@ -1845,7 +1870,7 @@ static int redis_call_trim(redis_run *run, redis_call *d, size_t max)
     redis_effect e = redis_effect_of(REDIS_OP_XTRIM, run->conn->db, d->x);
     const redis_key *x;
     size_t k = 0, count;
-    if (d->age == 0 || d->n == 0 || d->o >= cut) return 0;
+    if (d->age == 0 || d->o >= cut) return 0;
     if (redis_run_may(run, "'XRANGE'", 1)) return -1;
     x = redis_look(run->redis, run->conn->db, d->x);
     count = x ? x->count : 0;
@@ -1927,7 +1952,6 @@ static int redis_call_publish_text(redis_run *run, redis_call *d, size_t a, redi
     redis_append(text, " ", 1);
     redis_append(text, run->args[a].at, run->args[a].length);
     if (redis_call_xadd(run, d, s, t, redis_view(text))) return -1;
-    d->n++;
     if (redis_run_may(run, "'PUBLISH'", 1)) return -1;
     *k = redis_publish(run->redis, run->args[9], redis_view(text));
     text->length = id;
@@ -1948,8 +1972,8 @@ static void redis_call_publish_texts(redis_run *run, redis_call *d, redis_bytes 
     redis_call_hset_number(run, d, "s", d->s);
     redis_call_hset_number(run, d, "t", d->t);
     if (trimmed) redis_call_hset_number(run, d, "o", d->o);
-    if (redis_call_expire(run, d->x, run->args[7]) || redis_call_expire(run, d->h, run->args[8]))
-        return;
+    if (redis_call_expire(run, d->x, run->args[7])) return;
+    if (!d->renewed && redis_call_expire(run, d->h, run->args[8])) return;
     redis_print(text, " %u", (unsigned)(run->arg_count - 10));
     if (d->has_i && redis_run_set(run, run->keys[3], redis_view(text), run->args[10])) return;
     redis_call_told(run, d, k);
@@ -2028,11 +2052,13 @@ static void redis_call_open(redis_run *run, redis_call *d)
     redis_conn *c = run->conn;
     const double numbers[] = {d->s, d->t, d->b};
     const redis_key *x = NULL;
+    redis_key *h;
     char text[400];
     size_t from, to, i;
     const double was = d->o;
     int more;
-    while ((more = redis_call_trim(run, d, 64)) > 0) {}
+    do more = d->n > 0 ? redis_call_trim(run, d, 64) : 0;
+    while (more > 0);
     if (more < 0) return;
     if (d->o < was || d->o > was) {
         if (redis_run_may(run, "'HSET'", 5)) return;
@@ -2040,6 +2066,9 @@ static void redis_call_open(redis_run *run, redis_call *d)
     }
     if (redis_call_expire(run, d->h, d->s > 0 ? run->args[8] : run->args[12])) return;
     if (redis_run_may(run, "'XRANGE'", 2) || redis_call_page(run, d, &x, &from, &to)) return;
+    if (redis_run_look(run, "'HMGET'", 2, 1, REDIS_HASH, &h)) return;
+    redis_call_text(h, "pe", &d->pe);
+    if (redis_call_field(run, h, "ps", &d->ps)) return;
     redis_conn_array(c, 11);
     redis_conn_bulk(c, redis_slice_of(run->redis->replid));
     redis_conn_bulk(c, redis_view(&d->e));
