@@ -11073,7 +11073,8 @@ static void lpi_route_options(lp_request *r, uint32_t allowed)
         (r->server->any_origin || c->cors)) {
         lpi_route_allow(r, "Access-Control-Allow-Methods", allowed);
         lpi_line(&r->loop->extra, "Access-Control-Allow-Headers",
-                 LPI_S("Authorization, Content-Type, X-Client-ID"));
+                 LPI_S("Authorization, Content-Type, Idempotency-Key, "
+                       "Last-Event-ID, X-Client-ID"));
         lpi_line(&r->loop->extra, "Access-Control-Max-Age",
                  lpi_slice_to(text,
                               lpi_put_uint(text, cfg->cors_max_age_s)));
