@@ -12778,7 +12778,11 @@ static void lpi_monitor(lp_request *r)
     } else if (r->route->kind == LPI_STATS) {
         body = lpi_monitor_render_stats(r->loop, &stats);
     } else {
-        if (lpi_atomic_get(&r->server->stopping)) status = 503;
+        if (lpi_atomic_get(&r->server->stopping)) {
+            status = 503;
+            /* This loop may not have begun its drain. */
+            lpi_connection_at(r->loop, r->connection)->flags |= LPI_CLOSE;
+        }
         body = lpi_monitor_render_health(r, status, stats.redis_up);
     }
     lpi_write_reply(r, status, type, body);

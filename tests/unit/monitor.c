@@ -194,6 +194,29 @@ TEST(health_while_it_drains) {
     close_world(&w);
 }
 
+/* A loop may be asked before it has heard of the drain: who is told of it is let go. */
+TEST(health_before_a_loop_drains) {
+    peer *c[2];
+    answer *a;
+    w.cfg.loops = 2;
+    open_world(&w);
+    c[0] = dial(&w), c[1] = dial(&w);
+    settle(&w);
+    CHECK_INT(c[1]->loop, 1);
+    lp_stop(w.s);
+    get(c[1], "/healthz");
+    settle_loop(&w, 1);
+    a = take(c[1]);
+    CHECK_INT(a->status, 503);
+    CHECK_STR(a->body, "{\"status\":\"draining\"}");
+    CHECK_STR(heading(a, "Connection"), "close");
+    finish(c[1]);
+    settle_loop(&w, 1);
+    CHECK(c[1]->closed);
+    pass(&w, 3000);
+    close_world(&w);
+}
+
 /* ---- the figures ---- */
 
 /* The value of a line of /metrics; its name with its labels. */
