@@ -4015,12 +4015,14 @@ enum { LPI_ETAG_LENGTH = 18 };
 
 /* Write a strong entity tag (RFC 9110 8.8.3) of LPI_ETAG_LENGTH bytes. The key
    is no secret: instances that serve the same bytes shall give the same tag. */
-static void lpi_etag_put(char *to, lp_slice content)
+static lp_slice lpi_etag_put(char *text, lp_slice content)
 {
     static const uint64_t key[2] = {0, 0};
+    char *to = text;
     *to++ = '"';
     to = lpi_put_epoch(to, lpi_hash(key, 'e', content));
-    *to = '"';
+    *to++ = '"';
+    return lpi_slice_to(text, to);
 }
 
 /* Is the tag in the list of an If-None-Match (RFC 9110 13.1.2)? Weak ones count
@@ -13453,10 +13455,10 @@ static void lpi_write_content(lp_request *r, const char *type,
                               lp_slice content)
 {
     lp_text *extra = &r->loop->extra;
-    char tag[LPI_ETAG_LENGTH];
-    lp_slice etag = lpi_slice(tag, sizeof tag);
+    char text[LPI_ETAG_LENGTH];
+    lp_slice etag;
     if (!content.bytes) content = LPI_S("");
-    lpi_etag_put(tag, content);
+    etag = lpi_etag_put(text, content);
     lpi_line(extra, "ETag", etag);
     lpi_line(extra, "Accept-Ranges", LPI_S("none"));
     if (!r->may_cache) lpi_line(extra, "Cache-Control", LPI_S("no-cache"));
