@@ -87,7 +87,7 @@ build/%: demo/%.c
 
 build/server build/server-asan build/server-tsan build/server-msan build/server-kqueue build/server-nothreads: build/web.h
 
-# The page as C: one array per file, and a table of path, type and body.
+# The page as C: one array per file, and a table of path, name and bytes.
 build/web.h: $(WEB) Makefile
 	@mkdir -p $(@D) && echo "  web $@"
 	@{ for file in $(WEB); do \
@@ -96,20 +96,12 @@ build/web.h: $(WEB) Makefile
 	     echo '};'; \
 	   done; \
 	   echo 'static struct web_file {'; \
-	   echo '    const char *path, *type; lp_slice body;'; \
+	   echo '    const char *path, *name; lp_slice bytes;'; \
 	   echo '} web_files[] = {'; \
 	   for file in $(WEB); do \
 	     name=$$(basename $$file); id=web_$$(echo $$name | tr '.-' '__'); \
-	     case $$name in \
-	       *.html) type='text/html; charset=utf-8';; \
-	       *.css)  type='text/css; charset=utf-8';; \
-	       *.js)   type='text/javascript; charset=utf-8';; \
-	       *.svg)  type='image/svg+xml';; \
-	       *.png)  type='image/png';; \
-	       *)      type='application/octet-stream';; \
-	     esac; \
-	     case $$name in index.html) name=;; esac; \
-	     echo "    {\"/$$name\", \"$$type\", {(const char *)$$id, sizeof $$id}},"; \
+	     path=/$$name; [ $$name != index.html ] || path=/; \
+	     echo "    {\"$$path\", \"$$name\", {(const char *)$$id, sizeof $$id}},"; \
 	   done; \
 	   echo '};'; } > $@
 

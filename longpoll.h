@@ -34,7 +34,7 @@
        >>wheel >>resp >>token                     timers: no clock, no sockets
      C >>structs >>message >>receipt >>channel    the state that all threads
        >>limit >>waiter >>remote >>hub            share
-     D >>os >>poller >>inbox                      the operating system
+     D >>os >>poller >>inbox >>file               the operating system
      E >>connection >>accept >>read >>route       a connection, in the order
        >>poll >>stream >>publish >>later          of its life
        >>admin >>monitor >>deliver >>write
@@ -54,6 +54,7 @@
        LONGPOLL_NO_TOKEN         without signed tokens: token_secret is an error
        LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz, and
                                  cfg.access_log
+       LONGPOLL_NO_FILES         without lp_reply_file: nothing reads the disk
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
        LONGPOLL_KQUEUE           take kqueue where epoll would be taken
@@ -229,6 +230,21 @@
      it has in its cache, its own waiters, and whom it handed messages of that
      cache to. DELETE never gives 404, but 503 or 504 as publishing does.
 
+   PAGES AND FILES
+
+     lp_reply_asset answers with bytes that are compiled in, lp_reply_file with
+     a file of a folder. Both are meant for the pages of a program, their
+     scripts and pictures. They set Content-Type by the name's extension, an
+     ETag made of the content, Accept-Ranges: none, and Cache-Control: no-cache,
+     so that a browser keeps what it has and asks whether it is still good; to
+     that the answer is 304 without a body. A handler whose files have new names
+     whenever they change may set Cache-Control: max-age=31536000, immutable.
+
+     Ranges are ignored: the answer is always the whole. Nothing is compressed,
+     listed or redirected. What a slow reader has not taken yet is kept in
+     memory, and counts as history_bytes says: large downloads are for the proxy
+     in front.
+
    THREADS
 
      lp_publish, lp_publish_async, lp_reply_later, lp_stop, lp_stats_read,
@@ -275,7 +291,8 @@
 
    WHAT IT IS NOT
 
-     No TLS (put nginx or HAProxy in front), no HTTP/2, no files, no cookies.
+     No TLS (put nginx or HAProxy in front), no HTTP/2, no cookies, and no
+     server of large files: see PAGES AND FILES.
      It makes no tokens, keeps no list of those taken back (let them expire
      soon), and knows one secret and no other algorithm than HS256.
      Messages live in memory, here or in Redis: a restart that forgets them
@@ -511,6 +528,14 @@ typedef struct lp_config {
                                      another reply is pending     [67108864] */
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
+    uint32_t body_bytes_max;      /* of a request to one of your own routes;
+                                     beyond it 413. Never unlimited, and of
+                                     little use above an eighth of
+                                     partial_bytes_max               [65536] */
+    uint32_t file_bytes_max;      /* of what lp_reply_file answers with; beyond
+                                     it 500. Never unlimited; a slow reader gets
+                                     no more than an eighth of history_bytes
+                                                                   [8388608] */
     /* Deadlines: may all be LP_OFF. */
     uint32_t head_ms;             /* from a request's first byte to the end of
                                      its head; then 408              [10000] */
@@ -637,7 +662,7 @@ LPDEF int lp_wait_ms(lp_server *server);
 
    Your own paths beside the built-in ones. A handler answers with one
    lp_reply before it returns, or puts that off by lp_defer; a body has been
-   read whole by then, chunked or not, up to message_bytes_max.
+   read whole by then, chunked or not, up to body_bytes_max.
    ========================================================================== */
 
 typedef void (*lp_handler)(lp_request *request, void *ctx);
@@ -648,12 +673,19 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
    but yours come before the library's /metrics, /healthz and /api/stats, so
    that a program that has such a path of its own keeps it.
 
+   A last part like {path...} matches all that is left of a path, with its
+   slashes, or nothing: "/files/{path...}" serves /files/a/b and /files/, but
+   not /files. Such a pattern serves only what no other of the method does, the
+   library's own included.
+
    Thread:   the server's, or any before lp_run. With several loops, only before
              lp_run; afterwards LP_ERR_ARG.
    Returns:  LP_OK, LP_ERR_NOMEM, or LP_ERR_ARG: method not one of GET POST PUT
              PATCH DELETE; a pattern that no path can match (no leading '/', a
-             '*', a brace that is not around a whole part, a byte that a path
-             cannot have); an earlier route of the method matches all of it  */
+             '*', a brace that is not around a whole part, {x...} before the
+             last part, a byte that a path cannot have); an earlier route of the
+             method matches all of it, both having such a last part or neither
+                                                                             */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
@@ -725,6 +757,48 @@ LPDEF lp_result lp_defer(lp_request *request, uint32_t timeout_ms,
              LP_ERR_NOMEM                                                    */
 LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
                                int status, const char *type, lp_slice body);
+
+/* Answer with bytes that are compiled in, or held in memory: 200, or 304 if the
+   client has them already (If-None-Match). See PAGES AND FILES. Of the fields
+   there only Cache-Control may be set with lp_reply_header, before this.
+
+   name      of a file; what follows its last '.' says the type: html css js mjs
+             json map xml txt svg png jpg jpeg gif webp avif ico woff2 wasm pdf
+             mp4 webm. Any other, or NULL, is application/octet-stream.
+   bytes     copied, or sent, before return.
+
+   Thread:   the request's, within its handler.
+   Blocks:   never, but all bytes are hashed for the ETag.
+   Returns:  LP_OK, or with nothing answered LP_ERR_ARG as from lp_reply     */
+LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
+                               lp_slice bytes);
+
+/* Answer with a file: what lp_reply_asset does, for a file on the disk.
+
+   folder    a path; a relative one begins at the current folder of the process.
+             Copies of it are not kept.
+   path      of the file below that folder, decoded, as lp_param gives it of a
+             {path...}, without a '/' before it. If it is empty, or ends with a
+             '/', index.html is added. Without bytes, which is what lp_param
+             gives if it cannot be decoded, the answer is 404.
+
+   The answer is 404 if there is no such file that the process may read, and for
+   all that might lead elsewhere: a part of the path that is empty, or begins
+   with '.' (".." and hidden files too), a NUL, a backslash, a symbolic link
+   below the folder, what is not a regular file, and a request whose own path
+   has an escaped slash (%2F). 500, or 503 without memory or descriptors, and a
+   line of the log, at most one a second, if the folder cannot be opened, the
+   file cannot be read, or is larger than file_bytes_max. None of these answers
+   has the fields that lp_reply_header has set.
+
+   Thread:   the request's, within its handler.
+   Blocks:   on the disk, for as long as it takes to open and read the file, and
+             with it all that is served by the same loop. The file is read whole
+             with each request, also for HEAD and 304.
+   Returns:  LP_OK if there was an answer, whichever; or LP_ERR_ARG: the request
+             is not to be answered, or `folder` is NULL                      */
+LPDEF lp_result lp_reply_file(lp_request *request, const char *folder,
+                              lp_slice path);
 
 /* --- the JSON emitter ---
 
@@ -1065,6 +1139,9 @@ struct lp_os {
 #ifdef __linux__
 #include <sys/random.h>
 #endif
+#ifndef LONGPOLL_NO_FILES
+#include <sys/stat.h>
+#endif
 #include <sys/time.h>
 #include <sys/types.h>
 #ifndef LONGPOLL_NO_REDIS
@@ -1096,6 +1173,13 @@ extern int accept4(int fd, struct sockaddr *address, socklen_t *length,
 extern int pipe2(int fds[2], int flags);
 #ifndef O_CLOEXEC
 #define O_CLOEXEC __O_CLOEXEC
+#endif
+#ifndef LONGPOLL_NO_FILES
+extern int openat(int folder, const char *name, int flags, ...);
+#ifndef O_NOFOLLOW
+#define O_DIRECTORY __O_DIRECTORY
+#define O_NOFOLLOW __O_NOFOLLOW
+#endif
 #endif
 #if !defined(AI_PASSIVE) && !defined(LONGPOLL_NO_REDIS)
 struct addrinfo {
@@ -3798,7 +3882,8 @@ LPDEF lp_slice lp_json_text(const lp_json *j)
    B5  REPLY                                                          >>reply
 
    The head of an answer (RFC 9112 4): status line, Date, and the fields that
-   every answer has. Nothing else writes one, but for 100 Continue (>>read).
+   every answer has. Nothing else writes one, but for 100 Continue (>>read). At
+   the end, what the head of a page or file says: its type and its entity tag.
 
    Uses      >>text
    Touches   the room that the caller has made.
@@ -3940,6 +4025,68 @@ static void lpi_put_date(char *to, uint64_t seconds)
     *to++ = ' ';
     to = lpi_put_time(to, seconds);
     LPI_PUT(to, " GMT");
+}
+
+/* --- pages and files --- */
+
+static const struct {
+    const char *extension, *type;
+} lpi_types[] = {
+    {"html", "text/html; charset=utf-8"}, {"css", "text/css; charset=utf-8"},
+    {"js", "text/javascript; charset=utf-8"},
+    {"mjs", "text/javascript; charset=utf-8"},
+    {"json", "application/json"}, {"map", "application/json"},
+    {"xml", "application/xml"}, {"txt", "text/plain; charset=utf-8"},
+    {"svg", "image/svg+xml"}, {"png", "image/png"}, {"jpg", "image/jpeg"},
+    {"jpeg", "image/jpeg"}, {"gif", "image/gif"}, {"webp", "image/webp"},
+    {"avif", "image/avif"}, {"ico", "image/x-icon"}, {"woff2", "font/woff2"},
+    {"wasm", "application/wasm"}, {"pdf", "application/pdf"},
+    {"mp4", "video/mp4"}, {"webm", "video/webm"}};
+
+/* The type of a file, by what follows the last '.' of its name. */
+static const char *lpi_type_of(lp_slice name)
+{
+    size_t n = name.length, i;
+    lp_slice extension;
+    while (n && name.bytes[n - 1] != '.' && name.bytes[n - 1] != '/') n--;
+    extension = lpi_slice(name.bytes + n, name.length - n);
+    if (n && name.bytes[n - 1] == '.')
+        for (i = 0; i < LPI_COUNT(lpi_types); i++)
+            if (lpi_alike(extension, lp_s(lpi_types[i].extension)))
+                return lpi_types[i].type;
+    return "application/octet-stream";
+}
+
+enum { LPI_ETAG_LENGTH = 18 };
+
+/* Write a strong entity tag (RFC 9110 8.8.3) of LPI_ETAG_LENGTH bytes. The key
+   is no secret: instances that serve the same bytes shall give the same tag. */
+static lp_slice lpi_etag_put(char *text, lp_slice content)
+{
+    static const uint64_t key[2] = {0, 0};
+    char *to = text;
+    *to++ = '"';
+    to = lpi_put_epoch(to, lpi_hash(key, 'e', content));
+    *to++ = '"';
+    return lpi_slice_to(text, to);
+}
+
+/* Is the tag in the list of an If-None-Match (RFC 9110 13.1.2)? Weak ones count
+   as well. What follows a byte that is no part of a list is not looked at. */
+static int lpi_etag_listed(lp_slice list, lp_slice tag)
+{
+    const char *at = list.bytes, *end = at + list.length, *quote;
+    if (lpi_equal(lpi_trim(list), LPI_S("*"))) return 1;
+    for (;;) {
+        while (at < end && (*at == ' ' || *at == '\t' || *at == ',')) at++;
+        if (end - at > 2 && at[0] == 'W' && at[1] == '/') at += 2;
+        if (end - at < 2 || *at != '"') return 0;
+        quote = (const char *)memchr(at + 1, '"', (size_t)(end - at - 1));
+        if (!quote) return 0;
+        if (lpi_equal(lpi_slice_to(at, quote + 1), tag)) return 1;
+        at = quote + 1;
+        if (at < end && *at != ' ' && *at != '\t' && *at != ',') return 0;
+    }
 }
 
 /* ==========================================================================
@@ -5396,7 +5543,8 @@ typedef struct lpi_route {
     lpi_method method;
     lp_slice pattern;
     size_t literal;     /* what stands before its last part, if that is its only
-                           parameter; else 0                                 */
+                           parameter, and takes one part; else 0             */
+    int takes_rest;     /* its last part matches all that is left of a path  */
     lp_handler handler;
     void *ctx;
 } lpi_route;
@@ -5514,8 +5662,8 @@ struct lp_server {
     uint32_t broken;         /* atomic: a loop has failed                    */
     uint32_t hinted;         /* atomic: see lpi_route_hint_proxy             */
     int started;             /* by lp_run                                    */
-    lpi_route *routes, *last_route; /* in `strings`: they do not move; behind
-                                the last are those of >>monitor              */
+    lpi_route *routes, *last_route; /* in `strings`: they do not move; the last
+                                that was added in order: see lpi_route_add   */
     lpi_network *proxies;
     uint32_t proxy_count;
     struct lpi_store *stores; /* the first loop's, but for their queues       */
@@ -9645,6 +9793,94 @@ static lpi_task *lpi_inbox_take(lpi_loop *loop)
 }
 
 /* ==========================================================================
+   D4  FILE                                                            >>file
+
+   Reads a file of a folder from the disk. Its path comes from a client, so it
+   is opened part by part, each in the folder of the part before, and no
+   symbolic link is followed: whatever stands in the path, and whoever changes
+   the folder meanwhile, nothing outside is reached. Only the folder itself may
+   be a link.
+
+   Uses      >>memory >>text
+   Touches   the disk, directly: that is no part of lp_os. It blocks.
+   Promises  a fifo or a device is not waited for; no descriptor stays open, and
+             none is passed on to a program that is run meanwhile.
+   ========================================================================== */
+
+#ifndef LONGPOLL_NO_FILES
+
+enum { LPI_FILE_PART = 255 }; /* bytes of a part of a path at most */
+
+/* May this be a part of a path? It may be no way to another folder, and no
+   hidden file. */
+static int lpi_file_part_good(lp_slice part)
+{
+    return part.length && part.length <= LPI_FILE_PART && *part.bytes != '.' &&
+           !memchr(part.bytes, 0, part.length) &&
+           !memchr(part.bytes, '\\', part.length);
+}
+
+/* Open the part in the folder, which is closed. A descriptor, or -errno. What a
+   client can bring about by its choice of a path is -ENOENT; all else is the
+   system's trouble. */
+static int lpi_file_enter(int folder, lp_slice part, int flags)
+{
+    char name[LPI_FILE_PART + 1];
+    int fd = -1, error = ENOENT;
+    if (lpi_file_part_good(part)) {
+        *lpi_put(name, part) = 0;
+        fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
+                                  O_NOCTTY | O_CLOEXEC | flags);
+        error = errno;
+    }
+    close(folder);
+    if (fd >= 0) return fd;
+    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO)
+        return -error;
+    return error == EOVERFLOW ? -EFBIG : -ENOENT;
+}
+
+/* Open what the path leads to in the folder, which is closed. A descriptor, or
+   -errno; a path without bytes leads to the folder itself. */
+static int lpi_file_find(int folder, lp_slice path)
+{
+    int fd = folder;
+    lp_slice part;
+    while (fd >= 0 && lpi_split(&path, '/', &part)) {
+        if (!path.bytes && !part.length) part = LPI_S("index.html");
+        fd = lpi_file_enter(fd, part, path.bytes ? O_DIRECTORY : 0);
+    }
+    return fd;
+}
+
+/* Read the whole file. If it grows meanwhile, what is added is left out. 0 or
+   -errno: -EFBIG if it is larger than `max`, -ENOENT if it is no file. */
+static int lpi_file_read(int fd, size_t max, lp_text *out)
+{
+    struct stat about;
+    size_t left;
+    char *to;
+    if (fstat(fd, &about)) return -errno;
+    if (!S_ISREG(about.st_mode)) return -ENOENT;
+    if ((uint64_t)about.st_size > max) return -EFBIG;
+    left = (size_t)about.st_size;
+    to = lpi_text_room(out, left + 1);
+    if (!to) return -ENOMEM;
+    while (left) {
+        ssize_t n = read(fd, to, left);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return -errno;
+        if (!n) break; /* it has become shorter */
+        to += n;
+        left -= (size_t)n;
+    }
+    lpi_text_set_end(out, to);
+    return 0;
+}
+
+#endif /* LONGPOLL_NO_FILES */
+
+/* ==========================================================================
    E   A CONNECTION                                               >>connection
 
    In the order of its life: accepted, read, routed, parked or published,
@@ -9750,6 +9986,7 @@ static void lpi_read_hangup(lpi_loop *loop, uint32_t index);
 
 /* >>route */
 static int lpi_route_head(lp_request *r);
+static uint32_t lpi_route_body_max(const lp_request *r);
 static void lpi_route_dispatch(lp_request *r);
 static lp_slice lpi_request_path(const lp_request *r);
 static const lpi_route *lpi_route_find(const lp_request *r, uint32_t *allowed);
@@ -9780,6 +10017,7 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
 static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out);
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
 static size_t lpi_route_literal(lp_slice pattern);
+static int lpi_route_takes_rest(lp_slice pattern);
 static int lpi_route_pattern_good(lp_slice pattern);
 static int lpi_route_is_monitor(lpi_route_kind kind);
 static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
@@ -9953,6 +10191,9 @@ static uint64_t lpi_latency_min(uint32_t at);
 /* >>write */
 static void lpi_write_reply(lp_request *r, int status, lp_slice type,
                             lp_slice body);
+static void lpi_write_content(lp_request *r, const char *type,
+                              lp_slice content);
+static int lpi_request_has_tag(const lp_request *r, lp_slice etag);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
                            lp_slice body, lpi_send_buffer **shared);
 static void lpi_write_note_taken(lpi_loop *loop, uint32_t index);
@@ -10569,7 +10810,7 @@ static size_t lpi_read_serve_head(lpi_loop *loop, uint32_t index, char *bytes,
     }
     if (http->expects) lpi_read_continue(loop, index);
     if (lpi_is_closed(c)) return *length;
-    lpi_chunked_init(&loop->chunked, loop->server->config.message_bytes_max);
+    lpi_chunked_init(&loop->chunked, lpi_route_body_max(&r));
     loop->chunked.left = http->chunked ? 0 : http->content_length;
     return lpi_read_serve_body(loop, index, bytes, length, http, &loop->chunked,
                                head_length, r.route);
@@ -10966,13 +11207,21 @@ static int lpi_route_head(lp_request *r)
     if (LPI_MONITORED(lpi_route_is_monitor(r->route->kind)) &&
         lpi_monitor_refused(r))
         return 1;
-    if (r->http->content_length > r->server->config.message_bytes_max) {
+    if (r->http->content_length > lpi_route_body_max(r)) {
         lpi_write_error(r, 413, "Body too large");
         return 1;
     }
     if (!r->http->close && (r->http->minor || r->http->keep_alive))
         c->flags &= (uint8_t)~LPI_CLOSE;
     return 0;
+}
+
+/* How large may the request's body be? */
+static uint32_t lpi_route_body_max(const lp_request *r)
+{
+    const lp_config *cfg = &r->server->config;
+    return r->route->kind == LPI_USER ? cfg->body_bytes_max
+                                      : cfg->message_bytes_max;
 }
 
 static void lpi_route_dispatch(lp_request *r)
@@ -11035,6 +11284,7 @@ static int lpi_route_matches(const lpi_route *route, lp_slice path)
         return path.length > n && !memcmp(path.bytes, pattern.bytes, n) &&
                !memchr(path.bytes + n, '/', path.length - n);
     while (lpi_split(&pattern, '/', &want)) {
+        if (route->takes_rest && !pattern.bytes) return path.bytes != NULL;
         if (!lpi_split(&path, '/', &part)) return 0;
         if (lpi_route_is_parameter(want) ? !part.length
                                          : !lpi_equal(want, part))
@@ -11352,10 +11602,15 @@ static lp_slice lpi_route_part(const lp_request *r, lp_slice name)
     if (n && lpi_equal(name, lpi_slice(pattern.bytes + n + 1,
                                        pattern.length - n - 2)))
         return lpi_slice(path.bytes + n, path.length - n);
-    while (lpi_split(&pattern, '/', &want) && lpi_split(&path, '/', &part))
-        if (lpi_route_is_parameter(want) &&
+    while (lpi_split(&pattern, '/', &want)) {
+        int is_parameter = lpi_route_is_parameter(want);
+        part = path;
+        if (r->route->takes_rest && !pattern.bytes) want.length -= 3;
+        else if (!lpi_split(&path, '/', &part)) break;
+        if (is_parameter &&
             lpi_equal(lpi_slice(want.bytes + 1, want.length - 2), name))
             return part;
+    }
     return lpi_slice(NULL, 0);
 }
 
@@ -11393,12 +11648,21 @@ static size_t lpi_route_literal(lp_slice pattern)
     size_t parameters = 0;
     while (lpi_split(&rest, '/', &part))
         parameters += (size_t)lpi_route_is_parameter(part);
-    if (parameters != 1 || !lpi_route_is_parameter(part)) return 0;
+    if (parameters != 1 || !lpi_route_is_parameter(part) ||
+        lpi_route_takes_rest(pattern))
+        return 0;
     return pattern.length - part.length;
 }
 
+/* Does the pattern end with a part like {path...}? */
+static int lpi_route_takes_rest(lp_slice pattern)
+{
+    return lpi_ends_with(pattern, LPI_S("...}"));
+}
+
 /* Can a path match the pattern? It holds only bytes that a path may have, and
-   braces stand around whole parts. */
+   braces stand around whole parts, of which only the last may end with three
+   dots. */
 static int lpi_route_pattern_good(lp_slice pattern)
 {
     lp_slice part;
@@ -11409,8 +11673,12 @@ static int lpi_route_pattern_good(lp_slice pattern)
         memchr(pattern.bytes, '*', pattern.length))
         return 0;
     while (lpi_split(&pattern, '/', &part)) {
-        if (lpi_route_is_parameter(part))
+        if (lpi_route_is_parameter(part)) {
+            if (lpi_route_takes_rest(part) &&
+                (pattern.bytes || part.length < sizeof "{...}"))
+                return 0;
             part = lpi_slice(part.bytes + 1, part.length - 2);
+        }
         for (i = 0; i < part.length; i++)
             if (part.bytes[i] == '{' || part.bytes[i] == '}') return 0;
     }
@@ -11422,18 +11690,25 @@ static int lpi_route_is_monitor(lpi_route_kind kind)
     return kind == LPI_METRICS || kind == LPI_STATS || kind == LPI_HEALTH;
 }
 
-/* Does an earlier route match all that the pattern matches? Those of >>monitor
-   stand behind the program's own. */
+/* Does a route that will be tried before match all that the pattern matches? A
+   route that takes one part cannot match all that one which takes the rest
+   does. */
 static int lpi_route_pattern_hidden(const lp_server *server, lpi_method method,
                                     lp_slice pattern)
 {
     const lpi_route *route = server->routes;
-    for (; route && !lpi_route_is_monitor(route->kind); route = route->next)
-        if (route->method == method && lpi_route_matches(route, pattern))
+    int takes_rest = lpi_route_takes_rest(pattern);
+    for (; route; route = route->next)
+        if (route->method == method && route->takes_rest == takes_rest &&
+            !lpi_route_is_monitor(route->kind) &&
+            lpi_route_matches(route, pattern))
             return 1;
     return 0;
 }
 
+/* The routes stand in the order in which they are tried: the library's and the
+   program's as they were added, then those of >>monitor, and at the end those
+   that take the rest of a path. */
 static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
                                lpi_method method, lp_slice pattern,
                                lp_handler handler, void *ctx)
@@ -11449,11 +11724,14 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
     route->method = method;
     route->pattern = lpi_slice((const char *)(route + 1), pattern.length);
     route->literal = lpi_route_literal(route->pattern);
+    route->takes_rest = lpi_route_takes_rest(route->pattern);
     route->handler = handler;
     route->ctx = ctx;
+    while (route->takes_rest && *link) link = &(*link)->next;
     route->next = *link;
     *link = route;
-    if (!lpi_route_is_monitor(kind)) server->last_route = route;
+    if (!route->takes_rest && !lpi_route_is_monitor(kind))
+        server->last_route = route;
     return LP_OK;
 }
 
@@ -13440,6 +13718,37 @@ static void lpi_write_reply(lp_request *r, int status, lp_slice type,
     lpi_monitor_answer(loop, r->connection, status, body.length);
     lpi_write_send(loop, r->connection, text, body, NULL);
     lpi_access_end(loop, r->connection);
+}
+
+/* Answer with a page or a file, unless the client has it (RFC 9110 13.1.2). */
+static void lpi_write_content(lp_request *r, const char *type,
+                              lp_slice content)
+{
+    lp_text *extra = &r->loop->extra;
+    char text[LPI_ETAG_LENGTH];
+    lp_slice etag;
+    if (!content.bytes) content = LPI_S("");
+    etag = lpi_etag_put(text, content);
+    lpi_line(extra, "ETag", etag);
+    lpi_line(extra, "Accept-Ranges", LPI_S("none"));
+    if (!r->may_cache) lpi_line(extra, "Cache-Control", LPI_S("no-cache"));
+    r->may_cache = 1;
+    if (lpi_request_has_tag(r, etag))
+        lpi_write_reply(r, 304, lpi_slice(NULL, 0), LPI_S(""));
+    else lpi_write_reply(r, 200, lp_s(type), content);
+}
+
+/* Does it say that the client has the content of that tag? */
+static int lpi_request_has_tag(const lp_request *r, lp_slice etag)
+{
+    size_t at = r->http->fields;
+    lp_slice name, value;
+    if (r->http->method != LPI_GET && r->http->method != LPI_HEAD) return 0;
+    while (lpi_http_next(r->http, r->bytes, &at, &name, &value))
+        if (lpi_alike(name, LPI_S("If-None-Match")) &&
+            lpi_etag_listed(value, etag))
+            return 1;
+    return 0;
 }
 
 /* Send a reply; `shared` is where others who are sent the same body find what
@@ -16076,6 +16385,8 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(partial_bytes_max), LPI_O_32, LPI_O_UNLIMITED, 64 << 20, 65536,
      LPI_NUMBER_MAX * 2, NULL},
     {LPI_O(head_bytes_max), LPI_O_32, 0, 16384, 64, 65535, NULL},
+    {LPI_O(body_bytes_max), LPI_O_32, 0, 65536, 1, 1 << 28, NULL},
+    {LPI_O(file_bytes_max), LPI_O_32, 0, 8 << 20, 1, INT32_MAX, NULL},
     {LPI_O(head_ms), LPI_O_32, LPI_O_NEVER, 10000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(body_ms), LPI_O_32, LPI_O_NEVER, 30000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(idle_ms), LPI_O_32, LPI_O_NEVER, 75000, 1, LPI_NUMBER_MAX, NULL},
@@ -16350,7 +16661,7 @@ static lp_result lpi_route_add_api(lp_server *server)
     lp_text path;
     lp_result result = LP_OK;
     size_t i;
-    if (!lpi_route_pattern_good(prefix))
+    if (!lpi_route_pattern_good(prefix) || lpi_route_takes_rest(prefix))
         return lpi_config_bad(server, "prefix");
     while (prefix.length && prefix.bytes[prefix.length - 1] == '/')
         prefix.length--;
@@ -16782,6 +17093,12 @@ static int lpi_is_value(lp_slice s)
     return 1;
 }
 
+/* Is it a handler's to answer, and not answered yet? */
+static int lpi_request_is_open(const lp_request *r)
+{
+    return !r->answered && r->route && r->route->kind == LPI_USER;
+}
+
 LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
                                 lp_slice value)
 {
@@ -16790,8 +17107,7 @@ LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
         "transfer-encoding", "trailer", "upgrade", "x-content-type-options"};
     lp_slice key = lp_s(name);
     size_t i;
-    if (r->answered || !r->route || r->route->kind != LPI_USER ||
-        !key.length || !lpi_is_value(value))
+    if (!lpi_request_is_open(r) || !key.length || !lpi_is_value(value))
         return LP_ERR_ARG;
     for (i = 0; i < key.length; i++)
         if (!lpi_is(key.bytes[i], LPI_TOKEN)) return LP_ERR_ARG;
@@ -16806,8 +17122,8 @@ LPDEF lp_result lp_reply_header(lp_request *r, const char *name,
 LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
                          lp_slice body)
 {
-    if (r->answered || !r->route || r->route->kind != LPI_USER ||
-        status < 200 || status > 599 || !lpi_is_value(lp_s(type)))
+    if (!lpi_request_is_open(r) || status < 200 || status > 599 ||
+        !lpi_is_value(lp_s(type)))
         return LP_ERR_ARG;
     if (body.length > INT32_MAX) return LP_ERR_ARG;
     if (!body.bytes) body = LPI_S("");
@@ -16817,8 +17133,7 @@ LPDEF lp_result lp_reply(lp_request *r, int status, const char *type,
 
 LPDEF lp_result lp_reply_error(lp_request *r, int status, const char *text)
 {
-    if (r->answered || !r->route || r->route->kind != LPI_USER ||
-        status < 200 || status > 599)
+    if (!lpi_request_is_open(r) || status < 200 || status > 599)
         return LP_ERR_ARG;
     lpi_write_reply(r, status, LPI_S("application/json"),
                     lpi_body_error(r->loop, text));
@@ -16859,6 +17174,82 @@ LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
     lpi_cancel_restore(cancel);
     return result;
 }
+
+/* --- pages and files */
+
+LPDEF lp_result lp_reply_asset(lp_request *r, const char *name, lp_slice bytes)
+{
+    if (!lpi_request_is_open(r) || bytes.length > INT32_MAX) return LP_ERR_ARG;
+    lpi_write_content(r, lpi_type_of(lp_s(name)), bytes);
+    return LP_OK;
+}
+
+#ifndef LONGPOLL_NO_FILES
+
+/* Does the path have an escaped slash? Once it is decoded, nobody can tell it
+   from one that parts the path. */
+static int lpi_file_slash_hidden(const lp_request *r)
+{
+    lp_slice path = lpi_request_path(r);
+    size_t i;
+    for (i = 0; i + 3 <= path.length; i++)
+        if (lpi_alike(lpi_slice(path.bytes + i, 3), LPI_S("%2F"))) return 1;
+    return 0;
+}
+
+/* Answer with an error, without the fields that are meant for the file: a
+   Cache-Control would keep the error alive. */
+static void lpi_file_reply_error(lp_request *r, int status, const char *text)
+{
+    lpi_text_clear(&r->loop->extra);
+    r->may_cache = r->own_origin = 0;
+    if (status == 503) lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
+    lp_reply_error(r, status, text);
+}
+
+/* A file or folder of that name cannot be read: tell the client, and the log
+   why. `error` is an errno, negated. */
+static void lpi_file_failed(lp_request *r, lp_slice name, int error)
+{
+    int is_busy = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    int status = is_busy ? 503 : 500;
+    char detail[64];
+    snprintf(detail, sizeof detail, "%.*s: %s",
+             (int)(name.length < 32 ? name.length : 32), name.bytes,
+             error == -EFBIG ? "above file_bytes_max" : strerror(-error));
+    lpi_note_refusal(r->loop, status, "File not served", lp_s(detail),
+                     r->client);
+    lpi_file_reply_error(r, status, "File not served");
+}
+
+LPDEF lp_result lp_reply_file(lp_request *r, const char *folder, lp_slice path)
+{
+    lp_slice name = path;
+    lp_text text;
+    int fd, error;
+    if (!folder || !lpi_request_is_open(r)) return LP_ERR_ARG;
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        lpi_file_failed(r, lp_s(folder), -errno);
+        return LP_OK;
+    }
+    if (!path.length || lpi_ends_with(path, LPI_S("/")))
+        name = LPI_S("index.html");
+    if (lpi_file_slash_hidden(r)) path = lpi_slice(NULL, 0);
+    lpi_text_init(&text, &r->server->memory);
+    error = fd = lpi_file_find(fd, path);
+    if (fd >= 0) {
+        error = lpi_file_read(fd, r->server->config.file_bytes_max, &text);
+        close(fd);
+    }
+    if (!error) lpi_write_content(r, lpi_type_of(name), lpi_text_slice(&text));
+    else if (error == -ENOENT) lpi_file_reply_error(r, 404, "Not found");
+    else lpi_file_failed(r, name, error);
+    lpi_text_free(&text);
+    return LP_OK;
+}
+
+#endif /* LONGPOLL_NO_FILES */
 
 /* --- publish */
 

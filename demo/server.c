@@ -42,7 +42,7 @@ static void log_access(void *ctx, const lp_access *access)
 static void serve_page(lp_request *request, void *ctx)
 {
     const struct web_file *file = (const struct web_file *)ctx;
-    lp_reply(request, 200, file->type, file->body);
+    lp_reply_asset(request, file->name, file->bytes);
 }
 
 /* Options by the names of the library's fields, or by a short name of ours. */

@@ -32,7 +32,8 @@ function block(language, words) {
 }
 
 const build = block('sh', 'make run');
-const program = block('c', 'int main');
+const program = block('c', 'lp_publish(server');
+const site = block('c', 'lp_reply_file');
 const compile = block('sh', './hello');
 const hello = block('sh', 'localhost:8081');
 const poll = block('sh', "'localhost:8080/api/poll/news'");
@@ -148,6 +149,21 @@ test('the first program, in C++', async (t) => {
   const command = spans.find((span) => span.startsWith('c++ '));
   assert.ok(config && command);
   await first(t, change(program, 'lp_config cfg = {0};', config), 'hello.cpp', `${command}\n./hello`);
+});
+
+test('a server of its own pages', async (t) => {
+  const port = await freePort();
+  mkdirSync(path.join(home, 'www'), { recursive: true });
+  writeFileSync(path.join(home, 'www/index.html'), 'the page');
+  writeFileSync(path.join(home, 'site.c'), change(site, '8082', String(port)));
+  await typed(t, change(change(compile, 'hello', 'site'), './site\n', ''));
+  type(t, './site');
+  const server = onPort(port);
+  const page = await until(() => server.request('GET', '/').catch(() => null), 'the page');
+  assert.deepEqual([page.text, page.headers['content-type']], ['the page', 'text/html; charset=utf-8']);
+  assert.equal((await server.request('GET', '/', { headers: { 'If-None-Match': page.headers.etag } })).status, 304);
+  assert.equal((await server.request('GET', '/../site.c')).status, 404);
+  assert.equal((await server.request('GET', '/api/poll/a?timeout=0')).status, 200);
 });
 
 test('the figures, what Prometheus is told, and the access log', async (t) => {

@@ -12,6 +12,7 @@
      POST /test/echo          the body
      GET  /test/page?n=       n bytes
      GET  /test/params/{a}/of/{b}
+     GET  /test/files/{path...}                    of the folder --files
 
    The authorize hook refuses channels that begin with "secret" (403) and with
    "login" (401). */
@@ -349,6 +350,14 @@ static void params(lp_request *request, void *ctx)
     lp_json_free(&json);
 }
 
+static const char *folder;
+
+static void serve_file(lp_request *request, void *ctx)
+{
+    (void)ctx;
+    lp_reply_file(request, folder, lp_param(request, "path"));
+}
+
 static void log_access(void *ctx, const lp_access *access)
 {
     char line[LP_ACCESS_LINE];
@@ -379,6 +388,10 @@ static int configure(lp_config *config, int argc, char **argv)
             config->access_log.ctx = argv[i + 1];
             continue;
         }
+        if (strcmp(argv[i], "--files") == 0 && i + 1 < argc) {
+            folder = argv[i + 1];
+            continue;
+        }
         if (strncmp(argv[i], "--", 2) != 0 || i + 1 == argc ||
             lp_config_set(config, argv[i] + 2, argv[i + 1]) != LP_OK) {
             fprintf(stderr, "bad option: %s %s\n", argv[i],
@@ -407,6 +420,7 @@ static int serve_routes(void)
         {"POST", "/test/echo", echo, NULL},
         {"GET", "/test/page", page, NULL},
         {"GET", "/test/params/{a}/of/{b}", params, NULL},
+        {"GET", "/test/files/{path...}", serve_file, NULL},
     };
     size_t i;
 

@@ -46,6 +46,8 @@ static const field fields[] = {
     FIELD(connections_per_address, 2048, 0, 1),
     FIELD(partial_bytes_max, 67108864, 0, 1),
     FIELD(head_bytes_max, 16384, 0, 0),
+    FIELD(body_bytes_max, 65536, 0, 0),
+    FIELD(file_bytes_max, 8388608, 0, 0),
     FIELD(head_ms, 10000, 1, 0),
     FIELD(body_ms, 30000, 1, 0),
     FIELD(idle_ms, 75000, 1, 0),

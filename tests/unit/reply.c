@@ -134,3 +134,74 @@ TEST(reply_date_of_any_second) {
     for (round = 0; round < unit_rounds(50000); round++)
         check_date(unit_random() % UINT64_C(253402300800));
 }
+
+/* ---- pages and files ---- */
+
+TEST(the_type_is_by_the_extension) {
+    static const struct { const char *name, *type; } cases[] = {
+        {"index.html", "text/html; charset=utf-8"}, {"a/b.c/style.css", "text/css; charset=utf-8"},
+        {"app.js", "text/javascript; charset=utf-8"}, {"app.mjs", "text/javascript; charset=utf-8"},
+        {"app.min.js", "text/javascript; charset=utf-8"}, {"a.json", "application/json"},
+        {"app.js.map", "application/json"}, {"feed.xml", "application/xml"},
+        {"robots.txt", "text/plain; charset=utf-8"}, {"a.svg", "image/svg+xml"},
+        {"a.png", "image/png"}, {"a.PNG", "image/png"}, {"a.jpg", "image/jpeg"},
+        {"a.jpeg", "image/jpeg"}, {"a.gif", "image/gif"}, {"a.webp", "image/webp"},
+        {"a.avif", "image/avif"}, {"favicon.ico", "image/x-icon"}, {"a.woff2", "font/woff2"},
+        {"a.wasm", "application/wasm"}, {"a.pdf", "application/pdf"}, {"a.mp4", "video/mp4"},
+        {"a.webm", "video/webm"}, {".css", "text/css; charset=utf-8"}};
+    static const char *const others[] = {"", "html", "a.html.gz", "a.htm", "a.html ", "a.", "a.b/html",
+                                         "a.html/", "a.html/b", "/", ".", "a.woff", "a.jss", "js"};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++)
+        CHECK_STR(lp_s(lpi_type_of(lp_s(cases[i].name))), cases[i].type);
+    for (i = 0; i < LPI_COUNT(others); i++)
+        CHECK_STR(lp_s(lpi_type_of(lp_s(others[i]))), "application/octet-stream");
+    CHECK_STR(lp_s(lpi_type_of(lp_s(NULL))), "application/octet-stream");
+}
+
+/* RFC 9110 8.8.3 and 13.1.2. */
+TEST(tags_in_a_list) {
+    static const struct { const char *list; int listed; } cases[] = {
+        {"*", 1}, {" * ", 1}, {"\"a\"", 1}, {"W/\"a\"", 1}, {"\"b\",\"a\"", 1}, {"\"b\", \"a\"", 1},
+        {"\"b\"\t,\t\"a\"", 1}, {",, ,\"a\",,", 1}, {"\"a\", nonsense", 1}, {"W/\"b\",W/\"a\"", 1},
+        {"\"b,\", \"a\"", 1}, {"\"\",\"a\"", 1},
+        {"", 0}, {" ", 0}, {",", 0}, {"a", 0}, {"\"a", 0}, {"a\"", 0}, {"\"", 0}, {"W/", 0},
+        {"W/\"", 0}, {"W/a", 0}, {"w/\"a\"", 0}, {"W/ \"a\"", 0}, {"W \"a\"", 0}, {"\"b\"\"a\"", 0},
+        {"\"A\"", 0}, {"\"b, \"a\"", 0}, {"\"aa\"", 0}, {"\" a\"", 0}, {"\"\"", 0}, {"*, \"a\"", 0},
+        {"nonsense, \"a\"", 0}, {"W/W/\"a\"", 0}, {"\"b\";\"a\"", 0}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        size_t length = strlen(cases[i].list); /* not a byte beyond it is read */
+        char *bytes = (char *)malloc(length ? length : 1);
+        memcpy(bytes, cases[i].list, length);
+        if (lpi_etag_listed(lpi_slice(bytes, length), lp_s("\"a\"")) != cases[i].listed)
+            unit_fail(__FILE__, __LINE__, "%s", cases[i].list);
+        free(bytes);
+    }
+    CHECK_INT(lpi_etag_listed(lpi_slice(NULL, 0), lp_s("\"a\"")), 0);
+}
+
+/* Lists that are well-formed, and then are not: the tag is found just where it was put, and
+   whatever stands in a list, nothing beyond it is read. */
+TEST(tags_in_random_lists) {
+    static const char *const parts[] = {"\"b\"", "W/\"b\"", "\"\"", "\"b,\"", "\"x y\"", "W/\"\""};
+    int round;
+    for (round = 0; round < unit_rounds(20000); round++) {
+        char text[400];
+        size_t n = 0, k;
+        uint32_t count = unit_below(6), at = unit_below(8), i;
+        char *bytes;
+        for (i = 0; i < count; i++) {
+            n += (size_t)sprintf(text + n, "%s%s%s", i ? "," : "", unit_one_in(2) ? " " : "",
+                                 i == at ? (unit_one_in(2) ? "W/\"a\"" : "\"a\"")
+                                         : parts[unit_below(LPI_COUNT(parts))]);
+            if (unit_one_in(4)) text[n++] = unit_one_in(2) ? ' ' : '\t';
+        }
+        bytes = (char *)malloc(n ? n : 1);
+        memcpy(bytes, text, n);
+        CHECK_INT(lpi_etag_listed(lpi_slice(bytes, n), lp_s("\"a\"")), at < count);
+        for (k = 0; n && k < 4; k++) bytes[unit_below((uint32_t)n)] = "\"W/,* a"[unit_below(7)];
+        (void)lpi_etag_listed(lpi_slice(bytes, n), lp_s("\"a\""));
+        free(bytes);
+    }
+}

@@ -85,6 +85,81 @@ TEST(several_parameters) {
     close_world(&w);
 }
 
+TEST(a_last_part_takes_the_rest) {
+    static const struct { const char *target, *want; } cases[] = {
+        {"/f/", "ctx=[f];method=[GET];path=[/f/];id=[];q=none;body=[];"},
+        {"/f/a", "ctx=[f];method=[GET];path=[/f/a];id=[a];q=none;body=[];"},
+        {"/f/a/b/?q=1", "ctx=[f];method=[GET];path=[/f/a/b/];id=[a/b/];q=[1];body=[];"},
+        {"/f//", "ctx=[f];method=[GET];path=[/f//];id=[/];q=none;body=[];"},
+        {"/f/a%2Fb/%63+", "ctx=[f];method=[GET];path=[/f/a%2Fb/%63+];id=[a/b/c+];q=none;body=[];"},
+        {"/f/%zz/a", "ctx=[f];method=[GET];path=[/f/%zz/a];id=none;q=none;body=[];"},
+        {"/two/7/a/b", "ctx=[two];method=[GET];path=[/two/7/a/b];id=[a/b];q=none;body=[];"},
+        {"/two/7/", "ctx=[two];method=[GET];path=[/two/7/];id=[];q=none;body=[];"},
+        {"/f/one", "ctx=[one];method=[GET];path=[/f/one];id=none;q=none;body=[];"},
+        {"/f/x/one", "ctx=[part];method=[GET];path=[/f/x/one];id=[x];q=none;body=[];"},
+        {"/f", NULL}, {"/two/7", NULL}, {"/two//a", NULL}, {"/F/a", NULL}, {"/fa", NULL}};
+    size_t i;
+    open_world(&w);
+    on("GET", "/f/{id...}", tell, "f"); /* what comes after it is not hidden by it */
+    on("GET", "/f/one", tell, "one");
+    on("GET", "/f/{id}/one", tell, "part");
+    on("GET", "/two/{a}/{id...}", tell, "two");
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        answer *a = request("GET", cases[i].target, "", NULL);
+        if (a->status != (cases[i].want ? 200 : 404))
+            unit_fail(__FILE__, __LINE__, "%s got %d", cases[i].target, a->status);
+        if (cases[i].want) CHECK_STR(a->body, cases[i].want);
+    }
+    CHECK_STR(heading(request("POST", "/f/a/b", "", NULL), "Allow"), "GET, HEAD, OPTIONS");
+    CHECK_INT(request("HEAD", "/f/a/b", "", NULL)->status, 200);
+    close_world(&w);
+}
+
+/* It serves what nothing else does. */
+TEST(a_rest_at_the_root_leaves_the_library_its_paths) {
+    w.cfg.monitor = 1;
+    open_world(&w);
+    on("GET", "/{id...}", tell, "rest");
+    on("GET", "/mine", tell, "mine");
+    CHECK(has(request("GET", "/", "", NULL)->body, "ctx=[rest]"));
+    CHECK(has(request("GET", "/a/b", "", NULL)->body, "id=[a/b]"));
+    CHECK(has(request("GET", "/mine", "", NULL)->body, "ctx=[mine]"));
+    CHECK(has(request("GET", "/healthz", "", NULL)->body, "\"status\":\"ok\""));
+    CHECK(has(request("GET", "/metrics", "", NULL)->body, "longpoll_"));
+    CHECK(has(request("GET", "/api/poll/a?timeout=0", "", NULL)->body, "timeout"));
+    CHECK_INT(request("POST", "/api/publish/a", "", "{}")->status, 415);
+    CHECK(has(request("GET", "/api/poll", "", NULL)->body, "ctx=[rest]"));
+    close_world(&w);
+}
+
+TEST(lp_on_says_what_is_wrong_with_a_rest) {
+    static const char *const never[] = {"/{a...}/b", "/{...}", "/{a...}{b...}", "/a{b...}", "/{a...",
+                                        "/{a...}/", "/{a...}/{b...}", "/{a...}...}", "{a...}"};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(never); i++)
+        if (lp_on(w.s, "GET", never[i], tell, NULL) != LP_ERR_ARG)
+            unit_fail(__FILE__, __LINE__, "%s is let through", never[i]);
+    on("GET", "/{a}/{b}", tell, "");        /* which is not all of the next one */
+    on("GET", "/f/{a...}", tell, "f");
+    on("GET", "/{a..}/b/c", tell, "");      /* two dots are nothing special */
+    on("GET", "/f/g/h", tell, "");          /* it comes before */
+    CHECK_INT(lp_on(w.s, "GET", "/f/{b...}", tell, NULL), LP_ERR_ARG);
+    CHECK_INT(lp_on(w.s, "GET", "/f/g/{b...}", tell, NULL), LP_ERR_ARG);
+    on("POST", "/f/{b...}", tell, "");
+    on("GET", "/{a}/x/{b...}", tell, "");   /* /f/x/ is not all of it */
+    on("GET", "/{b...}", tell, "all");
+    CHECK_INT(lp_on(w.s, "GET", "/g/{b...}", tell, NULL), LP_ERR_ARG);
+    CHECK(has(request("GET", "/f/g/i", "", NULL)->body, "ctx=[f]"));
+    CHECK(has(request("GET", "/g/h/i", "", NULL)->body, "ctx=[all]"));
+    close_world(&w);
+    memset(&w, 0, sizeof w);
+    w.cfg.prefix = "/api/{rest...}";
+    prepare_world(&w);
+    CHECK_INT(lp_create(&w.s, &w.cfg), LP_ERR_CONFIG);
+    CHECK_STR(lp_s(w.log), "bad configuration: prefix");
+}
+
 TEST(lp_on_says_what_is_wrong) {
     static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
     static const char *const not_methods[] = {"HEAD", "OPTIONS", "TRACE", "CONNECT", "get", "",
@@ -511,10 +586,21 @@ TEST(headers_and_the_client) {
     close_world(&w);
 }
 
-/* A body for a handler: whole, chunked or not, up to message_bytes_max. */
+/* Say `body` in chunks of one byte each. */
+static answer *request_chunked(const char *target, const char *lines, const char *body) {
+    peer *c = dial(&w);
+    sayf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\n%sTransfer-Encoding: chunked\r\n\r\n", target,
+         lines);
+    for (; *body; body++) sayf(c, "1\r\n%c\r\n", *body);
+    say(c, "0\r\n\r\n");
+    settle(&w);
+    return take(c);
+}
+
+/* A body for a handler: whole, chunked or not, up to body_bytes_max. */
 TEST(bodies_come_whole) {
     peer *c;
-    w.cfg.message_bytes_max = 20;
+    w.cfg.body_bytes_max = 20;
     open_world(&w);
     on("POST", "/x", tell, "");
     on("GET", "/x", tell, "");
@@ -529,8 +615,62 @@ TEST(bodies_come_whole) {
     CHECK(has(take(c)->body, "body=[];"));
     CHECK(has(request("POST", "/x", "", "12345678901234567890")->body, "=[12345678901234567890]"));
     CHECK_INT(request("POST", "/x", "", "123456789012345678901")->status, 413);
+    CHECK(has(request_chunked("/x", "", "12345678901234567890")->body, "=[12345678901234567890]"));
+    CHECK_INT(request_chunked("/x", "", "123456789012345678901")->status, 413);
     CHECK(has(request("GET", "/x", "", "12")->body, "body=[12];"));
     close_world(&w);
+}
+
+/* Neither of the two limits is the other's. */
+TEST(bodies_and_messages_have_a_limit_each) {
+    static const char json[] = "Content-Type: application/json\r\n";
+    static const char text[] = "{\"text\":\"of 23 bytes.\"}", more[] = "{\"text\":\"of 24 bytes.\"} ";
+    int larger;
+    for (larger = 0; larger < 2; larger++) {
+        memset(&w, 0, sizeof w);
+        w.cfg.body_bytes_max = larger ? 24 : 23;
+        w.cfg.message_bytes_max = larger ? 23 : 24;
+        open_world(&w);
+        on("POST", "/x", tell, "");
+        CHECK_INT(request("POST", "/api/publish/a", json, more)->status, larger ? 413 : 200);
+        CHECK_INT(request_chunked("/api/publish/a", json, more)->status, larger ? 413 : 200);
+        CHECK_INT(request("POST", "/x", "", more)->status, larger ? 200 : 413);
+        CHECK_INT(request_chunked("/x", "", more)->status, larger ? 200 : 413);
+        CHECK_INT(request("POST", "/x", "", text)->status, 200);
+        CHECK_INT(request("POST", "/api/publish/a", json, text)->status, 200);
+        close_world(&w);
+    }
+}
+
+/* However large a body may be, one address has its share of partial_bytes_max alone: an eighth
+   for one request, since its buffer doubles. */
+TEST(large_bodies_keep_to_their_share) {
+    static char bytes[20000];
+    int chunked, fits;
+    memset(bytes, 'b', sizeof bytes);
+    for (chunked = 0; chunked < 2; chunked++)
+        for (fits = 0; fits < 2; fits++) {
+            size_t length = fits ? 8000 : 20000;
+            peer *c, *other;
+            memset(&w, 0, sizeof w);
+            w.cfg.partial_bytes_max = 65536 * 2;
+            w.cfg.body_bytes_max = 1 << 20;
+            open_world(&w);
+            on("POST", "/x", tell, "");
+            c = dial(&w);
+            say(c, "POST /x HTTP/1.1\r\nHost: localhost\r\n");
+            if (chunked) sayf(c, "Transfer-Encoding: chunked\r\n\r\n%lx\r\n", (unsigned long)length);
+            else sayf(c, "Content-Length: %lu\r\n\r\n", (unsigned long)length + 1);
+            say_bytes(c, bytes, length);
+            settle(&w);
+            if (fits) CHECK_SILENT(c);
+            else CHECK_INT(take(c)->status, 503);
+            other = dial_from(&w, "10.0.0.1");
+            say(other, "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nb");
+            settle(&w);
+            CHECK_INT(take(other)->status, 200);
+            close_world(&w);
+        }
 }
 
 /* lp_on may be called on the server's thread at any time: in a handler too. */

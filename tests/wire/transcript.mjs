@@ -266,7 +266,7 @@ export function violations(reply) {
   const is = (name, value) => want(fields.get(name.toLowerCase()) === value, `${name} must be ${value}`)
 
   want(!fields.has('transfer-encoding'), 'never Transfer-Encoding')
-  if (status < 200 || status === 204) {
+  if (status < 200 || status === 204 || status === 304) {
     want(!fields.has('content-length'), `no Content-Length with ${status} (RFC 9110 8.6)`)
     if (status < 200) return wrong
   } else {
@@ -274,7 +274,7 @@ export function violations(reply) {
   }
   want(date.test(fields.get('date')) && Math.abs(Date.parse(fields.get('date')) - Date.now()) < 60_000,
        'Date must be there, and be now')
-  is('Cache-Control', 'no-store')
+  is('Cache-Control', fields.has('etag') ? 'no-cache' : 'no-store')
   is('X-Content-Type-Options', 'nosniff')
   want([undefined, 'close', 'keep-alive'].includes(fields.get('connection')), 'Connection: close or keep-alive')
 
