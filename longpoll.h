@@ -420,6 +420,50 @@ typedef struct lp_authorize {
     void *ctx;
 } lp_authorize;
 
+/* Asked before each publish over HTTP, once its body has been read and found to
+   be good, on the thread of the request's loop; what C code publishes is not
+   asked about. Returns 0 to let it pass, or a status from 400 to 599 to refuse
+   it with: the client then gets {"error":*text}. *text is NULL unless the hook
+   sets it, and stands for a few words of the library's.
+
+   json      what is to be published, an object or an array of some as it came.
+             The hook may set it to other JSON, which is then published in its
+             place: bytes of its own, which are copied before the hook is called
+             again on that thread. If that is no object or array of some, or too
+             large, the client gets 500, and lp_log is told.
+
+   With Redis a request that is made again with its Idempotency-Key is asked
+   about again. */
+typedef struct lp_before_publish {
+    int (*ask)(void *ctx, lp_request *request, lp_slice channel,
+               lp_slice *json, const char **text);
+    void *ctx;
+} lp_before_publish;
+
+/* A message that was published. */
+typedef struct lp_message {
+    lp_slice channel;
+    lp_slice id;           /* "EPOCH-SEQ"                                    */
+    lp_slice json;         /* as clients get it, led by id, channel and
+                              timestamp                                      */
+    uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
+} lp_message;
+
+/* Told of every message once it is published, over HTTP or by C code: those of
+   a channel in their order, on lp_run's own thread, in its next turn (what is
+   left at the end, in lp_destroy). It may publish. *message is valid during the
+   call. Until then a message is kept in memory, whatever limits history, so the
+   hook should be no slower than the publishers.
+
+   With Redis a message is told by the instance that it was published through,
+   and by no other, when Redis has it. One whose outcome is not known
+   (LP_ERR_UNKNOWN) is not told, though it may have been published; nor is it
+   when its Idempotency-Key shows that it had been. */
+typedef struct lp_after_publish {
+    void (*tell)(void *ctx, const lp_message *message);
+    void *ctx;
+} lp_after_publish;
+
 /* Reported on lp_run's own thread, soon after it happens. The two events of one
    channel alternate. */
 typedef enum lp_channel_event {
@@ -558,6 +602,11 @@ typedef struct lp_config {
     const char *admin_token;      /* of administration, which is not served
                                      without it or token_secret       [none] */
     const char *token_secret;     /* signs tokens; 32 bytes or more   [none] */
+    const char *publish;          /* who may publish over HTTP: "anyone" whom
+                                     tokens and hooks let pass; "token": the
+                                     same, but lp_create() fails if there is no
+                                     publish_token or token_secret; "off":
+                                     nobody, POST gets 404          [anyone] */
     uint32_t monitor;             /* who may have /metrics, /healthz and
                                      /api/stats: 0 by admin_token, or without
                                      one only this machine (see HTTP API); 1
@@ -588,6 +637,8 @@ typedef struct lp_config {
                                      16 MiB of them; beyond it 503   [10000] */
     /* Hooks. */
     lp_authorize authorize;
+    lp_before_publish before_publish;
+    lp_after_publish after_publish;
     lp_memory memory;
     lp_log log;
     lp_watch watch;
@@ -4829,6 +4880,7 @@ typedef struct lpi_message {
     uint64_t seq, timestamp_us;
     uint64_t appended_us; /* on the monotonic clock                          */
     struct lpi_message *older, *newer; /* among all channels' messages       */
+    struct lpi_message *next_untold;   /* see lpi_hub.first_untold           */
     uint32_t size;        /* of the allocation                               */
     uint32_t woken;       /* how many polls waited for it                    */
     uint32_t at, length;  /* its text, from the start of this record         */
@@ -5087,6 +5139,9 @@ typedef struct lpi_hub {
     lpi_list idle, vacated;        /* channels, the one longest in it first  */
     lpi_list events;               /* channels with an event to be reported  */
     lpi_message *oldest, *newest;
+    lpi_message *first_untold, *last_untold; /* with a reference each: those
+                                      that lp_after_publish is to be told of;
+                                      `last` is stale while `first` is NULL  */
     uint64_t forgotten_us;         /* the newest timestamp of any channel that
                                       was forgotten; of all stores, the newest
                                       that they gave                         */
@@ -5793,6 +5848,18 @@ static lp_slice lpi_message_text(const lpi_message *m)
 static lp_slice lpi_message_id(const lpi_message *m)
 {
     return lpi_slice((const char *)m + m->at + 7, m->id_length); /* {"id":" */
+}
+
+/* The name of its channel, which may be forgotten by now: read from the text of
+   the message, into `text` (room for LPI_CHANNEL_BYTES). */
+static lp_slice lpi_message_channel(const lpi_message *m, char *text)
+{
+    lp_slice id = lpi_message_id(m);
+    const char *at = id.bytes + id.length + sizeof("\",\"channel\":\"") - 1;
+    char *to = text;
+    for (; *at != '"'; *to++ = *at++)
+        if (*at == '\\') at++;
+    return lpi_slice_to(text, to);
 }
 
 /* A sole owner may free without an atomic decrement: no other thread can take
@@ -6701,6 +6768,18 @@ static void lpi_history_limit(lpi_hub *hub, uint64_t now_ms)
         lpi_channel_evict(hub, hub->oldest, 0, now_ms);
 }
 
+/* The message was published, and lp_after_publish is to be told of it. This
+   needs no memory, so that each message is told. */
+static void lpi_hub_published(lpi_hub *hub, lpi_message *m)
+{
+    LPI_HELD(hub);
+    lpi_atomic_add(&m->refs, 1);
+    m->next_untold = NULL;
+    if (hub->first_untold) hub->last_untold->next_untold = m;
+    else hub->first_untold = m;
+    hub->last_untold = m;
+}
+
 /* Make a chain of messages the channel's next, all or none. */
 static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
                                     lpi_message *first, uint64_t now_us,
@@ -6721,6 +6800,7 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
                          lpi_max64(wall_us, ch->last_us + 1));
         m->appended_us = now_us;
         lpi_channel_add(hub, index, m, now_us / 1000);
+        if (hub->config->after_publish.tell) lpi_hub_published(hub, m);
     }
     *lpi_put(out->id, lpi_message_id(hub->newest)) = 0;
     out->timestamp_us = ch->last_us;
@@ -8277,6 +8357,13 @@ static int lpi_hub_has_work(lpi_hub *hub)
     return 0;
 }
 
+/* Has the first loop something to do that no other has? */
+static int lpi_hub_has_first_work(lpi_hub *hub)
+{
+    LPI_HELD(hub);
+    return hub->first_untold || lpi_hub_has_work(hub);
+}
+
 /* The loops that sleep though they have something to do, as a mask: each is in
    such a mask once until it has woken. */
 static uint32_t lpi_hub_sleepers(lpi_hub *hub)
@@ -8286,7 +8373,7 @@ static uint32_t lpi_hub_sleepers(lpi_hub *hub)
     for (i = 0; i < hub->loop_count; i++) {
         lpi_hub_loop *loop = &hub->loops[i];
         int wanted = loop->ready_first != LPI_NONE ||
-                     (!i && (hub->sweep_moved || lpi_hub_has_work(hub)));
+                     (!i && (hub->sweep_moved || lpi_hub_has_first_work(hub)));
         if (!wanted || !loop->sleeping || loop->woken) continue;
         loop->woken = 1;
         mask |= 1u << i;
@@ -8948,6 +9035,15 @@ static uint32_t lpi_hub_append(lpi_hub *hub, lp_slice name, lpi_message *m,
     return woken;
 }
 
+/* A message that was published here is in its store. */
+static void lpi_hub_stored(lpi_hub *hub, lpi_message *m)
+{
+    if (!hub->config->after_publish.tell) return;
+    lpi_hub_lock(hub);
+    lpi_hub_published(hub, m);
+    lpi_hub_unlock(hub);
+}
+
 /* A message of the channel has come, and could not be kept. */
 static void lpi_hub_lost(lpi_hub *hub, lp_slice name, uint64_t now_ms)
 {
@@ -9009,7 +9105,7 @@ static int lpi_hub_sleep(lpi_hub *hub, uint32_t loop, const lpi_counts *counts,
     l->counts = *counts;
     work = l->ready_first != LPI_NONE;
     if (!loop) {
-        if (lpi_hub_has_work(hub)) work = 1;
+        if (lpi_hub_has_first_work(hub)) work = 1;
         *sweep_ms = hub->sweep_ms;
         hub->sweep_moved = 0;
     }
@@ -9080,6 +9176,18 @@ static int lpi_hub_take_event(lpi_hub *hub, uint64_t now_ms,
     }
     lpi_hub_unlock(hub);
     return index != LPI_NONE;
+}
+
+/* Take the messages that lp_after_publish is to be told of, through
+   `next_untold`, with a reference each. */
+static lpi_message *lpi_hub_take_untold(lpi_hub *hub)
+{
+    lpi_message *first;
+    lpi_hub_lock(hub);
+    first = hub->first_untold;
+    hub->first_untold = NULL;
+    lpi_hub_unlock(hub);
+    return first;
 }
 
 /* Record for the log that a client at that address was refused. */
@@ -10070,7 +10178,15 @@ static void lpi_stream_render_data(lp_json *j, lp_slice message);
 
 /* >>publish */
 static void lpi_publish(lp_request *r);
-static void lpi_publish_remotely(lp_request *r, lp_slice channel);
+static int lpi_publish_ask(lp_request *r, lp_slice channel, lp_slice *json,
+                           lpi_message **first);
+static void lpi_publish_refuse(lp_request *r, int status, const char *text);
+static void lpi_publish_misused(lp_request *r, const char *what);
+static void lpi_publish_here(lp_request *r, lp_slice channel,
+                             lpi_message *first, int is_array);
+static int lpi_publish_key_refused(lp_request *r);
+static void lpi_publish_remotely(lp_request *r, lp_slice channel,
+                                 lpi_message *first, int is_array);
 static void lpi_publish_leave(lp_request *r, lpi_call *call);
 static void lpi_call_init(lpi_call *call, lp_slice channel);
 static void lpi_publish_answer(lpi_loop *loop, const lpi_call *call);
@@ -10079,8 +10195,8 @@ static lp_slice lpi_publish_render(lpi_loop *loop,
                                    int is_array);
 static char *lpi_publish_put_ids(char *to, const lp_published *published);
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, uint64_t now_us,
-                                  lp_published *out, size_t *offset);
+                                  lp_slice json, const lpi_outcome *outcome,
+                                  lp_published *out);
 static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
                                       lp_slice json, lpi_message **out,
                                       size_t *offset);
@@ -12279,39 +12395,110 @@ static void lpi_stream_render_data(lp_json *j, lp_slice message)
 static void lpi_publish(lp_request *r)
 {
     char text[LPI_CHANNEL_RAW];
-    lp_slice channel;
-    lp_published published;
+    lp_slice channel, json = r->body;
+    lpi_message *first = NULL;
     size_t offset = 0;
     lp_result result = LP_ERR_ARG;
+    if (LPI_REMOTE(r->server->stores) && lpi_publish_key_refused(r)) return;
     /* Decode it again: the head may have been read in an earlier call. */
-    if (!lpi_route_channel(r, text, &channel)) {
-        lpi_loop_now(r->loop); /* for the delay till it is delivered */
-        if (LPI_REMOTE(r->server->stores)) {
-            lpi_publish_remotely(r, channel);
-            return;
-        }
-        result = lpi_publish_json(r->server, channel, r->body, r->loop->now_us,
-                                  &published, &offset);
+    if (!lpi_route_channel(r, text, &channel))
+        result = lpi_publish_messages(r->server, channel, json, &first,
+                                      &offset);
+    if (result != LP_OK) {
+        lpi_publish_failed(r, result, offset);
+        return;
     }
-    if (result == LP_OK)
+    if (r->server->config.before_publish.ask &&
+        lpi_publish_ask(r, channel, &json, &first))
+        return;
+    lpi_loop_now(r->loop); /* for the delay till it is delivered */
+    if (LPI_REMOTE(r->server->stores))
+        lpi_publish_remotely(r, channel, first, lpi_json_is_array(json));
+    else lpi_publish_here(r, channel, first, lpi_json_is_array(json));
+}
+
+/* Ask lp_before_publish about the messages, and make those that it gives in
+   their place. 0; or -1: the request is answered, and the messages are
+   freed. */
+static int lpi_publish_ask(lp_request *r, lp_slice channel, lp_slice *json,
+                           lpi_message **first)
+{
+    const lp_before_publish *hook = &r->server->config.before_publish;
+    const char *text = NULL;
+    lp_slice given = *json;
+    lp_result result = LP_OK;
+    size_t offset;
+    int status = hook->ask(hook->ctx, r, channel, &given, &text);
+    if (!status && given.bytes == json->bytes && given.length == json->length)
+        return 0;
+    *json = given;
+    lpi_message_unref_all(&r->server->memory, *first);
+    if (!status)
+        result = lpi_publish_messages(r->server, channel, given, first,
+                                      &offset);
+    if (status) lpi_publish_refuse(r, status, text);
+    else if (result == LP_ERR_NOMEM) lpi_publish_failed(r, result, 0);
+    else if (result != LP_OK) lpi_publish_misused(r, "gave bad JSON");
+    return r->answered ? -1 : 0;
+}
+
+/* lp_before_publish refuses, with a text of its own or without. */
+static void lpi_publish_refuse(lp_request *r, int status, const char *text)
+{
+    lp_text *extra = &r->loop->extra;
+    if (status < 400 || status > 599) {
+        lpi_publish_misused(r, "gave a bad status");
+        return;
+    }
+    if (status == 401) lpi_line(extra, "WWW-Authenticate", LPI_S("Bearer"));
+    if (status == 429 || status == 503)
+        lpi_line(extra, "Retry-After", LPI_S("5"));
+    lpi_write_error(r, status, text ? text : "Message refused");
+}
+
+/* lp_before_publish has done what it may not. */
+static void lpi_publish_misused(lp_request *r, const char *what)
+{
+    lpi_log(r->server, LP_LOG_ERROR, "before_publish", what);
+    lpi_write_error(r, 500, "Message not published");
+}
+
+/* Append the messages, and answer. */
+static void lpi_publish_here(lp_request *r, lp_slice channel,
+                             lpi_message *first, int is_array)
+{
+    lp_published published;
+    lp_result result = lpi_hub_publish(&r->server->hub, channel, first,
+                                       r->loop->now_us, &published);
+    if (result == LP_OK) {
         lpi_write_reply(r, 200, LPI_S("application/json"),
-                        lpi_publish_render(r->loop, &published,
-                                           lpi_json_is_array(r->body)));
-    else lpi_publish_failed(r, result, offset);
+                        lpi_publish_render(r->loop, &published, is_array));
+        return;
+    }
+    lpi_message_unref_all(&r->server->memory, first);
+    lpi_publish_failed(r, result, 0);
+}
+
+/* Check an Idempotency-Key, if there is one. 1 if the request was refused. */
+static int lpi_publish_key_refused(lp_request *r)
+{
+    lp_slice key = lp_header(r, "Idempotency-Key");
+    if (!key.bytes || (key.length && key.length <= LPI_RETRY_KEY &&
+                       lpi_count_visible(key.bytes, key.length) == key.length))
+        return 0;
+    lpi_write_error(r, 400, "Bad Idempotency-Key");
+    return 1;
 }
 
 /* The channel's store is elsewhere. */
-static void lpi_publish_remotely(lp_request *r, lp_slice channel)
+static void lpi_publish_remotely(lp_request *r, lp_slice channel,
+                                 lpi_message *first, int is_array)
 {
     lp_slice key = lp_header(r, "Idempotency-Key");
     lpi_call call;
-    if (key.bytes && (!key.length || key.length > LPI_RETRY_KEY ||
-                      lpi_count_visible(key.bytes, key.length) != key.length)) {
-        lpi_write_error(r, 400, "Bad Idempotency-Key");
-        return;
-    }
     lpi_call_init(&call, channel);
-    call.is_array = lpi_json_is_array(r->body) != 0;
+    call.first = first;
+    call.is_array = is_array != 0;
     call.key_length = (uint32_t)key.length;
     if (key.length) memcpy(call.key, key.bytes, key.length);
     lpi_publish_leave(r, &call);
@@ -12321,13 +12508,13 @@ static void lpi_publish_remotely(lp_request *r, lp_slice channel)
 static void lpi_publish_leave(lp_request *r, lpi_call *call)
 {
     lpi_loop *loop = r->loop;
-    size_t offset = 0;
     lp_result result;
     call->loop = loop->index;
     call->connection = r->connection;
-    result = lpi_stores_publish(r->server, call, r->body, &offset);
+    result = lpi_stores_publish(r->server, call);
     if (result != LP_PENDING) {
-        lpi_publish_failed(r, result, offset);
+        lpi_message_unref_all(&r->server->memory, call->first);
+        lpi_publish_failed(r, result, 0);
         return;
     }
     r->answered = 1;
@@ -12411,16 +12598,29 @@ static char *lpi_publish_put_ids(char *to, const lp_published *published)
     return to;
 }
 
+/* Publish on any thread, for C code: LP_OK with *out; or, with Redis,
+   LP_PENDING, the outcome being told to whom `outcome` says, unless that is
+   NULL. */
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, uint64_t now_us,
-                                  lp_published *out, size_t *offset)
+                                  lp_slice json, const lpi_outcome *outcome,
+                                  lp_published *out)
 {
+    uint64_t now_us = server->os.monotonic_us(server->os.ctx);
     lpi_message *first;
+    size_t offset;
     lp_result result = lpi_publish_messages(server, channel, json, &first,
-                                            offset);
+                                            &offset);
     if (result != LP_OK) return result;
-    result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
-    if (result != LP_OK) lpi_message_unref_all(&server->memory, first);
+    if (LPI_REMOTE(server->stores)) {
+        lpi_call call;
+        lpi_call_init(&call, channel);
+        call.first = first;
+        if (outcome) call.outcome = *outcome;
+        result = lpi_stores_publish(server, &call);
+    } else {
+        result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
+    }
+    if (result < 0) lpi_message_unref_all(&server->memory, first);
     return result;
 }
 
@@ -15228,6 +15428,7 @@ static uint32_t lpi_store_append(lpi_store *store, lpi_call *call,
         m->newer = NULL;
         lpi_message_seal(m, name, epoch, seq - before, us - before);
         m->appended_us = loop->now_us;
+        lpi_hub_stored(hub, m);
         n = lpi_hub_append(hub, name, m, loop->now_ms);
         if (n > woken) woken = n;
         before--;
@@ -15652,16 +15853,16 @@ static lp_result lpi_store_leave(lpi_store *store, lpi_task *task, int signal)
     return result;
 }
 
-/* Publish `json` on any thread, or drop a channel's history if `who` says so:
-   LP_PENDING, with the outcome told later to whom `who` says, or why not. */
-static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
-                                    lp_slice json, size_t *offset)
+/* Publish the messages of `who` on any thread, or drop a channel's history if
+   that says so: LP_PENDING, with the outcome told later to whom it says, or why
+   not; then the caller keeps the messages. */
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who)
 {
     const lp_memory *memory = &server->memory;
     lp_slice name = lpi_slice(who->name, who->name_length);
     uint32_t k = lpi_store_index(name, server->store_count);
     int own = !who->loop && who->connection != LPI_NONE; /* in its step */
-    lp_result result = LP_OK;
+    lp_result result;
     lpi_task *task;
     lpi_call *call;
     const lpi_message *m;
@@ -15672,14 +15873,9 @@ static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
     call = &task->of.call;
     *call = *who;
     call->bytes = sizeof *task;
-    if (!call->deletes)
-        result = lpi_publish_messages(server, name, json, &call->first, offset);
     for (m = call->first; m; m = m->newer) call->bytes += m->size;
-    if (result == LP_OK)
-        result = lpi_store_leave(&server->stores[k], task, !own);
-    if (result == LP_PENDING) return result;
-    lpi_message_unref_all(memory, call->first);
-    lpi_free(memory, task, sizeof *task);
+    result = lpi_store_leave(&server->stores[k], task, !own);
+    if (result != LP_PENDING) lpi_free(memory, task, sizeof *task);
     return result;
 }
 
@@ -15859,10 +16055,9 @@ static int lpi_stores_are_busy(lp_server *server)
     return 0;
 }
 
-static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
-                                    lp_slice json, size_t *offset)
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who)
 {
-    (void)server, (void)who, (void)json, (void)offset;
+    (void)server, (void)who;
     return LP_ERR_CONFIG;
 }
 
@@ -16017,6 +16212,27 @@ static void lpi_loop_tell(lpi_loop *loop)
     }
 }
 
+/* On the first loop: tell lp_after_publish of what was published. What it
+   publishes itself is told in the next turn. */
+static void lpi_loop_tell_published(lpi_loop *loop)
+{
+    const lp_after_publish *hook = &loop->server->config.after_publish;
+    lpi_message *m, *next;
+    if (!hook->tell) return;
+    for (m = lpi_hub_take_untold(&loop->server->hub); m; m = next) {
+        char name[LPI_CHANNEL_BYTES];
+        lp_message message;
+        next = m->next_untold;
+        message.channel = lpi_message_channel(m, name);
+        message.id = lpi_message_id(m);
+        message.json = lpi_message_text(m);
+        message.timestamp_us = m->timestamp_us;
+        hook->tell(hook->ctx, &message);
+        lpi_message_unref(&loop->server->memory, m);
+    }
+    lpi_loop_now(loop);
+}
+
 /* On the first loop, if a sweep is due: report events, log refusals, sweep. */
 static void lpi_loop_sweep(lpi_loop *loop)
 {
@@ -16102,6 +16318,7 @@ static lp_result lpi_loop_step(lpi_loop *loop, int wait_ms)
     /* A deadline that is left may be the end of a token. */
     if (!LPI_SIGNED(late && loop->server->config.token_secret))
         lpi_deliver(loop);
+    if (!loop->index) lpi_loop_tell_published(loop);
     lpi_loop_sweep(loop);
     if (!loop->index && loop->server->accept_resume_ms &&
         loop->now_ms >= loop->server->accept_resume_ms)
@@ -16401,6 +16618,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(publish_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
     {LPI_O(admin_token), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
     {LPI_O(token_secret), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, NULL},
+    {LPI_O(publish), LPI_O_TEXT, LPI_O_FILLED, 0, 0, 0, "anyone"},
     {LPI_O(monitor), LPI_O_32, LPI_O_OFF, 0, 1, 1, NULL},
     {LPI_O(cors), LPI_O_TEXT, 0, 0, 0, 0, NULL},
     {LPI_O(cors_max_age_s), LPI_O_32, 0, 600, 1, 86400, NULL},
@@ -16520,6 +16738,23 @@ static lp_result lpi_config_resolve_text(lp_server *server, const lpi_option *o)
     }
     memcpy(at, &text, sizeof text);
     return LP_OK;
+}
+
+/* Does cfg->publish say that nobody may publish over HTTP? */
+static int lpi_config_publish_off(const lp_config *cfg)
+{
+    return lpi_equal(lp_s(cfg->publish), LPI_S("off"));
+}
+
+static lp_result lpi_config_check_publish(lp_server *server)
+{
+    const lp_config *cfg = &server->config;
+    lp_slice who = lp_s(cfg->publish);
+    int has_token = cfg->publish_token || cfg->token_secret;
+    if (lpi_equal(who, LPI_S("anyone")) || lpi_config_publish_off(cfg) ||
+        (lpi_equal(who, LPI_S("token")) && has_token))
+        return LP_OK;
+    return lpi_config_bad(server, "publish");
 }
 
 /* Check the fields, give those that are zero their defaults, and copy the
@@ -16650,6 +16885,7 @@ static const struct {
 static int lpi_route_is_wanted(const lp_config *cfg, lpi_route_kind kind)
 {
     if (lpi_route_is_monitor(kind)) return cfg->monitor != LP_OFF;
+    if (kind == LPI_PUBLISHES) return !lpi_config_publish_off(cfg);
     if (kind < LPI_CHANNELS) return 1;
     return lpi_config_has_admin(cfg) &&
            (kind != LPI_RECEIPTS || cfg->track_receipts);
@@ -16720,8 +16956,8 @@ static lp_result lpi_server_listen(lp_server *server)
                            LPI_TAG_LISTENER, 0, LP_READ);
     if (!error) {
         server->listener = fd;
-        if (!server->on_loopback && !cfg->publish_token &&
-            !cfg->token_secret && !cfg->authorize.ask)
+        if (!server->on_loopback && !lpi_config_publish_off(cfg) &&
+            !cfg->publish_token && !cfg->token_secret && !cfg->authorize.ask)
             lpi_log(server, LP_LOG_WARN, "who can reach this address may "
                     "publish: there is no publish_token, token_secret or "
                     "authorize", cfg->host);
@@ -16762,6 +16998,7 @@ static lp_result lpi_server_init(lp_server *server)
 {
     lp_result result = lpi_config_resolve(server);
     int error;
+    if (result == LP_OK) result = lpi_config_check_publish(server);
     if (result == LP_OK) result = lpi_config_resolve_lists(server);
     if (result == LP_OK) result = lpi_route_add_api(server);
     if (result != LP_OK) return result;
@@ -16807,6 +17044,7 @@ LPDEF void lp_destroy(lp_server *server)
     if (server->reserve >= 0) server->os.close(server->os.ctx,
                                                server->reserve);
     lpi_stores_end(server);
+    if (server->loop_count) lpi_loop_tell_published(lpi_first_loop(server));
     for (i = 0; i < server->loop_count; i++) lpi_loop_free(&server->loops[i]);
     lpi_stores_free(server);
     lpi_hub_free(&server->hub);
@@ -17257,20 +17495,11 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out)
 {
     lp_published published;
-    size_t offset;
     lp_result result;
     int cancel;
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
-    if (LPI_REMOTE(server->stores)) {
-        lpi_call call;
-        lpi_call_init(&call, channel);
-        result = lpi_stores_publish(server, &call, json, &offset);
-    } else {
-        result = lpi_publish_json(server, channel, json,
-                                  server->os.monotonic_us(server->os.ctx),
-                                  &published, &offset);
-    }
+    result = lpi_publish_json(server, channel, json, NULL, &published);
     lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
     return result;
@@ -17326,11 +17555,10 @@ LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel)
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
     if (LPI_REMOTE(server->stores)) {
-        size_t offset;
         lpi_call call;
         lpi_call_init(&call, channel);
         call.deletes = 1;
-        result = lpi_stores_publish(server, &call, LPI_S(""), &offset);
+        result = lpi_stores_publish(server, &call);
     } else {
         result = lpi_hub_delete(&server->hub, channel,
                                 server->os.monotonic_us(server->os.ctx) / 1000);
@@ -17353,16 +17581,10 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
     outcome->fn = fn;
     outcome->ctx = ctx;
     cancel = lpi_cancel_defer();
-    if (LPI_REMOTE(server->stores) && lpi_channel_name_good(channel)) {
-        size_t offset;
-        lpi_call call;
-        lpi_call_init(&call, channel);
-        call.outcome = *outcome;
-        outcome->result = lpi_stores_publish(server, &call, json, &offset);
-    } else {
-        outcome->result = lp_publish(server, channel, json,
-                                     &outcome->published);
-    }
+    outcome->result = LP_ERR_ARG;
+    if (lpi_channel_name_good(channel))
+        outcome->result = lpi_publish_json(server, channel, json, outcome,
+                                           &outcome->published);
     if (outcome->result == LP_ERR_STOPPED || outcome->result == LP_PENDING) {
         lp_result result = outcome->result == LP_PENDING ? LP_OK
                                                          : LP_ERR_STOPPED;

@@ -365,6 +365,19 @@ static uint64_t count_kept(lpi_message *m)
     return m->size;
 }
 
+/* What lp_after_publish is to be told of. Returns the memory of what no channel holds. */
+static uint64_t check_untold(lpi_hub *hub)
+{
+    uint64_t bytes = 0;
+    lpi_message *m = hub->first_untold;
+    for (; m; m = m->next_untold) {
+        bytes += count_kept(m);
+        CHECK_MUST(m->next_untold || m == hub->last_untold, "the last that is to be told");
+    }
+    CHECK_MUST(!hub->first_untold || hub->config->after_publish.tell, "nobody is to be told");
+    return bytes;
+}
+
 /* How many references to the message there should be, with its channel's. */
 static uint32_t refs_of(const lpi_message *m)
 {
@@ -761,7 +774,8 @@ static uint64_t check_server(lp_server *server, kernel *k)
     uint64_t bytes;
     uint32_t i;
     check_begins(server, k);
-    bytes = check_connections(hub) + check_hub(hub, 1);
+    bytes = check_untold(hub);
+    bytes += check_connections(hub) + check_hub(hub, 1);
     bytes += sizeof *server + arena_bytes(&server->strings);
     for (i = 0; i < server->loop_count; i++) {
         check_wheel(&server->loops[i]);

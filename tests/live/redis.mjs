@@ -237,7 +237,7 @@ export class Instance {
     if (!server) return;
     this.server = null;
     this.log += server.process.stderr;
-    server.tolerated = /^server: .*redis.*\n/gim;
+    server.tolerated = /^(server|error): .*redis.*\n/gim;
     await server.stop(ms === undefined ? {} : { ms });
   }
 

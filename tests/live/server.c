@@ -9,13 +9,19 @@
      GET  /test/address       the client, past the proxies
      GET  /test/asked         what the authorize hook was asked, once each
      GET  /test/watched       what the watch hook was told, once each
+     GET  /test/published     what the after_publish hook was told, once each
      POST /test/echo          the body
      GET  /test/page?n=       n bytes
      GET  /test/params/{a}/of/{b}
      GET  /test/files/{path...}                    of the folder --files
 
    The authorize hook refuses channels that begin with "secret" (403) and with
-   "login" (401). */
+   "login" (401).
+
+   With --hooks on, the before_publish hook refuses JSON that has "forbidden" in
+   it (422, and says why), or "unwanted" (403); of what has "secret" it leaves
+   {"redacted":true}, and of what has "spoil" what is no JSON. The after_publish
+   hook answers what is published on "question" on "answer". */
 
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"
@@ -38,7 +44,7 @@ typedef struct notes {
     int open;
 } notes;
 
-static notes asked, watched, outcomes;
+static notes asked, watched, messages, outcomes;
 
 static lp_json *note(notes *to)
 {
@@ -97,6 +103,53 @@ static int authorize(void *ctx, lp_request *request, lp_action action,
     if (begins(channel, "login"))
         return 401;
     return 0;
+}
+
+static int contains(lp_slice text, const char *part)
+{
+    for (; text.length > 0; text.bytes++, text.length--)
+        if (begins(text, part))
+            return 1;
+    return 0;
+}
+
+static int before_publish(void *ctx, lp_request *request, lp_slice channel,
+                          lp_slice *json, const char **text)
+{
+    (void)ctx;
+    (void)request;
+    (void)channel;
+    if (contains(*json, "forbidden")) {
+        *text = "That word is forbidden";
+        return 422;
+    }
+    if (contains(*json, "unwanted"))
+        return 403;
+    if (contains(*json, "secret"))
+        *json = lp_s("{\"redacted\":true}");
+    if (contains(*json, "spoil"))
+        *json = lp_s("{\"redacted\"");
+    return 0;
+}
+
+static void after_publish(void *ctx, const lp_message *message)
+{
+    lp_json *json = note(&messages);
+
+    (void)ctx;
+    lp_json_object(json);
+    lp_json_key(json, lp_s("channel"));
+    lp_json_string(json, message->channel);
+    lp_json_key(json, lp_s("id"));
+    lp_json_string(json, message->id);
+    lp_json_key(json, lp_s("timestamp_us"));
+    lp_json_uint(json, message->timestamp_us);
+    lp_json_key(json, lp_s("message"));
+    lp_json_raw(json, message->json);
+    lp_json_end(json);
+    noted();
+    if (begins(message->channel, "question"))
+        lp_publish(server, lp_s("answer"), lp_s("{\"text\":\"yes\"}"), NULL);
 }
 
 static void watch(void *ctx, lp_channel_event event, lp_slice channel)
@@ -392,6 +445,11 @@ static int configure(lp_config *config, int argc, char **argv)
             folder = argv[i + 1];
             continue;
         }
+        if (strcmp(argv[i], "--hooks") == 0) {
+            config->before_publish.ask = before_publish;
+            config->after_publish.tell = after_publish;
+            continue;
+        }
         if (strncmp(argv[i], "--", 2) != 0 || i + 1 == argc ||
             lp_config_set(config, argv[i] + 2, argv[i + 1]) != LP_OK) {
             fprintf(stderr, "bad option: %s %s\n", argv[i],
@@ -417,6 +475,7 @@ static int serve_routes(void)
         {"GET", "/test/address", address, NULL},
         {"GET", "/test/asked", reply_notes, &asked},
         {"GET", "/test/watched", reply_notes, &watched},
+        {"GET", "/test/published", reply_notes, &messages},
         {"POST", "/test/echo", echo, NULL},
         {"GET", "/test/page", page, NULL},
         {"GET", "/test/params/{a}/of/{b}", params, NULL},
@@ -471,6 +530,7 @@ int main(int argc, char **argv)
     lp_destroy(server);
     free_notes(&asked);
     free_notes(&watched);
+    free_notes(&messages);
     free_notes(&outcomes);
     if (result != LP_OK)
         fprintf(stderr, "ended: %s\n", lp_strerror(result));

@@ -220,6 +220,7 @@ static void check_sleeper(const thread *t, const lpi_loop *loop)
          "it sleeps, and should drain");
     MUST(!S->broken, "it sleeps, and another loop has failed");
     if (loop->index) return;
+    MUST(!hub->first_untold, "it sleeps, and messages are to be told");
     if (S->accept_resume_ms)
         MUST(t->deadline_ns <= S->accept_resume_ms * 1000000 + oversleep_ns(),
              "it sleeps, and the listener rests on");

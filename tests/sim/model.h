@@ -75,6 +75,7 @@ typedef struct channel {
     uint64_t waited_ms;      /* and when with a poll, or told to have one  */
     uint32_t deletions;
     int watched;
+    uint32_t told;           /* of all epochs' messages, to after_publish  */
     uint32_t seen;           /* M.seen when it was found in the table last */
     uint32_t lives, count;
     /* that stay, and grow, from world to world */
@@ -104,7 +105,7 @@ static struct model {
 
 static receipt *receipts; /* from 1 on; the oldest first */
 static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
-static uint64_t admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
+static uint64_t asked_before, told_after, admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
@@ -491,7 +492,7 @@ static void learn_message(int i, uint32_t n, const lpi_message *m, uint32_t wait
         SAME(m->seq, to->seq, "a SEQ is left out or given twice");
         SAME(m->timestamp_us, to->timestamp_us, "the timestamp");
         SAME(m->appended_us, to->appended_us, "the messages of an array are not of the same time");
-        SAME(m->refs, 1, "the new message's references");
+        SAME(m->refs, 1 + (S->config.after_publish.tell != NULL), "the new message's references");
         SAME(m->length, prefix, "the message's length");
         SAME(m->size, to->size, "the message's size");
         MUST(!memcmp((const char *)m + m->at, text, prefix), "the message's text");
@@ -1924,6 +1925,66 @@ static void publish_direct(int i)
         payloads_set(n, P_REFUSED);
     }
     cur->excuses = excuses;
+}
+
+/* ---- the hooks on messages ---- */
+
+/* The payload that the JSON begins with, past the member that is to give way. */
+static uint32_t payload_sent(lp_slice json)
+{
+    static const char first[] = "[1,{\"n\":2}],\"n\":";
+    const char *at = (const char *)memmem(json.bytes, json.length, "\"n\":", 4);
+    if (!at) return M.payloads;
+    if (at - json.bytes > 4 && at[-2] == ',') at += sizeof first - 1 - 8;
+    return (uint32_t)strtoul(at + 4, NULL, 10);
+}
+
+/* What is asked about was sent here, and is not published yet. At times it gives a copy. */
+static int ask_before(void *ctx, lp_request *r, lp_slice name, lp_slice *json, const char **text)
+{
+    static char copies[LOOPS][70000];
+    uint32_t n = payload_sent(*json);
+    (void)ctx, (void)r;
+    called_out();
+    MUST(n < M.payloads && M.payload[n].channel == channel_of(name.bytes) && !*text,
+         "before_publish is asked about something else");
+    MUST(M.payload[n].state == P_MEANT, "before_publish is asked after it is published");
+    asked_before++;
+    if (n % 16 == 3) publish_direct((int)below(world_channels));
+    if (n % 2 == 0) {
+        memcpy(copies[cur->slot], json->bytes, json->length);
+        json->bytes = copies[cur->slot];
+    }
+    return 0;
+}
+
+/* Every message of a channel, of all its epochs, is told once and in order. */
+static void tell_after(void *ctx, const lp_message *is)
+{
+    channel *ch = &M.channel[channel_of(is->channel.bytes)];
+    const message *m;
+    (void)ctx;
+    MUST(cur->slot == 0 || cur == threads, "messages are told on another thread than lp_run's");
+    called_out();
+    cur->progress++;
+    MUST(ch->told < ch->count, "after_publish is told of what was not published");
+    m = &M.messages[ch->list[ch->told++]];
+    MUST(lpi_equal(is->channel, lp_s(names[ch - M.channel].name)), "the channel that is told");
+    MUST(is->json.length == m->length && !memcmp(is->json.bytes, M.text + m->text, m->length),
+         "after_publish is told of another message than the next");
+    MUST(is->id.bytes == is->json.bytes + 7 && is->id.length >= 18 &&
+         is->id.bytes[is->id.length] == '"', "the id that is told");
+    SAME(is->timestamp_us, m->timestamp_us, "the timestamp that is told");
+    told_after++;
+    if (ch->told % 16 == 0) publish_direct((int)below(world_channels));
+}
+
+/* The server is gone. */
+static void verify_all_told(void)
+{
+    int i;
+    for (i = 0; i < CHANNELS; i++)
+        SAME(M.channel[i].told, M.channel[i].count, "messages that after_publish was told of");
 }
 
 /* Administration, on any thread. */

@@ -460,7 +460,7 @@ static int arriving(void)
 static void end_world(void)
 {
     uint64_t requests = 0;
-    int i, told;
+    int i, told, told_messages = S->config.after_publish.tell != NULL;
     if (!one_in(4)) {
         drain();
     } else {
@@ -475,6 +475,7 @@ static void end_world(void)
     lp_destroy(S);
     if (told) SAME(requests_told, requests, "requests told");
     SAME(M.asyncs, 0, "lp_publish_async told");
+    if (told_messages) verify_all_told();
     SAME(K.memory_bytes, 0, "memory after lp_destroy");
     SAME(K.memory_blocks, 0, "memory after lp_destroy");
     SAME(OS.fd_open, 0, "descriptors after lp_destroy");
@@ -525,6 +526,10 @@ static void run_world(uint64_t seed)
     requests_told = 0;
     memset(deferrals, 0, sizeof deferrals);
     if (one_in(3)) cfg.access_log.write = access_write;
+    if (seed % 3 == 1) { /* likewise without a draw */
+        cfg.before_publish.ask = ask_before;
+        cfg.after_publish.tell = tell_after;
+    }
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
     model_begins();
@@ -590,6 +595,8 @@ static void report(void)
     line("token", "ended meanwhile", ended);
     line("messages", "published", published);
     line("messages", "delivered", delivered);
+    line("messages", "asked about", asked_before);
+    line("messages", "told afterwards", told_after);
     line("arrays", "of messages", array_count);
     line("channels", "deleted", admin_counts[R_DELETE]);
     line("channels", "described", admin_counts[R_CHANNEL]);

@@ -423,12 +423,12 @@ static int loop_is_busy(const world *w, uint32_t i) {
     return w->s->hub.loops[i].ready_first != LPI_NONE || loop->queue.head != LPI_NONE;
 }
 
-/* Whether a store is to be sent something. */
+/* Whether a store is to be sent something, or lp_after_publish is to be told. */
 static int stores_have_work(world *w) {
     int work;
     uint32_t k;
     lpi_hub_lock(&w->s->hub);
-    work = lpi_hub_has_work(&w->s->hub);
+    work = lpi_hub_has_first_work(&w->s->hub);
     lpi_hub_unlock(&w->s->hub);
     for (k = 0; k < w->s->store_count; k++) work |= w->s->stores[k].first != NULL;
     return work;

@@ -70,6 +70,7 @@ static const struct { const char *name; size_t offset; const char *initial; } te
     {"publish_token", offsetof(lp_config, publish_token), NULL},
     {"admin_token", offsetof(lp_config, admin_token), NULL},
     {"token_secret", offsetof(lp_config, token_secret), NULL},
+    {"publish", offsetof(lp_config, publish), "anyone"},
     {"cors", offsetof(lp_config, cors), NULL},
     {"hosts", offsetof(lp_config, hosts), NULL},
     {"trusted_proxies", offsetof(lp_config, trusted_proxies), NULL},
@@ -307,6 +308,10 @@ TEST(a_bad_config_is_told_by_name) {
     check_create(LP_ERR_CONFIG, "bad configuration: token_secret");
     w.cfg.token_secret = "as many bytes as a secret needs."; /* 32 */
     check_create(LP_OK, NULL);
+    w.cfg.publish = "nobody";
+    check_create(LP_ERR_CONFIG, "bad configuration: publish");
+    w.cfg.publish = "";
+    check_create(LP_ERR_CONFIG, "bad configuration: publish");
     w.cfg.reply_messages = 2000;
     check_create(LP_ERR_CONFIG, "bad configuration: reply_messages");
     w.cfg.hosts = ",";
@@ -327,12 +332,13 @@ TEST(fewer_messages_in_a_reply_than_the_default) {
 
 TEST(who_may_publish_beyond_loopback_is_warned_of) {
     int round;
-    for (round = 0; round < 5; round++) {
+    for (round = 0; round < 6; round++) {
         memset(&w, 0, sizeof w);
         w.cfg.host = round ? "*" : "127.0.0.2";
         if (round == 2) w.cfg.publish_token = "secret";
         if (round == 3) w.cfg.authorize.ask = let_pass;
         if (round == 4) w.cfg.token_secret = "a secret of thirty-two bytes....";
+        if (round == 5) w.cfg.publish = "off";
         open_world(&w);
         CHECK_INT(w.log_lines[LP_LOG_WARN], round == 1);
         close_world(&w);
