@@ -10347,8 +10347,7 @@ static void lpi_loop_tell_outcome(const lpi_outcome *outcome);
 static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max);
 
 /* >>redis: the one call that a connection makes */
-static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who,
-                                    lp_slice json, size_t *offset);
+static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who);
 
 /* The tag of an event: a connection's index, and above it the generation of its
    record, or one of these. */
