@@ -13484,7 +13484,7 @@ static void lpi_write_content(lp_request *r, const char *type,
     else lpi_write_reply(r, 200, lp_s(type), content);
 }
 
-/* Does it say that the client has the content of that tag? */
+/* Does the request say that the client has the content of that tag? */
 static int lpi_request_has_tag(const lp_request *r, lp_slice etag)
 {
     size_t at = r->http->fields;
