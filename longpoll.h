@@ -735,8 +735,7 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
              PATCH DELETE; a pattern that no path can match (no leading '/', a
              '*', a brace that is not around a whole part, {x...} before the
              last part, a byte that a path cannot have); an earlier route of the
-             method matches all of it, both having such a last part or neither
-                                                                             */
+             method, with the same kind of last part, matches all of it      */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
@@ -831,7 +830,8 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
    path      of the file below that folder, decoded, as lp_param gives it of a
              {path...}, without a '/' before it. If it is empty, or ends with a
              '/', index.html is added. Without bytes, which is what lp_param
-             gives if it cannot be decoded, the answer is 404.
+             gives if it cannot be decoded, the answer is 404, or 503 if that
+             was for lack of memory.
 
    The answer is 404 if there is no such file that the process may read, and for
    all that might lead elsewhere: a part of the path that is empty, or begins
@@ -5745,6 +5745,8 @@ struct lp_request {
     uint8_t answered;
     uint8_t may_cache;    /* the handler gave a Cache-Control of its own     */
     uint8_t own_origin;   /* and an Access-Control-Allow-Origin              */
+    uint8_t no_memory;    /* a part of its target could not be decoded, since
+                             there was no memory                             */
 };
 
 static lpi_connection *lpi_connection_at(lpi_loop *loop, uint32_t index)
@@ -9986,6 +9988,17 @@ static int lpi_file_read(int fd, size_t max, lp_text *out)
     return 0;
 }
 
+/* Read the file that the path leads to in the folder, which is closed. As
+   lpi_file_read. */
+static int lpi_file_load(int folder, lp_slice path, size_t max, lp_text *out)
+{
+    int fd = lpi_file_find(folder, path), error;
+    if (fd < 0) return fd;
+    error = lpi_file_read(fd, max, out);
+    close(fd);
+    return error;
+}
+
 #endif /* LONGPOLL_NO_FILES */
 
 /* ==========================================================================
@@ -11747,7 +11760,10 @@ static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
     long n;
     if (!part->bytes || !r->http->escaped) return 0;
     to = lpi_arena_take(&r->loop->arena, part->length + 1);
-    if (!to) return -ENOMEM;
+    if (!to) {
+        r->no_memory = 1;
+        return -ENOMEM;
+    }
     n = lpi_percent_decode(to, *part, plus);
     if (n < 0) return -EINVAL;
     *part = lpi_slice(to, (size_t)n);
@@ -13937,7 +13953,7 @@ static void lpi_write_content(lp_request *r, const char *type,
     else lpi_write_reply(r, 200, lp_s(type), content);
 }
 
-/* Does it say that the client has the content of that tag? */
+/* Does the request say that the client has the content of that tag? */
 static int lpi_request_has_tag(const lp_request *r, lp_slice etag)
 {
     size_t at = r->http->fields;
@@ -17474,11 +17490,8 @@ LPDEF lp_result lp_reply_file(lp_request *r, const char *folder, lp_slice path)
         name = LPI_S("index.html");
     if (lpi_file_slash_hidden(r)) path = lpi_slice(NULL, 0);
     lpi_text_init(&text, &r->server->memory);
-    error = fd = lpi_file_find(fd, path);
-    if (fd >= 0) {
-        error = lpi_file_read(fd, r->server->config.file_bytes_max, &text);
-        close(fd);
-    }
+    error = lpi_file_load(fd, path, r->server->config.file_bytes_max, &text);
+    if (!path.bytes && r->no_memory) error = -ENOMEM;
     if (!error) lpi_write_content(r, lpi_type_of(name), lpi_text_slice(&text));
     else if (error == -ENOENT) lpi_file_reply_error(r, 404, "Not found");
     else lpi_file_failed(r, name, error);

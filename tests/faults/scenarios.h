@@ -939,6 +939,35 @@ static void a_handler_that_emits_and_publishes(void) {
     settle(&w);
 }
 
+static void serves_page(lp_request *r, void *ctx) {
+    (void)ctx;
+    lp_reply_asset(r, "page.html", lp_s("a page"));
+}
+
+/* From the top of the checkout, where the tests are run. */
+static void serves_file(lp_request *r, void *ctx) {
+    (void)ctx;
+    lp_reply_file(r, "tests/faults", lp_param(r, "path"));
+}
+
+static void a_page_and_a_file(void) {
+    client *c;
+    opens();
+    CHECK_INT(lp_on(w.s, "GET", "/page", serves_page, NULL), LP_OK);
+    CHECK_INT(lp_on(w.s, "GET", "/files/{path...}", serves_file, NULL), LP_OK);
+    arm();
+    c = come();
+    asks(c, 200, "/page")->text = "a page";
+    asks(c, 200, "/files/%%77itness.h");
+    asks(c, 404, "/files/nowhere");
+    settle(&w);
+    c = come();
+    c->p->window = 9000;
+    asks(c, 200, "/files/witness.h");
+    settle(&w);
+    widen_bit_by_bit(&c, 1, 4000);
+}
+
 static void silent(lp_request *r, void *ctx) { (void)r, (void)ctx; }
 
 static void a_handler_without_an_answer(void) {
@@ -1631,6 +1660,7 @@ static const scenario scenarios[] = {
     SCENARIO(a_route_of_the_program),
     SCENARIO(large_bodies_and_many_fields),
     SCENARIO(a_handler_that_emits_and_publishes),
+    SCENARIO(a_page_and_a_file),
     SCENARIO(a_handler_without_an_answer),
     SCENARIO(head_requests),
     SCENARIO(preflights_and_origins),

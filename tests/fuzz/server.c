@@ -99,6 +99,13 @@ static void echo(lp_request *r, void *ctx)
     lp_json_free(&j);
 }
 
+/* A page, which may be there already. */
+static void page(lp_request *r, void *ctx)
+{
+    (void)ctx;
+    lp_reply_asset(r, "page.json", lp_s("{\"page\":1}"));
+}
+
 static int ask_hook(void *ctx, lp_request *r, lp_action action, lp_slice name)
 {
     (void)ctx, (void)r;
@@ -176,7 +183,8 @@ static int read_reply(const client *k, lp_slice text, heard *h)
         return 1;
     }
     MUST(dates == 1, "%u dates", dates);
-    MUST(h->has_length == (h->status != 204 && !h->is_stream), "status %d, its length", h->status);
+    MUST(h->has_length == (h->status != 204 && h->status != 304 && !h->is_stream),
+         "status %d, its length", h->status);
     text = strict_cut(text, h->head, text.length);
     if (k->raw && h->length && (text.length >= 9 && !memcmp(text.bytes, start, 9)))
         h->length = 0; /* it may have been HEAD */
@@ -271,6 +279,9 @@ static void hear(client *k)
         k->streams = h.is_stream;
         MUST(!h.body.length || h.is_text || !ref_text(&r, h.body, NULL), "a body that is not JSON");
         if (h.status >= 400 && h.body.length) hear_error(&h);
+        if (h.status >= 400 && h.body.length)
+            MUST(string_of(h.body, "{\"error\":\"").bytes == h.body.bytes + 10, "an error's body");
+        MUST(h.status != 304 || k->raw, "304, and nobody has it");
         if (!k->raw && k->answered > k->asked) /* too slow, or refused before it was whole */
             MUST(h.status >= 400 && h.closes, "a reply that nobody asked for");
         hear_echo(k, h.body);
@@ -501,6 +512,7 @@ static void configure(int bits)
     if (bits & 8) {
         cfg->head_bytes_max = 256;
         cfg->message_bytes_max = 64;
+        cfg->body_bytes_max = 32;
         cfg->partial_bytes_max = 70000;
     }
     if (bits & 16) {
@@ -541,6 +553,7 @@ static void begin(const uint8_t *data, size_t size)
     open_world(&w);
     w.unchecked = 1;
     CHECK_INT(lp_on(w.s, "GET", "/echo/{n}", echo, NULL), LP_OK);
+    CHECK_INT(lp_on(w.s, "GET", "/{page...}", page, NULL), LP_OK);
 }
 
 static void run(const uint8_t *data, size_t size)

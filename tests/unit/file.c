@@ -203,6 +203,49 @@ TEST(no_way_out_of_the_folder) {
     file_close_world();
 }
 
+/* Is there such a file, to one who looks at each part of the path in turn? */
+static int file_is_there(char *path) {
+    char at[600] = "", *part = path, *end;
+    struct stat about;
+    for (;; part = end + 1) {
+        end = strchr(part, '/');
+        if (end) *end = 0;
+        if (*part == '.' || (!*part && end)) return 0;
+        sprintf(at + strlen(at), "%s%s", *at ? "/" : "", *part ? part : "index.html");
+        if (lstat(file_path(at), &about)) return 0;
+        if (!end) return S_ISREG(about.st_mode);
+        if (!S_ISDIR(about.st_mode)) return 0;
+    }
+}
+
+TEST(random_paths_in_the_folder) {
+    static const char *const parts[] = {"", ".", "..", "sub", "deep", "a.css", "link", "inner", "up",
+                                        "linked", "dangling", "bare", "fifo", ".hidden", ".git",
+                                        "config", "index.html", "b.js", "www", "secret", "empty.txt"};
+    int round, served = 0;
+    peer *c;
+    w.cfg.idle_ms = LP_OFF;
+    file_open_world();
+    file_on();
+    c = dial(&w);
+    for (round = 0; round < unit_rounds(4000); round++) {
+        char target[200] = "/f/", path[200];
+        uint32_t count = 1 + unit_below(4), i;
+        int status;
+        for (i = 0; i < count; i++)
+            sprintf(target + strlen(target), "%s%s", i ? "/" : "",
+                    parts[unit_one_in(2) ? 3 + unit_below(2) : unit_below(LPI_COUNT(parts))]);
+        if (unit_one_in(4)) strcat(target, unit_one_in(2) ? "/" : "/index.html");
+        strcpy(path, target + 3);
+        status = ask(&w, c, target)->status;
+        if (status != (file_is_there(path) ? 200 : 404))
+            unit_fail(__FILE__, __LINE__, "%s got %d", target, status);
+        served += status == 200;
+    }
+    CHECK(served);
+    file_close_world();
+}
+
 /* The folder itself may be a link, and so may what is above it. */
 TEST(the_folder_may_be_a_link) {
     char link[100];

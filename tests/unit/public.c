@@ -213,7 +213,8 @@ TEST(values_that_are_out_of_range) {
         {"timeout_ms", "4294967296"}, {"waiters_max", "4294967295"},
         {"idle_ms", "4294967294"}, {"message_bytes_max", "1"}, {"history_bytes", "4294967295"},
         {"history_bytes", "4294967294"}, {"backlog", "2147483648"},
-        {"timeout_ms", "4294967297"}, {"port", "4294967297"}};
+        {"timeout_ms", "4294967297"}, {"port", "4294967297"}, {"body_bytes_max", "268435457"},
+        {"file_bytes_max", "2147483648"}};
     size_t i;
     for (i = 0; i < LPI_COUNT(cases); i++) {
         lp_config cfg;
@@ -226,6 +227,8 @@ TEST(values_that_are_out_of_range) {
         memset(&cfg, 0, sizeof cfg);
         CHECK_INT(lp_config_set(&cfg, "port", "65535"), LP_OK);
         CHECK_INT(lp_config_set(&cfg, "head_bytes_max", "65535"), LP_OK);
+        CHECK_INT(lp_config_set(&cfg, "body_bytes_max", "256m"), LP_OK);
+        CHECK_INT(lp_config_set(&cfg, "file_bytes_max", "2147483647"), LP_OK);
         CHECK_INT(lp_config_set(&cfg, "history_bytes", "8192m"), LP_OK);
         CHECK_INT(cfg.history_bytes, UINT64_C(8) << 30);
     }
