@@ -103,7 +103,9 @@
                                               with Redis also "instances":N
        or an array of 1 to 1,000 objects, which are published all or none; the
        answer then has "message_ids":[ID,...] in place of "message_id", and the
-       timestamp of the last.
+       timestamp of the last. cfg.before_publish may refuse it, with a status
+       and a text of its own, or have something else published in its place.
+       If cfg.publish is "off" there is no such path: only C code publishes.
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
                  nothing and gives the first one's id; or ids, if that was an
@@ -160,7 +162,10 @@
 
      Unless a token is set, anybody may poll and publish whom lp_authorize lets
      pass, and nobody has administration. With poll_token, publish_token or
-     admin_token that action wants Authorization: Bearer TOKEN.
+     admin_token that action wants Authorization: Bearer TOKEN. The last to be
+     asked about what is published is lp_before_publish. With cfg.publish
+     "token" a server without a token for it does not start. C code is never
+     asked.
 
      With token_secret each of them wants a signed token, or its own, if it is
      set. A signed token is a JSON Web Token (RFC 7519) of at most 4096 bytes.
@@ -225,6 +230,9 @@
      xtrim xrange xrevrange del get set pexpire publish subscribe unsubscribe.
      TLS is for stunnel or the like, or a unix socket.
 
+     lp_after_publish is told of a message by one of all instances, that which
+     it was published through, when Redis has it.
+
      A deletion and an array are seen by all instances. What /api/channels and
      /api/receipts tell is of the one instance that is asked: the channels that
      it has in its cache, its own waiters, and whom it handed messages of that
@@ -254,9 +262,10 @@
      All else belongs to the thread that runs the server. With cfg.loops above
      1 lp_run starts the threads that it needs beside its own: handlers and
      hooks then run on any of them, several at once, each with a request of its
-     own; but the hook of `watch` is called on lp_run's own thread alone. No
-     hook is called while a lock is held, except lp_memory's and the clocks and
-     random bytes of lp_os; so a handler or a hook may publish.
+     own; but the hooks of `watch` and `after_publish` are called on lp_run's
+     own thread alone. No hook is called while a lock is held, except those of
+     lp_memory and the clocks and random bytes of lp_os; so a handler or a hook
+     may publish.
 
      A thread may be cancelled (pthread_cancel, not asynchronously). No call of
      the library is a cancellation point: the thread is cancelled only after
@@ -275,8 +284,8 @@
    OWNERSHIP
 
      Inputs are copied before the call returns. What a request accessor
-     returns is valid until its handler returns. Strings in lp_config are
-     read during lp_create alone.
+     returns is valid until its handler or hook returns. Strings in lp_config
+     are read during lp_create alone.
 
    ERRORS
 
@@ -12400,11 +12409,14 @@ static void lpi_stream_render_data(lp_json *j, lp_slice message)
 /* ==========================================================================
    E6  PUBLISH                                                      >>publish
 
-   The same way for HTTP and for lp_publish: the message is made first, and
-   appended by one call of the hub.
+   The same way for HTTP and for lp_publish: the message is made first, which
+   finds out whether it can be one, and is appended by one call of the hub, or
+   left for its store. Between the two lp_before_publish is asked about what
+   came over HTTP.
 
    Promises  what was answered with 200 has been appended; with any other
-             status, nothing has.
+             status, nothing has. lp_before_publish sees only what could be
+             published, and no lock is held meanwhile.
    ========================================================================== */
 
 static void lpi_publish(lp_request *r)

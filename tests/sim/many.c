@@ -147,6 +147,7 @@ typedef struct instance {
     redis_path *paths[STORES];
     uint64_t path_us[STORES]; /* when something happens to it next              */
     uint64_t well_us[STORES]; /* since when path and store are well, and it is UP */
+    uint64_t told_us[CHANNELS]; /* timestamp of what after_publish was told last */
     char urls[128];
 } instance;
 
@@ -291,6 +292,7 @@ typedef struct message {
     int channel, server;
     uint64_t epoch, seq, us, at_us;
     uint32_t n;
+    int hook_told;           /* after_publish was told of it                    */
 } message;
 
 /* An epoch of a channel, and when it was that on which server. */
@@ -312,6 +314,7 @@ typedef struct attempt {
     uint32_t first, count;   /* of the array that it came in                    */
     int is_array;
     enum outcome outcome;
+    int hook_due, hook_told; /* after_publish has to be told of it; and was     */
     uint64_t first_us;       /* when it was appended first                      */
     struct instance *instance;
     uint64_t life;           /* of that instance                                */
@@ -354,7 +357,8 @@ static uint64_t troubled_us;  /* when something was not as it should be, last   
 static int ending;            /* everything is mended                           */
 static struct {
     uint64_t replies, resets[4], timeouts, refused, published, away, unknown, messages, since,
-        pages, evicted_early, empty_more, since_back, deletions, deletions_away, arrays, kills, stops, faults, opens, epochs, gaps, connects, publishes;
+        pages, evicted_early, empty_more, since_back, deletions, deletions_away, arrays, kills, stops, faults, opens, epochs, gaps, connects, publishes,
+        hook_told;
 } counts;
 
 static message **bucket_of(int channel, uint64_t epoch, uint64_t seq)
@@ -696,6 +700,8 @@ static void attempts_never_told(uint32_t n)
 
 /* ---- instances ---- */
 
+static void tell_after(void *ctx, const lp_message *is);
+
 static void log_write(void *ctx, lp_log_level level, const char *line)
 {
     say("  instance %d: %s", ((instance *)ctx)->index, line);
@@ -755,6 +761,9 @@ static void instance_begin(instance *in)
     in->cfg.memory.ctx = in;
     in->cfg.log.write = log_write;
     in->cfg.log.ctx = in;
+    in->cfg.after_publish.tell = tell_after;
+    in->cfg.after_publish.ctx = in;
+    memset(in->told_us, 0, sizeof in->told_us);
     *in->urls = 0;
     for (k = 0; k < store_count; k++)
         sprintf(in->urls + strlen(in->urls), "%sredis://10.0.0.%d:6379", k ? "," : "", k + 1);
@@ -795,9 +804,11 @@ static void instance_kill(instance *in)
         in->blocks.next = b->next;
         free(b);
     }
-    for (n = 0; n < attempt_count; n++)
-        if (attempts[n].instance == in && attempts[n].outcome == PENDING)
-            attempts[n].outcome = NEVER_TOLD;
+    for (n = 0; n < attempt_count; n++) {
+        if (attempts[n].instance != in) continue;
+        attempts[n].hook_due = 0;
+        if (attempts[n].outcome == PENDING) attempts[n].outcome = NEVER_TOLD;
+    }
     in->s = NULL;
     in->life = NONE;
     in->next_us = clock_us + between(0, 2000000);
@@ -831,11 +842,14 @@ static void instance_reap(instance *in)
     MUST(!in->bytes, "%zu bytes are not given back", in->bytes);
     MUST(!kernel_open_count(&in->k, K_FREE), "%d descriptors are not closed",
          kernel_open_count(&in->k, K_FREE));
-    for (n = 0; n < attempt_count; n++)
-        if (attempts[n].instance == in && attempts[n].outcome == PENDING) {
-            MUST(!attempts[n].told, "the outcome of message %u was not told", n);
-            attempts[n].outcome = NEVER_TOLD;
-        }
+    for (n = 0; n < attempt_count; n++) {
+        if (attempts[n].instance != in) continue;
+        MUST(!attempts[n].hook_due || attempts[n].hook_told,
+             "after_publish is not told of message %u", n);
+        if (attempts[n].outcome != PENDING) continue;
+        MUST(!attempts[n].told, "the outcome of message %u was not told", n);
+        attempts[n].outcome = NEVER_TOLD;
+    }
     clients_lose(in);
     in->next_us = clock_us + between(0, 2000000);
     troubled_us = clock_us;
@@ -1662,6 +1676,8 @@ static void on_published(void *ctx, lp_result result, const lp_published *publis
     if (result == LP_OK) {
         const message *m;
         uint64_t epoch, seq;
+        uint32_t i;
+        for (i = 0; i < a->count; i++) attempts[n + i].hook_due = 1;
         at = published->id;
         at_end = at + strlen(at);
         read_id(&epoch, &seq);
@@ -1678,6 +1694,30 @@ static void on_published(void *ctx, lp_result result, const lp_published *publis
     attempts_told(n, result == LP_OK ? PUBLISHED : result == LP_ERR_AWAY ? AWAY : OUTCOME_UNKNOWN);
     MUST(result == LP_OK || result == LP_ERR_AWAY || result == LP_ERR_UNKNOWN,
          "publishing: %s", lp_strerror(result));
+}
+
+/* What was published through this instance, once over all of them, and in each channel's order. */
+static void tell_after(void *ctx, const lp_message *is)
+{
+    instance *in = (instance *)ctx;
+    attempt *a;
+    message *m;
+    uint64_t epoch, seq;
+    int c = 0;
+    while (c < channel_count && !lpi_equal(is->channel, lp_s(channels[c].name))) c++;
+    MUST(c < channel_count, "after_publish is told of another channel");
+    at = is->id.bytes;
+    at_end = at + is->id.length;
+    read_id(&epoch, &seq);
+    m = message_find(c, epoch, seq);
+    MUST(m && m->us == is->timestamp_us, "after_publish is told of what was not published");
+    a = &attempts[m->n];
+    MUST(!m->hook_told++, "after_publish is told of message %u again", m->n);
+    MUST(!a->instance || a->instance == in, "after_publish is told of message %u elsewhere", m->n);
+    MUST(m->us > in->told_us[c], "after_publish is told of message %u out of order", m->n);
+    in->told_us[c] = m->us;
+    a->hook_told = 1;
+    counts.hook_told++;
 }
 
 static uint32_t publish_async(instance *in, int channel)
@@ -2424,8 +2464,9 @@ int main(int argc, char **argv)
            counts.publishes, counts.published, counts.away, counts.unknown, counts.opens,
            counts.pages, counts.gaps, counts.connects, counts.faults, counts.kills, counts.stops,
            counts.since, counts.evicted_early, counts.empty_more, counts.since_back);
-    printf("%" PRIu64 " arrays; %" PRIu64 " deletions, and %" PRIu64 " refused\n", counts.arrays,
-           counts.deletions, counts.deletions_away);
+    printf("%" PRIu64 " arrays; %" PRIu64 " deletions, and %" PRIu64 " refused; %" PRIu64
+           " messages told afterwards\n", counts.arrays, counts.deletions, counts.deletions_away,
+           counts.hook_told);
     printf("%" PRIu64 " passed, 0 failed, 0 skipped\n", worlds);
     return 0;
 }

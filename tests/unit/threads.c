@@ -12,6 +12,7 @@ enum { PUBLISHERS = 4, READERS = 4, EACH = 500 };
 static lp_server *server;
 static uint32_t outcomes; /* outcomes of lp_publish_async */
 static uint32_t errors;
+static uint64_t last_told[2]; /* SEQ of what after_publish was told last: of all, and own */
 
 static void *serve(void *ctx)
 {
@@ -26,6 +27,16 @@ static void outcome(void *ctx, lp_result result, const lp_published *published)
     if (result != LP_OK || !published || strlen(published->id) < 18)
         lpi_atomic_add(&errors, 1);
     lpi_atomic_add(&outcomes, 1);
+}
+
+/* The hook needs no lock: it is called on one thread. "own" has an epoch each round. */
+static void tell_after(void *ctx, const lp_message *message)
+{
+    int own = message->channel.length == 3 && message->channel.bytes[0] == 'o';
+    uint64_t seq = strtoull(message->id.bytes + 17, NULL, 10);
+    (void)ctx;
+    if (seq != last_told[own] + 1) lpi_atomic_add(&errors, 1);
+    last_told[own] = own && seq == 3 ? 0 : seq;
 }
 
 static void *publish_all(void *ctx)
@@ -149,6 +160,7 @@ TEST(many_threads_publish_while_one_serves)
     cfg.history_count = PUBLISHERS * EACH;
     cfg.drain_ms = 1;
     cfg.track_receipts = 3000; /* fewer than there would be */
+    cfg.after_publish.tell = tell_after;
     CHECK_INT(lp_create(&server, &cfg), LP_OK);
     pthread_create(&loop, NULL, serve, NULL);
     pthread_create(&admin, NULL, administer, NULL);
@@ -167,6 +179,8 @@ TEST(many_threads_publish_while_one_serves)
               LP_ERR_STOPPED);
     lp_destroy(server);
     CHECK_INT(outcomes, PUBLISHERS * EACH / 10);
+    CHECK_INT(last_told[0], PUBLISHERS * EACH);
+    CHECK_INT(last_told[1], 0);
     CHECK_INT(errors, 0);
 }
 
