@@ -438,6 +438,7 @@ static void settle_and_check(void)
     if (st.excused || st.poller == NONE || st.clients[st.poller].narrow) return;
     MUST(!is_owed(), "a poll is not told of a message");
     st.parked = 1;
+    st.published_before = st.published; /* of which what is not held was dropped */
 }
 
 /* Much in small pieces takes more steps than a test may. */
