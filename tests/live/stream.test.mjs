@@ -164,8 +164,11 @@ for (const channels of [['a'], ['a', 'b', 'c']]) {
     for (const [i, { streams, cut, end, reset, refused, lost }] of counts.entries()) {
       assert.deepEqual([end, reset, refused, lost], [0, 0, 0, 0], 'it is us alone who end streams');
       if (listeners[i].cut) assert.equal(streams, 1);
-      else assert.ok(cut > total / 60, `${cut} cuts for ${total} messages`);
+      else assert.ok(cut > 0, 'a listener is not cut');
     }
+    /* One listener may draw the longest again and again; all of them do not. */
+    const cuts = counts.reduce((sum, { cut }) => sum + cut, 0);
+    assert.ok(cuts > total / 60, `${cuts} cuts for ${total} messages`);
     await server.waiters(0);
     assert.equal((await server.say('a', {})).waiters, 0, 'nobody is left behind');
   });

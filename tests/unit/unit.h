@@ -16,9 +16,10 @@
    Each test runs in a child process: a crash, a hang, a leak and a sanitizer's word
    are all told under the test's name. The first check that fails ends the test.
 
-       NAME [PART] [--file F] [--seed N] [--no-fork]
+       NAME [PART] [--file F] [--seed N] [--no-fork] [--first]
 
-   PART of a test's name; F for the tests of F.c alone; --no-fork for gdb.
+   PART of a test's name; F for the tests of F.c alone; --no-fork for gdb; --first to stop at
+   the first failure.
 
    From the environment: SEED; UNIT_SECONDS, how long one test may take [60];
    UNIT_DIVIDE, by which unit_rounds() divides, where all is slow [1]. */
@@ -348,7 +349,7 @@ static int unit_is_file(const char *path, const char *name) {
 }
 
 int main(int argc, char **argv) {
-    int passed = 0, failed = 0, skipped = 0, forks = 1, i;
+    int passed = 0, failed = 0, skipped = 0, forks = 1, first = 0, i;
     unsigned seconds = unit_environment("UNIT_SECONDS", 60);
     const char *part = "", *file = "", *seed = getenv("SEED");
     unit_test *test;
@@ -356,13 +357,14 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = argv[++i];
         else if (strcmp(argv[i], "--file") == 0 && i + 1 < argc) file = argv[++i];
         else if (strcmp(argv[i], "--no-fork") == 0) forks = 0;
+        else if (strcmp(argv[i], "--first") == 0) first = 1;
         else part = argv[i];
     }
     unit_seed = seed && *seed ? strtoull(seed, NULL, 10)
                               : ((uint64_t)time(NULL) * 1000003 + (uint64_t)getpid()) % 1000000;
     unit_prepare();
     printf("seed %llu\n", (unsigned long long)unit_seed);
-    for (test = unit_first; test; test = test->next) {
+    for (test = unit_first; test && !(first && failed); test = test->next) {
         int code = UNIT_PASSED;
         if (!strstr(test->name, part) || !unit_is_file(test->file, file)) continue;
         if (forks) code = unit_run_forked(test, seconds);
