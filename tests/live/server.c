@@ -14,7 +14,9 @@
      GET  /test/params/{a}/of/{b}
 
    The authorize hook refuses channels that begin with "secret" (403) and with
-   "login" (401). */
+   "login" (401). With --policy on the policy hook refuses those that begin with
+   "unknown"; of those that begin with "small" two messages are held, for half a
+   second, and one poll waits. */
 
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"
@@ -109,6 +111,17 @@ static void watch(void *ctx, lp_channel_event event, lp_slice channel)
     lp_json_string(json, channel);
     lp_json_end(json);
     noted();
+}
+
+static int policy(void *ctx, lp_slice channel, lp_policy *limits)
+{
+    (void)ctx;
+    if (begins(channel, "small")) {
+        limits->history_count = 2;
+        limits->history_age_ms = 500;
+        limits->waiters_max = 1;
+    }
+    return !begins(channel, "unknown");
 }
 
 /* What does not work is on stderr, where the harness takes offence. */
@@ -377,6 +390,10 @@ static int configure(lp_config *config, int argc, char **argv)
         if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
             config->access_log.write = log_access;
             config->access_log.ctx = argv[i + 1];
+            continue;
+        }
+        if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
+            config->policy.ask = policy;
             continue;
         }
         if (strncmp(argv[i], "--", 2) != 0 || i + 1 == argc ||
