@@ -254,8 +254,9 @@
    THREADS
 
      lp_publish, lp_publish_async, lp_stop, lp_stats_read, lp_channel_read,
-     lp_channels_read, lp_channel_delete and lp_receipts_read are safe on any
-     thread between lp_create and lp_destroy; lp_stop in a signal handler too.
+     lp_channels_read, lp_messages_read, lp_channel_delete and lp_receipts_read
+     are safe on any thread between lp_create and lp_destroy; lp_stop in a
+     signal handler too.
      All else belongs to the thread that runs the server. With cfg.loops above
      1 lp_run starts the threads that it needs beside its own: handlers and
      hooks then run on any of them, several at once, each with a request of its
@@ -389,6 +390,13 @@ typedef struct lp_published {
                               instance                                       */
     uint32_t instances;    /* with Redis: how many had subscribed; else 0    */
 } lp_published;
+
+/* A message, as the program is told of it. */
+typedef struct lp_message {
+    lp_slice channel, id;  /* the id is "EPOCH-SEQ"                          */
+    lp_slice json;         /* all of it, as clients get it                   */
+    uint64_t timestamp_us;
+} lp_message;
 
 typedef struct lp_server lp_server;
 typedef struct lp_request lp_request;
@@ -890,6 +898,22 @@ LPDEF lp_result lp_channel_read(lp_server *server, lp_slice channel,
    Thread: any. */
 LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
                                 lp_channel_info *out, uint32_t max);
+
+/* Is told of one message, which is valid during the call. */
+typedef void (*lp_message_fn)(void *ctx, const lp_message *message);
+
+/* Tell `fn` of the newest messages that the channel holds, at most `max`, the
+   oldest of them first and without a gap; LP_UNLIMITED for all. What is
+   published meanwhile is not among them, and if the oldest are dropped
+   meanwhile there are fewer. No lock is held while `fn` is called: it may publish, and
+   call whatever any thread may. With Redis they are those that are cached here.
+
+   Thread:   any; `fn` is called on it.
+   Blocks:   never on the network; takes the hub once for each 64 messages.
+   Returns:  LP_OK, or without a call of fn LP_ERR_ARG (bad name, no fn),
+             LP_ERR_NOT_FOUND (no such channel), LP_ERR_NOMEM                */
+LPDEF lp_result lp_messages_read(lp_server *server, lp_slice channel,
+                                 uint32_t max, lp_message_fn fn, void *ctx);
 
 /* Drop a channel's history. The channel begins a new epoch, so that every poll
    that is parked on it, and every cursor of it, is told by a reset.
@@ -8773,6 +8797,42 @@ static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
         lpi_channel_describe(lpi_channel_at(hub, index), out);
     lpi_hub_unlock_and_signal(hub);
     return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
+}
+
+enum { LPI_READ_MAX = 64 }; /* messages that are taken in one call */
+
+/* The newest messages of a channel, as they are taken: from the end of the
+   array to its start. */
+typedef struct lpi_reading {
+    lpi_message **messages; /* with a reference each, from `first` on        */
+    uint32_t first;         /* the size of the array to begin with           */
+    int begun;
+    uint64_t epoch, seq;    /* of the next one to be taken                   */
+} lpi_reading;
+
+/* Take some more, the newest first, so that what is dropped meanwhile leaves no
+   gap. 1 if there are more. */
+static int lpi_hub_read(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
+                        lpi_reading *r)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel), floor = UINT64_MAX;
+    uint32_t index, left = LPI_READ_MAX;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE) {
+        const lpi_channel *ch = lpi_channel_at(hub, index);
+        if (!r->begun) r->seq = ch->last;
+        if (!r->begun) r->epoch = ch->epoch;
+        if (r->epoch == ch->epoch) floor = lpi_channel_ring_floor(ch);
+        r->begun = 1;
+        for (; left && r->first && r->seq > floor; left--, r->seq--) {
+            lpi_message *m = lpi_channel_message(ch, r->seq);
+            lpi_atomic_add(&m->refs, 1);
+            r->messages[--r->first] = m;
+        }
+    }
+    lpi_hub_unlock_and_signal(hub);
+    return !left && r->first;
 }
 
 enum { LPI_LIST_MAX = 1024 }; /* records that are looked at in one call */
@@ -16897,6 +16957,50 @@ LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
     while (n < max && *position);
     lpi_cancel_restore(cancel);
     return n;
+}
+
+/* Take references to `count` messages of the channel, tell of each, and give
+   them back. */
+static lp_result lpi_messages_tell(lp_server *server, lp_slice channel,
+                                   uint32_t count, lp_message_fn fn, void *ctx)
+{
+    uint64_t now_ms = server->os.monotonic_us(server->os.ctx) / 1000;
+    lpi_reading r;
+    uint32_t i;
+    memset(&r, 0, sizeof r);
+    r.messages = (lpi_message **)lpi_alloc(&server->memory,
+                                           count * sizeof *r.messages);
+    if (!r.messages) return LP_ERR_NOMEM;
+    r.first = count;
+    while (lpi_hub_read(&server->hub, channel, now_ms, &r)) {}
+    for (i = r.first; i < count; i++) {
+        lp_message message;
+        message.channel = channel;
+        message.id = lpi_message_id(r.messages[i]);
+        message.json = lpi_message_text(r.messages[i]);
+        message.timestamp_us = r.messages[i]->timestamp_us;
+        fn(ctx, &message);
+        lpi_message_unref(&server->memory, r.messages[i]);
+    }
+    lpi_free(&server->memory, r.messages, count * sizeof *r.messages);
+    return LP_OK;
+}
+
+LPDEF lp_result lp_messages_read(lp_server *server, lp_slice channel,
+                                 uint32_t max, lp_message_fn fn, void *ctx)
+{
+    lp_channel_info info;
+    lp_result result;
+    int cancel;
+    if (!fn) return LP_ERR_ARG;
+    result = lp_channel_read(server, channel, &info);
+    if (result != LP_OK) return result;
+    if (max > info.held) max = info.held;
+    if (!max) return LP_OK;
+    cancel = lpi_cancel_defer();
+    result = lpi_messages_tell(server, channel, max, fn, ctx);
+    lpi_cancel_restore(cancel);
+    return result;
 }
 
 LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,

@@ -106,6 +106,7 @@ static struct model {
 
 static receipt *receipts; /* from 1 on; the oldest first */
 static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
+static uint64_t messages_told;
 static uint64_t admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
@@ -1920,6 +1921,58 @@ static void list_direct(void)
         }
     } while (position);
     verify_listed(times, undisturbed() && others == cur->others);
+}
+
+typedef struct heard { /* what lp_messages_read has told */
+    int channel;
+    uint32_t count, before; /* before: the index of the last                  */
+    uint32_t indices[MESSAGES / 4];
+} heard;
+
+static void hear(void *ctx, const lp_message *m)
+{
+    heard *h = (heard *)ctx;
+    const channel *ch = &M.channel[h->channel];
+    uint64_t epoch = 0;
+    const life *l;
+    const message *is;
+    called_out();
+    lpi_parse_epoch(m->id.bytes, &epoch);
+    l = life_of(ch, epoch);
+    MUST(l, "a message of an epoch that was never drawn");
+    is = message_at(ch, l->base, strtoull(m->id.bytes + 17, NULL, 10));
+    MUST(m->json.length == is->length && !memcmp(m->json.bytes, M.text + is->text, is->length),
+         "a message is told, and not as it was published");
+    SAME(m->timestamp_us, is->timestamp_us, "the timestamp that is told");
+    if (h->count) SAME(is->seq, M.messages[h->before].seq + 1, "a gap in what is told");
+    h->before = (uint32_t)(is - M.messages);
+    h->indices[h->count++] = h->before;
+}
+
+/* The newest messages of a channel: if nobody else has had the mutex, exactly those. */
+static void messages_direct(int i)
+{
+    static heard all[THREADS];
+    heard *h = &all[cur - threads];
+    const channel *ch = &M.channel[i];
+    uint32_t excuses = cur->excuses, max = one_in(4) ? LP_UNLIMITED : between(1, 200), k;
+    uint64_t others = M.releases - cur->releases, last, held;
+    lp_result result;
+    h->channel = i;
+    h->count = 0;
+    result = lp_messages_read(S, lp_s(names[i].name), max, hear, h);
+    MUST(result == LP_OK || result == LP_ERR_NOT_FOUND ||
+         (result == LP_ERR_NOMEM && cur->excuses > excuses), "lp_messages_read returns %d", result);
+    MUST(h->count <= max, "more is told than was asked for");
+    if (others == M.releases - cur->releases && others == cur->others && result == LP_OK) {
+        last = ch->last;
+        held = ch->last - ch->floor;
+        messages_told++;
+        SAME(h->count, held < max ? held : max, "how many messages are told");
+        for (k = 0; k < h->count; k++)
+            SAME(h->indices[k], ch->list[ch->base + last - h->count + k], "which message is told");
+    }
+    cur->excuses = excuses;
 }
 
 /* Of one of the newest messages. */

@@ -635,6 +635,7 @@ static void report(void)
     line("channels", "deleted", admin_counts[R_DELETE]);
     line("channels", "described", admin_counts[R_CHANNEL]);
     line("channels", "listed", admin_counts[R_LIST]);
+    line("messages", "told exactly", messages_told);
     line("receipts", "read", admin_counts[R_RECEIPTS]);
     line("receipts", "noted", handed_count);
     line("receipts", "dropped as oldest", lost_count);

@@ -1463,6 +1463,25 @@ TEST(redis_policy_of_history) {
     close_redis();
 }
 
+static void hear_number(void *ctx, const lp_message *m) {
+    CHECK(lpi_equal(member(m->json, "n"), lp_s("4")));
+    ++*(int *)ctx;
+}
+
+/* What is cached here alone. */
+TEST(redis_messages_that_are_here) {
+    int n, count = 0;
+    open_redis();
+    for (n = 1; n <= 3; n++) publish_number("a", n);
+    CHECK_INT(lp_messages_read(w.s, lp_s("a"), 9, hear_number, &count), LP_ERR_NOT_FOUND);
+    get(dial(&w), "/api/poll/a?last_id=now&timeout=50");
+    settle(&w);
+    publish_number("a", 4);
+    CHECK_INT(lp_messages_read(w.s, lp_s("a"), 1, hear_number, &count), LP_OK);
+    CHECK_INT(count, 1);
+    close_redis();
+}
+
 TEST(redis_policy_of_age) {
     open_redis_policy();
     publish_number("brief", 1);
