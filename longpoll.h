@@ -158,6 +158,29 @@
 
      Every error is {"error":"..."} with its status.
 
+   CHANNELS OF DIFFERENT KINDS
+
+     A channel is made by the first poll, stream or message that names it, and
+     holds what the configuration says. cfg.policy is asked before that: it may
+     refuse (403, "No such channel allowed"), so that clients can only name
+     channels that the program knows, and it may lower how many messages are
+     held, for how long, and how many polls wait. For instance:
+
+       static int policy(void *ctx, lp_slice channel, lp_policy *policy)
+       {
+           if (channel.length > 5 && !memcmp(channel.bytes, "room-", 5))
+               policy->history_count = 50;
+           return is_known(ctx, channel);
+       }
+
+     Whether a client may poll or publish is another question, which
+     lp_authorize answers with each request.
+
+     With Redis each instance asks when the channel comes into its cache, and
+     for each message that it publishes on one that is not there. All instances
+     must have the same policy: how much the store holds, and for how long, is
+     what the latest to publish says.
+
    ACCESS
 
      Unless a token is set, anybody may poll and publish whom lp_authorize lets
@@ -256,15 +279,16 @@
    THREADS
 
      lp_publish, lp_publish_async, lp_reply_later, lp_stop, lp_stats_read,
-     lp_channel_read, lp_channels_read, lp_channel_delete and lp_receipts_read
-     are safe on any thread between lp_create and lp_destroy; lp_stop in a
-     signal handler too. What needs no server (lp_s, lp_json_* and the like) is
-     safe on any thread, with data that no other uses. All else belongs to the
-     thread that runs the server. With cfg.loops above 1 lp_run starts the
-     threads that it needs beside its own: handlers and hooks then run on any of
-     them, several at once, each with a request of its own; but the hooks of
-     `watch` and `after_publish` are called on lp_run's own thread alone. No hook
-     is called while a lock is held, except those of lp_memory and the clocks and
+     lp_channel_read, lp_channels_read, lp_messages_read, lp_channel_delete and
+     lp_receipts_read are safe on any thread between lp_create and lp_destroy;
+     lp_stop in a signal handler too. What needs no server (lp_s, lp_json_* and
+     the like) is safe on any thread, with data that no other uses. All else
+     belongs to the thread that runs the server. With cfg.loops above 1 lp_run
+     starts the threads that it needs beside its own: handlers and hooks then
+     run on any of them, several at once, each with a request of its own; but
+     the hooks of `watch` and `after_publish` are called on lp_run's own thread
+     alone, and that of `policy` also on any thread that publishes. No hook is
+     called while a lock is held, except those of lp_memory and the clocks and
      random bytes of lp_os; so a handler or a hook may publish.
 
      A thread may be cancelled (pthread_cancel, not asynchronously). No call of
@@ -362,7 +386,8 @@ typedef enum lp_result {
     LP_ERR_NOT_FOUND = -13, /* no such channel, message or value is here     */
     LP_ERR_TYPE = -14,    /* the value is there, but of another type, or out of
                              range                                           */
-    LP_ERR_GONE = -15     /* nobody waits for that answer any more           */
+    LP_ERR_GONE = -15,    /* nobody waits for that answer any more           */
+    LP_ERR_REFUSED = -16  /* the policy does not let the channel be made     */
 } lp_result;
 
 /* What a result means, in a few words. Never NULL. Thread: any. */
@@ -400,6 +425,15 @@ typedef struct lp_published {
                               instance                                       */
     uint32_t instances;    /* with Redis: how many had subscribed; else 0    */
 } lp_published;
+
+/* A message, as the program is told of it. */
+typedef struct lp_message {
+    lp_slice channel;
+    lp_slice id;           /* "EPOCH-SEQ"                                    */
+    lp_slice json;         /* as clients get it, led by id, channel and
+                              timestamp                                      */
+    uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
+} lp_message;
 
 typedef struct lp_server lp_server;
 typedef struct lp_request lp_request;
@@ -456,15 +490,6 @@ typedef struct lp_before_publish {
     void *ctx;
 } lp_before_publish;
 
-/* A message that was published. */
-typedef struct lp_message {
-    lp_slice channel;
-    lp_slice id;           /* "EPOCH-SEQ"                                    */
-    lp_slice json;         /* as clients get it, led by id, channel and
-                              timestamp                                      */
-    uint64_t timestamp_us; /* since 1970, strictly increasing in a channel   */
-} lp_message;
-
 /* Told of every message once it is published, over HTTP or by C code: those of
    a channel in their order, on lp_run's own thread, in its next turn (what is
    left at the end, in lp_destroy). It may publish. *message is valid during the
@@ -491,6 +516,28 @@ typedef struct lp_watch {
     void (*channel)(void *ctx, lp_channel_event event, lp_slice channel);
     void *ctx;
 } lp_watch;
+
+/* What a channel may take. When the policy is asked it holds the
+   configuration's own values, and each may be lowered. 0, or more than the
+   configuration's, stands for that; LP_OFF for the least, which is 1. (There is
+   no channel that holds nothing: messages are delivered from the history.) */
+typedef struct lp_policy {
+    uint32_t history_count;
+    uint32_t history_age_ms;
+    uint32_t waiters_max; /* polls parked; beyond it 429                     */
+} lp_policy;
+
+/* Asked before a channel is made, on the thread of the poll or of who
+   publishes, without a lock; it may publish, but not to channels for which that
+   never ends. Returns 0 if the channel may not be made: polls and publishing
+   then get 403, or LP_ERR_REFUSED. That is not remembered. A channel that was
+   forgotten, once it had been idle for cfg.history_age_ms, is asked about again
+   when it is made again. If two threads want the same channel at once both may
+   ask, and either answer may count. */
+typedef struct lp_policy_hook {
+    int (*ask)(void *ctx, lp_slice channel, lp_policy *policy);
+    void *ctx;
+} lp_policy_hook;
 
 enum { LP_ACCESS_TEXT = 512 };
 
@@ -659,6 +706,7 @@ typedef struct lp_config {
     lp_log log;
     lp_watch watch;
     lp_access_log access_log;
+    lp_policy_hook policy;        /* of channels that are made               */
     const lp_os *os;              /* NULL: the real one                      */
 } lp_config;
 
@@ -1027,7 +1075,7 @@ LPDEF lp_result lp_json_key_text(const lp_json_iter *it, char *buffer,
 
    channel   1 to 255 bytes of UTF-8 without control characters.
    json      UTF-8; copied before return. An array holds 1 to 1,000 objects, and
-             no more than history_count.
+             no more than history_count, or the channel's policy, says.
    out       receives id, timestamp and waiters; may be NULL.
 
    Thread:   any. The calls of one thread keep their order.
@@ -1037,6 +1085,7 @@ LPDEF lp_result lp_json_key_text(const lp_json_iter *it, char *buffer,
              LP_ERR_ARG        bad channel name
              LP_ERR_JSON       not exactly one JSON object, or array of some
              LP_ERR_TOO_LARGE  more than message_bytes_max, or too many objects
+             LP_ERR_REFUSED    cfg.policy does not let the channel be made
              LP_ERR_FULL, LP_ERR_NOMEM, LP_ERR_STOPPED
              LP_ERR_AWAY       Redis is not there, or more is under way than
                                redis_pending_max
@@ -1139,6 +1188,23 @@ LPDEF lp_result lp_channel_read(lp_server *server, lp_slice channel,
    Thread: any. */
 LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
                                 lp_channel_info *out, uint32_t max);
+
+/* Is told of one message, which is valid during the call. */
+typedef void (*lp_message_fn)(void *ctx, const lp_message *message);
+
+/* Tell `fn` of the newest messages that the channel holds, at most `max`, the
+   oldest of them first and without a gap; LP_UNLIMITED for all. What is
+   published meanwhile is not among them, and if the oldest are dropped
+   meanwhile there are fewer. No lock is held while `fn` is called: it may
+   publish, and call whatever any thread may. With Redis they are those that are
+   cached here.
+
+   Thread:   any; `fn` is called on it.
+   Blocks:   never on the network; takes the hub once for each 64 messages.
+   Returns:  LP_OK, or without a call of fn LP_ERR_ARG (bad name, no fn),
+             LP_ERR_NOT_FOUND (no such channel), LP_ERR_NOMEM                */
+LPDEF lp_result lp_messages_read(lp_server *server, lp_slice channel,
+                                 uint32_t max, lp_message_fn fn, void *ctx);
 
 /* Drop a channel's history. The channel begins a new epoch, so that every poll
    that is parked on it, and every cursor of it, is told by a reset.
@@ -5458,6 +5524,14 @@ typedef struct lpi_remote {
     size_t early_bytes;
 } lpi_remote;
 
+/* What only some channels have: limits of their own. */
+typedef struct lpi_extra {
+    lpi_timer timer;  /* in hub->due: when something may be dropped sooner than
+                         the configuration's age                             */
+    uint32_t channel; /* whose it is                                         */
+    lp_policy policy;
+} lpi_extra;
+
 typedef struct lpi_channel {
     lpi_node node;
     uint32_t epoch_number; /* changes with the epoch, which a store that is
@@ -5473,6 +5547,7 @@ typedef struct lpi_channel {
     uint8_t vacated;       /* it is in the hub's list of vacated channels    */
     uint8_t in_use;        /* a poll whose channels are being found needs it */
     uint8_t forgotten;     /* it is kept only until its events are reported  */
+    uint32_t extra;        /* its lpi_extra; LPI_NONE: it needs none         */
     uint64_t epoch;
     uint64_t last;         /* SEQ of the newest message                      */
     uint64_t start_us;     /* when it was made, on the wall clock            */
@@ -5647,6 +5722,9 @@ typedef struct lpi_hub {
     lpi_table channel_table, counter_table, account_table;
     lpi_table name_table, receipt_table;
     lpi_list receipt_list;         /* of all messages, the oldest first      */
+    lpi_slab extras;
+    lpi_wheel due;                 /* of extras                              */
+    lp_policy policy;              /* of channels that have none of their own */
     lpi_list idle, vacated;        /* channels, the one longest in it first  */
     lpi_list events;               /* channels with an event to be reported  */
     lpi_message *oldest, *newest;
@@ -5673,7 +5751,8 @@ typedef enum lpi_why {
     LPI_WHY_MANY_CHANNELS, LPI_WHY_CHANNEL_NAME, LPI_WHY_CHANNEL_TWICE,
     LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
     LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_STREAM_SINCE,
-    LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID, LPI_WHY_NO_TOKEN,
+    LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID, LPI_WHY_POLICY,
+    LPI_WHY_REFUSED, LPI_WHY_NO_TOKEN,
     LPI_WHY_TOKEN, LPI_WHY_TOKEN_EARLY, LPI_WHY_TOKEN_ENDED,
     LPI_WHY_TOKEN_TWICE, LPI_WHY_SCOPE
 } lpi_why;
@@ -5707,6 +5786,8 @@ static const struct {
     {400, "Bad timeout"},
     {400, "Bad limit"},
     {400, "Bad X-Client-ID"},
+    {503, ""}, /* the hub's alone: it needs a channel's policy first */
+    {403, "No such channel allowed"},
     {401, "Unauthorized"},
     {401, "Bad token"},
     {401, "Token not valid yet"},
@@ -5715,6 +5796,14 @@ static const struct {
     {403, "Token does not cover this"}};
 
 /* --- what crosses the wall between a connection and the hub --- */
+
+/* A channel that is found by its name, or made. */
+typedef struct lpi_wanted {
+    lp_slice name;
+    uint64_t hash;
+    const lp_policy *policy; /* what it is made with; NULL: the hook has not
+                                been asked                                   */
+} lpi_wanted;
 
 /* What a poll asks for. */
 typedef struct lpi_poll_request {
@@ -5737,8 +5826,11 @@ typedef struct lpi_poll_request {
     lp_slice names[LPI_POLL_CHANNELS];
     lpi_requested requested[LPI_POLL_CHANNELS];
 
-    uint64_t client_key;       /* these two are set by lpi_hub_poll()        */
+    uint64_t client_key;       /* these are set by lpi_hub_poll()            */
     uint64_t hashes[LPI_POLL_CHANNELS]; /* of the names                      */
+    uint32_t asked;            /* a bit for each channel whose policy the hook
+                                  has told                                   */
+    lp_policy policies[LPI_POLL_CHANNELS]; /* of those                       */
 } lpi_poll_request;
 
 /* Where a poll stands in one channel. */
@@ -5817,6 +5909,7 @@ typedef struct lpi_work {
     uint32_t channel;       /* LPI_WORK_OPEN: stays valid till it is answered */
     uint64_t page_from;     /* 0: the newest messages                        */
     uint64_t birth_us, last, last_us; /* what was last known of it, or zeros */
+    lp_policy policy;
     uint32_t name_length;
     char name[LPI_CHANNEL_BYTES];
 } lpi_work;
@@ -5985,6 +6078,7 @@ enum { LPI_RETRY_KEY = 128 }; /* bytes of an Idempotency-Key at most */
 typedef struct lpi_call {
     lpi_outcome outcome;
     lpi_message *first;  /* of the chain that is published                   */
+    lp_policy policy;    /* of the channel                                   */
     uint8_t is_array;    /* they came as an array                            */
     uint8_t deletes;     /* nothing is published, but the channel's history
                             dropped                                          */
@@ -6701,6 +6795,83 @@ static lp_slice lpi_channel_name(const lpi_channel *ch)
     return lpi_slice(ch->name, ch->name_length);
 }
 
+static lpi_extra *lpi_extra_at(lpi_hub *hub, uint32_t index)
+{
+    return (lpi_extra *)lpi_record(&hub->extras, index, sizeof(lpi_extra));
+}
+
+/* --- policies --- */
+
+static lp_policy lpi_policy_of(const lp_config *config)
+{
+    lp_policy policy;
+    policy.history_count = config->history_count;
+    policy.history_age_ms = config->history_age_ms;
+    policy.waiters_max = config->waiters_per_channel;
+    return policy;
+}
+
+static uint32_t lpi_policy_cut(uint32_t value, uint32_t max)
+{
+    if (value == LP_OFF) return 1;
+    return value && value < max ? value : max;
+}
+
+/* Ask the hook what a channel of that name may take; not under the mutex, since
+   that is the program's own code. LP_OK, or LP_ERR_REFUSED. */
+static lp_result lpi_policy_ask(const lp_config *config, lp_slice name,
+                                lp_policy *out)
+{
+    lp_policy max = lpi_policy_of(config), policy = max;
+    if (config->policy.ask &&
+        !config->policy.ask(config->policy.ctx, name, &policy))
+        return LP_ERR_REFUSED;
+    out->history_count =
+        lpi_policy_cut(policy.history_count, max.history_count);
+    out->history_age_ms =
+        lpi_policy_cut(policy.history_age_ms, max.history_age_ms);
+    out->waiters_max = lpi_policy_cut(policy.waiters_max, max.waiters_max);
+    return LP_OK;
+}
+
+/* What the channel may take. */
+static const lp_policy *lpi_channel_policy(lpi_hub *hub, const lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    return ch->extra == LPI_NONE ? &hub->policy
+                                 : &lpi_extra_at(hub, ch->extra)->policy;
+}
+
+/* The channel's record for what few have, made if need be; NULL without
+   memory. */
+static lpi_extra *lpi_channel_extra(lpi_hub *hub, uint32_t channel)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, channel);
+    lpi_extra *extra;
+    uint32_t index = ch->extra;
+    if (index != LPI_NONE) return lpi_extra_at(hub, index);
+    index = lpi_slab_take(&hub->extras);
+    if (index == LPI_NONE) return NULL;
+    extra = lpi_extra_at(hub, index);
+    lpi_timer_init(&hub->due, index);
+    extra->channel = channel;
+    extra->policy = hub->policy;
+    ch->extra = index;
+    return extra;
+}
+
+static void lpi_channel_free_extra(lpi_hub *hub, lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    if (ch->extra == LPI_NONE) return;
+    lpi_wheel_cancel(&hub->due, ch->extra);
+    lpi_slab_give(&hub->extras, ch->extra);
+    ch->extra = LPI_NONE;
+}
+
+/* --- what a channel holds, and where a cursor stands in it --- */
+
 /* The SEQ before that of the oldest message in the ring. */
 static uint64_t lpi_channel_ring_floor(const lpi_channel *ch)
 {
@@ -6939,11 +7110,13 @@ static int lpi_channel_resize(lpi_hub *hub, lpi_channel *ch, uint32_t size)
     return 0;
 }
 
-/* Room for `count` more messages, which may be up to history_count. 0 or -1. */
+/* Room for `count` more messages, which may be all that the channel may hold. 0
+   or -1. */
 static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch, uint32_t count)
 {
     LPI_HELD(hub);
-    uint32_t limit = hub->config->history_count, size = ch->ring_size;
+    uint32_t limit = lpi_channel_policy(hub, ch)->history_count;
+    uint32_t size = ch->ring_size;
     uint32_t want = limit - ch->held < count ? limit : ch->held + count;
     if (want <= size) return 0;
     if (!size) size = LPI_RING_MIN / 2;
@@ -7005,6 +7178,23 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
     }
 }
 
+/* Have a sweep look at the channel when the first of its messages is past its
+   age, if that is not the configuration's. */
+static void lpi_channel_arm(lpi_hub *hub, uint32_t index, uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    const lpi_channel *ch = lpi_channel_at(hub, index);
+    uint32_t age_ms = lpi_channel_policy(hub, ch)->history_age_ms;
+    uint64_t when_ms;
+    if (!ch->held || age_ms == hub->config->history_age_ms) return;
+    when_ms = ch->ring[ch->ring_at]->appended_us / 1000 + age_ms;
+    if (lpi_wheel_wait(&hub->due) == UINT32_MAX) /* empty: jump to now */
+        hub->due.now = (uint32_t)now_ms;
+    lpi_wheel_arm(&hub->due, ch->extra, (uint32_t)when_ms);
+    lpi_hub_want_sweep(hub, now_ms,
+                       when_ms > now_ms ? (uint32_t)(when_ms - now_ms) : 0);
+}
+
 /* Queue the channel behind those that lp_watch is still to be told of, so that
    the events of one name are reported in the order in which they happened. */
 static void lpi_channel_add_event(lpi_hub *hub, uint32_t index)
@@ -7051,12 +7241,14 @@ static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
 /* `now_ms` may be a little before appended_us, since loops and publishers read
    the clock at different times: so their difference, which might wrap, is not
    taken. */
-static int lpi_message_is_old(const lpi_hub *hub, const lpi_message *m,
+static int lpi_message_is_old(lpi_hub *hub, const lpi_message *m,
                               uint64_t now_ms)
 {
     LPI_HELD(hub);
-    return hub->config->history_age_ms != LP_UNLIMITED &&
-           now_ms >= m->appended_us / 1000 + hub->config->history_age_ms;
+    uint32_t age_ms =
+        lpi_channel_policy(hub, lpi_channel_at(hub, m->channel))
+            ->history_age_ms;
+    return age_ms != LP_UNLIMITED && now_ms >= m->appended_us / 1000 + age_ms;
 }
 
 static int lpi_channel_is_idle_long(const lpi_hub *hub, const lpi_channel *ch,
@@ -7120,6 +7312,7 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
     while (ch->held) lpi_channel_evict(hub, ch->ring[ch->ring_at], 0, 0);
     lpi_channel_free_remote(hub, ch);
+    lpi_channel_free_extra(hub, ch);
     lpi_list_remove(&hub->idle, &hub->idle_links, index);
     lpi_table_remove(&hub->channel_table, index);
     lpi_free(hub->memory, ch->ring, ch->ring_size * sizeof *ch->ring);
@@ -7136,14 +7329,16 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
 }
 
 /* Drop what has become too old. Returns the channel's index, or LPI_NONE if
-   the channel itself was forgotten. */
+   the channel itself was forgotten. If nothing of any channel is older than the
+   configuration's age, the messages of one that has that need not be looked
+   at. */
 static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
                                     uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     if (hub->oldest &&
-        (LPI_REMOTE(ch->remote) ||
+        (LPI_REMOTE(ch->remote) || ch->extra != LPI_NONE ||
          lpi_message_is_old(hub, hub->oldest, now_ms)))
         while (ch->held &&
                lpi_message_is_old(hub, ch->ring[ch->ring_at], now_ms))
@@ -7212,6 +7407,7 @@ static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
     memcpy(ch->name, name.bytes, name.length);
     ch->name_length = (uint32_t)name.length;
     ch->epoch = epoch;
+    ch->extra = LPI_NONE;
     *out = index;
     if (!LPI_REMOTE(hub->stores)) return LP_OK;
     ch->remote = lpi_remote_new(hub, name);
@@ -7220,18 +7416,39 @@ static lp_result lpi_channel_new(lpi_hub *hub, lp_slice name, uint32_t *out)
     return LP_ERR_NOMEM;
 }
 
-static lp_result lpi_channel_make(lpi_hub *hub, lp_slice name, uint64_t hash,
+/* Give the new channel a policy that is not the configuration's. */
+static lp_result lpi_channel_set_policy(lpi_hub *hub, uint32_t index,
+                                        const lp_policy *policy)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    lpi_extra *extra;
+    if (!policy || !memcmp(policy, &hub->policy, sizeof *policy)) return LP_OK;
+    extra = lpi_channel_extra(hub, index);
+    if (extra) {
+        extra->policy = *policy;
+        return LP_OK;
+    }
+    if (LPI_REMOTE(ch->remote)) lpi_free(hub->memory, ch->remote,
+                                         sizeof *ch->remote);
+    lpi_channel_free(hub, index);
+    return LP_ERR_NOMEM;
+}
+
+static lp_result lpi_channel_make(lpi_hub *hub, const lpi_wanted *want,
                                   uint64_t now_ms, uint32_t *out)
 {
     LPI_HELD(hub);
     lpi_channel *ch;
     uint32_t victim;
     lp_result result = lpi_channel_victim(hub, &victim);
-    if (result == LP_OK) result = lpi_channel_new(hub, name, out);
+    if (result == LP_OK) result = lpi_channel_new(hub, want->name, out);
+    if (result == LP_OK)
+        result = lpi_channel_set_policy(hub, *out, want->policy);
     if (result != LP_OK) return result;
     if (victim != LPI_NONE) lpi_channel_forget(hub, victim);
     ch = lpi_channel_at(hub, *out);
-    ch->node.hash = hash;
+    ch->node.hash = want->hash;
     ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
                              hub->forgotten_us + 1);
     ch->last_us = ch->start_us;
@@ -7250,7 +7467,7 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     uint32_t end;
-    if (ch->held >= hub->config->history_count)
+    if (ch->held >= lpi_channel_policy(hub, ch)->history_count)
         lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
     ch->last = m->seq;
     ch->last_us = m->timestamp_us;
@@ -7266,6 +7483,7 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     hub->stats.messages++;
     hub->stats.published++;
     lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+    if (ch->extra != LPI_NONE) lpi_channel_arm(hub, index, now_ms);
     m->woken = ch->waiters_since_publish;
     ch->waiters_since_publish = 0;
     lpi_channel_update_lists(hub, index, now_ms);
@@ -7302,6 +7520,8 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
     lpi_channel *ch = lpi_channel_at(hub, index);
     uint64_t wall_us = hub->os->wall_us(hub->os->ctx);
     out->count = lpi_message_count(first);
+    if (out->count > lpi_channel_policy(hub, ch)->history_count)
+        return LP_ERR_TOO_LARGE;
     if (lpi_channel_reserve(hub, ch, out->count)) return LP_ERR_NOMEM;
     out->waiters = ch->waiters_since_publish;
     /* Publishers may come here in another order than they read the clock. */
@@ -7728,10 +7948,11 @@ static lpi_why lpi_waiters_refusal(lpi_hub *hub, const lpi_poll_request *ask,
     if (lpi_counter_at(hub, wait->counter)->node.count >
         cfg->waiters_per_client)
         return LPI_WHY_WAITERS_PER_CLIENT;
-    for (i = 0; i < ask->count; i++)
-        if (lpi_channel_at(hub, at[i].channel)->waiters >=
-            cfg->waiters_per_channel)
+    for (i = 0; i < ask->count; i++) {
+        const lpi_channel *ch = lpi_channel_at(hub, at[i].channel);
+        if (ch->waiters >= lpi_channel_policy(hub, ch)->waiters_max)
             return LPI_WHY_WAITERS_PER_CHANNEL;
+    }
     if (lpi_account_at(hub, wait->account)->node.count >
         cfg->waiters_per_address)
         return LPI_WHY_WAITERS_PER_ADDRESS;
@@ -8329,6 +8550,7 @@ static void lpi_remote_send(lpi_hub *hub, uint32_t index, lpi_work_kind kind,
     work->birth_us = r->known ? ch->start_us : 0;
     work->last = r->known ? ch->last : 0;
     work->last_us = r->known ? ch->last_us : 0;
+    work->policy = *lpi_channel_policy(hub, ch);
 }
 
 /* Take the store's queued channels, with what each needs. */
@@ -8519,33 +8741,40 @@ static lpi_recipient *lpi_batch_add(lpi_hub *hub, lpi_batch *batch,
 
 /* --- a poll comes --- */
 
-/* The channel of that name, made if need be. */
-static lp_result lpi_hub_channel(lpi_hub *hub, lp_slice name, uint64_t hash,
+/* The channel that is wanted, made if need be. LP_PENDING if its policy has to
+   be asked for first. */
+static lp_result lpi_hub_channel(lpi_hub *hub, const lpi_wanted *want,
                                  uint64_t now_ms, uint32_t *out)
 {
     LPI_HELD(hub);
-    *out = lpi_channel_find(hub, name, hash, now_ms);
+    *out = lpi_channel_find(hub, want->name, want->hash, now_ms);
     if (*out != LPI_NONE) return LP_OK;
-    return lpi_channel_make(hub, name, hash, now_ms, out);
+    if (!want->policy && hub->config->policy.ask) return LP_PENDING;
+    return lpi_channel_make(hub, want, now_ms, out);
 }
 
-/* Find or make the poll's channels. They are in use meanwhile, since making one
-   may forget another. */
+/* Find or make the poll's channels; *found receives how many were. They are in
+   use meanwhile, since making one may forget another. */
 static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
-                                     lpi_cursor *at)
+                                     lpi_cursor *at, uint32_t *found)
 {
     LPI_HELD(hub);
     lp_result result = LP_OK;
     uint32_t i, n;
     for (n = 0; n < ask->count; n++) {
-        result = lpi_hub_channel(hub, ask->names[n], ask->hashes[n],
-                                 ask->now_ms, &at[n].channel);
+        lpi_wanted want;
+        want.name = ask->names[n];
+        want.hash = ask->hashes[n];
+        want.policy = ask->asked >> n & 1 ? &ask->policies[n] : NULL;
+        result = lpi_hub_channel(hub, &want, ask->now_ms, &at[n].channel);
         if (result != LP_OK) break;
         at[n].reason = LPI_NO_RESET;
         lpi_channel_at(hub, at[n].channel)->in_use = 1;
     }
     for (i = 0; i < n; i++) lpi_channel_at(hub, at[i].channel)->in_use = 0;
+    *found = n;
     if (result == LP_OK) return LPI_WHY_NONE;
+    if (result == LP_PENDING) return LPI_WHY_POLICY;
     if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
     return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
 }
@@ -8951,6 +9180,7 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
     LPI_HELD(hub);
     uint64_t age = hub->config->history_age_ms, next = UINT64_MAX;
     uint64_t refusals = lpi_refusals_due(hub);
+    uint32_t wait;
     if (hub->events.head != LPI_NONE) return now_ms;
     if (age != LP_UNLIMITED && hub->oldest)
         next = hub->oldest->appended_us / 1000 + age;
@@ -8959,6 +9189,8 @@ static uint64_t lpi_hub_next_sweep(lpi_hub *hub, uint64_t now_ms)
         uint64_t idle = lpi_channel_at(hub, hub->idle.head)->idle_ms + age;
         if (idle < next) next = idle;
     }
+    wait = lpi_wheel_wait(&hub->due);
+    if (wait != UINT32_MAX && now_ms + wait < next) next = now_ms + wait;
     if (next < now_ms + LPI_SWEEP_MS) next = now_ms + LPI_SWEEP_MS;
     if (hub->vacated.head != LPI_NONE) {
         uint64_t told = lpi_channel_at(hub, hub->vacated.head)->vacated_ms +
@@ -9003,6 +9235,9 @@ static int lpi_hub_init(lpi_hub *hub, const lp_memory *memory,
     lpi_slab_init(&hub->accounts, memory, sizeof(lpi_account));
     lpi_slab_init(&hub->names, memory, sizeof(lpi_name));
     lpi_slab_init(&hub->receipts, memory, sizeof(lpi_receipt));
+    lpi_slab_init(&hub->extras, memory, sizeof(lpi_extra));
+    lpi_wheel_init(&hub->due, &hub->extras, offsetof(lpi_extra, timer), 0);
+    hub->policy = lpi_policy_of(config);
     lpi_links_init(&hub->idle_links, &hub->channels,
                    offsetof(lpi_channel, idle_link));
     lpi_links_init(&hub->watch_links, &hub->channels,
@@ -9170,6 +9405,17 @@ static void lpi_hub_unpin(lpi_hub *hub, uint32_t account, size_t all,
     lpi_hub_unlock(hub);
 }
 
+/* Ask for the policy of the poll's i-th channel. */
+static lpi_why lpi_hub_ask_policy(const lpi_hub *hub, lpi_poll_request *ask,
+                                  uint32_t i)
+{
+    if (lpi_policy_ask(hub->config, ask->names[i], &ask->policies[i]) != LP_OK)
+        return LPI_WHY_REFUSED;
+    ask->asked |= 1u << i;
+    ask->now_ms = hub->os->monotonic_us(hub->os->ctx) / 1000;
+    return LPI_WHY_NONE;
+}
+
 /* A poll comes. Unless it is refused, either the batch, which was empty, holds
    its reply, or it waits: until lpi_hub_take() releases it, lpi_hub_expire() or
    lpi_hub_leave(). On its loop's thread, as these are. */
@@ -9182,12 +9428,15 @@ static lpi_why lpi_hub_poll(lpi_hub *hub, lpi_poll_request *ask, lpi_wait *wait,
     ask->client_key = lpi_client_key(hub, ask->client_id, ask->address);
     for (i = 0; i < ask->count; i++)
         ask->hashes[i] = lpi_channel_hash(hub, ask->names[i]);
-    lpi_hub_lock(hub);
-    why = lpi_hub_find_channels(hub, ask, at);
-    if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
-    if (lpi_whys[why].status == 429) hub->stats.refused++;
-    if (LPI_REMOTE(hub->stores)) lpi_hub_unlock_and_signal(hub);
-    else lpi_hub_unlock(hub);
+    ask->asked = 0;
+    do {
+        lpi_hub_lock(hub);
+        why = lpi_hub_find_channels(hub, ask, at, &i);
+        if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
+        if (lpi_whys[why].status == 429) hub->stats.refused++;
+        if (LPI_REMOTE(hub->stores)) lpi_hub_unlock_and_signal(hub);
+        else lpi_hub_unlock(hub);
+    } while (why == LPI_WHY_POLICY && !(why = lpi_hub_ask_policy(hub, ask, i)));
     return why;
 }
 
@@ -9239,17 +9488,48 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
                                  lpi_message *first, uint64_t now_us,
                                  lp_published *out)
 {
-    uint64_t hash = lpi_channel_hash(hub, channel);
-    lp_result result = LP_ERR_STOPPED;
+    lpi_wanted want;
+    lp_policy policy;
+    lp_result result;
     uint32_t index;
-    lpi_hub_lock(hub);
-    if (!hub->stopped)
-        result = lpi_hub_channel(hub, channel, hash, now_us / 1000, &index);
-    if (result == LP_OK)
-        result = lpi_channel_append(hub, index, first, now_us, out);
-    if (result == LP_OK) lpi_channel_wake(hub, lpi_channel_at(hub, index));
-    lpi_hub_unlock_and_signal(hub);
+    want.name = channel;
+    want.hash = lpi_channel_hash(hub, channel);
+    want.policy = NULL;
+    do {
+        lpi_hub_lock(hub);
+        result = hub->stopped ? LP_ERR_STOPPED
+                              : lpi_hub_channel(hub, &want, now_us / 1000,
+                                                &index);
+        if (result == LP_OK)
+            result = lpi_channel_append(hub, index, first, now_us, out);
+        if (result == LP_OK) lpi_channel_wake(hub, lpi_channel_at(hub, index));
+        lpi_hub_unlock_and_signal(hub);
+        if (result != LP_PENDING) break;
+        want.policy = &policy;
+        result = lpi_policy_ask(hub->config, channel, &policy);
+        now_us = hub->os->monotonic_us(hub->os->ctx);
+    } while (result == LP_OK);
     return result;
+}
+
+/* What a channel of that name may take, on any thread: what it has been made
+   with, or else what the hook says. */
+static lp_result lpi_hub_policy(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
+                                lp_policy *out)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    uint32_t index;
+    if (!hub->config->policy.ask) {
+        *out = hub->policy;
+        return LP_OK;
+    }
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE)
+        *out = *lpi_channel_policy(hub, lpi_channel_at(hub, index));
+    lpi_hub_unlock_and_signal(hub);
+    return index != LPI_NONE ? LP_OK
+                             : lpi_policy_ask(hub->config, channel, out);
 }
 
 /* A connection reads for the client of that name from now on, or for none if
@@ -9330,6 +9610,42 @@ static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
         lpi_channel_describe(lpi_channel_at(hub, index), out);
     lpi_hub_unlock_and_signal(hub);
     return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
+}
+
+enum { LPI_READ_MAX = 64 }; /* messages that are taken in one call */
+
+/* The newest messages of a channel, as they are taken: from the end of the
+   array to its start. */
+typedef struct lpi_reading {
+    lpi_message **messages; /* with a reference each, from `first` on        */
+    uint32_t first;         /* the size of the array to begin with           */
+    int begun;
+    uint64_t epoch, seq;    /* of the next one to be taken                   */
+} lpi_reading;
+
+/* Take some more, the newest first, so that what is dropped meanwhile leaves no
+   gap. 1 if there are more. */
+static int lpi_hub_read(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
+                        lpi_reading *r)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel), floor = UINT64_MAX;
+    uint32_t index, left = LPI_READ_MAX;
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE) {
+        const lpi_channel *ch = lpi_channel_at(hub, index);
+        if (!r->begun) r->seq = ch->last;
+        if (!r->begun) r->epoch = ch->epoch;
+        if (r->epoch == ch->epoch) floor = lpi_channel_ring_floor(ch);
+        r->begun = 1;
+        for (; left && r->first && r->seq > floor; left--, r->seq--) {
+            lpi_message *m = lpi_channel_message(ch, r->seq);
+            lpi_atomic_add(&m->refs, 1);
+            r->messages[--r->first] = m;
+        }
+    }
+    lpi_hub_unlock_and_signal(hub);
+    return !left && r->first;
 }
 
 enum { LPI_LIST_MAX = 1024 }; /* records that are looked at in one call */
@@ -9640,10 +9956,16 @@ static void lpi_hub_wake(lpi_hub *hub, uint32_t loop)
    lpi_hub_sleep() has said. */
 static void lpi_hub_sweep(lpi_hub *hub, uint64_t now_ms)
 {
-    uint32_t left = LPI_SWEEP_MAX;
+    uint32_t left = LPI_SWEEP_MAX, i;
     lpi_hub_lock(hub);
     while (left && hub->oldest && lpi_message_is_old(hub, hub->oldest, now_ms))
         lpi_channel_evict(hub, hub->oldest, 1, now_ms), left--;
+    for (; left && (i = lpi_wheel_pop(&hub->due, (uint32_t)now_ms)) != LPI_NONE;
+         left--) {
+        i = lpi_extra_at(hub, i)->channel;
+        if (lpi_channel_refresh(hub, i, now_ms) != LPI_NONE)
+            lpi_channel_arm(hub, i, now_ms);
+    }
     if (LPI_REMOTE(hub->stores)) lpi_remote_resume(hub, now_ms);
     for (; left && hub->idle.head != LPI_NONE; left--) {
         uint32_t index = hub->idle.head;
@@ -9815,6 +10137,7 @@ static void lpi_hub_free(lpi_hub *hub)
     lpi_slab_free(&hub->accounts);
     lpi_slab_free(&hub->names);
     lpi_slab_free(&hub->receipts);
+    lpi_slab_free(&hub->extras);
 }
 
 /* ==========================================================================
@@ -10661,6 +10984,7 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
 
 /* >>poll */
 static void lpi_poll(lp_request *r);
+static lpi_why lpi_poll_hub(lpi_loop *loop, lpi_poll_request *ask);
 static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask);
 static void lpi_poll_arm(lpi_loop *loop, uint32_t index, uint32_t wait_ms,
                          uint64_t ends_ms);
@@ -12405,7 +12729,6 @@ static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
 static void lpi_poll(lp_request *r)
 {
     lpi_loop *loop = r->loop;
-    lpi_connection *c = lpi_connection_at(loop, r->connection);
     lpi_poll_request ask;
     lpi_why why = lpi_poll_read(r, &ask);
     uint32_t i;
@@ -12416,8 +12739,7 @@ static void lpi_poll(lp_request *r)
     if (!why && lpi_receipts_tracked(&loop->server->config))
         why = lpi_reader_name(loop, r->connection, ask.client_id);
     if (!why && LPI_STREAMING(ask.stream)) why = lpi_stream_begin(r, &ask);
-    if (!why)
-        why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
+    if (!why) why = lpi_poll_hub(loop, &ask);
     if (why) {
         lpi_stream_drop(loop, r->connection);
         lpi_route_refuse(r, why);
@@ -12426,6 +12748,15 @@ static void lpi_poll(lp_request *r)
     r->answered = 1;
     if (loop->batch.recipient_count) lpi_deliver_batch(loop);
     else lpi_poll_park(loop, &ask);
+}
+
+/* Give the poll to the hub. That may ask for policies, which takes its time. */
+static lpi_why lpi_poll_hub(lpi_loop *loop, lpi_poll_request *ask)
+{
+    lpi_connection *c = lpi_connection_at(loop, ask->connection);
+    lpi_why why = lpi_hub_poll(lpi_hub_of(loop), ask, &c->wait, &loop->batch);
+    if (loop->server->config.policy.ask) lpi_loop_now(loop);
+    return why;
 }
 
 /* The hub has parked the poll. */
@@ -12775,7 +13106,7 @@ static void lpi_stream_go_on(lpi_loop *loop, uint32_t index)
         lpi_set_phase(loop, c, LPI_SERVING);
         why = LPI_WHY_TOKEN_ENDED;
         if (!LPI_SIGNED(ask.ends_ms <= loop->now_ms))
-            why = lpi_hub_poll(lpi_hub_of(loop), &ask, &c->wait, &loop->batch);
+            why = lpi_poll_hub(loop, &ask);
         if (why) (void)lpi_stream_end(loop, index);
         else if (loop->batch.recipient_count) lpi_deliver_batch(loop);
         else lpi_poll_park(loop, &ask);
@@ -13005,6 +13336,7 @@ static void lpi_publish_here(lp_request *r, lp_slice channel,
     lp_published published;
     lp_result result = lpi_hub_publish(&r->server->hub, channel, first,
                                        r->loop->now_us, &published);
+    if (r->server->config.policy.ask) lpi_loop_now(r->loop);
     if (result == LP_OK) {
         lpi_write_reply(r, 200, LPI_S("application/json"),
                         lpi_publish_render(r->loop, &published, is_array));
@@ -13195,6 +13527,10 @@ static void lpi_publish_failed(lp_request *r, lp_result result, size_t offset)
     }
     if (result == LP_ERR_UNKNOWN) { /* to try again may publish it twice */
         lpi_write_error(r, 504, lp_strerror(result));
+        return;
+    }
+    if (result == LP_ERR_REFUSED) {
+        lpi_write_error(r, 403, lp_strerror(result));
         return;
     }
     lpi_line(&r->loop->extra, "Retry-After", LPI_S("5"));
@@ -15662,11 +15998,22 @@ static int lpi_store_candidate(lpi_store *store, uint64_t *out)
     return 0;
 }
 
-/* The words that every call of the script begins with. */
+/* How much a channel holds, as the script is told. */
+static void lpi_store_word_policy(lpi_store *store, const lp_policy *policy)
+{
+    const lp_config *cfg = &store->server->config;
+    lp_text *out = &store->commands.out;
+    lpi_resp_word_uint(out, policy->history_count);
+    lpi_resp_word_uint(out, lpi_store_age(policy->history_age_ms));
+    lpi_resp_word_uint(out, cfg->redis_keep_ms == LP_UNLIMITED
+                                ? 0 : (uint64_t)cfg->redis_keep_ms + 1000);
+}
+
+/* The words that every call of the script begins with, up to those of
+   lpi_store_word_policy(). */
 static void lpi_store_begin_call(lpi_store *store, lp_slice name, lp_slice key,
                                  const lpi_work *known, size_t words)
 {
-    const lp_config *cfg = &store->server->config;
     lp_text *out = &store->commands.out;
     char text[32];
     uint64_t candidate = 0;
@@ -15690,10 +16037,6 @@ static void lpi_store_begin_call(lpi_store *store, lp_slice name, lp_slice key,
     lpi_resp_word_uint(out, known ? known->last : 0);
     lpi_resp_word_uint(out, known ? known->last_us : 0);
     lpi_resp_word_uint(out, lpi_hub_seen_us(&store->server->hub, 0));
-    lpi_resp_word_uint(out, cfg->history_count);
-    lpi_resp_word_uint(out, lpi_store_age(cfg->history_age_ms));
-    lpi_resp_word_uint(out, cfg->redis_keep_ms == LP_UNLIMITED
-                                ? 0 : (uint64_t)cfg->redis_keep_ms + 1000);
 }
 
 static int lpi_store_send_open(lpi_store *store, const lpi_work *work)
@@ -15711,6 +16054,7 @@ static int lpi_store_send_open(lpi_store *store, const lpi_work *work)
     if (lpi_redis_ask(store, &store->commands, &ask)) return -1;
     lpi_store_begin_call(store, lpi_slice(work->name, work->name_length),
                          LPI_S(""), work, 4);
+    lpi_store_word_policy(store, &work->policy);
     lpi_resp_word(out, LPI_S(""));
     if (page > max) page = max;
     if (!page) page = 1;
@@ -15735,6 +16079,7 @@ static int lpi_store_send_publish(lpi_store *store, lpi_task *task)
     if (lpi_redis_ask(store, &store->commands, &ask)) return -1;
     lpi_store_begin_call(store, name, lpi_slice(call->key, call->key_length),
                          NULL, 2 + lpi_message_count(m));
+    lpi_store_word_policy(store, &call->policy);
     lpi_store_word_key(store, out, 0, name);
     lpi_resp_word_uint(out, store->server->config.redis_retry_ms);
     for (; m; m = m->newer) {
@@ -16388,6 +16733,18 @@ static lp_result lpi_store_leave(lpi_store *store, lpi_task *task, int signal)
     return result;
 }
 
+/* How much the channel holds that is published to. */
+static lp_result lpi_store_policy(lp_server *server, lpi_call *call)
+{
+    lp_slice name = lpi_slice(call->name, call->name_length);
+    uint64_t now_ms = server->os.monotonic_us(server->os.ctx) / 1000;
+    lp_result result = lpi_hub_policy(&server->hub, name, now_ms,
+                                      &call->policy);
+    if (result != LP_OK) return result;
+    return lpi_message_count(call->first) > call->policy.history_count
+               ? LP_ERR_TOO_LARGE : LP_OK;
+}
+
 /* Publish the messages of `who` on any thread, or drop a channel's history if
    that says so: LP_PENDING, with the outcome told later to whom it says, or why
    not; then the caller keeps the messages. */
@@ -16397,7 +16754,7 @@ static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who)
     lp_slice name = lpi_slice(who->name, who->name_length);
     uint32_t k = lpi_store_index(name, server->store_count);
     int own = !who->loop && who->connection != LPI_NONE; /* in its step */
-    lp_result result;
+    lp_result result = LP_OK;
     lpi_task *task;
     lpi_call *call;
     const lpi_message *m;
@@ -16408,8 +16765,11 @@ static lp_result lpi_stores_publish(lp_server *server, const lpi_call *who)
     call = &task->of.call;
     *call = *who;
     call->bytes = sizeof *task;
+    call->policy = server->hub.policy;
+    if (!call->deletes) result = lpi_store_policy(server, call);
     for (m = call->first; m; m = m->newer) call->bytes += m->size;
-    result = lpi_store_leave(&server->stores[k], task, !own);
+    if (result == LP_OK)
+        result = lpi_store_leave(&server->stores[k], task, !own);
     if (result != LP_PENDING) lpi_free(memory, task, sizeof *task);
     return result;
 }
@@ -17073,6 +17433,7 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_ERR_NOT_FOUND: return "Not found";
     case LP_ERR_GONE: return "Nobody waits for the answer";
     case LP_ERR_TYPE: return "Value of another type, or out of range";
+    case LP_ERR_REFUSED: return "No such channel allowed";
     }
     return "Unknown result";
 }
@@ -18104,6 +18465,50 @@ LPDEF uint32_t lp_channels_read(lp_server *server, uint32_t *position,
     while (n < max && *position);
     lpi_cancel_restore(cancel);
     return n;
+}
+
+/* Take references to `count` messages of the channel, tell of each, and give
+   them back. */
+static lp_result lpi_messages_tell(lp_server *server, lp_slice channel,
+                                   uint32_t count, lp_message_fn fn, void *ctx)
+{
+    uint64_t now_ms = server->os.monotonic_us(server->os.ctx) / 1000;
+    lpi_reading r;
+    uint32_t i;
+    memset(&r, 0, sizeof r);
+    r.messages = (lpi_message **)lpi_alloc(&server->memory,
+                                           count * sizeof *r.messages);
+    if (!r.messages) return LP_ERR_NOMEM;
+    r.first = count;
+    while (lpi_hub_read(&server->hub, channel, now_ms, &r)) {}
+    for (i = r.first; i < count; i++) {
+        lp_message message;
+        message.channel = channel;
+        message.id = lpi_message_id(r.messages[i]);
+        message.json = lpi_message_text(r.messages[i]);
+        message.timestamp_us = r.messages[i]->timestamp_us;
+        fn(ctx, &message);
+        lpi_message_unref(&server->memory, r.messages[i]);
+    }
+    lpi_free(&server->memory, r.messages, count * sizeof *r.messages);
+    return LP_OK;
+}
+
+LPDEF lp_result lp_messages_read(lp_server *server, lp_slice channel,
+                                 uint32_t max, lp_message_fn fn, void *ctx)
+{
+    lp_channel_info info;
+    lp_result result;
+    int cancel;
+    if (!fn) return LP_ERR_ARG;
+    result = lp_channel_read(server, channel, &info);
+    if (result != LP_OK) return result;
+    if (max > info.held) max = info.held;
+    if (!max) return LP_OK;
+    cancel = lpi_cancel_defer();
+    result = lpi_messages_tell(server, channel, max, fn, ctx);
+    lpi_cancel_restore(cancel);
+    return result;
 }
 
 LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,

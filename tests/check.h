@@ -678,13 +678,33 @@ static uint64_t check_remote(const lpi_remote *r)
     return bytes + early;
 }
 
+/* A channel's policy. One of its own is never more than the configuration's; and if its messages
+   are dropped sooner, a sweep will look after them. */
+static const lp_policy *check_extra(lpi_hub *hub, const lpi_channel *ch, uint32_t index,
+                                    uint32_t *extras)
+{
+    const lp_config *cfg = hub->config;
+    const lpi_extra *extra;
+    if (ch->extra == LPI_NONE) return &hub->policy;
+    ++*extras;
+    extra = lpi_extra_at(hub, ch->extra);
+    CHECK_SAME(extra->channel, index, "whose policy it is");
+    CHECK_MUST(extra->policy.history_count && extra->policy.history_count <= cfg->history_count &&
+               extra->policy.history_age_ms && extra->policy.history_age_ms <= cfg->history_age_ms &&
+               extra->policy.waiters_max && extra->policy.waiters_max <= cfg->waiters_per_channel,
+               "a policy that gives more than the configuration");
+    CHECK_MUST(!ch->held || extra->policy.history_age_ms == cfg->history_age_ms ||
+               lpi_timer_armed(&hub->due, ch->extra), "no sweep looks after what will be too old");
+    return &extra->policy;
+}
+
 /* The hub, whenever its mutex is free: returns the memory of messages, names and rings. Not at
    rest, loops may be sending messages. */
 static uint64_t check_hub(lpi_hub *hub, int at_rest)
 {
-    const lp_config *cfg = hub->config;
     lpi_message *m, *before = NULL;
     uint64_t bytes = 0, other = 0, beside = 0;
+    uint32_t extras = 0;
     uint32_t messages = 0, waiters = 0, channels = 0, idle = 0, vacated = 0, news = 0, b, i, waiter_lists = 0;
     uint32_t ready = 0;
     for (m = hub->oldest; m; before = m, m = m->newer, messages++) {
@@ -705,10 +725,11 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
             uint32_t waiters_since_publish = 0, k, waiter_records = check_waiter_lists(hub, ch, index, &waiters_since_publish, &ready);
             CHECK_SAME(ch->waiters, waiter_records, "a channel's waiters");
             CHECK_SAME(ch->waiters_since_publish, waiters_since_publish, "fresh");
-            CHECK_MUST(ch->waiters <= cfg->waiters_per_channel, "too many waiters on a channel");
+            const lp_policy *policy = check_extra(hub, ch, index, &extras);
+            CHECK_MUST(ch->waiters <= policy->waiters_max, "too many waiters on a channel");
             CHECK_MUST(!ch->in_use && !ch->forgotten && (!ch->remote || hub->stores),
                  "a channel's marks");
-            CHECK_MUST(ch->held <= ch->ring_size && ch->held <= cfg->history_count, "a ring");
+            CHECK_MUST(ch->held <= ch->ring_size && ch->held <= policy->history_count, "a ring");
             for (k = 0; k < ch->held; k++) {
                 uint32_t at = ch->ring_at + k;
                 m = ch->ring[at < ch->ring_size ? at : at - ch->ring_size];
@@ -737,6 +758,7 @@ static uint64_t check_hub(lpi_hub *hub, int at_rest)
     CHECK_SAME(channels, hub->stats.channels, "channels");
     CHECK_SAME(channels, hub->channel_table.count, "channels");
     CHECK_SAME(waiter_lists, hub->lists.used, "waiter lists");
+    CHECK_SAME(extras, hub->extras.used, "what only some channels have");
     check_ready(hub, ready);
     CHECK_SAME(idle, check_list(&hub->idle, &hub->idle_links, "idle"),
          "idle channels");
@@ -784,7 +806,8 @@ static uint64_t check_server(lp_server *server, kernel *k)
     bytes += check_slab(&hub->channels, "channels") + check_slab(&hub->lists, "waiter lists") +
              check_slab(&hub->waiters, "waiters") + check_slab(&hub->requested, "requested") +
              check_slab(&hub->counters, "counters") + check_slab(&hub->accounts, "accounts") +
-             check_slab(&hub->names, "names") + check_slab(&hub->receipts, "receipts");
+             check_slab(&hub->names, "names") + check_slab(&hub->receipts, "receipts") +
+             check_slab(&hub->extras, "what only some channels have");
     return bytes + check_table(&hub->channel_table, "names") +
            check_table(&hub->counter_table, "names of clients") +
            check_table(&hub->account_table, "addresses") +

@@ -21,7 +21,11 @@
    With --hooks on, the before_publish hook refuses JSON that has "forbidden" in
    it (422, and says why), or "unwanted" (403); of what has "secret" it leaves
    {"redacted":true}, and of what has "spoil" what is no JSON. The after_publish
-   hook answers what is published on "question" on "answer". */
+   hook answers what is published on "question" on "answer".
+
+   With --policy on the policy hook refuses channels that begin with "unknown"; of
+   those that begin with "small" two messages are held, for half a second, and
+   one poll waits. */
 
 #define LONGPOLL_IMPLEMENTATION
 #include "longpoll.h"
@@ -163,6 +167,17 @@ static void watch(void *ctx, lp_channel_event event, lp_slice channel)
     lp_json_string(json, channel);
     lp_json_end(json);
     noted();
+}
+
+static int policy(void *ctx, lp_slice channel, lp_policy *limits)
+{
+    (void)ctx;
+    if (begins(channel, "small")) {
+        limits->history_count = 2;
+        limits->history_age_ms = 500;
+        limits->waiters_max = 1;
+    }
+    return !begins(channel, "unknown");
 }
 
 /* What does not work is on stderr, where the harness takes offence. */
@@ -443,6 +458,10 @@ static int configure(lp_config *config, int argc, char **argv)
         }
         if (strcmp(argv[i], "--files") == 0 && i + 1 < argc) {
             folder = argv[i + 1];
+            continue;
+        }
+        if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
+            config->policy.ask = policy;
             continue;
         }
         if (strcmp(argv[i], "--hooks") == 0) {

@@ -45,6 +45,7 @@ static void check_delays(void)
 
 static void check_limits(void)
 {
+    const lpi_message *m;
     const lp_config *cfg = &S->config;
     const lpi_hub *hub = &S->hub;
     MUST(hub->stats.waiters <= cfg->waiters_max, "too many waiters");
@@ -57,10 +58,14 @@ static void check_limits(void)
     }
     if (cfg->partial_bytes_max != LP_UNLIMITED)
         MUST(S->hub.partial_bytes <= cfg->partial_bytes_max + 65536, "too much of what is incomplete");
-    if (cfg->history_age_ms != LP_UNLIMITED && hub->oldest && !S->stopping)
-        MUST(now_ms() <= hub->oldest->appended_us / 1000 + cfg->history_age_ms + LPI_SWEEP_MS + 100 +
+    for (m = S->stopping ? NULL : hub->oldest; m; m = m->newer) {
+        uint32_t age_ms = policies ? M.policy[channel_of(lpi_channel_at(&S->hub, m->channel)->name)].history_age_ms
+                                   : cfg->history_age_ms;
+        MUST(age_ms == LP_UNLIMITED || now_ms() <= m->appended_us / 1000 + age_ms + LPI_SWEEP_MS + 100 +
              2 * late_ns() / 1000000 || hub->stats.messages > LPI_SWEEP_MAX,
              "a message is kept beyond its age");
+        if (!policies) break; /* the others are younger */
+    }
 }
 
 /* All memory, to the byte, and a bound that follows from the configuration alone. */

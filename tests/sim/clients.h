@@ -251,7 +251,8 @@ static void fill_poll(const client *k, request *r, uint32_t wait_ms)
         r->at[i].kind = k->cursor[i].kind;
         r->at[i].epoch = k->cursor[i].epoch;
         r->at[i].seq = k->cursor[i].seq;
-        if (k->channels[i] == DENIED && hooks) r->expect = 403;
+        if ((k->channels[i] == DENIED && hooks) || (k->channels[i] == REFUSED && policies))
+            r->expect = 403;
     }
     show_token(r, any_token(), "poll", k->channels, k->count);
 }
@@ -452,7 +453,7 @@ static int ask_publish(client *k)
     static char json[70000];
     conn *c = k->conn;
     request *r;
-    int to = (int)below(world_channels), wrong = (int)below(32);
+    int to = (int)below(world_channels), wrong = (int)below(32), refused = 0;
     uint32_t n;
     size_t length;
     uint16_t asked;
@@ -487,6 +488,11 @@ static int ask_publish(client *k)
             else json_spoil(json, length);
         } else if (!r->expect && M.payload[n].count > S->config.history_count) {
             r->expect = 413;
+        } else if (!r->expect && to == REFUSED && policies) {
+            r->expect = 403;
+            refused = 1;
+        } else if (!r->expect && M.payload[n].count > policy_of(to).history_count) {
+            r->expect = 413;
         }
         if (one_in(3)) {
             put("Transfer-Encoding: chunked\r\n\r\n");
@@ -501,7 +507,7 @@ static int ask_publish(client *k)
         }
     }
     if (r->expect) r->kind = R_OTHER, payloads_set(n, P_REFUSED);
-    r->early = r->expect && r->expect != 400 && !(r->expect == 413 && wrong != 2);
+    r->early = r->expect && r->expect != 400 && !(r->expect == 413 && wrong != 2) && !refused;
     if (length == STREAM || said_length > STREAM) {
         payloads_set(n, P_REFUSED);
         return -1;
@@ -842,11 +848,12 @@ static void admin_happens(void)
 {
     int i = (int)below(world_channels);
     if (S->hub.stopped) return;
-    switch (below(5)) {
+    switch (below(6)) {
     case 0:
     case 1:
         if (deletions) delete_direct(i);
         break;
+    case 4: messages_direct(i); break;
     case 2: describe_direct(i); break;
     case 3: list_direct(); break;
     default: receipts_direct(); break;

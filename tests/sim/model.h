@@ -24,6 +24,7 @@ static int hooks;               /* those of `authorize` and `watch` are there */
 static int proxies;             /* connections that carry others' requests are a trusted
                                    proxy's                                        */
 static int tokens;              /* polls and publishing want a signed one         */
+static int policies;            /* channels have one of their own each            */
 
 #define Y16 "yyyyyyyyyyyyyyyy"
 #define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
@@ -34,7 +35,7 @@ static channel_name names[CHANNELS] = {
     {"x\"\xC3\xA9,/", "x%22%C3%A9%2C%2F", "x\\\"\xC3\xA9,/"}, {Y255, Y255, Y255},
     {"z\\ z", "z%5C%20z", "z\\\\ z"}}; /* and "m012" to "m799" */
 
-enum { DENIED = 8 }; /* the channel that the authorize hook refuses */
+enum { DENIED = 8, REFUSED = 6 }; /* channels that the hooks authorize and policy refuse */
 
 typedef enum payload_state { P_MEANT, P_PUBLISHED, P_REFUSED } payload_state;
 
@@ -97,6 +98,7 @@ static struct model {
     uint64_t keys[ADDRESSES];           /* by which the server knows an address */
     uint64_t spendings;                 /* changes of what all share            */
     uint64_t refusal_told_ms[600];      /* by status; 0: not yet                */
+    lp_policy policy[CHANNELS];         /* if there are policies                */
     message messages[MESSAGES];
     payload payload[MESSAGES];
     channel channel[CHANNELS];
@@ -106,6 +108,7 @@ static struct model {
 static receipt *receipts; /* from 1 on; the oldest first */
 static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
 static uint64_t asked_before, told_after, admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
+static uint64_t messages_told;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
@@ -125,6 +128,9 @@ static void *grown(void *items, uint32_t count, uint32_t *room, size_t size)
     MUST(items, "the machine has no memory");
     return items;
 }
+
+/* What the channel may take. */
+static lp_policy policy_of(int i) { return policies ? M.policy[i] : lpi_policy_of(&S->config); }
 
 static message *message_at(const channel *ch, uint32_t base, uint64_t seq)
 {
@@ -558,11 +564,13 @@ static void justify_evictions(void)
         const message *m = &M.messages[gone[i]];
         const channel *ch = &M.channel[M.payload[m->payload].channel];
         uint64_t bytes = hub->stats.history_bytes + hub->stats.pinned_bytes;
-        uint64_t later = (uint64_t)m->position + cfg->history_count;
+        lp_policy policy = policy_of(M.payload[m->payload].channel);
+        uint64_t later = (uint64_t)m->position + policy.history_count;
         if (m->deleted) continue;
         if (later < ch->count && M.messages[ch->list[later]].epoch == m->epoch) continue;
         if (hub->stores) continue; /* a cache may drop what it likes, with its channel */
-        if (cfg->history_age_ms != LP_UNLIMITED && now_ms() >= m->born_ms + cfg->history_age_ms)
+        if (policy.history_age_ms != LP_UNLIMITED &&
+            now_ms() >= m->born_ms + policy.history_age_ms)
             continue;
         for (k = 0; k < gone_count; k++)
             if (gone[k] >= gone[i]) bytes += M.messages[gone[k]].size;
@@ -660,7 +668,8 @@ static void learn_channel(uint32_t index, uint64_t appended)
     ch->epoch_number = is->epoch_number;
     if (appended && S->hub.newest->channel == index) learn_messages(i, appended);
     SAME(is->last, ch->last, "a channel's last");
-    MUST(is->held <= S->config.history_count, "more is held than history_count");
+    MUST(is->held <= policy_of(i).history_count, "more is held than history_count");
+    MUST(!policies || i != REFUSED, "a channel is made that is refused");
     learn_evictions(ch, floor);
 }
 
@@ -835,7 +844,7 @@ static uint32_t verify_message(request *r, uint64_t *place_of)
 {
     uint64_t epoch, seq;
     const char *from = at_text;
-    uint32_t i, index;
+    uint32_t i, index, age_ms;
     EXPECT("{\"id\":\"");
     epoch = eat_epoch();
     EXPECT("-");
@@ -853,9 +862,9 @@ static uint32_t verify_message(request *r, uint64_t *place_of)
         WANT(eat(M.text + m->text, m->length), "not as it was published");
         WANT(epoch == r->at[i].got_epoch, "its epoch is not the cursor's");
         r->at[i].got_count++;
-        if (S->config.history_age_ms != LP_UNLIMITED)
-            WANT((m->born_ms + S->config.history_age_ms) * 1000000 > r->got_ns,
-                 "older than history_age_ms");
+        age_ms = policy_of(r->at[i].channel).history_age_ms;
+        WANT(age_ms == LP_UNLIMITED || (m->born_ms + age_ms) * 1000000 > r->got_ns,
+             "older than history_age_ms");
         *place_of = i;
         return index;
     }
@@ -1106,7 +1115,7 @@ static void verify_limit(const conn *c, const request *r)
     }
     if (EAT("Channel at capacity")) {
         for (i = 0; i < r->count; i++)
-            n |= was->on_channel[r->at[i].channel] >= cfg->waiters_per_channel;
+            n |= was->on_channel[r->at[i].channel] >= policy_of(r->at[i].channel).waiters_max;
         WANT(n, "no channel is at capacity");
         return;
     }
@@ -1227,7 +1236,7 @@ static void verify_info(int i, const lp_channel_info *info, int exact)
              "\"%s\" has the id %s, which was never given", names[i].name, info->last_id);
         SAME(info->created_us, l->start_us, "when the epoch began");
     }
-    MUST(info->held <= S->config.history_count, "more is held than history_count");
+    MUST(info->held <= policy_of(i).history_count, "more is held than history_count");
     if (!exact) return;
     exact_count++;
     MUST(ch->exists, "\"%s\" is described, and is not there", names[i].name);
@@ -1896,7 +1905,9 @@ static void publish_direct(int i)
     lp_result result;
     if (model_full()) return;
     n = payloads_choose(i);
-    if (M.payload[n].count > S->config.history_count) too_many = LP_ERR_TOO_LARGE;
+    if (M.payload[n].count > policy_of(i).history_count) too_many = LP_ERR_TOO_LARGE;
+    if (i == REFUSED && policies && M.payload[n].count <= S->config.history_count)
+        too_many = LP_ERR_REFUSED;
     for (k = 0; k < M.payload[n].count; k++) M.payload[n + k].got = 1;
     length = payloads_json(n, json);
     if (M.payload[n].is_array && one_in(8)) { /* its last element is none */
@@ -1911,7 +1922,10 @@ static void publish_direct(int i)
     result = lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
     trace("lp_publish %s %u: %d", names[i].name, n, result);
     MUST(result != LP_OK || !stopped, "published after the end");
-    if (too_many) MUST(result == too_many || (result == LP_ERR_NOMEM && cur->excuses > excuses),
+    if (too_many) MUST(result == too_many || (result == LP_ERR_NOMEM && cur->excuses > excuses) ||
+                       (result == LP_ERR_STOPPED && S->hub.stopped) ||
+                       (result == LP_ERR_OS && cur->excuses > excuses) ||
+                       (result == LP_ERR_FULL && cur->channels_most >= S->config.channels_max),
                        "a bad array: lp_publish returns %d", result);
     if (result == LP_OK) {
         publish_returned(n, &out);
@@ -2029,6 +2043,58 @@ static void list_direct(void)
         }
     } while (position);
     verify_listed(times, undisturbed() && others == cur->others);
+}
+
+typedef struct heard { /* what lp_messages_read has told */
+    int channel;
+    uint32_t count, before; /* before: the index of the last                  */
+    uint32_t indices[MESSAGES / 4];
+} heard;
+
+static void hear(void *ctx, const lp_message *m)
+{
+    heard *h = (heard *)ctx;
+    const channel *ch = &M.channel[h->channel];
+    uint64_t epoch = 0;
+    const life *l;
+    const message *is;
+    called_out();
+    lpi_parse_epoch(m->id.bytes, &epoch);
+    l = life_of(ch, epoch);
+    MUST(l, "a message of an epoch that was never drawn");
+    is = message_at(ch, l->base, strtoull(m->id.bytes + 17, NULL, 10));
+    MUST(m->json.length == is->length && !memcmp(m->json.bytes, M.text + is->text, is->length),
+         "a message is told, and not as it was published");
+    SAME(m->timestamp_us, is->timestamp_us, "the timestamp that is told");
+    if (h->count) SAME(is->seq, M.messages[h->before].seq + 1, "a gap in what is told");
+    h->before = (uint32_t)(is - M.messages);
+    h->indices[h->count++] = h->before;
+}
+
+/* The newest messages of a channel: if nobody else has had the mutex, exactly those. */
+static void messages_direct(int i)
+{
+    static heard all[THREADS];
+    heard *h = &all[cur - threads];
+    const channel *ch = &M.channel[i];
+    uint32_t excuses = cur->excuses, max = one_in(4) ? LP_UNLIMITED : between(1, 200), k;
+    uint64_t others = M.releases - cur->releases, last, held;
+    lp_result result;
+    h->channel = i;
+    h->count = 0;
+    result = lp_messages_read(S, lp_s(names[i].name), max, hear, h);
+    MUST(result == LP_OK || result == LP_ERR_NOT_FOUND ||
+         (result == LP_ERR_NOMEM && cur->excuses > excuses), "lp_messages_read returns %d", result);
+    MUST(h->count <= max, "more is told than was asked for");
+    if (others == M.releases - cur->releases && others == cur->others && result == LP_OK) {
+        last = ch->last;
+        held = ch->last - ch->floor;
+        messages_told++;
+        SAME(h->count, held < max ? held : max, "how many messages are told");
+        for (k = 0; k < h->count; k++)
+            SAME(h->indices[k], ch->list[ch->base + last - h->count + k], "which message is told");
+    }
+    cur->excuses = excuses;
 }
 
 /* Of one of the newest messages. */

@@ -75,6 +75,45 @@ static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
     return channel_of(name.bytes) == DENIED ? 403 : 0;
 }
 
+static uint64_t policy_counts[2]; /* refused, made */
+
+/* What the model says, which is the configuration's or less; or what stands for that. */
+static int policy_told(void *ctx, lp_slice name, lp_policy *policy)
+{
+    static int depth;
+    int i = channel_of(name.bytes);
+    lp_policy most = lpi_policy_of(&S->config);
+    (void)ctx;
+    called_out();
+    MUST(!memcmp(policy, &most, sizeof most), "the policy hook is not given the configuration's values");
+    policy_counts[i != REFUSED]++;
+    if (!depth && one_in(16)) {
+        depth = 1;
+        publish_somewhere();
+        depth = 0;
+    }
+    if (M.policy[i].history_count < most.history_count || one_in(2))
+        policy->history_count = M.policy[i].history_count == 1 && one_in(2) ? LP_OFF
+                                                                          : M.policy[i].history_count;
+    else policy->history_count = PICK(0, most.history_count + 1, LP_UNLIMITED);
+    policy->history_age_ms = M.policy[i].history_age_ms;
+    policy->waiters_max = M.policy[i].waiters_max;
+    return i != REFUSED;
+}
+
+/* Once the server has resolved its configuration. */
+static void choose_policies(void)
+{
+    lp_policy most = lpi_policy_of(&S->config);
+    int i;
+    for (i = 0; i < CHANNELS; i++) {
+        lp_policy *p = &M.policy[i];
+        p->history_count = lpi_policy_cut(PICK(0, 1, 2, 3, 7), most.history_count);
+        p->history_age_ms = lpi_policy_cut(PICK(0, 1, 50, 300, 2000), most.history_age_ms);
+        p->waiters_max = lpi_policy_cut(PICK(0, 0, 1, 4), most.waiters_max);
+    }
+}
+
 static void watch(void *ctx, lp_channel_event event, lp_slice name)
 {
     channel *ch = &M.channel[channel_of(name.bytes)];
@@ -523,6 +562,8 @@ static void run_world(uint64_t seed)
     if (hooks) cfg.authorize.ask = ask;
     if (hooks) cfg.watch.channel = watch;
     if (hooks) cfg.log.write = log_write;
+    policies = seed % 5 == 3; /* likewise */
+    if (policies) cfg.policy.ask = policy_told;
     requests_told = 0;
     memset(deferrals, 0, sizeof deferrals);
     if (one_in(3)) cfg.access_log.write = access_write;
@@ -533,6 +574,7 @@ static void run_world(uint64_t seed)
     budget = tide_us ? between(15000, 60000) : between(500, 12000);
     create(&cfg);
     model_begins();
+    if (policies) choose_policies();
     if (one_in(6)) {
         store_open(&S->hub);
         deletions = 0; /* that is the store's work */
@@ -586,6 +628,8 @@ static void report(void)
     line("fetched", "channels", handovers);
     line("watch", "waited on", watch_counts[0]);
     line("watch", "deserted", watch_counts[1]);
+    line("policy", "refuses", policy_counts[0]);
+    line("policy", "lets be made", policy_counts[1]);
     line("log", "lines", log_lines);
     line("log", "of refusals", refusals_told);
     line("log", "of requests", accesses_told);
@@ -605,6 +649,7 @@ static void report(void)
     line("deferred", "answered", deferral_counts[1]);
     line("deferred", "gone", deferral_counts[2]);
     line("deferred", "504", deferral_counts[3]);
+    line("messages", "told exactly", messages_told);
     line("receipts", "read", admin_counts[R_RECEIPTS]);
     line("receipts", "noted", handed_count);
     line("receipts", "dropped as oldest", lost_count);

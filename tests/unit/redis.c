@@ -1411,6 +1411,109 @@ TEST(redis_receipts_over_an_epoch) {
 
 /* ---- the connection that publishes ---- */
 
+/* ---- policies ---- */
+
+static int redis_policy_calls;
+
+/* "two" holds two messages, "brief" for half a second, "one" has one waiter; "no" is none. */
+static int redis_policy(void *ctx, lp_slice channel, lp_policy *policy) {
+    (void)ctx;
+    redis_policy_calls++;
+    if (lpi_equal(channel, lp_s("two"))) policy->history_count = 2;
+    if (lpi_equal(channel, lp_s("brief"))) policy->history_age_ms = 500;
+    if (lpi_equal(channel, lp_s("one"))) policy->waiters_max = 1;
+    return !lpi_equal(channel, lp_s("no"));
+}
+
+static void open_redis_policy(void) {
+    redis_policy_calls = 0;
+    w.cfg.policy.ask = redis_policy;
+    w.cfg.waiters_per_client = LP_UNLIMITED;
+    open_redis();
+}
+
+/* How much the store holds is what who publishes says, and what is cached is no more. */
+TEST(redis_policy_of_history) {
+    char epoch[17];
+    answer *a;
+    peer *c;
+    int n;
+    open_redis_policy();
+    for (n = 1; n <= 3; n++) publish_number("two", n);
+    CHECK_INT(redis_policy_calls, 3); /* it is not cached */
+    publish_number("two", 4);
+    CHECK_STR(lp_s(store_tellf("XLEN|lp1:{%03x}x:two",
+                               (unsigned)(lpi_store_hash(lp_s("two")) >> 52))), ":2\r\n");
+    redis_policy_calls = 0;
+    CHECK_STR(lp_s(all_of("two", "0")), "3,4");
+    CHECK_INT(redis_policy_calls, 1);
+    c = dial(&w);
+    get(c, "/api/poll/two?last_id=now&timeout=50");
+    settle(&w);
+    publish_number("two", 5);
+    CHECK_INT(redis_policy_calls, 1); /* it is */
+    a = take(c);
+    CHECK_STR(lp_s(ns_of(a)), "5");
+    strcpy(epoch, store_epoch_of(a));
+    CHECK_STR(lp_s(all_of("two", "0")), "4,5");
+    CHECK(has(askf(&w, c, "/api/poll/two?last_id=%s-2&timeout=0", epoch)->body, "\"evicted\""));
+    CHECK_INT(publish_here("two", "[{},{},{}]")->status, 413);
+    CHECK_INT(publish_here("two", "[{},{}]")->status, 200);
+    CHECK_INT(publish_here("three", "[{},{},{}]")->status, 200);
+    close_redis();
+}
+
+static void hear_number(void *ctx, const lp_message *m) {
+    CHECK(lpi_equal(member(m->json, "n"), lp_s("4")));
+    ++*(int *)ctx;
+}
+
+/* What is cached here alone. */
+TEST(redis_messages_that_are_here) {
+    int n, count = 0;
+    open_redis();
+    for (n = 1; n <= 3; n++) publish_number("a", n);
+    CHECK_INT(lp_messages_read(w.s, lp_s("a"), 9, hear_number, &count), LP_ERR_NOT_FOUND);
+    get(dial(&w), "/api/poll/a?last_id=now&timeout=50");
+    settle(&w);
+    publish_number("a", 4);
+    CHECK_INT(lp_messages_read(w.s, lp_s("a"), 1, hear_number, &count), LP_OK);
+    CHECK_INT(count, 1);
+    close_redis();
+}
+
+TEST(redis_policy_of_age) {
+    open_redis_policy();
+    publish_number("brief", 1);
+    publish_number("long", 1);
+    pass(&w, 300);
+    publish_number("brief", 2);
+    CHECK_STR(lp_s(all_of("brief", "0")), "1,2");
+    pass(&w, 210);
+    CHECK_STR(lp_s(all_of("brief", "0")), "2");
+    pass(&w, 300);
+    CHECK_STR(lp_s(all_of("brief", "0")), "");
+    CHECK_STR(lp_s(all_of("long", "0")), "1");
+    close_redis();
+}
+
+TEST(redis_policy_of_waiters_and_refusals) {
+    peer *c;
+    open_redis_policy();
+    c = dial(&w);
+    get(c, "/api/poll/one?timeout=50");
+    settle(&w);
+    CHECK_INT(ask(&w, dial(&w), "/api/poll/one?timeout=50")->status, 429);
+    CHECK_INT(ask(&w, dial(&w), "/api/poll/no")->status, 403);
+    CHECK_INT(publish_here("no", "{}")->status, 403);
+    CHECK_INT(lp_publish(w.s, lp_s("no"), lp_s("{}"), NULL), LP_ERR_REFUSED);
+    CHECK_INT(lp_publish(w.s, lp_s("one"), lp_s("{}"), NULL), LP_PENDING);
+    CHECK_INT(the_store()->pending, 1);
+    settle(&w);
+    CHECK_INT(take(c)->status, 200);
+    close_redis();
+}
+
 TEST(redis_client_gone_while_publishing) {
     int how;
     for (how = 0; how < 2; how++) {
