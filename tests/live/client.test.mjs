@@ -453,12 +453,12 @@ test('gives up a request a little after its answer was due', LIMIT,
 test('a slow body has a time of its own', LIMIT, async (t) => {
   const reply = body('a-1', [M('a-1')]);
   const s = await serve(t, [body('a-0'), async (req, res) => {
-    await sleep(200);
+    await sleep(800);                   /* each has 1400 ms, and a busy machine */
     res.write(reply.slice(0, 20));
-    await sleep(200);
+    await sleep(800);
     res.end(reply.slice(20));
   }]);
-  const c = client(t, s.url, 'news', { timeout: 200, grace: 150 });
+  const c = client(t, s.url, 'news', { timeout: 800, grace: 600 });
   c.start();
   await next(c, 'message');
   assert.deepEqual(c.log.errors, []);
