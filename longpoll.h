@@ -12400,6 +12400,10 @@ static int lpi_route_admin_refused(lp_request *r)
 {
     lp_slice channel = lp_param(r, "channel");
     if (!channel.bytes) channel = LPI_S(""); /* it is about none, or all */
+    if (r->no_memory) { /* or the name is not known */
+        lpi_route_refuse(r, LPI_WHY_MEMORY);
+        return 1;
+    }
     if (lpi_route_origin_good(r))
         return !lpi_route_permitted(r, LP_ADMIN, channel);
     lpi_write_error(r, 403, "Origin not allowed");
@@ -13853,6 +13857,10 @@ static int lpi_admin_page(lp_request *r, uint32_t *position, uint32_t *limit)
 {
     lp_slice after = lp_query(r, "after"), max = lp_query(r, "limit");
     uint64_t from = 0, count = LPI_ADMIN_PAGE;
+    if (r->no_memory) { /* for these, or for what the caller has asked for */
+        lpi_route_refuse(r, LPI_WHY_MEMORY);
+        return -1;
+    }
     if (after.bytes && (lpi_parse_uint(after, &from) || from >= LPI_NONE)) {
         lpi_write_error(r, 400, "Bad after");
         return -1;
