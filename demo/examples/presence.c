@@ -277,7 +277,7 @@ static int ask(void)
     if (fd < 0) return -1;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
     if (!connect(fd, (struct sockaddr *)&to, sizeof to) &&
-        send(fd, request, (size_t)length, MSG_NOSIGNAL) == length)
+        send(fd, request, (size_t)length, 0) == length)
         return fd;
     close(fd);
     return -1;
@@ -385,6 +385,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", lp_strerror(result));
         return 1;
     }
+    signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, stop);
     signal(SIGTERM, stop);
     printf("listening on http://127.0.0.1:%u\n", lp_port(server));

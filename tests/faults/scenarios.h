@@ -524,6 +524,42 @@ static void arrays(void) {
     settle(&w);
 }
 
+static uint64_t told_after;
+
+static void count_after(void *ctx, const lp_message *message) {
+    (void)ctx;
+    CHECK(lp_json_check(message->json, NULL) == LP_OK);
+    told_after++;
+}
+
+/* What is published is another text, and so is made anew. */
+static int copy_before(void *ctx, lp_request *r, lp_slice channel, lp_slice *json,
+                       const char **text) {
+    static char copy[70000];
+    (void)ctx, (void)r, (void)channel, (void)text;
+    memcpy(copy, json->bytes, json->length);
+    json->bytes = copy;
+    return 0;
+}
+
+/* Of what was published all is told, and nothing else. */
+static void hooks_on_messages(void) {
+    client *c[2];
+    w.cfg.before_publish.ask = copy_before;
+    w.cfg.after_publish.tell = count_after;
+    told_after = 0;
+    starts();
+    several(c, 2);
+    parks(c[0], "/api/poll/a");
+    tells_array("a", 3);
+    tells_async("b");
+    settle(&w);
+    publishes_array(c[1], 200, "a", 10);
+    publishes(c[1], 200, "b", 40);
+    settle(&w);
+    if (!w.s->hub.first_untold) CHECK_INT(told_after, stats_of(&w).published);
+}
+
 /* ---- administration ---- */
 
 static const char bearer[] = "Authorization: Bearer secret\r\n";
@@ -1639,6 +1675,7 @@ static const scenario scenarios[] = {
     SCENARIO(published_by_the_program),
     SCENARIO(told_of_later),
     SCENARIO(arrays),
+    SCENARIO(hooks_on_messages),
     SCENARIO(deletions),
     SCENARIO(receipts),
     SCENARIO(pipelined_requests),
