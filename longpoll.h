@@ -3914,7 +3914,7 @@ LPDEF lp_result lp_json_get_bool(lp_slice json, const char *path, int *out)
 }
 
 /* Digits of a number that decide which double is nearest: a number that lies in
-   the middle between two doubles has fewer (767). Of what is behind them only
+   the middle between two doubles has no more. Of what is behind them only
    whether it is zero matters. */
 enum { LPI_JSON_DIGITS = 768 };
 
