@@ -3797,7 +3797,7 @@ static lp_result lpi_json_decode_ended(lp_slice raw, char *to, size_t size,
 static int lpi_json_validate(lp_slice *text)
 {
     lpi_json_scan s;
-    if (lpi_json_scan_text(&s, *text, NULL)) return -1;
+    if (!text->bytes || lpi_json_scan_text(&s, *text, NULL)) return -1;
     while ((uint8_t)*text->bytes <= ' ') text->bytes++, text->length--;
     while ((uint8_t)text->bytes[text->length - 1] <= ' ') text->length--;
     return 0;
@@ -4064,14 +4064,14 @@ LPDEF void lp_json_each(lp_json_iter *it, lp_slice json)
 LPDEF int lp_json_next(lp_json_iter *it)
 {
     lpi_json_scan s;
+    if (!it->rest.length) return 0;
     lpi_json_scan_init(&s, it->rest);
-    if (!it->rest.length ||
-        !lpi_json_take(&s, it->key.bytes ? &it->key : NULL, &it->value)) {
-        it->key = it->value = it->rest = lpi_slice(NULL, 0);
-        return 0;
+    if (lpi_json_take(&s, it->key.bytes ? &it->key : NULL, &it->value)) {
+        it->rest = lpi_slice_to(s.at, s.end);
+        return 1;
     }
-    it->rest = lpi_slice_to(s.at, s.end);
-    return 1;
+    it->key = it->value = it->rest = lpi_slice(NULL, 0);
+    return 0;
 }
 
 LPDEF int lp_json_key_is(const lp_json_iter *it, const char *name)
