@@ -4050,7 +4050,7 @@ static lp_result lpi_json_decode_ended(lp_slice raw, char *to, size_t size,
 static int lpi_json_validate(lp_slice *text)
 {
     lpi_json_scan s;
-    if (lpi_json_scan_text(&s, *text, NULL)) return -1;
+    if (!text->bytes || lpi_json_scan_text(&s, *text, NULL)) return -1;
     while ((uint8_t)*text->bytes <= ' ') text->bytes++, text->length--;
     while ((uint8_t)text->bytes[text->length - 1] <= ' ') text->length--;
     return 0;
@@ -4167,7 +4167,7 @@ LPDEF lp_result lp_json_get_bool(lp_slice json, const char *path, int *out)
 }
 
 /* Digits of a number that decide which double is nearest: a number that lies in
-   the middle between two doubles has fewer (767). Of what is behind them only
+   the middle between two doubles has no more. Of what is behind them only
    whether it is zero matters. */
 enum { LPI_JSON_DIGITS = 768 };
 
@@ -4317,14 +4317,14 @@ LPDEF void lp_json_each(lp_json_iter *it, lp_slice json)
 LPDEF int lp_json_next(lp_json_iter *it)
 {
     lpi_json_scan s;
+    if (!it->rest.length) return 0;
     lpi_json_scan_init(&s, it->rest);
-    if (!it->rest.length ||
-        !lpi_json_take(&s, it->key.bytes ? &it->key : NULL, &it->value)) {
-        it->key = it->value = it->rest = lpi_slice(NULL, 0);
-        return 0;
+    if (lpi_json_take(&s, it->key.bytes ? &it->key : NULL, &it->value)) {
+        it->rest = lpi_slice_to(s.at, s.end);
+        return 1;
     }
-    it->rest = lpi_slice_to(s.at, s.end);
-    return 1;
+    it->key = it->value = it->rest = lpi_slice(NULL, 0);
+    return 0;
 }
 
 LPDEF int lp_json_key_is(const lp_json_iter *it, const char *name)

@@ -13,33 +13,6 @@ static fuzz_pages pages, ask_pages, code_pages;
 
 /* ---- percent-encoding ---- */
 
-BLIND static int nibble(int c)
-{
-    static const char digits[] = "0123456789abcdefABCDEF";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return !at ? -1 : at - digits < 16 ? (int)(at - digits) : (int)(at - digits) - 6;
-}
-
-/* The length, or -1. */
-BLIND static long simple_decode(char *to, lp_slice s, int plus)
-{
-    long n = 0;
-    size_t i = 0;
-    while (i < s.length) {
-        int c = (unsigned char)s.bytes[i];
-        if (c == '%') {
-            if (i + 2 >= s.length || nibble(s.bytes[i + 1]) < 0 || nibble(s.bytes[i + 2]) < 0)
-                return -1;
-            c = nibble(s.bytes[i + 1]) << 4 | nibble(s.bytes[i + 2]);
-            i += 2;
-        }
-        else if (plus && c == '+') c = ' ';
-        to[n++] = (char)c;
-        i++;
-    }
-    return n;
-}
-
 BLIND static int simple_name_good(lp_slice name)
 {
     size_t i = 0, n;
@@ -60,7 +33,7 @@ static void check_decode(lp_slice text)
     long n = 0;
     for (plus = 1; plus >= 0; plus--) {
         n = lpi_percent_decode(got, text, plus);
-        MUST(n == simple_decode(want, text, plus) && (n < 0 || !memcmp(got, want, (size_t)n)),
+        MUST(n == strict_decode(want, text, plus) && (n < 0 || !memcmp(got, want, (size_t)n)),
              "decoded to %ld bytes", n);
     }
     if (lpi_channel_decode(channel, text, &name)) {
@@ -243,7 +216,7 @@ BLIND static int simple_names(lp_slice path, answer *a)
         lp_slice one = strict_cut(path, 0, strict_find(path, ','));
         long n;
         if (a->count == LPI_POLL_CHANNELS) return 0;
-        n = simple_decode(a->names[a->count], one, 0);
+        n = strict_decode(a->names[a->count], one, 0);
         if (n < 0) return 0;
         a->name[a->count] = lpi_slice(a->names[a->count], (size_t)n);
         if (!simple_name_good(a->name[a->count])) return 0;
@@ -262,13 +235,13 @@ BLIND static int simple_values(lp_slice query, answer *a)
     while (query.length) {
         lp_slice one = strict_cut(query, 0, strict_find(query, '&')), value;
         size_t equals = strict_find(one, '=');
-        long n = simple_decode(name, strict_cut(one, 0, equals), 1);
+        long n = strict_decode(name, strict_cut(one, 0, equals), 1);
         int i;
         value = strict_cut(one, equals < one.length ? equals + 1 : equals, one.length);
         for (i = 0; i < LPI_Q_KNOWN; i++) {
             if (n < 0 || !fuzz_same(lpi_slice(name, (size_t)n), lp_s(known[i]))) continue;
             if (a->value[i].bytes) return 0;
-            n = simple_decode(a->values[i], value, 1);
+            n = strict_decode(a->values[i], value, 1);
             if (n < 0) return 0;
             a->value[i] = lpi_slice(a->values[i], (size_t)n);
         }

@@ -204,4 +204,33 @@ BLIND static size_t ref_decode(char *to, lp_slice s)
     return n;
 }
 
+/* ref_decode() writes each half of a surrogate pair as three bytes. Make one sequence of two such
+   halves, and tell whether all is UTF-8 then: there is no half that stands alone. */
+BLIND static int ref_join(char *text, size_t *length)
+{
+    size_t i, n, to = 0;
+    int good = 1;
+    for (i = 0; i < *length; i += n, to += n) {
+        const unsigned char *p = (const unsigned char *)text + i;
+        uint32_t code;
+        if (*length - i >= 6 && p[0] == 0xed && p[1] >= 0xa0 && p[1] < 0xb0 && p[3] == 0xed &&
+            p[4] >= 0xb0) {
+            code = 0x10000 + ((p[1] & 15u) << 16 | (p[2] & 63u) << 10 | (p[4] & 15u) << 6 |
+                              (p[5] & 63u));
+            text[to] = (char)(0xf0 | code >> 18);
+            text[to + 1] = (char)(0x80 | (code >> 12 & 63));
+            text[to + 2] = (char)(0x80 | (code >> 6 & 63));
+            text[to + 3] = (char)(0x80 | (code & 63));
+            i += 2;
+            n = 4;
+            continue;
+        }
+        n = fuzz_utf8(text + i, *length - i, &code);
+        if (!n) good = 0, n = 1;
+        memmove(text + to, text + i, n);
+    }
+    *length = to;
+    return good;
+}
+
 #endif /* REFERENCE_H */

@@ -69,6 +69,34 @@ BLIND static size_t strict_find(lp_slice s, int c)
     return i;
 }
 
+BLIND static int strict_nibble(int c)
+{
+    static const char digits[] = "0123456789abcdefABCDEF";
+    const char *at = c ? strchr(digits, c) : NULL;
+    return !at ? -1 : at - digits < 16 ? (int)(at - digits) : (int)(at - digits) - 6;
+}
+
+/* Percent-decoded, with `plus` a + as a space: the length, or -1. */
+BLIND static long strict_decode(char *to, lp_slice s, int plus)
+{
+    long n = 0;
+    size_t i = 0;
+    while (i < s.length) {
+        int c = (unsigned char)s.bytes[i];
+        if (c == '%') {
+            if (i + 2 >= s.length || strict_nibble(s.bytes[i + 1]) < 0 ||
+                strict_nibble(s.bytes[i + 2]) < 0)
+                return -1;
+            c = strict_nibble(s.bytes[i + 1]) << 4 | strict_nibble(s.bytes[i + 2]);
+            i += 2;
+        }
+        else if (plus && c == '+') c = ' ';
+        to[n++] = (char)c;
+        i++;
+    }
+    return n;
+}
+
 /* uri-host [ ":" port ] */
 BLIND static int strict_port(lp_slice s)
 {

@@ -35,41 +35,13 @@ typedef struct said {
 static char decoded[4 * MOST];
 static size_t decoded_length;
 
-/* ref_decode() writes each half of a surrogate pair as three bytes. Make one sequence of two such
-   halves, and tell whether all is UTF-8 then. */
-BLIND static int join_pairs(char *text, size_t *length)
-{
-    size_t i, n, to = 0;
-    for (i = 0; i < *length; i += n, to += n) {
-        const unsigned char *p = (const unsigned char *)text + i;
-        uint32_t code;
-        if (*length - i >= 6 && p[0] == 0xed && p[1] >= 0xa0 && p[1] < 0xb0 && p[3] == 0xed &&
-            p[4] >= 0xb0) {
-            code = 0x10000 + ((p[1] & 15u) << 16 | (p[2] & 63u) << 10 | (p[4] & 15u) << 6 |
-                              (p[5] & 63u));
-            text[to] = (char)(0xf0 | code >> 18);
-            text[to + 1] = (char)(0x80 | (code >> 12 & 63));
-            text[to + 2] = (char)(0x80 | (code >> 6 & 63));
-            text[to + 3] = (char)(0x80 | (code & 63));
-            i += 2;
-            n = 4;
-            continue;
-        }
-        n = fuzz_utf8(text + i, *length - i, &code);
-        if (!n) return 0;
-        memmove(text + to, text + i, n);
-    }
-    *length = to;
-    return 1;
-}
-
 BLIND static int read_string(ref *r, lp_slice *out)
 {
     const char *begin = r->at + 1;
     size_t length;
     if (ref_peek(r) != '"' || ref_string(r)) return -1;
     length = ref_decode(decoded + decoded_length, lpi_slice(begin, (size_t)(r->at - 1 - begin)));
-    if (!join_pairs(decoded + decoded_length, &length)) return -1;
+    if (!ref_join(decoded + decoded_length, &length)) return -1;
     *out = lpi_slice(decoded + decoded_length, length);
     decoded_length += length;
     return 0;

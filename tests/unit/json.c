@@ -1,8 +1,9 @@
 /* B4, json: the validator against a recursive one and against every short text, the cut of
-   reserved members, and the emitter. */
+   reserved members, the emitter, and the reader. */
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* printf as under another locale: whatever stands for the decimal point there. Only numbers
@@ -32,11 +33,24 @@ static int local_snprintf(char *to, size_t size, const char *format, ...) {
     return (int)n;
 }
 
+/* And strtod: there a number ends before a point. */
+static double local_strtod(const char *from, char **end) {
+    static char cut[2000];
+    size_t n = strcspn(from, strcmp(decimal_point, ".") ? "." : "");
+    if (n >= sizeof cut) abort();
+    memcpy(cut, from, n);
+    cut[n] = '\0';
+    if (end) abort();
+    return strtod(cut, NULL);
+}
+
 #define snprintf local_snprintf
+#define strtod local_strtod
 #define LONGPOLL_IMPLEMENTATION
 #define LONGPOLL_DEBUG
 #include "../../longpoll.h"
 #undef snprintf
+#undef strtod
 #include "unit.h"
 
 /* ---- the model: recursive, and it decodes the keys */
@@ -461,6 +475,9 @@ TEST(json_doubles_come_back) {
                 unit_fail(__FILE__, __LINE__, "%s is no number (point \"%s\")", text, points[p]);
             back = strtod(text, NULL);
             CHECK(memcmp(&back, &value, sizeof value) == 0);
+            back = 7;
+            CHECK_INT(lp_json_get_double(lp_json_text(&j), "", &back), LP_OK);
+            CHECK(memcmp(&back, &value, sizeof value) == 0);
             lp_json_free(&j);
         }
     EMITS((lp_json_array(j), lp_json_double(j, zero / zero), lp_json_double(j, 1 / zero),
@@ -635,4 +652,464 @@ TEST(json_that_may_be_an_array) {
     CHECK(lpi_json_is_array(lp_s("[")) && lpi_json_is_array(lp_s(" \t\r\n[1]")));
     CHECK(!lpi_json_is_array(lp_s("")) && !lpi_json_is_array(lp_s("  ")));
     CHECK(!lpi_json_is_array(lp_s("{[")) && !lpi_json_is_array(lp_s("]")));
+}
+
+/* ---- the reader: values by their path ---- */
+
+static lp_slice guarded_copy(const char *text) {
+    return lpi_slice(before_guard(lp_s(text)), strlen(text));
+}
+
+/* What is there, or the name of the error; and an error changes nothing. */
+static lp_slice look(const char *text, const char *path) {
+    lp_slice out = lp_s("untouched");
+    lp_result result = lp_json_get(guarded_copy(text), path, &out);
+    if (result == LP_OK) return out;
+    CHECK_STR(out, "untouched");
+    return lp_s(result == LP_ERR_NOT_FOUND ? "none" : result == LP_ERR_ARG ? "no path"
+                : result == LP_ERR_JSON ? "no json" : "?");
+}
+
+TEST(json_get_by_path) {
+    static const char text[] =
+        " { \"user\" : { \"name\":\"A\\u0064a\", \"tags\":[ \"x\" , 2.50 ,[true, null ]], "
+        "\"\":0 } ,\n"
+        "\"a.b\":{\"[\":1,\"]\":2,\"\\\"\":3,\"\\\\\":4,\"\\/\":5},\"\xC3\xA9\":6,\"\\u00e8\":7,"
+        "\"\\ud83d\\ude00\":8,\"0\":9,\"two\\u0000\":10,\"d\":1,\"\\u0064\":{\"x\":2},\"-\":11 } ";
+    static const struct { const char *path, *want; } cases[] = {
+        {"user.name", "\"A\\u0064a\""}, {"user.tags[0]", "\"x\""}, {"user.tags[1]", "2.50"},
+        {"user.tags[2]", "[true, null ]"}, {"user.tags[2][1]", "null"}, {"user[\"\"]", "0"},
+        {"[\"user\"].name", "\"A\\u0064a\""}, {"[\"user\"][\"tags\"][2][0]", "true"},
+        {"\\u0075ser", "none"}, {"[\"\\u0075ser\"][\"n\\u0061me\"]", "\"A\\u0064a\""},
+        {"[\"a.b\"][\"[\"]", "1"}, {"[\"a.b\"][\"]\"]", "2"}, {"[\"a.b\"][\"\\\"\"]", "3"},
+        {"[\"a.b\"][\"\\\\\"]", "4"}, {"[\"a.b\"].\\", "4"}, {"[\"a.b\"]./", "5"},
+        {"[\"a.b\"][\"\\u002F\"]", "5"}, {"\xC3\xA9", "6"}, {"[\"\\u00E9\"]", "6"},
+        {"\xC3\xA8", "7"}, {"[\"\\u00E8\"]", "7"}, {"\xF0\x9F\x98\x80", "8"},
+        {"[\"\\uD83D\\uDE00\"]", "8"}, {"0", "9"}, {"[\"0\"]", "9"}, {"two", "none"},
+        {"[\"two\\u0000\"]", "10"}, {"d", "{\"x\":2}"}, {"d.x", "2"}, {"-", "11"},
+        {"\xC3", "none"}, {"\xC3\xA9\xA9", "none"}, {"USER", "none"}, {"use", "none"},
+        {"users", "none"}, {"user.tags[3]", "none"}, {"user.tags[18446744073709551615]", "none"},
+        {"[0]", "none"}, {"user.tags.x", "none"}, {"user.name.x", "none"}, {"user.name[0]", "none"},
+        {"none.none[7].none", "none"}, {"user.tags[2][1].x", "none"}, {" user", "none"}};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        lp_slice got = look(text, cases[i].path);
+        if (!lpi_equal(got, lp_s(cases[i].want)))
+            unit_fail(__FILE__, __LINE__, "%s gave %.*s", cases[i].path, (int)got.length,
+                      got.bytes);
+    }
+    CHECK_STR(look(" [ 1 ] ", ""), "[ 1 ]");
+    CHECK_STR(look("7", ""), "7");
+    CHECK_STR(look("\t\"a\"\n", ""), "\"a\"");
+    CHECK_STR(look("[[],[5,{\"a\":6}]]", "[1][1].a"), "6");
+    CHECK_STR(look("{\"a\":1,\"b\":2,\"a\":3,\"\\u0061\":[4]}", "a"), "[4]");
+    CHECK_STR(look("{\"a\":{\"x\":1},\"a\":{\"y\":2}}", "a.x"), "none"); /* of the last alone */
+    CHECK_STR(look("{\"\\ud800\":1}", "[\"\\uD800\"]"), "1"); /* no text, but a key */
+    CHECK_STR(look("{\"\\ud800\\u0061\":1}", "[\"\\ud800a\"]"), "1");
+    CHECK_STR(lp_sn("abc", 2), "ab");
+}
+
+TEST(json_get_by_bad_paths) {
+    static const char *const bad[] = {
+        ".", "..", ".a", "a.", "a..b", "a.[0]", "[", "[]", "[ 0]", "[0 ]", "[00]", "[01]", "[-1]",
+        "[+1]", "[1.0]", "[a]", "[0", "[0]]", "[0]a", "[0]..a", "]", "a]", "\"a\"", "a\"b", "[\"a]",
+        "[\"a\"", "[\"a\"x]", "[\"\\x\"]", "[\"\\u12\"]", "[\"\n\"]", "[\"\xC3\"]", "['a']",
+        "[18446744073709551616]", "a[", "a[0].", "none.none."};
+    size_t i;
+    for (i = 0; i < LPI_COUNT(bad); i++) {
+        if (!lpi_equal(look("{\"a\":[1]}", bad[i]), lp_s("no path")))
+            unit_fail(__FILE__, __LINE__, "a path: %s", bad[i]);
+        CHECK_STR(look("{", bad[i]), "no path");
+    }
+    CHECK_STR(look("{}", NULL), "no path");
+    CHECK_INT(lp_json_get(lp_sn(NULL, 0), "", NULL), LP_ERR_JSON); /* and no text */
+}
+
+/* A text that is bad anywhere has nothing in it. */
+TEST(json_get_from_what_is_no_json) {
+    static const char whole[] = "{\"a\":[1,\"\\u0041\xC3\xA9\",{\"b\":null}],\"c\":-1.5e3}";
+    size_t i;
+    for (i = 0; i < LPI_COUNT(bad_and_good); i++) {
+        lp_slice text = lpi_slice(bad_and_good[i].text, bad_and_good[i].length), out;
+        lp_json_iter it;
+        text.bytes = before_guard(text);
+        CHECK_INT(lp_json_get(text, "", &out), bad_and_good[i].offset < 0 ? LP_OK : LP_ERR_JSON);
+        lp_json_each(&it, text);
+        while (lp_json_next(&it)) CHECK(bad_and_good[i].offset < 0);
+        if (bad_and_good[i].offset >= 0) CHECK_INT(it.result, LP_ERR_JSON);
+        else CHECK_INT(it.result, lp_json_kind(out) >= LP_JSON_ARRAY ? LP_OK : LP_ERR_TYPE);
+    }
+    for (i = 0; i < sizeof whole - 1; i++) { /* cut off anywhere */
+        lp_slice text = lpi_slice(before_guard(lpi_slice(whole, i)), i), out;
+        CHECK_INT(lp_json_get(text, "a", &out), LP_ERR_JSON);
+    }
+    CHECK_STR(look(whole, "a[2].b"), "null");
+    CHECK_STR(look("{\"a\":1}x", "a"), "no json");
+    CHECK_STR(look("{\"a\":1,\"b\":[2}", "a"), "no json");
+}
+
+TEST(json_get_to_the_depth_of_64) {
+    char text[200], path[400];
+    int depth, i;
+    for (depth = 64; depth <= 65; depth++) {
+        lp_json_iter it;
+        for (i = 0; i < depth; i++) text[i] = '[', text[2 * depth - i] = ']';
+        text[depth] = '7';
+        text[2 * depth + 1] = 0;
+        *path = 0;
+        for (i = 0; i < depth; i++) strcat(path, "[0]");
+        CHECK_STR(look(text, path), depth == 64 ? "7" : "no json");
+        lp_json_each(&it, lp_s(text));
+        CHECK_INT(it.result, depth == 64 ? LP_OK : LP_ERR_JSON);
+    }
+}
+
+/* ---- the reader: what values say ---- */
+
+#define WITH_LENGTH(literal) literal, sizeof(literal) - 1
+
+TEST(json_get_strings) {
+    static const struct { const char *text, *want; size_t length; } cases[] = {
+        {"\"\"", WITH_LENGTH("")}, {"\"abc\"", WITH_LENGTH("abc")},
+        {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", WITH_LENGTH("\"\\/\b\f\n\r\t")},
+        {"\"\\u0000\\u007f\\u0080\\u07FF\\u0800\\uD7FF\\uE000\\uffff\"",
+         WITH_LENGTH("\0\x7f\xC2\x80\xDF\xBF\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF")},
+        {"\"\\ud800\\udc00\\uDBFF\\uDFFF\"", WITH_LENGTH("\xF0\x90\x80\x80\xF4\x8F\xBF\xBF")},
+        {"\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\"",
+         WITH_LENGTH("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80")},
+        {"\"\\u005cu0041\"", WITH_LENGTH("\\u0041")}, /* decoded once */
+        {"\"\\ud800\"", NULL, 0}, {"\"\\udc00\"", NULL, 0}, {"\"a\\ud800b\"", NULL, 0},
+        {"\"\\ud800\\ud800\"", NULL, 0}, {"\"\\udc00\\ud800\"", NULL, 0},
+        {"\"\\ud800\\u0041\"", NULL, 0}, {"\"\\ud800\\udbff\"", NULL, 0},
+        {"\"\\ud800udc00\"", NULL, 0}, {"\"\\ud800\\ndc00\"", NULL, 0}};
+    size_t i, size;
+    for (i = 0; i < LPI_COUNT(cases); i++)
+        for (size = 0; size < cases[i].length + 3; size++) {
+            char *buffer = (char *)malloc(size + !size); /* not a byte more */
+            lp_slice out = lp_s("untouched");
+            lp_result result =
+                lp_json_get_string(guarded_copy(cases[i].text), "", buffer, size, &out);
+            if (cases[i].want && size > cases[i].length) {
+                CHECK_INT(result, LP_OK);
+                CHECK(out.bytes == buffer);
+                CHECK_BYTES(out.bytes, out.length, cases[i].want, cases[i].length);
+                CHECK_INT(buffer[out.length], 0);
+            } else {
+                CHECK_STR(out, "untouched");
+                if (cases[i].want || !size) CHECK_INT(result, LP_ERR_TOO_LARGE);
+            }
+            free(buffer);
+        }
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        char buffer[40];
+        lp_slice out;
+        if (!cases[i].want)
+            CHECK_INT(lp_json_get_string(lp_s(cases[i].text), "", buffer, 40, &out), LP_ERR_TYPE);
+    }
+}
+
+/* "int uint", each a number or a T: not of that type. */
+static const char *whole_of(const char *text) {
+    static char said[80];
+    int64_t i = 12345;
+    uint64_t u = 12345;
+    lp_result signed_result = lp_json_get_int(guarded_copy(text), "", &i);
+    lp_result result = lp_json_get_uint(guarded_copy(text), "", &u);
+    char *to = said;
+    if (signed_result) CHECK(signed_result == LP_ERR_TYPE && i == 12345);
+    if (result) CHECK(result == LP_ERR_TYPE && u == 12345);
+    if (signed_result) to += sprintf(to, "T ");
+    else to += sprintf(to, "%lld ", (long long)i);
+    if (result) sprintf(to, "T");
+    else sprintf(to, "%llu", (unsigned long long)u);
+    return said;
+}
+
+TEST(json_get_whole_numbers) {
+    static const struct { const char *text, *want; } cases[] = {
+        {"0", "0 0"}, {"-0", "0 0"}, {"0.000", "0 0"}, {"-0e5", "0 0"},
+        {"0e999999999999999999999", "0 0"}, {"0.0e-99999999999999999999", "0 0"}, {"1", "1 1"},
+        {"-1", "-1 T"}, {"1.0", "1 1"}, {"1e2", "100 100"}, {"1E+2", "100 100"},
+        {"1.50e1", "15 15"}, {"1500e-2", "15 15"}, {"-1500.00e-2", "-15 T"}, {"0.0012e4", "12 12"},
+        {"1.5", "T T"}, {"1e-1", "T T"}, {"15e-1", "T T"}, {"0.1", "T T"}, {"0.5e0", "T T"},
+        {"1e-99999999999999999999", "T T"}, {"1e99999999999999999999", "T T"},
+        {"9007199254740993", "9007199254740993 9007199254740993"},
+        {"9223372036854775807", "9223372036854775807 9223372036854775807"},
+        {"9223372036854775808", "T 9223372036854775808"},
+        {"-9223372036854775808", "-9223372036854775808 T"}, {"-9223372036854775809", "T T"},
+        {"18446744073709551615", "T 18446744073709551615"}, {"18446744073709551616", "T T"},
+        {"18446744073709551615.0", "T 18446744073709551615"}, {"18446744073709551615.1", "T T"},
+        {"1844674407370955161500e-2", "T 18446744073709551615"},
+        {"0.18446744073709551615e20", "T 18446744073709551615"}, {"1e19", "T 10000000000000000000"},
+        {"1e18", "1000000000000000000 1000000000000000000"}, {"1e20", "T T"}, {"99e18", "T T"},
+        {"12345678901234567890e1", "T T"}, {"1.0000000000000000000000000000000001", "T T"},
+        {"10000000000000000000000000000000000000000e-40", "1 1"}};
+    static const char *const others[] = {"null", "true", "\"1\"", "[1]", "{}"};
+    static char text[6000];
+    size_t i;
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        lp_slice got = lp_s(whole_of(cases[i].text));
+        if (!lpi_equal(got, lp_s(cases[i].want)))
+            unit_fail(__FILE__, __LINE__, "%s is %s", cases[i].text, got.bytes);
+    }
+    for (i = 0; i < LPI_COUNT(others); i++) CHECK_STR(lp_s(whole_of(others[i])), "T T");
+    /* more digits than are kept: zeros may be left out, others may not */
+    sprintf(text, "7%02000de-1999", 0);
+    CHECK_STR(lp_s(whole_of(text)), "70 70");
+    sprintf(text, "7%01999d1e-2000", 0);
+    CHECK_STR(lp_s(whole_of(text)), "T T");
+    sprintf(text, "0.%05000d3e5001", 0);
+    CHECK_STR(lp_s(whole_of(text)), "3 3");
+    sprintf(text, "7%0800d.%0800d1", 0, 0);
+    CHECK_STR(lp_s(whole_of(text)), "T T");
+}
+
+/* Numbers of either sign, around powers of two and by chance, in several ways to write them. */
+TEST(json_get_whole_numbers_in_any_form) {
+    int round;
+    for (round = 0; round < unit_rounds(30000); round++) {
+        uint64_t magnitude = unit_random() >> unit_below(64);
+        int negative = unit_one_in(2), zeros = 1 + (int)unit_below(30);
+        const char *minus = negative ? "-" : "";
+        char text[200], want[80], digits[24];
+        if (unit_one_in(4)) magnitude = (UINT64_C(1) << 63) + unit_below(3) - 1;
+        sprintf(digits, "%llu", (unsigned long long)magnitude);
+        switch (unit_below(4)) {
+        case 0: sprintf(text, "%s%s", minus, digits); break;
+        case 1: sprintf(text, "%s%s.%0*d", minus, digits, zeros, 0); break;
+        case 2:
+            sprintf(text, "%s%s%0*de-%d", minus, magnitude ? digits : "", zeros, 0, zeros);
+            break;
+        default: sprintf(text, "%s0.%0*d%se+%d", minus, zeros, 0, digits,
+                         zeros + (int)strlen(digits));
+        }
+        if (!magnitude && strspn(text, "-0") > 1) strcpy(text, "-0"); /* no zeros before it */
+        if (!magnitude) strcpy(want, "0 0");
+        else if (!negative && magnitude > INT64_MAX) sprintf(want, "T %s", digits);
+        else if (!negative) sprintf(want, "%s %s", digits, digits);
+        else if (magnitude > UINT64_C(1) << 63) strcpy(want, "T T");
+        else sprintf(want, "-%s T", digits);
+        if (strcmp(whole_of(text), want))
+            unit_fail(__FILE__, __LINE__, "%s is %s, not %s", text, whole_of(text), want);
+    }
+}
+
+/* Like the C library, which reads the whole text, where the decimal point is a point. */
+static void reads_like_strtod(const char *text) {
+    static const char *const points[] = {".", ","};
+    size_t p;
+    for (p = 0; p < LPI_COUNT(points); p++) {
+        double before = 5, got = before, want = strtod(text, NULL);
+        lp_result result;
+        decimal_point = points[p];
+        result = lp_json_get_double(guarded_copy(text), "", &got);
+        decimal_point = ".";
+        if (want - want != 0) {
+            if (result != LP_ERR_TYPE || memcmp(&got, &before, sizeof got))
+                unit_fail(__FILE__, __LINE__, "%.60s... gave %d and %.17g", text, result, got);
+        } else if (result || memcmp(&got, &want, sizeof got)) {
+            unit_fail(__FILE__, __LINE__, "%.60s... gave %d and %.17g, not %.17g", text, result,
+                      got, want);
+        }
+    }
+}
+
+TEST(json_get_doubles) {
+    static const char *const texts[] = {
+        "0", "-0", "0.0e5", "-0e-999999999999999999", "1", "-1.5", "0.1", "1e22", "1e23", "1e-5",
+        "123456789012345678e-30", "9007199254740993", "9007199254740992.5",
+        "1.7976931348623157e308", "1.7976931348623158e308", "1.7976931348623159e308", "2e308",
+        "-1e309", "1e999999999999999999999", "4.9e-324", "2.4e-324", "2.5e-324", "1e-400",
+        "-1e-99999999999999999999", "2.2250738585072011e-308", "2.2250738585072014e-308",
+        "5708990770823839207320493820740630171355185152001e-3"};
+    static char text[3000];
+    size_t i;
+    int round;
+    double before = 5, out = before;
+    for (i = 0; i < LPI_COUNT(texts); i++) reads_like_strtod(texts[i]);
+    for (round = 0; round < unit_rounds(20000); round++) {
+        char *to = text;
+        uint32_t whole = unit_below(30), part = unit_below(30);
+        to += sprintf(to, "%s%u", unit_one_in(2) ? "-" : "", 1 + unit_below(9));
+        while (whole--) *to++ = (char)('0' + unit_below(10));
+        if (part) *to++ = '.';
+        while (part--) *to++ = (char)('0' + unit_below(10));
+        if (unit_one_in(2)) to += sprintf(to, "e%d", (int)unit_below(700) - 350);
+        *to = 0;
+        reads_like_strtod(text);
+    }
+    sprintf(text, "0.%02000d12345e2001", 0);
+    reads_like_strtod(text);
+    sprintf(text, "12345%02000de-2004", 0);
+    reads_like_strtod(text);
+    CHECK_INT(lp_json_get_double(lp_s("\"1\""), "", &out), LP_ERR_TYPE);
+    CHECK_INT(lp_json_get_double(lp_s("null"), "", &out), LP_ERR_TYPE);
+    CHECK(memcmp(&out, &before, sizeof out) == 0);
+}
+
+/* The longest numbers in the middle between two doubles: (2m + 1) * 2^-1075, of which 5^1075 gives
+   the digits. What is behind the 768th digit decides where it ends. */
+TEST(json_get_doubles_in_the_middle) {
+    static const uint64_t odd[] = {(UINT64_C(1) << 54) - 1, (UINT64_C(1) << 54) - 3,
+                                   (UINT64_C(1) << 54) - 5, 1, 3, 5};
+    size_t k;
+    for (k = 0; k < LPI_COUNT(odd); k++) {
+        static char digits[800], text[3000];
+        size_t n = (size_t)sprintf(digits, "%llu", (unsigned long long)odd[k]), i;
+        int power;
+        for (power = 0; power < 1075; power++) {
+            int carry = 0, value;
+            for (i = n; i--;) {
+                value = (digits[i] - '0') * 5 + carry;
+                digits[i] = (char)('0' + value % 10);
+                carry = value / 10;
+            }
+            if (!carry) continue;
+            memmove(digits + 1, digits, n++);
+            digits[0] = (char)('0' + carry);
+        }
+        digits[n] = 0;
+        CHECK(n <= 768 && (k || n == 768));
+        sprintf(text, "%se-1075", digits);
+        reads_like_strtod(text);
+        sprintf(text, "%s%0900de-1975", digits, 0);
+        reads_like_strtod(text);
+        sprintf(text, "%s%0900d1e-1976", digits, 0);
+        reads_like_strtod(text);
+        sprintf(text, "%s.%0900d1e-1075", digits, 0);
+        reads_like_strtod(text);
+        digits[n - 1]--; /* it was a 5 */
+        sprintf(text, "%s%s9e-%lu", digits, digits, (unsigned long)(1076 + n));
+        reads_like_strtod(text);
+    }
+}
+
+TEST(json_get_bools_and_kinds) {
+    static const struct { const char *text; lp_kind kind; } kinds[] = {
+        {"null", LP_JSON_NULL}, {"true", LP_JSON_BOOL}, {"false", LP_JSON_BOOL},
+        {"0", LP_JSON_NUMBER}, {"9", LP_JSON_NUMBER}, {"-1", LP_JSON_NUMBER},
+        {"\"\"", LP_JSON_STRING}, {"[]", LP_JSON_ARRAY}, {"{}", LP_JSON_OBJECT},
+        {"", LP_JSON_NONE}, {" 1", LP_JSON_NONE}, {"+", LP_JSON_NONE},
+        {"/", LP_JSON_NONE}, {":", LP_JSON_NONE}, {"x", LP_JSON_NONE}};
+    size_t i;
+    int yes = 7;
+    for (i = 0; i < LPI_COUNT(kinds); i++)
+        CHECK_INT(lp_json_kind(guarded_copy(kinds[i].text)), kinds[i].kind);
+    CHECK_INT(lp_json_kind(lpi_slice(NULL, 0)), LP_JSON_NONE);
+    CHECK_INT(lp_json_get_bool(lp_s("[true,false,null,0,\"true\"]"), "[2]", &yes), LP_ERR_TYPE);
+    CHECK_INT(lp_json_get_bool(lp_s("[true,false,null,0,\"true\"]"), "[3]", &yes), LP_ERR_TYPE);
+    CHECK_INT(lp_json_get_bool(lp_s("[true,false,null,0,\"true\"]"), "[4]", &yes), LP_ERR_TYPE);
+    CHECK_INT(lp_json_get_bool(lp_s("[true]"), "[1]", &yes), LP_ERR_NOT_FOUND);
+    CHECK_INT(lp_json_get_bool(lp_s("[true"), "[0]", &yes), LP_ERR_JSON);
+    CHECK_INT(lp_json_get_bool(lp_s("[true]"), "x.", &yes), LP_ERR_ARG);
+    CHECK_INT(yes, 7);
+    CHECK_INT(lp_json_get_bool(lp_s("[true,false]"), "[0]", &yes), LP_OK);
+    CHECK_INT(yes, 1);
+    CHECK_INT(lp_json_get_bool(lp_s("[true,false]"), "[1]", &yes), LP_OK);
+    CHECK_INT(yes, 0);
+}
+
+/* ---- the reader: all that is in a value ---- */
+
+/* <key=value> of each, without the key in an array, and the result. */
+static const char *all_of(const char *text) {
+    static char said[600];
+    char *to = said;
+    lp_json_iter it;
+    lp_json_each(&it, guarded_copy(text));
+    while (lp_json_next(&it)) {
+        CHECK_INT(it.result, LP_OK);
+        if (it.key.bytes) to += sprintf(to, "<%.*s=", (int)it.key.length, it.key.bytes);
+        else to += sprintf(to, "<");
+        to += sprintf(to, "%.*s>", (int)it.value.length, it.value.bytes);
+    }
+    CHECK(!lp_json_next(&it) && !it.value.bytes);
+    CHECK(!it.key.bytes);
+    sprintf(to, "%d", it.result);
+    return said;
+}
+
+TEST(json_each_value) {
+    CHECK_STR(lp_s(all_of("{}")), "0");
+    CHECK_STR(lp_s(all_of(" [ ] ")), "0");
+    CHECK_STR(lp_s(all_of(" [ 1 , \"]\" ,[2,3],{ \"a\" : 4 }, null ]\n")),
+              "<1><\"]\"><[2,3]><{ \"a\" : 4 }><null>0");
+    CHECK_STR(lp_s(all_of("\n{ \"\" : [ ] , \"a\\u0062\":{\"b\":1},\"\":2 , \"}\":\"}\"} ")),
+              "<=[ ]><a\\u0062={\"b\":1}><=2><}=\"}\">0");
+    CHECK_STR(lp_s(all_of("[1,2")), "-4");
+    CHECK_STR(lp_s(all_of("[1,2]]")), "-4");
+    CHECK_STR(lp_s(all_of("")), "-4");
+    CHECK_STR(lp_s(all_of("\"[1]\"")), "-14");
+    CHECK_STR(lp_s(all_of(" null ")), "-14");
+}
+
+TEST(json_each_key) {
+    static const char text[] = "{\"a\\u0062c\":1,\"\":2,\"\\\\\":3,\"\\ud800\":4,"
+                               "\"\\u0000\":5,\"\xC3\xA9\":6}";
+    char buffer[8];
+    lp_slice out = lp_s("untouched");
+    lp_json_iter it;
+    lp_json_each(&it, guarded_copy(text));
+    CHECK(lp_json_next(&it) && lp_json_key_is(&it, "abc"));
+    CHECK(!lp_json_key_is(&it, "ab") && !lp_json_key_is(&it, "abcd") && !lp_json_key_is(&it, ""));
+    CHECK(!lp_json_key_is(&it, "a\\u0062c")); /* a name is what it is */
+    CHECK_INT(lp_json_key_text(&it, buffer, 3, &out), LP_ERR_TOO_LARGE);
+    CHECK_STR(out, "untouched");
+    CHECK_INT(lp_json_key_text(&it, buffer, 4, &out), LP_OK);
+    CHECK_STR(out, "abc");
+    CHECK_INT(buffer[3], 0);
+    CHECK(lp_json_next(&it) && lp_json_key_is(&it, "") && lp_json_key_is(&it, NULL));
+    CHECK(!lp_json_key_is(&it, "a"));
+    CHECK_INT(lp_json_key_text(&it, buffer, 1, &out), LP_OK);
+    CHECK_STR(out, "");
+    CHECK(lp_json_next(&it) && lp_json_key_is(&it, "\\") && !lp_json_key_is(&it, "\\\\"));
+    CHECK(lp_json_next(&it) && !lp_json_key_is(&it, "\xED\xA0\x80"));
+    CHECK_INT(lp_json_key_text(&it, buffer, 8, &out), LP_ERR_TYPE);
+    CHECK(lp_json_next(&it) && !lp_json_key_is(&it, ""));
+    CHECK_INT(lp_json_key_text(&it, buffer, 8, &out), LP_OK);
+    CHECK_BYTES(out.bytes, out.length, "", 1);
+    CHECK(lp_json_next(&it) && lp_json_key_is(&it, "\xC3\xA9") && !lp_json_key_is(&it, "\xC3"));
+    CHECK(!lp_json_next(&it) && !lp_json_key_is(&it, ""));
+    lp_json_each(&it, lp_s("[1]"));
+    CHECK(lp_json_next(&it) && !lp_json_key_is(&it, "") && !lp_json_key_is(&it, NULL));
+    CHECK_INT(lp_json_key_text(&it, buffer, 8, &out), LP_ERR_NOT_FOUND);
+}
+
+/* Every value of a text is where its path says; if its key comes again, the last of that key is.
+   `hidden` is in what nothing leads to. Returns how many values there are. */
+static uint32_t walk_values(lp_slice value, char *path, int hidden) {
+    lp_json_iter it, later;
+    char *end = path + strlen(path);
+    uint32_t n = 1, i = 0;
+    lp_json_each(&it, value);
+    while (lp_json_next(&it)) {
+        lp_slice got, last = it.value, key, other;
+        char text[100], other_text[100];
+        if (it.key.bytes) sprintf(end, "[\"%.*s\"]", (int)it.key.length, it.key.bytes);
+        else sprintf(end, "[%u]", i++);
+        if (it.key.bytes) CHECK_INT(lp_json_key_text(&it, text, sizeof text, &key), LP_OK);
+        for (later = it; it.key.bytes && lp_json_next(&later);) {
+            CHECK_INT(lp_json_key_text(&later, other_text, sizeof other_text, &other), LP_OK);
+            if (lpi_equal(key, other)) last = later.value;
+        }
+        CHECK_INT(lp_json_get(value, end, &got), LP_OK);
+        CHECK(got.bytes == last.bytes && got.length == last.length);
+        if (!hidden) CHECK_INT(lp_json_get(lpi_slice(made, made_length), path, &got), LP_OK);
+        CHECK(got.bytes == last.bytes && got.length == last.length);
+        n += walk_values(it.value, path, hidden || last.bytes != it.value.bytes);
+        *end = 0;
+    }
+    return n;
+}
+
+TEST(json_each_value_is_where_its_path_says) {
+    int round, large = 0;
+    for (round = 0; round < unit_rounds(2000); round++) {
+        char path[400] = "";
+        made_length = 0;
+        do put_value(0);
+        while (made_length > 1900 && (made_length = 0, 1));
+        large += walk_values(lpi_slice(made, made_length), path, 0) > 20;
+    }
+    CHECK(large);
 }

@@ -726,3 +726,216 @@ TEST(without_memory_a_handlers_answer_is_503_or_the_end) {
         close_world(&w);
     }
 }
+
+/* ---- what clients send in forms, cookies and numbers, and an answer as JSON ---- */
+
+static void tell_cookies(lp_request *r, void *ctx) {
+    (void)ctx;
+    heard[0] = 0;
+    note("a", lp_cookie(r, "a"));
+    note("b", lp_cookie(r, "b"));
+    note("", lp_cookie(r, ""));
+    note("NULL", lp_cookie(r, NULL));
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+TEST(cookies) {
+    static const struct { const char *lines, *a, *b; } cases[] = {
+        {"", "none", "none"},
+        {"Cookie: a=1\r\n", "[1]", "none"},
+        {"cookie: a=1; b=2\r\n", "[1]", "[2]"},
+        {"COOKIE:a=1;b=2;\r\n", "[1]", "[2]"},
+        {"Cookie: ;; b=2 ;\ta=1\t\r\n", "[1]", "[2]"},
+        {"Cookie: b=2\r\nX: a=9\r\nCookie: a=1\r\nCookie: a=3; b=4\r\n", "[1]", "[2]"},
+        {"Cookie: a=1; a=2\r\n", "[1]", "none"},
+        {"Cookie: a=; b=\"\"\r\n", "[]", "[]"},
+        {"Cookie: a=\"x y\"; b=\"\r\n", "[x y]", "[\"]"},
+        {"Cookie: a=\"x; b=y\"\r\n", "[\"x]", "[y\"]"}, /* quotes do not hide a semicolon */
+        {"Cookie: a=b=c==; b=%41+\r\n", "[b=c==]", "[%41+]"},
+        {"Cookie: A=1; aa=2; xa=3; a =4; b\r\n", "none", "none"},
+        {"Cookie: =1; =2\r\n", "none", "none"},
+        {"Cookie: a\r\n", "none", "none"},
+        {"Cookie:\r\n", "none", "none"},
+        {"X-Cookie: a=1\r\nCookies: b=1\r\n", "none", "none"},
+        {"Cookie: a=\xC3\xA9\r\n", "[\xC3\xA9]", "none"}};
+    size_t i;
+    open_world(&w);
+    on("GET", "/c", tell_cookies, "");
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        char want[100];
+        sprintf(want, "a=%s;b=%s;=none;NULL=none;", cases[i].a, cases[i].b);
+        CHECK_STR(request("GET", "/c", cases[i].lines, NULL)->body, want);
+    }
+    close_world(&w);
+}
+
+static void tell_form(lp_request *r, void *ctx) {
+    lp_slice first = lp_form(r, "a");
+    (void)ctx;
+    heard[0] = 0;
+    note("c", lp_form(r, "c d"));
+    note("b", lp_form(r, "b"));
+    note("a", lp_form(r, "a"));
+    note("a", first); /* a later call leaves it as it was */
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+#define FORM "Content-Type: application/x-www-form-urlencoded\r\n"
+
+TEST(forms) {
+    static const struct { const char *lines, *body, *want; } cases[] = {
+        {FORM, "", "c=none;b=none;a=none;a=none;"},
+        {FORM, "a=1&b=2&c+d=3", "c=[3];b=[2];a=[1];a=[1];"},
+        {FORM, "c%20d=%26%3D%25&b=x+y%2B&%61=%C3%A9",
+         "c=[&=%];b=[x y+];a=[\xC3\xA9];a=[\xC3\xA9];"},
+        {FORM, "a&b=", "c=none;b=[];a=[];a=[];"},
+        {FORM, "a=1&a=2&b=3&b", "c=none;b=[3];a=[1];a=[1];"},
+        {FORM, "&&=x&a=1&&", "c=none;b=none;a=[1];a=[1];"},
+        {FORM, "a=b=c&b=a=b", "c=none;b=[a=b];a=[b=c];a=[b=c];"},
+        {FORM, "b=%&a=%4", "c=none;b=none;a=none;a=none;"}, /* it cannot be decoded */
+        {FORM, "%zz=1&a=\n", "c=none;b=none;a=[\n];a=[\n];"},
+        {"Content-Type: Application/X-WWW-Form-URLEncoded ; charset=UTF-8\r\n", "a=1",
+         "c=none;b=none;a=[1];a=[1];"},
+        {"", "a=1", "c=none;b=none;a=none;a=none;"},
+        {"Content-Type: text/plain\r\n", "a=1", "c=none;b=none;a=none;a=none;"},
+        {"Content-Type: application/x-www-form-urlencodedx\r\n", "a=1",
+         "c=none;b=none;a=none;a=none;"},
+        {"Content-Type: multipart/form-data; boundary=x\r\n", "a=1",
+         "c=none;b=none;a=none;a=none;"}};
+    size_t i;
+    open_world(&w);
+    on("POST", "/f", tell_form, "");
+    for (i = 0; i < LPI_COUNT(cases); i++)
+        CHECK_STR(request("POST", "/f?a=7&b=8", cases[i].lines, cases[i].body)->body,
+                  cases[i].want); /* what the query has is another matter */
+    close_world(&w);
+}
+
+static void tell_long_name(lp_request *r, void *ctx) {
+    heard[0] = 0;
+    note("query", lp_query(r, (const char *)ctx));
+    note("form", lp_form(r, (const char *)ctx));
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+TEST(names_in_forms_have_64_bytes) {
+    char name[66], encoded[200] = "", target[300], body[220];
+    int n, i;
+    open_world(&w);
+    for (n = 64; n <= 65; n++) {
+        char pattern[8];
+        for (i = 0; i < n; i++) name[i] = 'a', memcpy(encoded + 3 * i, "%61", 4);
+        name[n] = 0;
+        sprintf(pattern, "/%d", n);
+        on("POST", pattern, tell_long_name, name);
+        sprintf(target, "/%d?%s=1", n, encoded);
+        sprintf(body, "%s=2", encoded);
+        CHECK_STR(request("POST", target, FORM, body)->body,
+                  n == 64 ? "query=[1];form=[2];" : "query=none;form=none;");
+    }
+    close_world(&w);
+}
+
+static void tell_number(lp_request *r, void *ctx) {
+    int64_t n = 12345;
+    lp_result result = lp_query_int(r, "n", &n);
+    (void)ctx;
+    if (result) CHECK_INT(n, 12345);
+    sprintf(heard, "%d %lld", result, (long long)n);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+TEST(numbers_in_the_query) {
+    static const struct { const char *query, *want; } cases[] = {
+        {"", "-13 12345"}, {"?m=1", "-13 12345"}, {"?n=0", "0 0"}, {"?n=-0", "0 0"},
+        {"?n=7&n=8", "0 7"}, {"?n=-7", "0 -7"}, {"?n", "-14 12345"}, {"?n=", "-14 12345"},
+        {"?n=-", "-14 12345"}, {"?n=--1", "-14 12345"}, {"?n=+1", "-14 12345"},
+        {"?n=%2B1", "-14 12345"}, {"?n=%20%31", "-14 12345"}, {"?n=1+", "-14 12345"},
+        {"?n=01", "-14 12345"}, {"?n=-01", "-14 12345"}, {"?n=1.0", "-14 12345"},
+        {"?n=1e2", "-14 12345"}, {"?n=0x1", "-14 12345"}, {"?n=%", "-14 12345"},
+        {"?n=%zz", "-14 12345"}, {"?%6e=%2d%31", "0 -1"},
+        {"?n=9223372036854775807", "0 9223372036854775807"},
+        {"?n=9223372036854775808", "-14 12345"},
+        {"?n=-9223372036854775808", "0 -9223372036854775808"},
+        {"?n=-9223372036854775809", "-14 12345"},
+        {"?n=%2D%39%32%32%33%33%37%32%30%33%36%38%35%34%37%37%35%38%30%38",
+         "0 -9223372036854775808"},
+        {"?n=%31%32%32%33%33%37%32%30%33%36%38%35%34%37%37%35%38%30%38%30%30", "-14 12345"},
+        {"?n=18446744073709551615", "-14 12345"}, {"?n=18446744073709551616", "-14 12345"}};
+    size_t i;
+    open_world(&w);
+    on("GET", "/n", tell_number, "");
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        char target[100];
+        snprintf(target, sizeof target, "/n%s", cases[i].query);
+        CHECK_STR(request("GET", target, "", NULL)->body, cases[i].want);
+    }
+    close_world(&w);
+}
+
+static void answer_json(lp_request *r, void *ctx) {
+    const char *how = (const char *)ctx;
+    lp_memory memory = unit_memory_of(&w.m);
+    lp_json j;
+    lp_json_init(&j, &memory);
+    if (!strcmp(how, "empty")) {
+        CHECK_INT(lp_reply_json(r, 200, &j), LP_ERR_JSON);
+        CHECK_INT(lp_reply_error(r, 418, "empty"), LP_OK);
+        return;
+    }
+    lp_json_object(&j);
+    lp_json_key(&j, lp_s("a"));
+    lp_json_uint(&j, 1);
+    if (!strcmp(how, "open")) {
+        CHECK_INT(lp_reply_json(r, 200, &j), LP_ERR_JSON);
+        CHECK_INT(j.text.capacity, 0); /* freed */
+        return;
+    }
+    lp_json_end(&j);
+    if (!strcmp(how, "misused")) lp_json_end(&j);
+    if (!strcmp(how, "misused")) CHECK_INT(lp_reply_json(r, 200, &j), LP_ERR_JSON);
+    else if (!strcmp(how, "status")) CHECK_INT(lp_reply_json(r, 100, &j), LP_ERR_ARG);
+    else CHECK_INT(lp_reply_json(r, 201, &j), LP_OK);
+    CHECK(!j.text.bytes);
+    lp_json_null(&j); /* it may be used again */
+    CHECK_STR(lp_json_text(&j), "null");
+    CHECK_INT(lp_reply_json(r, 200, &j), strcmp(how, "good") ? LP_OK : LP_ERR_ARG);
+}
+
+TEST(an_answer_as_json) {
+    static const struct { const char *how; int status; const char *body; } cases[] = {
+        {"good", 201, "{\"a\":1}"}, {"open", 500, NULL}, {"misused", 200, "null"},
+        {"status", 200, "null"}, {"empty", 418, "{\"error\":\"empty\"}"}};
+    size_t i;
+    open_world(&w);
+    for (i = 0; i < LPI_COUNT(cases); i++) {
+        char target[20];
+        answer *a;
+        sprintf(target, "/%s", cases[i].how);
+        on("GET", target, answer_json, cases[i].how);
+        a = request("GET", target, "", NULL);
+        CHECK_INT(a->status, cases[i].status);
+        if (cases[i].body) CHECK_STR(a->body, cases[i].body);
+        CHECK_STR(heading(a, "Content-Type"), "application/json");
+    }
+    close_world(&w); /* looks for leaks */
+}
+
+static void answer_without_memory(lp_request *r, void *ctx) {
+    lp_memory memory = unit_memory_of(&w.m);
+    lp_json j;
+    (void)ctx;
+    lp_json_init(&j, &memory);
+    w.m.fail_at = w.m.calls + 1;
+    lp_json_string(&j, lp_s("text"));
+    w.m.fail_at = 0;
+    CHECK_INT(lp_reply_json(r, 200, &j), LP_ERR_NOMEM);
+    CHECK_INT(lp_reply_error(r, 503, "No memory"), LP_OK);
+}
+
+TEST(an_answer_as_json_without_memory) {
+    open_world(&w);
+    on("GET", "/", answer_without_memory, "");
+    CHECK_INT(request("GET", "/", "", NULL)->status, 503);
+    close_world(&w);
+}
