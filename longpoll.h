@@ -207,6 +207,9 @@
      None of these may be there twice; others, such as iss, sub and aud, are
      ignored. Numbers have no exponent.
 
+     A poll or a stream that waits has been let pass when it came. lp_recheck
+     has all who wait on a channel ask again: that is how access is taken away.
+
      Without a good token it is 401 with WWW-Authenticate: Bearer, and, if a bad
      one was shown, error="invalid_token"; with one that does not cover the
      action and each channel 403, error="insufficient_scope". When a token
@@ -279,17 +282,18 @@
    THREADS
 
      lp_publish, lp_publish_async, lp_reply_later, lp_stop, lp_stats_read,
-     lp_channel_read, lp_channels_read, lp_messages_read, lp_channel_delete and
-     lp_receipts_read are safe on any thread between lp_create and lp_destroy;
-     lp_stop in a signal handler too. What needs no server (lp_s, lp_json_* and
-     the like) is safe on any thread, with data that no other uses. All else
-     belongs to the thread that runs the server. With cfg.loops above 1 lp_run
-     starts the threads that it needs beside its own: handlers and hooks then
-     run on any of them, several at once, each with a request of its own; but
-     the hooks of `watch` and `after_publish` are called on lp_run's own thread
-     alone, and that of `policy` also on any thread that publishes. No hook is
-     called while a lock is held, except those of lp_memory and the clocks and
-     random bytes of lp_os; so a handler or a hook may publish.
+     lp_channel_read, lp_channels_read, lp_messages_read, lp_channel_delete,
+     lp_receipts_read and lp_recheck are safe on any thread between lp_create
+     and lp_destroy; lp_stop in a signal handler too. What needs no server
+     (lp_s, lp_json_* and the like) is safe on any thread, with data that no
+     other uses. All else belongs to the thread that runs the server. With
+     cfg.loops above 1 lp_run starts the threads that it needs beside its own:
+     handlers and hooks then run on any of them, several at once, each with a
+     request of its own; but the hooks of `watch` and `after_publish` are called
+     on lp_run's own thread alone, and that of `policy` also on any thread that
+     publishes. No hook is called while a lock is held, except those of
+     lp_memory and the clocks and random bytes of lp_os; so a handler or a hook
+     may publish.
 
      A thread may be cancelled (pthread_cancel, not asynchronously). No call of
      the library is a cancellation point: the thread is cancelled only after
@@ -1215,6 +1219,20 @@ LPDEF lp_result lp_messages_read(lp_server *server, lp_slice channel,
              LP_ERR_NOT_FOUND (never with Redis), LP_ERR_STOPPED, LP_ERR_AWAY,
              LP_ERR_NOMEM, LP_ERR_OS                                         */
 LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel);
+
+/* Have everybody who waits on the channel ask for access again: each poll that
+   is parked on it is answered at once, with its own cursor, as if its timeout
+   had come, and each stream ends. Their clients come again, and lp_authorize is
+   asked, or their token looked at. So access is taken away by a change to what
+   lp_authorize answers, and this call after it: once it has returned, nobody is
+   given a message of the channel, even one that is published at that moment,
+   for whom lp_authorize was not asked since; but for what was on its way. A
+   poll that waits for Redis to tell where its cursor stands is answered then.
+   With Redis this is about who waits on this instance: call it on each.
+
+   Thread:   any.
+   Returns:  LP_OK, also if nobody waits there; LP_ERR_ARG: bad name         */
+LPDEF lp_result lp_recheck(lp_server *server, lp_slice channel);
 
 /* Some of the clients that a message was handed to. */
 typedef struct lp_receipts {
@@ -5562,6 +5580,7 @@ typedef struct lpi_channel {
     lpi_list lists;        /* its waiter lists, one for each loop            */
     lpi_link idle_link;
     lpi_link watch_link;   /* in hub->events or in hub->vacated              */
+    uint32_t rechecked;    /* hub->rechecks after its last lp_recheck        */
     uint64_t idle_ms, vacated_ms; /* since when, on the monotonic clock      */
 } lpi_channel;
 
@@ -5575,6 +5594,9 @@ typedef struct lpi_waiter_list {
     uint32_t next_ready; /* in the loop's ready list                         */
     uint8_t ready;       /* it is in that list, or is being served           */
     uint8_t unseen;      /* a message came, and no waiter was sent it yet    */
+    uint8_t recheck;     /* lp_recheck was called: its waiters are released,
+                            and given nothing more; who comes later waits in
+                            another list                                     */
 } lpi_waiter_list;
 
 /* One poll's place on one channel. */
@@ -5648,7 +5670,8 @@ typedef struct lpi_wait {
     uint32_t counter;      /* of its client, while a poll waits, or it keeps
                               it for its next poll                           */
     uint32_t account;      /* of its address                                 */
-    unsigned limit : 16;   /* most messages in the reply                     */
+    unsigned limit : 16;   /* most messages in the reply; 0: none, since its
+                              access is to be asked for again                */
     unsigned basic : 1;    /* the poll speaks the dialect of since=          */
     unsigned fetching : 1; /* its waiters stand in lists of fetching ones    */
     unsigned reset : 2;    /* an lpi_reason that rides on the reply          */
@@ -5734,6 +5757,8 @@ typedef struct lpi_hub {
     uint64_t forgotten_us;         /* the newest timestamp of any channel that
                                       was forgotten; of all stores, the newest
                                       that they gave                         */
+    uint32_t rechecks;             /* atomic: how many there were            */
+    uint32_t forgotten_recheck;    /* that of channels that are not there    */
     uint64_t sweep_ms;             /* when the next sweep is due             */
     int sweep_moved;               /* the first loop has to know sweep_ms    */
     uint64_t partial_bytes;        /* that request buffers in use take       */
@@ -5752,7 +5777,7 @@ typedef enum lpi_why {
     LPI_WHY_QUERY, LPI_WHY_QUERY_TWICE, LPI_WHY_LAST_ID, LPI_WHY_SINCE,
     LPI_WHY_SINCE_AND_LAST_ID, LPI_WHY_SINCE_CHANNELS, LPI_WHY_STREAM_SINCE,
     LPI_WHY_TIMEOUT, LPI_WHY_LIMIT, LPI_WHY_CLIENT_ID, LPI_WHY_POLICY,
-    LPI_WHY_REFUSED, LPI_WHY_NO_TOKEN,
+    LPI_WHY_REFUSED, LPI_WHY_RECHECKED, LPI_WHY_NO_TOKEN,
     LPI_WHY_TOKEN, LPI_WHY_TOKEN_EARLY, LPI_WHY_TOKEN_ENDED,
     LPI_WHY_TOKEN_TWICE, LPI_WHY_SCOPE
 } lpi_why;
@@ -5788,6 +5813,7 @@ static const struct {
     {400, "Bad X-Client-ID"},
     {503, ""}, /* the hub's alone: it needs a channel's policy first */
     {403, "No such channel allowed"},
+    {503, "Access is being changed"},
     {401, "Unauthorized"},
     {401, "Bad token"},
     {401, "Token not valid yet"},
@@ -5816,6 +5842,8 @@ typedef struct lpi_poll_request {
                                   UINT64_MAX: it has none that does          */
     uint32_t count;            /* of channels                                */
     uint16_t limit;
+    uint32_t rechecks;         /* lpi_hub_rechecks(), from before its access
+                                  was asked for                              */
     uint8_t basic;
     uint8_t stream;            /* it is answered by some events of a stream;
                                   when it is parked, `requested` receives
@@ -6006,6 +6034,7 @@ typedef struct lpi_stream {
     uint32_t count;           /* of channels                                 */
     uint16_t limit;
     uint8_t begun;            /* the head of its answer is sent              */
+    uint32_t rechecks;        /* as in lpi_poll_request                      */
     uint8_t address[16];      /* whom it counts for                          */
     uint64_t ends_ms;         /* when its token does, as in lpi_poll_request */
     lp_slice client_id;
@@ -7302,6 +7331,15 @@ static void lpi_channel_free(lpi_hub *hub, uint32_t index)
     lpi_slab_give(&hub->channels, index);
 }
 
+/* Was the channel, or one of its name before it, rechecked since hub->rechecks
+   was `since`? The numbers may wrap. */
+static int lpi_hub_was_rechecked(const lpi_hub *hub, const lpi_channel *ch,
+                                 uint32_t since)
+{
+    LPI_HELD(hub);
+    return hub->rechecks - ch->rechecked < hub->rechecks - since;
+}
+
 /* Forget an idle channel. If an event of it is still to be reported, its record
    stays until that is done. */
 static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
@@ -7309,6 +7347,8 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, index);
     LP_ASSERT(ch->idle && ch->lists.head == LPI_NONE);
+    if (lpi_hub_was_rechecked(hub, ch, hub->forgotten_recheck))
+        hub->forgotten_recheck = ch->rechecked;
     hub->forgotten_us = lpi_max64(hub->forgotten_us, ch->last_us);
     while (ch->held) lpi_channel_evict(hub, ch->ring[ch->ring_at], 0, 0);
     lpi_channel_free_remote(hub, ch);
@@ -7449,6 +7489,7 @@ static lp_result lpi_channel_make(lpi_hub *hub, const lpi_wanted *want,
     if (victim != LPI_NONE) lpi_channel_forget(hub, victim);
     ch = lpi_channel_at(hub, *out);
     ch->node.hash = want->hash;
+    ch->rechecked = hub->forgotten_recheck;
     ch->start_us = lpi_max64(hub->os->wall_us(hub->os->ctx),
                              hub->forgotten_us + 1);
     ch->last_us = ch->start_us;
@@ -7739,7 +7780,8 @@ static lpi_wait *lpi_wait_at(lpi_hub *hub, uint32_t loop, uint32_t connection)
 
 /* --- waiter lists --- */
 
-/* The loop's list on the channel, made if need be; LPI_NONE without memory. */
+/* The loop's list on the channel for who comes now, made if need be; LPI_NONE
+   without memory. */
 static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
                                     uint32_t loop)
 {
@@ -7749,7 +7791,7 @@ static uint32_t lpi_waiter_list_get(lpi_hub *hub, uint32_t channel,
     lpi_waiter_list *list;
     for (; index != LPI_NONE; index = list->link.next) {
         list = lpi_waiter_list_at(hub, index);
-        if (list->loop == loop) return index;
+        if (list->loop == loop && !list->recheck) return index;
     }
     index = lpi_slab_take(&hub->lists);
     if (index == LPI_NONE) return index;
@@ -7993,16 +8035,18 @@ static inline void lpi_waiters_unpark(lpi_hub *hub, lpi_wait *wait,
 
 /* Where the parked poll stands, in the order of its channels, judged again:
    another epoch by now, or a next message that is no longer held, is a reset.
-   Returns the number of channels. */
-static uint32_t lpi_waiters_cursors(lpi_hub *hub, const lpi_wait *wait,
+   After a recheck it is given nothing more. Returns the number of channels. */
+static uint32_t lpi_waiters_cursors(lpi_hub *hub, lpi_wait *wait,
                                     lpi_cursor *at)
 {
     LPI_HELD(hub);
     uint32_t index = wait->waiter, n = 0;
     for (; index != LPI_NONE; index = lpi_waiter_at(hub, index)->sibling, n++) {
         const lpi_waiter *waiter = lpi_waiter_at(hub, index);
+        const lpi_waiter_list *list = lpi_waiter_list_at(hub, waiter->list);
         const lpi_channel *ch;
-        at[n].channel = lpi_waiter_list_at(hub, waiter->list)->channel;
+        if (list->recheck) wait->limit = 0;
+        at[n].channel = list->channel;
         at[n].seq = waiter->from.seq;
         at[n].reason = wait->reset;
         ch = lpi_channel_at(hub, at[n].channel);
@@ -8636,6 +8680,7 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
     size_t bytes = 0;
     uint32_t i;
     reply->first = batch->message_count;
+    if (!reply->limit) return;
     while ((i = lpi_reply_next_channel(hub, at, count, !reply->count)) <
            count) {
         lpi_message *m = lpi_channel_get(lpi_channel_at(hub, at[i].channel),
@@ -8777,6 +8822,21 @@ static lpi_why lpi_hub_find_channels(lpi_hub *hub, const lpi_poll_request *ask,
     if (result == LP_PENDING) return LPI_WHY_POLICY;
     if (result == LP_ERR_FULL) return LPI_WHY_CHANNELS_MAX;
     return result == LP_ERR_NOMEM ? LPI_WHY_MEMORY : LPI_WHY_RANDOM;
+}
+
+/* Was a channel of the poll rechecked after its access was asked for? */
+static lpi_why lpi_hub_recheck_refusal(lpi_hub *hub,
+                                       const lpi_poll_request *ask,
+                                       const lpi_cursor *at)
+{
+    LPI_HELD(hub);
+    uint32_t i;
+    if (ask->rechecks == hub->rechecks) return LPI_WHY_NONE;
+    for (i = 0; i < ask->count; i++)
+        if (lpi_hub_was_rechecked(hub, lpi_channel_at(hub, at[i].channel),
+                                  ask->rechecks))
+            return LPI_WHY_RECHECKED;
+    return LPI_WHY_NONE;
 }
 
 typedef enum lpi_judged {
@@ -8951,7 +9011,7 @@ static lpi_recipient *lpi_hub_release(lpi_hub *hub, lpi_batch *batch,
 
 /* Rebuild a fetching poll's request from its waiters, in *ask, and its channels
    in `at`. */
-static void lpi_hub_recall(lpi_hub *hub, const lpi_wait *wait,
+static void lpi_hub_recall(lpi_hub *hub, lpi_wait *wait,
                            lpi_poll_request *ask, lpi_cursor *at)
 {
     LPI_HELD(hub);
@@ -8960,6 +9020,7 @@ static void lpi_hub_recall(lpi_hub *hub, const lpi_wait *wait,
     for (ask->count = 0; index != LPI_NONE; ask->count++) {
         const lpi_waiter *waiter = lpi_waiter_at(hub, index);
         const lpi_waiter_list *list = lpi_waiter_list_at(hub, waiter->list);
+        if (list->recheck) wait->limit = 0;
         at[ask->count].channel = list->channel;
         ask->connection = waiter->connection;
         ask->loop = list->loop;
@@ -9015,6 +9076,7 @@ static void lpi_hub_fetched(lpi_hub *hub, lpi_batch *batch, lpi_wait *wait,
     if (ask.basic) wait->reset = at[0].reason & 3u;
     until_ms = ask.requested[0].until_ms;
     if (judged == LPI_MAY_WAIT && now_ms < until_ms && !wait->stream &&
+        wait->limit &&
         !lpi_waiters_add(hub, &ask, wait, at)) {
         lpi_decision *parked = &batch->parked[batch->parked_count++];
         parked->connection = ask.connection;
@@ -9044,8 +9106,8 @@ static int lpi_hub_take_fetching(lpi_hub *hub, const lpi_waiter_list *list,
     return 0;
 }
 
-/* Release the polls of the list that are behind. 1 if there was no room for
-   some. */
+/* Release the polls of the list that are behind, or all of them if they are to
+   be rechecked. 1 if there was no room for some. */
 static int lpi_hub_take_parked(lpi_hub *hub, lpi_waiter_list *list,
                                lpi_batch *batch, uint64_t now_ms)
 {
@@ -9055,7 +9117,7 @@ static int lpi_hub_take_parked(lpi_hub *hub, lpi_waiter_list *list,
         const lpi_waiter *waiter = lpi_waiter_at(hub, list->parked.head);
         uint32_t connection = waiter->connection;
         lpi_wait *wait = lpi_wait_at(hub, list->loop, connection);
-        if (!lpi_waiter_is_behind(waiter, ch)) return 0;
+        if (!list->recheck && !lpi_waiter_is_behind(waiter, ch)) return 0;
         if (lpi_batch_is_full(batch, wait)) return 1;
         lpi_hub_release(hub, batch, connection, wait, now_ms)->first =
             list->unseen;
@@ -9432,6 +9494,7 @@ static lpi_why lpi_hub_poll(lpi_hub *hub, lpi_poll_request *ask, lpi_wait *wait,
     do {
         lpi_hub_lock(hub);
         why = lpi_hub_find_channels(hub, ask, at, &i);
+        if (!why) why = lpi_hub_recheck_refusal(hub, ask, at);
         if (!why) why = lpi_hub_park_or_reply(hub, ask, wait, at, batch);
         if (lpi_whys[why].status == 429) hub->stats.refused++;
         if (LPI_REMOTE(hub->stores)) lpi_hub_unlock_and_signal(hub);
@@ -9597,6 +9660,35 @@ static lp_result lpi_hub_delete(lpi_hub *hub, lp_slice channel, uint64_t now_ms)
     if (result == LP_OK) lpi_channel_wake(hub, lpi_channel_at(hub, index));
     lpi_hub_unlock_and_signal(hub);
     return result;
+}
+
+/* How many rechecks there were, on any thread: to be looked at before a poll's
+   access is asked for. */
+static uint32_t lpi_hub_rechecks(const lpi_hub *hub)
+{
+    return lpi_atomic_get(&hub->rechecks);
+}
+
+/* Release all who wait on the channel, on any thread. */
+static void lpi_hub_recheck(lpi_hub *hub, lp_slice channel, uint64_t now_ms)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    uint32_t index, list;
+    lpi_hub_lock(hub);
+    lpi_atomic_set(&hub->rechecks, hub->rechecks + 1);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index == LPI_NONE) { /* somebody may be about to make it */
+        hub->forgotten_recheck = hub->rechecks;
+    } else {
+        lpi_channel *ch = lpi_channel_at(hub, index);
+        ch->rechecked = hub->rechecks;
+        for (list = ch->lists.head; list != LPI_NONE;
+             list = lpi_waiter_list_at(hub, list)->link.next) {
+            lpi_waiter_list_at(hub, list)->recheck = 1;
+            lpi_waiter_list_make_ready(hub, list);
+        }
+    }
+    lpi_hub_unlock_and_signal(hub);
 }
 
 static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
@@ -10984,6 +11076,7 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
 
 /* >>poll */
 static void lpi_poll(lp_request *r);
+static lpi_why lpi_poll_begin(lp_request *r, lpi_poll_request *ask);
 static lpi_why lpi_poll_hub(lpi_loop *loop, lpi_poll_request *ask);
 static void lpi_poll_park(lpi_loop *loop, const lpi_poll_request *ask);
 static void lpi_poll_arm(lpi_loop *loop, uint32_t index, uint32_t wait_ms,
@@ -12724,6 +12817,8 @@ static lp_result lpi_route_add(lp_server *server, lpi_route_kind kind,
              released before is still written.
    ========================================================================== */
 
+enum { LPI_POLL_TURNS = 8 }; /* how often access may change while it is asked */
+
 enum { LPI_Q_LAST_ID, LPI_Q_SINCE, LPI_Q_TIMEOUT, LPI_Q_LIMIT, LPI_Q_KNOWN };
 
 static const lp_slice lpi_query_names[LPI_Q_KNOWN] = {
@@ -12735,23 +12830,39 @@ static void lpi_poll(lp_request *r)
     lpi_loop *loop = r->loop;
     lpi_poll_request ask;
     lpi_why why = lpi_poll_read(r, &ask);
-    uint32_t i;
-    for (i = 0; !why && i < ask.count; i++)
-        if (!lpi_route_permitted(r, LP_POLL, ask.names[i])) return;
-    ask.now_ms = loop->now_ms; /* the hook may have taken its time */
-    ask.ends_ms = LPI_SIGNED(r->token != NULL) ? r->token->ends_ms : UINT64_MAX;
-    if (!why && lpi_receipts_tracked(&loop->server->config))
-        why = lpi_reader_name(loop, r->connection, ask.client_id);
-    if (!why && LPI_STREAMING(ask.stream)) why = lpi_stream_begin(r, &ask);
-    if (!why) why = lpi_poll_hub(loop, &ask);
+    int turns = LPI_POLL_TURNS;
+    if (!why)
+        do why = lpi_poll_begin(r, &ask);
+        while (why == LPI_WHY_RECHECKED && turns--);
+    if (r->answered) return; /* it may not be */
     if (why) {
-        lpi_stream_drop(loop, r->connection);
         lpi_route_refuse(r, why);
         return;
     }
     r->answered = 1;
     if (loop->batch.recipient_count) lpi_deliver_batch(loop);
     else lpi_poll_park(loop, &ask);
+}
+
+/* Ask whether the poll may be, which answers it if not, and give it to the hub.
+   LPI_WHY_RECHECKED if that is to be asked again, since access has changed. */
+static lpi_why lpi_poll_begin(lp_request *r, lpi_poll_request *ask)
+{
+    lpi_loop *loop = r->loop;
+    lpi_why why = LPI_WHY_NONE;
+    uint32_t i;
+    ask->rechecks = lpi_hub_rechecks(lpi_hub_of(loop));
+    for (i = 0; i < ask->count; i++)
+        if (!lpi_route_permitted(r, LP_POLL, ask->names[i])) return why;
+    ask->now_ms = loop->now_ms; /* the hook may have taken its time */
+    ask->ends_ms = LPI_SIGNED(r->token != NULL) ? r->token->ends_ms
+                                                : UINT64_MAX;
+    if (lpi_receipts_tracked(&loop->server->config))
+        why = lpi_reader_name(loop, r->connection, ask->client_id);
+    if (!why && LPI_STREAMING(ask->stream)) why = lpi_stream_begin(r, ask);
+    if (!why) why = lpi_poll_hub(loop, ask);
+    if (why) lpi_stream_drop(loop, r->connection);
+    return why;
 }
 
 /* Give the poll to the hub. That may ask for policies, which takes its time. */
@@ -12966,6 +13077,7 @@ static lpi_why lpi_stream_begin(lp_request *r, const lpi_poll_request *ask)
     if (!stream) return LPI_WHY_MEMORY;
     stream->count = ask->count;
     stream->limit = ask->limit;
+    stream->rechecks = ask->rechecks;
     stream->ends_ms = ask->ends_ms;
     memcpy(stream->address, ask->address, sizeof stream->address);
     for (i = 0; i < ask->count; i++)
@@ -13131,6 +13243,7 @@ static void lpi_stream_ask(lpi_loop *loop, uint32_t index,
     ask->connection = index;
     ask->now_ms = loop->now_ms;
     ask->ends_ms = stream->ends_ms;
+    ask->rechecks = stream->rechecks;
     ask->wait_ms = loop->drain_ms ? 0 : loop->server->config.stream_beat_ms;
     ask->count = stream->count;
     ask->limit = stream->limit;
@@ -18534,6 +18647,17 @@ LPDEF lp_result lp_receipts_read(lp_server *server, lp_slice channel,
                               page);
     lpi_cancel_restore(cancel);
     return result;
+}
+
+LPDEF lp_result lp_recheck(lp_server *server, lp_slice channel)
+{
+    int cancel;
+    if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    lpi_hub_recheck(&server->hub, channel,
+                    server->os.monotonic_us(server->os.ctx) / 1000);
+    lpi_cancel_restore(cancel);
+    return LP_OK;
 }
 
 LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel)

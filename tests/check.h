@@ -610,9 +610,12 @@ static uint32_t check_waiter_lists(lpi_hub *hub, lpi_channel *ch, uint32_t index
         uint64_t before = 0;
         int was_now = 0;
         CHECK_SAME(waiter_list->channel, index, "a waiter list's channel");
-        CHECK_MUST(waiter_list->loop < hub->loop_count && !(loops & 1u << waiter_list->loop),
+        CHECK_MUST(waiter_list->loop < hub->loop_count &&
+             (waiter_list->recheck || !(loops & 1u << waiter_list->loop)),
              "a channel has two waiter lists of one loop");
-        loops |= 1u << waiter_list->loop;
+        if (!waiter_list->recheck) loops |= 1u << waiter_list->loop;
+        CHECK_MUST(!waiter_list->recheck || waiter_list->ready || waiter_list->parked.head == LPI_NONE,
+                   "a recheck is forgotten");
         n = check_list(&waiter_list->parked, &hub->waiter_links, "parked") +
             check_list(&waiter_list->fetching, &hub->waiter_links, "fetching");
         CHECK_SAME(waiter_list->waiters, n, "a waiter list's waiters");

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { live, sleep, SLOW } from './harness.mjs';
+import { Listener, Stream } from './events.mjs';
+import { atEnd, live, scaled, sleep, SLOW, until } from './harness.mjs';
 
 const POLICY = { policy: 'on', 'waiters-per-client': 'unlimited' };
 const REFUSED = 'No such channel allowed';
@@ -39,4 +40,36 @@ test('a policy lowers what a channel holds and who waits there', async (t) => {
   await sleep(600);
   assert.deepEqual(await held(server, 'small'), []);
   assert.deepEqual((await server.ask('small', { last_id: ids[0], timeout: 5 * SLOW })).reset, { small: 'evicted' });
+});
+
+test('the newest messages are read in C', async (t) => {
+  const server = await live(t);
+  for (let n = 1; n <= 5; n++) await server.say('news', { n });
+  const { messages } = await server.ask('news', { last_id: 0, timeout: 0 });
+  assert.deepEqual((await server.request('GET', '/test/newest/news?n=3')).json, messages.slice(2));
+  assert.deepEqual((await server.request('GET', '/test/newest/news?n=99')).json, messages);
+});
+
+test('access is taken away from who waits, and the others miss nothing', async (t) => {
+  const server = await live(t, { 'waiters-per-client': 'unlimited', 'waiters-per-address': 'unlimited', 'connections-per-address': 'unlimited' });
+  const count = scaled(200, 20);
+  const { message_id: last } = await server.say('room', { n: 0 });
+  const wait = (name) => server.poll('room', { last_id: last, timeout: 30 }, { 'X-Client-ID': name });
+  const waiting = Array.from({ length: count }, (_, i) => wait(`c${i}`));
+  const other = server.poll('other', { last_id: 0, timeout: 30 }, { 'X-Client-ID': 'c0' });
+  await server.waiters(count + 1);
+  const stream = await Stream.open(server, new Listener(['room']));
+  atEnd(t, () => stream.close());
+  assert.equal(await stream.begin(), 200);
+  await server.waiters(count + 2);
+  assert.equal((await server.request('POST', '/test/ban/room?client=c0')).status, 200);
+  await server.say('room', { n: 1 });
+  for (const { json } of await Promise.all(waiting)) {
+    assert.deepEqual([json.status, json.last_id, json.count], ['timeout', last, 0]);
+  }
+  await until(async () => (await server.stats()).waiters === 1, 'the stream ends');
+  (await wait('c0')).refuses(403);
+  for (let i = 1; i < count; i++) assert.deepEqual((await wait(`c${i}`)).json.messages.map(({ n }) => n), [1]);
+  await server.say('other', { n: 2 });
+  assert.deepEqual((await other).json.messages.map(({ n }) => n), [2]);
 });

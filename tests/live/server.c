@@ -10,6 +10,9 @@
      GET  /test/asked         what the authorize hook was asked, once each
      GET  /test/watched       what the watch hook was told, once each
      GET  /test/published     what the after_publish hook was told, once each
+     POST /test/ban/{channel}?client=   the authorize hook refuses that
+                              X-Client-ID from now on, and lp_recheck is called
+     GET  /test/newest/{channel}?n=   as lp_messages_read tells of them
      POST /test/echo          the body
      GET  /test/page?n=       n bytes
      GET  /test/params/{a}/of/{b}
@@ -86,6 +89,19 @@ static int begins(lp_slice text, const char *with)
     return text.length >= length && memcmp(text.bytes, with, length) == 0;
 }
 
+static char banned[64];
+
+static int is_banned(lp_slice client)
+{
+    int is;
+
+    pthread_mutex_lock(&mutex);
+    is = client.length != 0 && client.length == strlen(banned) &&
+         memcmp(client.bytes, banned, client.length) == 0;
+    pthread_mutex_unlock(&mutex);
+    return is;
+}
+
 static int authorize(void *ctx, lp_request *request, lp_action action,
                      lp_slice channel)
 {
@@ -102,6 +118,8 @@ static int authorize(void *ctx, lp_request *request, lp_action action,
     lp_json_end(json);
     noted();
 
+    if (is_banned(lp_header(request, "X-Client-ID")))
+        return 403;
     if (begins(channel, "secret"))
         return 403;
     if (begins(channel, "login"))
@@ -379,6 +397,45 @@ static void address(lp_request *request, void *ctx)
     lp_reply(request, 200, "text/plain", lp_client(request));
 }
 
+static void ban(lp_request *request, void *ctx)
+{
+    lp_slice client = lp_query(request, "client");
+
+    (void)ctx;
+    pthread_mutex_lock(&mutex);
+    memset(banned, 0, sizeof banned);
+    if (client.length < sizeof banned)
+        memcpy(banned, client.bytes, client.length);
+    pthread_mutex_unlock(&mutex);
+    if (lp_recheck(server, lp_param(request, "channel")) != LP_OK)
+        lp_reply_error(request, 500, "lp_recheck");
+    else
+        lp_reply(request, 200, "application/json", lp_s("{}"));
+}
+
+static void add_message(void *ctx, const lp_message *message)
+{
+    lp_json_raw((lp_json *)ctx, message->json);
+}
+
+static void newest(lp_request *request, void *ctx)
+{
+    lp_json json;
+    lp_result result;
+
+    (void)ctx;
+    lp_json_init(&json, NULL);
+    lp_json_array(&json);
+    result = lp_messages_read(server, lp_param(request, "channel"),
+                              number(request, "n"), add_message, &json);
+    lp_json_end(&json);
+    if (result != LP_OK)
+        lp_reply_error(request, 500, lp_strerror(result));
+    else
+        lp_reply(request, 200, "application/json", lp_json_text(&json));
+    lp_json_free(&json);
+}
+
 static void echo(lp_request *request, void *ctx)
 {
     (void)ctx;
@@ -495,6 +552,8 @@ static int serve_routes(void)
         {"GET", "/test/asked", reply_notes, &asked},
         {"GET", "/test/watched", reply_notes, &watched},
         {"GET", "/test/published", reply_notes, &messages},
+        {"POST", "/test/ban/{channel}", ban, NULL},
+        {"GET", "/test/newest/{channel}", newest, NULL},
         {"POST", "/test/echo", echo, NULL},
         {"GET", "/test/page", page, NULL},
         {"GET", "/test/params/{a}/of/{b}", params, NULL},

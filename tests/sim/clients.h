@@ -848,12 +848,13 @@ static void admin_happens(void)
 {
     int i = (int)below(world_channels);
     if (S->hub.stopped) return;
-    switch (below(6)) {
+    switch (below(7)) {
     case 0:
     case 1:
         if (deletions) delete_direct(i);
         break;
     case 4: messages_direct(i); break;
+    case 5: recheck_direct(i); break;
     case 2: describe_direct(i); break;
     case 3: list_direct(); break;
     default: receipts_direct(); break;

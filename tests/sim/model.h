@@ -77,6 +77,7 @@ typedef struct channel {
     uint32_t deletions;
     int watched;
     uint32_t told;           /* of all epochs' messages, to after_publish  */
+    uint32_t rechecks;
     uint32_t seen;           /* M.seen when it was found in the table last */
     uint32_t lives, count;
     /* that stay, and grow, from world to world */
@@ -95,6 +96,7 @@ static struct model {
     uint64_t replies, delivered, resets, timeouts;
     uint64_t ended;                     /* polls that their tokens have ended   */
     uint64_t latencies[LP_LATENCIES], firsts; /* that lp_stats should count */
+    uint32_t rechecks;                  /* of the hub's                         */
     uint64_t keys[ADDRESSES];           /* by which the server knows an address */
     uint64_t spendings;                 /* changes of what all share            */
     uint64_t refusal_told_ms[600];      /* by status; 0: not yet                */
@@ -108,7 +110,7 @@ static struct model {
 static receipt *receipts; /* from 1 on; the oldest first */
 static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
 static uint64_t asked_before, told_after, admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
-static uint64_t messages_told;
+static uint64_t messages_told, rechecked_polls;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
@@ -733,6 +735,7 @@ static void model_got(conn *c, request *r)
         p->was_last = ch->exists ? ch->last : 0;
         p->was_floor = ch->exists ? ch->floor : 0;
         p->was_deletions = ch->deletions;
+        p->was_rechecks = ch->rechecks;
     }
     (void)c;
 }
@@ -835,6 +838,7 @@ static void verify_place(const request *r, const place *p)
                 "connection %u: \"%s\" goes on from %" PRIu64 ", not from %" PRIu64 " to %" PRIu64,
                 conn_index(reading), names[p->channel].name, from, low, high);
     WANT(p->got_seq <= last, "a SEQ that was never given");
+    if (r->rechecked) return; /* it is given nothing */
     if (r->more || (r->basic && r->at[0].got_count)) return; /* basic: one at a time */
     WANT(p->got_seq == last, "a message is held back");
 }
@@ -996,7 +1000,7 @@ static void verify_when(const conn *c, const request *r, int timed_out)
     if (loop_of(c)->drain_ms) return;
     if (S->hub.stores) end += fetch_ns(r); /* also if it was to be answered at once */
     if (r->ends_ns && r->ends_ns < end) end = lpi_max64(r->ends_ns, begin);
-    if (timed_out && K.now_ns < r->got_ns + wait_ns)
+    if (timed_out && !r->rechecked && K.now_ns < r->got_ns + wait_ns)
         fail_at(__LINE__, "connection %u: timed out %" PRIu64 " ns early", conn_index(c),
                 r->got_ns + wait_ns - K.now_ns);
     if (K.now_ns > end + slack)
@@ -1011,6 +1015,34 @@ static void verify_ended(const request *r)
     WANT(r->ends_ns && K.now_ns + 1000000 + late_ns() >= r->ends_ns, "a good token is refused");
     if (!r->bodiless) EXPECT("{\"error\":\"Token expired\"}");
     M.ended++;
+}
+
+/* Was a channel rechecked between the request and the moment when its answer was decided? */
+static int was_rechecked(const request *r)
+{
+    uint32_t i;
+    for (i = 0; i < r->count; i++)
+        if (r->at[i].was_rechecks != cur->reply.at[r->at[i].channel].rechecks) return 1;
+    return 0;
+}
+
+/* Who is given messages was let pass after the last recheck of each of its channels. */
+static void verify_access(const request *r)
+{
+    uint32_t i;
+    for (i = 0; hooks && i < r->count; i++)
+        WANT(r->at[i].asked == cur->reply.at[r->at[i].channel].rechecks,
+             "a message is given though access is to be asked for again");
+}
+
+/* The authorize hook is asked about a poll. */
+static void model_asked(lp_request *r, int i)
+{
+    const conn *c = kernel_stream(&OS, lpi_connection_at(r->loop, r->connection)->fd);
+    request *of = (request *)&c->requests[c->streams ? 0 : c->replied % REQUESTS];
+    uint32_t k;
+    for (k = 0; k < of->count; k++)
+        if (of->at[k].channel == i) of->at[k].asked = M.channel[i].rechecks;
 }
 
 static void verify_poll(conn *c, request *r)
@@ -1064,7 +1096,9 @@ static void verify_poll(conn *c, request *r)
     WANT(data == (r->basic && count), "the dialect");
     EXPECT("}");
     WANT(at_text == end_text, "something behind it");
+    r->rechecked = (uint8_t)(!count && was_rechecked(r));
     for (i = 0; i < r->count; i++) verify_place(r, &r->at[i]);
+    if (count) verify_access(r);
     if (count) verify_cut(r, count);
     else verify_empty_time(r);
     verify_when(c, r, empty && !reset);
@@ -1555,6 +1589,7 @@ static void verify_event(conn *c, request *r, const char *text)
         WANT(m->epoch == epoch && m->seq == seq && epoch == e.at[which].epoch,
              "its id is not that of the event");
         WANT(eat(M.text + m->text, m->length), "not as it was published");
+        verify_access(r);
         carry(c, (uint32_t)(m - M.messages));
         M.delivered++;
     }
@@ -1778,6 +1813,7 @@ static void plan_taken(lpi_loop *loop)
         cur->reply.at[i].epoch = M.channel[i].exists ? M.channel[i].epoch : 0;
         cur->reply.at[i].last = M.channel[i].last;
         cur->reply.at[i].floor = M.channel[i].floor;
+        cur->reply.at[i].rechecks = M.channel[i].rechecks;
     }
     for (i = cur->recipients; i < batch->recipient_count; i++) {
         int fd = lpi_connection_at(loop, batch->recipients[i].connection)->fd;
@@ -1812,11 +1848,28 @@ static void refusal_taken(void)
     SAME(to->waiters, S->hub.stats.waiters, "waiters");
 }
 
+/* Somebody has called lp_recheck: all who wait there are to be released. */
+static void learn_recheck(void)
+{
+    channel *ch = &M.channel[cur->rechecks - 1];
+    uint32_t v;
+    M.rechecks = S->hub.rechecks;
+    MUST(cur->rechecks, "a channel is rechecked for nobody");
+    ch->rechecks++;
+    if (!ch->exists) return;
+    for (v = lpi_channel_at(&S->hub, ch->index)->lists.head; v != LPI_NONE;
+         v = lpi_waiter_list_at(&S->hub, v)->link.next) {
+        MUST(lpi_waiter_list_at(&S->hub, v)->recheck, "some who wait are not rechecked");
+        rechecked_polls += lpi_waiter_list_at(&S->hub, v)->waiters;
+    }
+}
+
 /* About to be released. */
 static void hub_released(void)
 {
     const lpi_hub *hub = &S->hub;
     model_sync();
+    if (hub->rechecks != M.rechecks) learn_recheck();
     if (cur->handed) learn_handed();
     M.releases++;
     cur->releases++;
@@ -2018,6 +2071,13 @@ static void delete_direct(int i)
     verify_deletion(i, result);
     admin_counts[R_DELETE] += result == LP_OK;
     cur->excuses = excuses;
+}
+
+static void recheck_direct(int i)
+{
+    cur->rechecks = i + 1;
+    SAME(lp_recheck(S, lp_s(names[i].name)), LP_OK, "lp_recheck");
+    cur->rechecks = 0;
 }
 
 static void describe_direct(int i)

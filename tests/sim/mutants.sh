@@ -83,6 +83,7 @@ passed=0 failed=0
 for name; do
     cat $out/$name/line 2>/dev/null || echo "$name FAIL: no verdict" | tee $out/$name.line
     case $(cat $out/$name/line 2>/dev/null) in
+        *FAIL:*) failed=$((failed + 1)); echo "again: tests/sim/mutants.sh $name";;
         *" found after "* | *" found by "*) passed=$((passed + 1));;
         *) failed=$((failed + 1)); echo "again: tests/sim/mutants.sh $name";;
     esac

@@ -69,9 +69,10 @@ static uint64_t watch_counts[2], log_lines, refusals_told;
 
 static int ask(void *ctx, lp_request *r, lp_action action, lp_slice name)
 {
-    (void)ctx, (void)r;
+    (void)ctx;
     called_out();
     if (action == LP_ADMIN) return 0; /* not about a channel, it may be */
+    if (action == LP_POLL) model_asked(r, channel_of(name.bytes));
     return channel_of(name.bytes) == DENIED ? 403 : 0;
 }
 
@@ -650,6 +651,7 @@ static void report(void)
     line("deferred", "gone", deferral_counts[2]);
     line("deferred", "504", deferral_counts[3]);
     line("messages", "told exactly", messages_told);
+    line("channels", "rechecked", rechecked_polls);
     line("receipts", "read", admin_counts[R_RECEIPTS]);
     line("receipts", "noted", handed_count);
     line("receipts", "dropped as oldest", lost_count);

@@ -66,7 +66,7 @@ typedef enum thread_state {
 /* The store, as it stood when a loop decided what to answer. */
 typedef struct stored {
     uint32_t count; /* of messages that were ever published    */
-    struct { uint64_t epoch, last, floor; } at[CHANNELS];
+    struct { uint64_t epoch, last, floor; uint32_t rechecks; } at[CHANNELS];
 } stored;
 
 /* Who was parked when a poll was refused. */
@@ -128,6 +128,7 @@ typedef struct thread {
     /* administration */
     uint64_t releases;    /* of the hub's mutex by this thread                 */
     uint64_t others;      /* and by all others, at its last one                */
+    int rechecks;         /* 1 + the channel that it rechecks                           */
     int deletes, deleted; /* 1 + the channel that it is to delete; that it did */
     const void *handed;   /* the connection whose client was handed messages just now */
 } thread;

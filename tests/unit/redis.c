@@ -1482,6 +1482,38 @@ TEST(redis_messages_that_are_here) {
     close_redis();
 }
 
+/* A poll that cannot be judged yet is answered when it can be, and not parked nor given
+   anything. */
+TEST(redis_recheck_of_a_poll_that_fetches) {
+    static const char *const cursors[] = {"0", "now", "0123456789abcdef-7"};
+    size_t i;
+    open_redis();
+    publish_number("a", 1);
+    for (i = 0; i < LPI_COUNT(cursors); i++) {
+        peer *c = dial(&w);
+        answer *a;
+        char target[90];
+        sprintf(target, "/api/poll/a?last_id=%s&timeout=50", cursors[i]);
+        path->held = 1;
+        get(c, target);
+        settle(&w);
+        CHECK_INT(stats_of(&w).waiters, 1);
+        CHECK_INT(lp_recheck(w.s, lp_s("a")), LP_OK);
+        settle(&w);
+        CHECK_SILENT(c);
+        path->held = 0;
+        pass(&w, 100);
+        a = take(c);
+        CHECK_INT(a->status, 200);
+        CHECK_STR(member(a->body, "count"), "0");
+        CHECK_INT(has(a->body, "reset"), i == 2);
+        CHECK_INT(stats_of(&w).waiters, 0);
+        CHECK_STR(lp_s(all_of("a", text_of(a->body, "last_id"))), i == 1 ? "" : "1");
+        pass(&w, 20000); /* its channel is forgotten */
+    }
+    close_redis();
+}
+
 TEST(redis_policy_of_age) {
     open_redis_policy();
     publish_number("brief", 1);

@@ -1,2 +1,2 @@
 # a token is asked about the first channel of a poll alone
-/^static void lpi_poll(/,/^}/ s/i < ask\.count;/i < 1;/
+/^static.* lpi_poll_begin(.*)$/,/^}/ s/i < ask->count;/i < 1;/
