@@ -51,6 +51,7 @@ const state = block('json', '"first_id"');
 const handed = block('sh', '/api/receipts/');
 const receipts = block('json', '"delivered_to"');
 const deletion = block('sh', '-X DELETE');
+const handler = block('c', 'lp_json_get_string');
 const script = block('js', 'LongPollingClient');
 const more = block('js', 'const options');
 const maker = block('js', 'createHmac');
@@ -164,6 +165,21 @@ test('a server of its own pages', async (t) => {
   assert.equal((await server.request('GET', '/', { headers: { 'If-None-Match': page.headers.etag } })).status, 304);
   assert.equal((await server.request('GET', '/../site.c')).status, 404);
   assert.equal((await server.request('GET', '/api/poll/a?timeout=0')).status, 200);
+});
+
+test('the handler that reads JSON and answers with some', async (t) => {
+  const port = await freePort();
+  const route = '    lp_on(server, "POST", "/order", order, NULL);\n';
+  let text = change(change(program, '8081', String(port)), 'int main', `${handler}\nint main`);
+  text = change(text, '    lp_run(', `${route}    lp_run(`);
+  writeFileSync(path.join(home, 'hello.c'), text);
+  const running = type(t, compile);
+  const server = onPort(port);
+  const ask = (body) => server.request('POST', '/order', { body });
+  const order = { customer: { name: 'Ada \u{1f600}' }, items: [{ count: 100 }] };
+  const answer = await until(() => ask(JSON.stringify(order).replace('100', '1e2')).catch(() => running.code), 'the program', 60_000);
+  assert.deepEqual([answer.status, answer.json], [200, { customer: 'Ada \u{1f600}', count: 100 }]);
+  for (const body of ['{', '{}', JSON.stringify({ ...order, items: [{ count: 1.5 }] })]) assert.equal((await ask(body)).status, 400, body);
 });
 
 test('the figures, what Prometheus is told, and the access log', async (t) => {

@@ -483,6 +483,126 @@ static void serve_file(lp_request *request, void *ctx)
     lp_reply_file(request, folder, lp_param(request, "path"));
 }
 
+/* ---- what clients send -------------------------------------------------- */
+
+static void member_int(lp_json *json, const char *name, lp_result result,
+                       int64_t value)
+{
+    char text[24];
+
+    lp_json_key(json, lp_s(name));
+    if (result != LP_OK)
+        lp_json_int(json, result);
+    else { /* as a text: JavaScript's numbers would round it */
+        snprintf(text, sizeof text, "%lld", (long long)value);
+        lp_json_string(json, lp_s(text));
+    }
+}
+
+static void member_text(lp_json *json, const char *name, lp_slice text)
+{
+    lp_json_key(json, lp_s(name));
+    if (text.bytes != NULL)
+        lp_json_string(json, text);
+    else
+        lp_json_null(json);
+}
+
+static void members_of(lp_json *json, lp_slice value)
+{
+    char key[256];
+    lp_slice name;
+    lp_json_iter it;
+
+    lp_json_key(json, lp_s("each"));
+    lp_json_array(json);
+    lp_json_each(&it, value);
+    while (lp_json_next(&it)) {
+        lp_json_array(json);
+        if (lp_json_key_text(&it, key, sizeof key, &name) == LP_OK)
+            lp_json_string(json, name);
+        lp_json_raw(json, it.value);
+        lp_json_end(json);
+    }
+    lp_json_end(json);
+}
+
+static void read_typed(lp_json *json, lp_slice text, const char *path)
+{
+    char buffer[4096];
+    int64_t n = 0;
+    double number;
+    lp_slice string;
+    lp_result result = lp_json_get_int(text, path, &n);
+
+    member_int(json, "int", result, n);
+    if (lp_json_get_double(text, path, &number) == LP_OK) {
+        lp_json_key(json, lp_s("double"));
+        lp_json_double(json, number);
+    }
+    if (lp_json_get_string(text, path, buffer, sizeof buffer, &string) == LP_OK)
+        member_text(json, "string", string);
+}
+
+/* The value at ?path= of the body, in all the ways to read it. */
+static void read_json(lp_request *request, void *ctx)
+{
+    static const char none[] = "";
+    lp_slice path = lp_query(request, "path"), body = lp_body(request), value;
+    char name[1024];
+    lp_json json;
+    lp_result result;
+
+    (void)ctx;
+    if (path.length >= sizeof name) {
+        lp_reply_error(request, 400, "long path");
+        return;
+    }
+    memcpy(name, path.bytes != NULL ? path.bytes : none, path.length);
+    name[path.length] = 0;
+    lp_json_init(&json, NULL);
+    lp_json_object(&json);
+    result = lp_json_get(body, name, &value);
+    lp_json_key(&json, lp_s("result"));
+    lp_json_int(&json, result);
+    if (result == LP_OK) {
+        lp_json_key(&json, lp_s("value"));
+        lp_json_raw(&json, value);
+        members_of(&json, value);
+        read_typed(&json, body, name);
+    }
+    lp_json_end(&json);
+    lp_reply_json(request, 200, &json);
+}
+
+/* The cookie, the number in the query and the field of a form of that name. */
+static void read_form(lp_request *request, void *ctx)
+{
+    lp_slice name = lp_param(request, "name");
+    char text[65];
+    int64_t n = 0;
+    lp_result result;
+    lp_json json;
+
+    (void)ctx;
+    if (name.length >= sizeof text) {
+        lp_reply_error(request, 400, "long name");
+        return;
+    }
+    memcpy(text, name.bytes, name.length);
+    text[name.length] = 0;
+    result = lp_query_int(request, text, &n);
+    lp_json_init(&json, NULL);
+    lp_json_object(&json);
+    member_text(&json, "cookie", lp_cookie(request, text));
+    member_text(&json, "form", lp_form(request, text));
+    member_int(&json, "query", result, n);
+    lp_json_end(&json);
+    lp_reply_header(request, "Set-Cookie",
+                    lp_s("seen=\"by the server\"; Path=/"));
+    lp_reply_json(request, 200, &json);
+}
+
 static void log_access(void *ctx, const lp_access *access)
 {
     char line[LP_ACCESS_LINE];
@@ -558,6 +678,8 @@ static int serve_routes(void)
         {"GET", "/test/page", page, NULL},
         {"GET", "/test/params/{a}/of/{b}", params, NULL},
         {"GET", "/test/files/{path...}", serve_file, NULL},
+        {"POST", "/test/read-json", read_json, NULL},
+        {"POST", "/test/read-form/{name}", read_form, NULL},
     };
     size_t i;
 

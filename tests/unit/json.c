@@ -661,7 +661,7 @@ static lp_slice guarded_copy(const char *text) {
 }
 
 /* What is there, or the name of the error; and an error changes nothing. */
-static lp_slice json_look(const char *text, const char *path) {
+static lp_slice look_up(const char *text, const char *path) {
     lp_slice out = lp_s("untouched");
     lp_result result = lp_json_get(guarded_copy(text), path, &out);
     if (result == LP_OK) return out;
@@ -693,19 +693,19 @@ TEST(json_get_by_path) {
         {"none.none[7].none", "none"}, {"user.tags[2][1].x", "none"}, {" user", "none"}};
     size_t i;
     for (i = 0; i < LPI_COUNT(cases); i++) {
-        lp_slice got = json_look(text, cases[i].path);
+        lp_slice got = look_up(text, cases[i].path);
         if (!lpi_equal(got, lp_s(cases[i].want)))
             unit_fail(__FILE__, __LINE__, "%s gave %.*s", cases[i].path, (int)got.length,
                       got.bytes);
     }
-    CHECK_STR(json_look(" [ 1 ] ", ""), "[ 1 ]");
-    CHECK_STR(json_look("7", ""), "7");
-    CHECK_STR(json_look("\t\"a\"\n", ""), "\"a\"");
-    CHECK_STR(json_look("[[],[5,{\"a\":6}]]", "[1][1].a"), "6");
-    CHECK_STR(json_look("{\"a\":1,\"b\":2,\"a\":3,\"\\u0061\":[4]}", "a"), "[4]");
-    CHECK_STR(json_look("{\"a\":{\"x\":1},\"a\":{\"y\":2}}", "a.x"), "none"); /* of the last alone */
-    CHECK_STR(json_look("{\"\\ud800\":1}", "[\"\\uD800\"]"), "1"); /* no text, but a key */
-    CHECK_STR(json_look("{\"\\ud800\\u0061\":1}", "[\"\\ud800a\"]"), "1");
+    CHECK_STR(look_up(" [ 1 ] ", ""), "[ 1 ]");
+    CHECK_STR(look_up("7", ""), "7");
+    CHECK_STR(look_up("\t\"a\"\n", ""), "\"a\"");
+    CHECK_STR(look_up("[[],[5,{\"a\":6}]]", "[1][1].a"), "6");
+    CHECK_STR(look_up("{\"a\":1,\"b\":2,\"a\":3,\"\\u0061\":[4]}", "a"), "[4]");
+    CHECK_STR(look_up("{\"a\":{\"x\":1},\"a\":{\"y\":2}}", "a.x"), "none"); /* of the last alone */
+    CHECK_STR(look_up("{\"\\ud800\":1}", "[\"\\uD800\"]"), "1"); /* no text, but a key */
+    CHECK_STR(look_up("{\"\\ud800\\u0061\":1}", "[\"\\ud800a\"]"), "1");
     CHECK_STR(lp_sn("abc", 2), "ab");
 }
 
@@ -717,11 +717,11 @@ TEST(json_get_by_bad_paths) {
         "[18446744073709551616]", "a[", "a[0].", "none.none."};
     size_t i;
     for (i = 0; i < LPI_COUNT(bad); i++) {
-        if (!lpi_equal(json_look("{\"a\":[1]}", bad[i]), lp_s("no path")))
+        if (!lpi_equal(look_up("{\"a\":[1]}", bad[i]), lp_s("no path")))
             unit_fail(__FILE__, __LINE__, "a path: %s", bad[i]);
-        CHECK_STR(json_look("{", bad[i]), "no path");
+        CHECK_STR(look_up("{", bad[i]), "no path");
     }
-    CHECK_STR(json_look("{}", NULL), "no path");
+    CHECK_STR(look_up("{}", NULL), "no path");
     CHECK_INT(lp_json_get(lp_sn(NULL, 0), "", NULL), LP_ERR_JSON); /* and no text */
 }
 
@@ -743,9 +743,9 @@ TEST(json_get_from_what_is_no_json) {
         lp_slice text = lpi_slice(before_guard(lpi_slice(whole, i)), i), out;
         CHECK_INT(lp_json_get(text, "a", &out), LP_ERR_JSON);
     }
-    CHECK_STR(json_look(whole, "a[2].b"), "null");
-    CHECK_STR(json_look("{\"a\":1}x", "a"), "no json");
-    CHECK_STR(json_look("{\"a\":1,\"b\":[2}", "a"), "no json");
+    CHECK_STR(look_up(whole, "a[2].b"), "null");
+    CHECK_STR(look_up("{\"a\":1}x", "a"), "no json");
+    CHECK_STR(look_up("{\"a\":1,\"b\":[2}", "a"), "no json");
 }
 
 TEST(json_get_to_the_depth_of_64) {
@@ -758,7 +758,7 @@ TEST(json_get_to_the_depth_of_64) {
         text[2 * depth + 1] = 0;
         *path = 0;
         for (i = 0; i < depth; i++) strcat(path, "[0]");
-        CHECK_STR(json_look(text, path), depth == 64 ? "7" : "no json");
+        CHECK_STR(look_up(text, path), depth == 64 ? "7" : "no json");
         lp_json_each(&it, lp_s(text));
         CHECK_INT(it.result, depth == 64 ? LP_OK : LP_ERR_JSON);
     }
@@ -1012,7 +1012,7 @@ TEST(json_get_bools_and_kinds) {
 /* ---- the reader: all that is in a value ---- */
 
 /* <key=value> of each, without the key in an array, and the result. */
-static const char *json_items(const char *text) {
+static const char *each_of(const char *text) {
     static char said[600];
     char *to = said;
     lp_json_iter it;
@@ -1030,17 +1030,17 @@ static const char *json_items(const char *text) {
 }
 
 TEST(json_each_value) {
-    CHECK_STR(lp_s(json_items("{}")), "0");
-    CHECK_STR(lp_s(json_items(" [ ] ")), "0");
-    CHECK_STR(lp_s(json_items(" [ 1 , \"]\" ,[2,3],{ \"a\" : 4 }, null ]\n")),
+    CHECK_STR(lp_s(each_of("{}")), "0");
+    CHECK_STR(lp_s(each_of(" [ ] ")), "0");
+    CHECK_STR(lp_s(each_of(" [ 1 , \"]\" ,[2,3],{ \"a\" : 4 }, null ]\n")),
               "<1><\"]\"><[2,3]><{ \"a\" : 4 }><null>0");
-    CHECK_STR(lp_s(json_items("\n{ \"\" : [ ] , \"a\\u0062\":{\"b\":1},\"\":2 , \"}\":\"}\"} ")),
+    CHECK_STR(lp_s(each_of("\n{ \"\" : [ ] , \"a\\u0062\":{\"b\":1},\"\":2 , \"}\":\"}\"} ")),
               "<=[ ]><a\\u0062={\"b\":1}><=2><}=\"}\">0");
-    CHECK_STR(lp_s(json_items("[1,2")), "-4");
-    CHECK_STR(lp_s(json_items("[1,2]]")), "-4");
-    CHECK_STR(lp_s(json_items("")), "-4");
-    CHECK_STR(lp_s(json_items("\"[1]\"")), "-14");
-    CHECK_STR(lp_s(json_items(" null ")), "-14");
+    CHECK_STR(lp_s(each_of("[1,2")), "-4");
+    CHECK_STR(lp_s(each_of("[1,2]]")), "-4");
+    CHECK_STR(lp_s(each_of("")), "-4");
+    CHECK_STR(lp_s(each_of("\"[1]\"")), "-14");
+    CHECK_STR(lp_s(each_of(" null ")), "-14");
 }
 
 TEST(json_each_key) {
