@@ -659,7 +659,7 @@ static const lp_policy *check_extra(lpi_hub *hub, const lpi_channel *ch, uint32_
 {
     const lp_config *cfg = hub->config;
     const lpi_extra *extra;
-    uint32_t transients = 0, marks = 0, k;
+    uint32_t texts = 0, marks = 0, k;
     if (ch->extra == LPI_NONE) return &hub->policy;
     ++*extras;
     extra = lpi_extra_at(hub, ch->extra);
@@ -675,9 +675,9 @@ static const lp_policy *check_extra(lpi_hub *hub, const lpi_channel *ch, uint32_
         CHECK_MUST(m->length || (m->transient && k), "a message without text");
         if (!m->transient) continue;
         marks += !m->length;
-        if (m->length && !transients++) CHECK_SAME(m->seq, extra->transient_seq, "the first transient");
+        if (m->length && !texts++) CHECK_SAME(m->seq, extra->transient_seq, "the first transient");
     }
-    CHECK_SAME(extra->transients, transients, "transient messages");
+    CHECK_SAME(extra->transients, texts, "transient messages");
     CHECK_SAME(extra->marks, marks, "marks");
     return &extra->policy;
 }
