@@ -106,6 +106,8 @@
        timestamp of the last. cfg.before_publish may refuse it, with a status
        and a text of its own, or have something else published in its place.
        If cfg.publish is "off" there is no such path: only C code publishes.
+       transient=1 (query) they are delivered and not kept: see
+                 lp_publish_transient. Not with Redis: 400.
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
                  nothing and gives the first one's id; or ids, if that was an
@@ -225,7 +227,8 @@
      cannot be proven ("reset"). Never neither. The reasons:
        epoch     the channel was forgotten or deleted, or the server restarted,
                  since
-       evicted   messages after the cursor are no longer held
+       evicted   messages after the cursor are no longer held; or some among
+                 them, which were transient
        ahead     the cursor was never given
      A reply with a reset holds everything that is still held, after which
      its last_id is good again. Nothing held: an empty reply comes at once,
@@ -281,19 +284,19 @@
 
    THREADS
 
-     lp_publish, lp_publish_async, lp_reply_later, lp_stop, lp_stats_read,
-     lp_channel_read, lp_channels_read, lp_messages_read, lp_channel_delete,
-     lp_receipts_read and lp_recheck are safe on any thread between lp_create
-     and lp_destroy; lp_stop in a signal handler too. What needs no server
-     (lp_s, lp_json_* and the like) is safe on any thread, with data that no
-     other uses. All else belongs to the thread that runs the server. With
-     cfg.loops above 1 lp_run starts the threads that it needs beside its own:
-     handlers and hooks then run on any of them, several at once, each with a
-     request of its own; but the hooks of `watch` and `after_publish` are called
-     on lp_run's own thread alone, and that of `policy` also on any thread that
-     publishes. No hook is called while a lock is held, except those of
-     lp_memory and the clocks and random bytes of lp_os; so a handler or a hook
-     may publish.
+     lp_publish, lp_publish_transient, lp_publish_async, lp_reply_later,
+     lp_stop, lp_stats_read, lp_channel_read, lp_channels_read,
+     lp_messages_read, lp_channel_delete, lp_receipts_read and lp_recheck are
+     safe on any thread between lp_create and lp_destroy; lp_stop in a signal
+     handler too. What needs no server (lp_s, lp_json_* and the like) is safe on
+     any thread, with data that no other uses. All else belongs to the thread
+     that runs the server. With cfg.loops above 1 lp_run starts the threads that
+     it needs beside its own: handlers and hooks then run on any of them,
+     several at once, each with a request of its own; but the hooks of `watch`
+     and `after_publish` are called on lp_run's own thread alone, and that of
+     `policy` also on any thread that publishes. No hook is called while a lock
+     is held, except those of lp_memory and the clocks and random bytes of
+     lp_os; so a handler or a hook may publish.
 
      A thread may be cancelled (pthread_cancel, not asynchronously). No call of
      the library is a cancellation point: the thread is cancelled only after
@@ -607,6 +610,8 @@ typedef struct lp_config {
     /* History: a message is dropped, oldest first, beyond any of these. */
     uint32_t history_count;       /* per channel                      [1000] */
     uint32_t history_age_ms;      /* may be LP_UNLIMITED            [300000] */
+    uint32_t transient_ms;        /* a transient message is there for so long
+                                     (see lp_publish_transient)       [2000] */
     uint64_t history_bytes;       /* of all channels, with the unsent replies of
                                      slow readers; those may take half of it,
                                      and one address a quarter of that half:
@@ -1097,6 +1102,18 @@ LPDEF lp_result lp_json_key_text(const lp_json_iter *it, char *buffer,
 LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
                            lp_published *out);
 
+/* lp_publish, of what matters only now: where a mouse is, who is typing. The
+   message is delivered like any other to who waits, and to who comes within
+   cfg.transient_ms; then its text is dropped. It keeps its number, so that who
+   missed it is told: a reply that goes past it, from a cursor before it, has
+   all that came before and after, each once and in order, and the reset
+   "evicted". To who asks for 0 or now that is not said. It counts as one
+   message of the history until those before it are gone.
+
+   Returns:  as lp_publish; with Redis LP_ERR_ARG                            */
+LPDEF lp_result lp_publish_transient(lp_server *server, lp_slice channel,
+                                     lp_slice json, lp_published *out);
+
 /* Receives the outcome of lp_publish_async: on lp_run's own thread, in its next
    turn, or in lp_destroy. `published` is NULL unless result is LP_OK, and valid
    during the call. */
@@ -1140,7 +1157,7 @@ typedef struct lp_stats {
     uint32_t streams;       /* open now                                      */
     uint32_t waiters;       /* polls parked now, of streams too              */
     uint32_t channels;      /* known now                                     */
-    uint32_t messages;      /* held now                                      */
+    uint32_t messages;      /* held now; also those without their text       */
     uint64_t history_bytes; /* what they take                                */
     uint64_t pinned_bytes;  /* of the unsent replies of slow readers         */
 
@@ -1173,7 +1190,7 @@ LPDEF void lp_stats_read(lp_server *server, lp_stats *out);
 typedef struct lp_channel_info {
     char name[256];        /* ended by a NUL                                 */
     uint32_t waiters;      /* polls and streams that are parked              */
-    uint32_t held;         /* messages                                       */
+    uint32_t held;         /* messages, with their text                      */
     char first_id[40];     /* of the oldest that is held; "" if none is      */
     char last_id[40];      /* of the newest ever: the cursor of who has had
                               all. EPOCH-0 if there was none; "" if Redis has
@@ -5483,6 +5500,8 @@ typedef struct lpi_message {
     uint32_t first_receipt, last_receipt; /* in the order of their age       */
     uint8_t id_length;
     uint8_t receipts_lost; /* some receipts of it were dropped               */
+    uint8_t transient;     /* its text is dropped after cfg.transient_ms: then
+                              this is a mark, whose length is 0              */
 } lpi_message;
 
 /* Why a reply cannot continue a cursor; or that this cannot be said yet, since
@@ -5542,12 +5561,15 @@ typedef struct lpi_remote {
     size_t early_bytes;
 } lpi_remote;
 
-/* What only some channels have: limits of their own. */
+/* What only some channels have: limits of their own, transient messages. */
 typedef struct lpi_extra {
     lpi_timer timer;  /* in hub->due: when something may be dropped sooner than
                          the configuration's age                             */
     uint32_t channel; /* whose it is                                         */
     lp_policy policy;
+    uint32_t transients; /* that have their text                             */
+    uint32_t marks;      /* that have not                                    */
+    uint64_t transient_seq; /* of the first that has its text, if there are  */
 } lpi_extra;
 
 typedef struct lpi_channel {
@@ -5865,6 +5887,7 @@ typedef struct lpi_poll_request {
 typedef struct lpi_cursor {
     uint32_t channel;
     uint8_t reason; /* an lpi_reason                                         */
+    uint8_t fresh;  /* no cursor was given: marks are passed without a word  */
     uint64_t seq;
 } lpi_cursor;
 
@@ -6523,6 +6546,13 @@ static uint32_t lpi_message_count(const lpi_message *m)
     return n;
 }
 
+/* The messages of the chain, which are not published yet, are delivered and not
+   kept. */
+static void lpi_message_set_transient(lpi_message *m)
+{
+    for (; m; m = m->newer) m->transient = 1;
+}
+
 /* The most bytes of {"id":"EPOCH-SEQ","channel":"","timestamp":T, without the
    channel's name; lpi_message_prefix_max() adds that, as JSON writes it. */
 enum {
@@ -6575,6 +6605,25 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     rest[scan.members_length] = '}';
     m->length = (uint32_t)scan.members_length;
     return m;
+}
+
+/* A message without text, but for its id, that stands in the place of a
+   transient one; NULL without memory. */
+static lpi_message *lpi_message_mark(const lp_memory *memory,
+                                     const lpi_message *m)
+{
+    lp_slice id = lpi_message_id(m);
+    size_t size = sizeof *m + 7 + id.length; /* as lpi_message_id() finds it */
+    lpi_message *mark = (lpi_message *)lpi_alloc(memory, size);
+    if (!mark) return NULL;
+    *mark = *m;
+    mark->refs = 1;
+    mark->size = (uint32_t)size;
+    mark->at = sizeof *m;
+    mark->length = 0;
+    mark->first_receipt = mark->last_receipt = LPI_NONE;
+    memcpy((char *)(mark + 1) + 7, id.bytes, id.length);
+    return mark;
 }
 
 enum { LPI_MESSAGES_MAX = 1000 }; /* in one array */
@@ -6808,6 +6857,10 @@ static void lpi_receipt_copy(lpi_hub *hub, const lpi_message *m,
    exact all the same, since a channel is brought up to date whenever it is
    found (lpi_channel_refresh).
 
+   When the time of a transient message is over, its text is dropped, and a mark
+   keeps its place among the others: SEQs have no holes. The oldest message that
+   is held is never a mark, since what is lost there is told anyway.
+
    Uses      >>slab >>table >>message >>receipt
    Touches   the hub's channels and messages, under its mutex. The functions
              that are given a channel and no hub only read that channel.
@@ -6941,7 +6994,7 @@ static const lpi_message *lpi_channel_of_id(const lpi_channel *ch,
     if (id->seq <= lpi_channel_ring_floor(ch) || id->seq > ch->last)
         return NULL;
     m = lpi_channel_message(ch, id->seq);
-    return lpi_equal(lpi_message_id(m), want) ? m : NULL;
+    return m->length && lpi_equal(lpi_message_id(m), want) ? m : NULL;
 }
 
 /* A message above the floor; NULL if it is not here, but where the store is. */
@@ -7166,6 +7219,15 @@ static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
     lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
+/* When the time of a transient message is over. */
+static uint64_t lpi_message_over_ms(const lpi_hub *hub, const lpi_message *m)
+{
+    LPI_HELD(hub);
+    return m->appended_us / 1000 + hub->config->transient_ms;
+}
+
+enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
+
 /* A sweep is wanted in `in_ms`. If none is planned so early, the first loop has
    to know, since it may sleep longer. */
 static void lpi_hub_want_sweep(lpi_hub *hub, uint64_t now_ms, uint32_t in_ms)
@@ -7208,15 +7270,24 @@ static void lpi_channel_update_lists(lpi_hub *hub, uint32_t index,
 }
 
 /* Have a sweep look at the channel when the first of its messages is past its
-   age, if that is not the configuration's. */
+   age, if that is not the configuration's, or the time of a transient one is
+   over; later, if there was no memory for its mark. */
 static void lpi_channel_arm(lpi_hub *hub, uint32_t index, uint64_t now_ms)
 {
     LPI_HELD(hub);
     const lpi_channel *ch = lpi_channel_at(hub, index);
-    uint32_t age_ms = lpi_channel_policy(hub, ch)->history_age_ms;
-    uint64_t when_ms;
-    if (!ch->held || age_ms == hub->config->history_age_ms) return;
-    when_ms = ch->ring[ch->ring_at]->appended_us / 1000 + age_ms;
+    const lpi_extra *extra = lpi_extra_at(hub, ch->extra);
+    uint32_t age_ms = extra->policy.history_age_ms;
+    uint64_t when_ms = UINT64_MAX, over_ms;
+    if (ch->held && age_ms != hub->config->history_age_ms)
+        when_ms = ch->ring[ch->ring_at]->appended_us / 1000 + age_ms;
+    if (extra->transients) {
+        over_ms = lpi_message_over_ms(
+            hub, lpi_channel_message(ch, extra->transient_seq));
+        if (over_ms <= now_ms) over_ms = now_ms + LPI_SWEEP_MS;
+        if (over_ms < when_ms) when_ms = over_ms;
+    }
+    if (when_ms == UINT64_MAX) return;
     if (lpi_wheel_wait(&hub->due) == UINT32_MAX) /* empty: jump to now */
         hub->due.now = (uint32_t)now_ms;
     lpi_wheel_arm(&hub->due, ch->extra, (uint32_t)when_ms);
@@ -7237,10 +7308,44 @@ static void lpi_channel_add_event(lpi_hub *hub, uint32_t index)
     hub->sweep_moved = 1;
 }
 
-/* Drop a message, which is the oldest of its channel. `gone`: the store, if it
-   is elsewhere, drops it too. */
-static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
-                              uint64_t now_ms)
+/* Find the first transient message that still has its text, behind one that has
+   it no more. */
+static void lpi_channel_next_transient(lpi_hub *hub, const lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    lpi_extra *extra = lpi_extra_at(hub, ch->extra);
+    uint64_t seq = extra->transient_seq;
+    if (!--extra->transients) return;
+    do seq++;
+    while (!lpi_channel_message(ch, seq)->transient);
+    extra->transient_seq = seq;
+}
+
+/* Drop the text of a transient message, which is not the oldest of its channel:
+   a mark takes its place. 0, or -1 without memory. */
+static int lpi_channel_mark(lpi_hub *hub, lpi_channel *ch, lpi_message *m)
+{
+    LPI_HELD(hub);
+    lpi_message *mark = lpi_message_mark(hub->memory, m);
+    uint64_t i = m->seq - lpi_channel_ring_floor(ch) - 1 + ch->ring_at;
+    if (!mark) return -1;
+    ch->ring[i < ch->ring_size ? i : i - ch->ring_size] = mark;
+    if (m->older) m->older->newer = mark;
+    else hub->oldest = mark;
+    if (m->newer) m->newer->older = mark;
+    else hub->newest = mark;
+    while (LPI_ADMINISTERED && m->first_receipt != LPI_NONE)
+        lpi_receipt_drop_first(hub, m);
+    hub->stats.history_bytes -= m->size - mark->size;
+    lpi_extra_at(hub, ch->extra)->marks++;
+    lpi_channel_next_transient(hub, ch);
+    lpi_message_unref(hub->memory, m);
+    return 0;
+}
+
+/* Drop a message, which is the oldest of its channel. */
+static void lpi_channel_evict_one(lpi_hub *hub, lpi_message *m, int gone,
+                                  uint64_t now_ms)
 {
     LPI_HELD(hub);
     lpi_channel *ch = lpi_channel_at(hub, m->channel);
@@ -7251,6 +7356,8 @@ static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
         ch->evicted_us = m->timestamp_us;
         ch->remote->floor = m->seq;
     }
+    if (m->transient && m->length) lpi_channel_next_transient(hub, ch);
+    else if (m->transient) lpi_extra_at(hub, ch->extra)->marks--;
     ch->held--;
     if (++ch->ring_at == ch->ring_size) ch->ring_at = 0;
     if (m->older) m->older->newer = m->newer;
@@ -7265,6 +7372,17 @@ static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
     lpi_channel_trim(hub, ch);
     if (!ch->held) lpi_channel_update_lists(hub, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
+}
+
+/* Drop the oldest messages of a channel: that one, and the marks behind it.
+   `gone`: the store, if it is elsewhere, drops it too. */
+static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
+                              uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    const lpi_channel *ch = lpi_channel_at(hub, m->channel);
+    do lpi_channel_evict_one(hub, ch->ring[ch->ring_at], gone, now_ms);
+    while (ch->held && !ch->ring[ch->ring_at]->length);
 }
 
 /* `now_ms` may be a little before appended_us, since loops and publishers read
@@ -7368,6 +7486,21 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     lpi_channel_add_event(hub, index);
 }
 
+/* Drop the texts of transient messages whose time is over. */
+static void lpi_channel_end_transients(lpi_hub *hub, uint32_t index,
+                                       uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    lpi_channel *ch = lpi_channel_at(hub, index);
+    const lpi_extra *extra = lpi_extra_at(hub, ch->extra);
+    while (extra->transients) {
+        lpi_message *m = lpi_channel_message(ch, extra->transient_seq);
+        if (now_ms < lpi_message_over_ms(hub, m)) return;
+        if (m == ch->ring[ch->ring_at]) lpi_channel_evict(hub, m, 1, now_ms);
+        else if (lpi_channel_mark(hub, ch, m)) return;
+    }
+}
+
 /* Drop what has become too old. Returns the channel's index, or LPI_NONE if
    the channel itself was forgotten. If nothing of any channel is older than the
    configuration's age, the messages of one that has that need not be looked
@@ -7383,6 +7516,7 @@ static uint32_t lpi_channel_refresh(lpi_hub *hub, uint32_t index,
         while (ch->held &&
                lpi_message_is_old(hub, ch->ring[ch->ring_at], now_ms))
             lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
+    if (ch->extra != LPI_NONE) lpi_channel_end_transients(hub, index, now_ms);
     if (!lpi_channel_is_forgettable(hub, ch, now_ms)) return index;
     lpi_channel_forget(hub, index);
     return LPI_NONE;
@@ -7500,6 +7634,14 @@ static lp_result lpi_channel_make(lpi_hub *hub, const lpi_wanted *want,
     return LP_OK;
 }
 
+/* The channel's newest message is transient; there is an lpi_extra. */
+static void lpi_channel_add_transient(lpi_hub *hub, const lpi_channel *ch)
+{
+    LPI_HELD(hub);
+    lpi_extra *extra = lpi_extra_at(hub, ch->extra);
+    if (!extra->transients++) extra->transient_seq = ch->last;
+}
+
 /* Give the message, which is the channel's next, its place in the ring, for
    which there is room; lpi_history_limit() is to follow. */
 static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
@@ -7524,6 +7666,7 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     hub->stats.messages++;
     hub->stats.published++;
     lpi_hub_want_sweep(hub, now_ms, hub->config->history_age_ms);
+    if (m->transient) lpi_channel_add_transient(hub, ch);
     if (ch->extra != LPI_NONE) lpi_channel_arm(hub, index, now_ms);
     m->woken = ch->waiters_since_publish;
     ch->waiters_since_publish = 0;
@@ -7564,6 +7707,7 @@ static lp_result lpi_channel_append(lpi_hub *hub, uint32_t index,
     if (out->count > lpi_channel_policy(hub, ch)->history_count)
         return LP_ERR_TOO_LARGE;
     if (lpi_channel_reserve(hub, ch, out->count)) return LP_ERR_NOMEM;
+    if (first->transient && !lpi_channel_extra(hub, index)) return LP_ERR_NOMEM;
     out->waiters = ch->waiters_since_publish;
     /* Publishers may come here in another order than they read the clock. */
     if (hub->newest) now_us = lpi_max64(now_us, hub->newest->appended_us);
@@ -7601,12 +7745,15 @@ static lp_result lpi_channel_renew(lpi_hub *hub, uint32_t index,
     return LP_OK;
 }
 
-static void lpi_channel_describe(const lpi_channel *ch, lp_channel_info *out)
+static void lpi_channel_describe(lpi_hub *hub, const lpi_channel *ch,
+                                 lp_channel_info *out)
 {
+    LPI_HELD(hub);
     memset(out, 0, sizeof *out);
     lpi_put(out->name, lpi_channel_name(ch));
     out->waiters = ch->waiters;
     out->held = ch->held;
+    if (ch->extra != LPI_NONE) out->held -= lpi_extra_at(hub, ch->extra)->marks;
     if (ch->held) lpi_put(out->first_id, lpi_message_id(ch->ring[ch->ring_at]));
     if (!LPI_REMOTE(ch->remote) || ch->remote->known)
         lpi_put_id(out->last_id, ch->epoch, ch->last);
@@ -8049,6 +8196,7 @@ static uint32_t lpi_waiters_cursors(lpi_hub *hub, lpi_wait *wait,
         at[n].channel = list->channel;
         at[n].seq = waiter->from.seq;
         at[n].reason = wait->reset;
+        at[n].fresh = 0;
         ch = lpi_channel_at(hub, at[n].channel);
         if (waiter->epoch_number != ch->epoch_number) {
             at[n].reason = LPI_EPOCH;
@@ -8672,6 +8820,13 @@ static uint32_t lpi_reply_next_channel(lpi_hub *hub, const lpi_cursor *at,
     return best;
 }
 
+/* Go past a message whose text was dropped. */
+static void lpi_reply_pass_mark(lpi_cursor *at)
+{
+    at->seq++;
+    if (!at->reason && !at->fresh) at->reason = LPI_EVICTED;
+}
+
 /* Take the messages, in the order of their timestamps, and move `at` on. */
 static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
                              lpi_cursor *at, uint32_t count)
@@ -8685,6 +8840,10 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
            count) {
         lpi_message *m = lpi_channel_get(lpi_channel_at(hub, at[i].channel),
                                          at[i].seq + 1);
+        if (!m->length) {
+            lpi_reply_pass_mark(&at[i]);
+            continue;
+        }
         bytes += m->length;
         if (reply->count == reply->limit ||
             (reply->count && bytes > hub->config->reply_bytes_max)) {
@@ -8875,10 +9034,19 @@ static void lpi_hub_want_pages(lpi_hub *hub, lpi_poll_request *ask,
     }
 }
 
+/* Go past the marks that come next. Returns the reason, if that is one now. */
+static lpi_reason lpi_hub_pass_marks(const lpi_channel *ch, lpi_cursor *at)
+{
+    while (at->seq < ch->last && !lpi_channel_message(ch, at->seq + 1)->length)
+        lpi_reply_pass_mark(at);
+    return (lpi_reason)at->reason;
+}
+
 /* Judge what is requested of each channel: `at` receives where the poll stands.
    There may be something to answer at once; or something is to be fetched from
    the store before that can be said. In the basic dialect a reset with nothing
-   held is not answered at once, since its client would ask again for ever.
+   held, or nothing but marks, is not answered at once, since its client would
+   ask again for ever.
 
    Each channel's next message is asked for once before the poll is answered, so
    that none starves; and only again if there is nothing at all to answer with,
@@ -8898,6 +9066,11 @@ static lpi_judged lpi_hub_judge(lpi_hub *hub, lpi_poll_request *ask,
                 ? lpi_remote_judge(hub, at[i].channel, requested, &at[i].seq)
                 : lpi_channel_judge(ch, requested, &at[i].seq);
         at[i].reason = (uint8_t)reason;
+        at[i].fresh = requested->kind == LPI_FROM_START ||
+                      requested->kind == LPI_FROM_NOW ||
+                      (requested->kind == LPI_FROM_TIME && !requested->seq);
+        if (ask->basic && !LPI_REMOTE(ch->remote))
+            reason = lpi_hub_pass_marks(ch, &at[i]);
         if (LPI_REMOTE(reason == LPI_UNKNOWN)) {
             unknown = 1;
         } else if (LPI_REMOTE(ch->remote) && at[i].seq < ch->last &&
@@ -9232,8 +9405,6 @@ static uint64_t lpi_refusals_due(const lpi_hub *hub)
 }
 
 /* --- sweeps --- */
-
-enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
 
 /* When the next sweep is due. Messages and channels may wait for LPI_SWEEP_MS
    more, so that sweeps are few. */
@@ -9699,7 +9870,7 @@ static lp_result lpi_hub_describe(lpi_hub *hub, lp_slice channel,
     lpi_hub_lock(hub);
     index = lpi_channel_find(hub, channel, hash, now_ms);
     if (index != LPI_NONE)
-        lpi_channel_describe(lpi_channel_at(hub, index), out);
+        lpi_channel_describe(hub, lpi_channel_at(hub, index), out);
     lpi_hub_unlock_and_signal(hub);
     return index == LPI_NONE ? LP_ERR_NOT_FOUND : LP_OK;
 }
@@ -9732,6 +9903,7 @@ static int lpi_hub_read(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
         r->begun = 1;
         for (; left && r->first && r->seq > floor; left--, r->seq--) {
             lpi_message *m = lpi_channel_message(ch, r->seq);
+            if (!m->length) continue;
             lpi_atomic_add(&m->refs, 1);
             r->messages[--r->first] = m;
         }
@@ -9756,7 +9928,7 @@ static uint32_t lpi_hub_list(lpi_hub *hub, uint64_t now_ms, uint32_t *position,
         if (!ch->name_length || ch->forgotten ||
             lpi_channel_refresh(hub, index, now_ms) == LPI_NONE)
             continue;
-        lpi_channel_describe(ch, &out[n++]);
+        lpi_channel_describe(hub, ch, &out[n++]);
     }
     *position = index < end ? index : 0;
     lpi_hub_unlock_and_signal(hub);
@@ -11126,6 +11298,7 @@ static void lpi_publish_refuse(lp_request *r, int status, const char *text);
 static void lpi_publish_misused(lp_request *r, const char *what);
 static void lpi_publish_here(lp_request *r, lp_slice channel,
                              lpi_message *first, int is_array);
+static int lpi_publish_transient_refused(lp_request *r, int *transient);
 static int lpi_publish_key_refused(lp_request *r);
 static void lpi_publish_remotely(lp_request *r, lp_slice channel,
                                  lpi_message *first, int is_array);
@@ -11139,6 +11312,8 @@ static char *lpi_publish_put_ids(char *to, const lp_published *published);
 static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
                                   lp_slice json, const lpi_outcome *outcome,
                                   lp_published *out);
+static lp_result lpi_publish_transient(lp_server *server, lp_slice channel,
+                                       lp_slice json, lp_published *out);
 static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
                                       lp_slice json, lpi_message **out,
                                       size_t *offset);
@@ -13299,7 +13474,7 @@ static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply)
         lpi_json_add(j, LPI_S("\n\n"));
     }
     for (i = 0; i < reply->count; i++) {
-        at[channels[i]].seq++;
+        at[channels[i]].seq = batch->messages[reply->first + i]->seq;
         lpi_stream_render_id(j, at, reply->channel_count);
         lpi_stream_render_data(
             j, lpi_message_text(batch->messages[reply->first + i]));
@@ -13308,7 +13483,8 @@ static lp_slice lpi_stream_render(lpi_loop *loop, const lpi_reply *reply)
     return lpi_body_end(loop);
 }
 
-/* The cursor before the reply's messages. */
+/* The cursor before the reply's messages. What it goes past that has no text is
+   told by a reset, which comes first. */
 static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
                              lpi_stream_at *at)
 {
@@ -13318,7 +13494,8 @@ static void lpi_stream_start(const lpi_batch *batch, const lpi_reply *reply,
         at[i].epoch = reply->at[i].epoch;
         at[i].seq = reply->at[i].seq;
     }
-    for (i = 0; i < reply->count; i++) at[channels[i]].seq--;
+    for (i = reply->count; i--;)
+        at[channels[i]].seq = batch->messages[reply->first + i]->seq - 1;
 }
 
 static void lpi_stream_render_id(lp_json *j, const lpi_stream_at *at,
@@ -13381,8 +13558,11 @@ static void lpi_publish(lp_request *r)
     lp_slice channel, json = r->body;
     lpi_message *first = NULL;
     size_t offset = 0;
+    int transient;
     lp_result result = LP_ERR_ARG;
-    if (LPI_REMOTE(r->server->stores) && lpi_publish_key_refused(r)) return;
+    if (lpi_publish_transient_refused(r, &transient) ||
+        (LPI_REMOTE(r->server->stores) && lpi_publish_key_refused(r)))
+        return;
     /* Decode it again: the head may have been read in an earlier call. */
     if (!lpi_route_channel(r, text, &channel))
         result = lpi_publish_messages(r->server, channel, json, &first,
@@ -13394,6 +13574,7 @@ static void lpi_publish(lp_request *r)
     if (r->server->config.before_publish.ask &&
         lpi_publish_ask(r, channel, &json, &first))
         return;
+    if (transient) lpi_message_set_transient(first);
     lpi_loop_now(r->loop); /* for the delay till it is delivered */
     if (LPI_REMOTE(r->server->stores))
         lpi_publish_remotely(r, channel, first, lpi_json_is_array(json));
@@ -13461,6 +13642,18 @@ static void lpi_publish_here(lp_request *r, lp_slice channel,
     }
     lpi_message_unref_all(&r->server->memory, first);
     lpi_publish_failed(r, result, 0);
+}
+
+/* Is it to be transient? 1 if the request was refused. */
+static int lpi_publish_transient_refused(lp_request *r, int *transient)
+{
+    lp_slice value = lp_query(r, "transient");
+    *transient = value.bytes != NULL;
+    if (r->no_memory) lpi_publish_failed(r, LP_ERR_NOMEM, 0);
+    else if (value.bytes && (LPI_REMOTE(r->server->stores) ||
+                             !lpi_equal(value, LPI_S("1"))))
+        lpi_write_error(r, 400, "Bad transient");
+    return r->answered;
 }
 
 /* Check an Idempotency-Key, if there is one. 1 if the request was refused. */
@@ -13605,6 +13798,22 @@ static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
         result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
     }
     if (result < 0) lpi_message_unref_all(&server->memory, first);
+    return result;
+}
+
+/* Likewise what is transient, without Redis. */
+static lp_result lpi_publish_transient(lp_server *server, lp_slice channel,
+                                       lp_slice json, lp_published *out)
+{
+    uint64_t now_us = server->os.monotonic_us(server->os.ctx);
+    lpi_message *first;
+    size_t offset;
+    lp_result result = lpi_publish_messages(server, channel, json, &first,
+                                            &offset);
+    if (result != LP_OK) return result;
+    lpi_message_set_transient(first);
+    result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
+    if (result != LP_OK) lpi_message_unref_all(&server->memory, first);
     return result;
 }
 
@@ -17600,6 +17809,7 @@ static const lpi_option lpi_options_known[] = {
     {LPI_O(history_count), LPI_O_32, 0, 1000, 1, 1 << 24, NULL},
     {LPI_O(history_age_ms), LPI_O_32, LPI_O_UNLIMITED, 300000, 1,
      LPI_NUMBER_MAX, NULL},
+    {LPI_O(transient_ms), LPI_O_32, 0, 2000, 1, LPI_NUMBER_MAX, NULL},
     {LPI_O(history_bytes), LPI_O_64, LPI_O_UNLIMITED, 64 << 20, 1,
      UINT64_C(1) << 50, NULL},
     {LPI_O(message_bytes_max), LPI_O_32, 0, 65536, 2, 1 << 28, NULL},
@@ -18557,6 +18767,22 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
     result = lpi_publish_json(server, channel, json, NULL, &published);
+    lpi_cancel_restore(cancel);
+    if (result == LP_OK && out) *out = published;
+    return result;
+}
+
+LPDEF lp_result lp_publish_transient(lp_server *server, lp_slice channel,
+                                     lp_slice json, lp_published *out)
+{
+    lp_published published;
+    lp_result result;
+    int cancel;
+    if (!server || LPI_REMOTE(server->stores) ||
+        !lpi_channel_name_good(channel))
+        return LP_ERR_ARG;
+    cancel = lpi_cancel_defer();
+    result = lpi_publish_transient(server, channel, json, &published);
     lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
     return result;

@@ -688,6 +688,7 @@ static const lp_policy *check_extra(lpi_hub *hub, const lpi_channel *ch, uint32_
 {
     const lp_config *cfg = hub->config;
     const lpi_extra *extra;
+    uint32_t texts = 0, marks = 0, k;
     if (ch->extra == LPI_NONE) return &hub->policy;
     ++*extras;
     extra = lpi_extra_at(hub, ch->extra);
@@ -696,8 +697,17 @@ static const lp_policy *check_extra(lpi_hub *hub, const lpi_channel *ch, uint32_
                extra->policy.history_age_ms && extra->policy.history_age_ms <= cfg->history_age_ms &&
                extra->policy.waiters_max && extra->policy.waiters_max <= cfg->waiters_per_channel,
                "a policy that gives more than the configuration");
-    CHECK_MUST(!ch->held || extra->policy.history_age_ms == cfg->history_age_ms ||
+    CHECK_MUST((!extra->transients && (!ch->held || extra->policy.history_age_ms == cfg->history_age_ms)) ||
                lpi_timer_armed(&hub->due, ch->extra), "no sweep looks after what will be too old");
+    for (k = 0; k < ch->held; k++) {
+        const lpi_message *m = lpi_channel_message(ch, ch->last - ch->held + 1 + k);
+        CHECK_MUST(m->length || (m->transient && k), "a message without text");
+        if (!m->transient) continue;
+        marks += !m->length;
+        if (m->length && !texts++) CHECK_SAME(m->seq, extra->transient_seq, "the first transient");
+    }
+    CHECK_SAME(extra->transients, texts, "transient messages");
+    CHECK_SAME(extra->marks, marks, "marks");
     return &extra->policy;
 }
 

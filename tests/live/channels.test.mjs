@@ -73,3 +73,23 @@ test('access is taken away from who waits, and the others miss nothing', async (
   await server.say('other', { n: 2 });
   assert.deepEqual((await other).json.messages.map(({ n }) => n), [2]);
 });
+
+test('transient messages reach who waits, and who missed one is told', async (t) => {
+  const server = await live(t, { 'transient-ms': 300 * SLOW, 'waiters-per-client': 'unlimited' });
+  const { message_id: first } = await server.say('mice', { n: 1 });
+  const waits = server.poll('mice', { last_id: first, timeout: 20 });
+  await server.waiters(1);
+  const answer = await server.request('POST', '/api/publish/mice?transient=1', { headers: { 'Content-Type': 'application/json' }, body: '{"n":2}' });
+  assert.equal(answer.status, 200, answer.text);
+  assert.equal(answer.json.waiters, 1);
+  assert.deepEqual((await waits).json.messages.map(({ n }) => n), [2]);
+  await server.say('mice', { n: 3 });
+  await sleep(400 * SLOW);
+  const late = await server.ask('mice', { last_id: first, timeout: 0 });
+  assert.deepEqual([late.messages.map(({ n }) => n), late.reset], [[3], { mice: 'evicted' }]);
+  const after = await server.ask('mice', { last_id: answer.json.message_id, timeout: 0 });
+  assert.deepEqual([after.messages.map(({ n }) => n), after.reset], [[3], undefined]);
+  const all = await server.ask('mice', { last_id: 0, timeout: 0 });
+  assert.deepEqual([all.messages.map(({ n }) => n), all.reset], [[1, 3], undefined]);
+  (await server.request('POST', '/api/publish/mice?transient=0', { headers: { 'Content-Type': 'application/json' }, body: '{}' })).refuses(400, 'Bad transient');
+});

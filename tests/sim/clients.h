@@ -465,7 +465,8 @@ static int ask_publish(client *k)
     if (length > STREAM / 3) length = STREAM; /* no room */
     asked = (uint16_t)to;
     show_token(r, kind == SHOWN_SHORT ? SHOWN_GOOD : kind, "publish", &asked, 1);
-    put("POST /api/publish/%s%s", names[to].raw, *token_text && token_in_query ? "?x" : "");
+    put("POST /api/publish/%s%s", names[to].raw,
+        M.payload[n].transient ? "?transient=1" : *token_text && token_in_query ? "?x" : "");
     put_token();
     put(" HTTP/1.1\r\n");
     put_fields(k);

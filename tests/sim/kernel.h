@@ -114,6 +114,8 @@ typedef struct place {
     uint8_t kind, reason;          /* an lpi_requested_kind, an lpi_reason */
     uint64_t epoch, seq;           /* claimed; or microseconds         */
     uint64_t was_epoch, was_last, was_floor;
+    uint64_t got_first;   /* SEQ of the first message, if there are any            */
+    uint32_t got_holes;   /* messages that are left out behind it              */
     uint32_t was_deletions, was_rechecks;
     uint32_t asked;       /* the channel's rechecks when its access was asked for last */
     uint64_t got_epoch, got_seq;
@@ -129,6 +131,7 @@ typedef struct stream_event {
 typedef struct request {
     uint8_t kind, count, basic, bodiless, got, replied, done, closes, more;
     uint8_t early;        /* it may be refused before it is read whole         */
+    uint8_t reset_told;   /* to a stream                                       */
     uint8_t rechecked;    /* it was answered with nothing, for that            */
     uint8_t asks_close;
     uint16_t limit, status, expect;

@@ -25,6 +25,7 @@ static int proxies;             /* connections that carry others' requests are a
                                    proxy's                                        */
 static int tokens;              /* polls and publishing want a signed one         */
 static int policies;            /* channels have one of their own each            */
+static int transients;          /* some messages are transient                    */
 
 #define Y16 "yyyyyyyyyyyyyyyy"
 #define Y255 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 Y16 "yyyyyyyyyyyyyyy"
@@ -43,6 +44,7 @@ typedef struct payload {
     uint16_t channel;
     uint8_t state, got;          /* got: the server has all of it */
     uint8_t is_array;            /* it came in one                */
+    uint8_t transient;
     uint32_t first, count;       /* of those that came with it    */
     uint32_t message;
 } payload;
@@ -110,7 +112,7 @@ static struct model {
 static receipt *receipts; /* from 1 on; the oldest first */
 static uint32_t receipt_count, receipt_room, receipt_oldest, receipts_held;
 static uint64_t asked_before, told_after, admin_counts[R_KINDS], array_count, exact_count, handed_count, lost_count;
-static uint64_t messages_told, rechecked_polls;
+static uint64_t messages_told, rechecked_polls, marks_passed, marks_flagged, transient_count;
 
 static const char *const reason_of[] = {"none", "epoch", "evicted", "ahead"};
 
@@ -186,6 +188,7 @@ static size_t payload_json(uint32_t n, char *to)
 static uint32_t payloads_new(int of, uint32_t count, int is_array)
 {
     uint32_t n = M.payloads, i;
+    int transient = transients && one_in(3);
     M.payloads += count;
     for (i = n; i < M.payloads; i++) {
         payload *p = &M.payload[i];
@@ -193,6 +196,7 @@ static uint32_t payloads_new(int of, uint32_t count, int is_array)
         p->state = P_MEANT;
         p->got = 0;
         p->is_array = (uint8_t)is_array;
+        p->transient = (uint8_t)transient;
         p->first = n;
         p->count = count;
     }
@@ -244,6 +248,12 @@ static uint32_t payloads_choose(int of)
 static int model_full(void)
 {
     return M.payloads > MESSAGES - 80 || M.text_used > TEXT - 300000;
+}
+
+/* May the text of the message have been dropped? */
+static int is_over(const message *m)
+{
+    return M.payload[m->payload].transient && now_ms() >= m->born_ms + S->config.transient_ms;
 }
 
 /* ---- reading what the server wrote ---- */
@@ -568,7 +578,7 @@ static void justify_evictions(void)
         uint64_t bytes = hub->stats.history_bytes + hub->stats.pinned_bytes;
         lp_policy policy = policy_of(M.payload[m->payload].channel);
         uint64_t later = (uint64_t)m->position + policy.history_count;
-        if (m->deleted) continue;
+        if (m->deleted || is_over(m)) continue;
         if (later < ch->count && M.messages[ch->list[later]].epoch == m->epoch) continue;
         if (hub->stores) continue; /* a cache may drop what it likes, with its channel */
         if (policy.history_age_ms != LP_UNLIMITED &&
@@ -792,6 +802,29 @@ static void place_bounds(const place *p, int same, uint64_t *low, uint64_t *high
     }
 }
 
+/* Where there may be marks it is not known exactly from where a reply went on: from which SEQ to
+   which that may have been. What it left out was transient, and over. */
+static void place_before(const place *p, uint64_t *least, uint64_t *most)
+{
+    const channel *ch = &M.channel[p->channel];
+    const life *l = life_of(ch, p->got_epoch);
+    uint64_t seq = p->got_seq;
+    *most = p->got_count ? p->got_first - 1 : p->got_seq;
+    while (seq > cur->reply.at[p->channel].floor &&
+           (seq > *most || is_over(message_at(ch, l->base, seq))))
+        seq--;
+    *least = seq < *most ? seq : *most;
+}
+
+/* May the reply have gone past a mark? */
+static int may_pass_mark(const place *p)
+{
+    uint64_t least, most;
+    if (p->got_epoch != cur->reply.at[p->channel].epoch) return 0;
+    place_before(p, &least, &most);
+    return least < most || p->got_holes;
+}
+
 /* The reasons for a reset that there may be, as a mask. Between its request and its reply a poll
    is judged once, and once more if it was parked. */
 static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
@@ -801,6 +834,7 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
              floor = cur->reply.at[p->channel].floor;
     lpi_reason was;
     uint32_t may = 1u << judge(ch, p, epoch, last, floor);
+    if (transients && may_pass_mark(p)) may |= 1u << LPI_EVICTED;
     if (p->kind == LPI_FROM_CURSOR) return may;
     was = judge(ch, p, was_epoch, p->was_last, p->was_floor);
     may |= 1u << was;
@@ -814,6 +848,31 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
     return may;
 }
 
+/* Is it flagged, if a text is missing? Only who asked for no cursor is not told. */
+static void verify_marks(const place *p, uint64_t low, uint64_t high)
+{
+    const channel *ch = &M.channel[p->channel];
+    int fresh = p->kind == LPI_FROM_START || p->kind == LPI_FROM_NOW ||
+                (p->kind == LPI_FROM_TIME && !p->seq);
+    uint64_t least, most, at = UINT64_MAX;
+    place_before(p, &least, &most);
+    if (p->kind == LPI_FROM_CURSOR && p->got_epoch == p->epoch) at = p->seq;
+    if (p->kind == LPI_FROM_TIME && p->seq)
+        at = seq_at(ch, life_of(ch, p->got_epoch), cur->reply.at[p->channel].last, p->seq);
+    if (p->reason == LPI_EVICTED && at != UINT64_MAX) { /* for marks, perhaps */
+        low = low < at ? low : at;
+        high = lpi_max64(high, at);
+    }
+    WANT(least <= high && most >= low, "it goes on from somewhere else");
+    if (p->reason || p->was_deletions != ch->deletions) return;
+    if (fresh) {
+        marks_passed += p->got_holes != 0;
+        return;
+    }
+    WANT(!p->got_holes, "a text is missing, and that is not told");
+    WANT(at == UINT64_MAX || !p->got_count || p->got_first == at + 1, "likewise, at the beginning");
+}
+
 /* Where the reply goes on in one channel, and whether it had to. */
 static void verify_place(const request *r, const place *p)
 {
@@ -824,6 +883,7 @@ static void verify_place(const request *r, const place *p)
     int same = was_epoch == epoch;
     WANT(p->got_epoch == epoch, "an epoch that is over, or was never drawn");
     WANT(p->got_seq >= p->got_count, "more messages than the SEQ allows");
+    marks_flagged += transients && p->reason == LPI_EVICTED && may_pass_mark(p);
     if (!(place_reasons(p, was_epoch, same) & 1u << p->reason))
         fail_at(__LINE__,
                 "connection %u: the reset of \"%s\" is %s, which is not justified (requested %d "
@@ -833,7 +893,9 @@ static void verify_place(const request *r, const place *p)
                 p->epoch, p->seq, was_epoch, p->was_floor, p->was_last, epoch, floor, last);
     place_bounds(p, same, &low, &high);
     if (low < floor) low = floor;
-    if (from < low || from > high)
+    if (transients) {
+        verify_marks(p, low, high);
+    } else if (from < low || from > high)
         fail_at(__LINE__,
                 "connection %u: \"%s\" goes on from %" PRIu64 ", not from %" PRIu64 " to %" PRIu64,
                 conn_index(reading), names[p->channel].name, from, low, high);
@@ -875,6 +937,17 @@ static uint32_t verify_message(request *r, uint64_t *place_of)
     bad_reply(__LINE__, "of a channel that was not asked for");
 }
 
+/* From that SEQ up to the next nothing is left out but what was transient. */
+static void verify_hole(place *p, uint64_t seq, uint64_t next)
+{
+    const channel *ch = &M.channel[p->channel];
+    WANT(seq <= next, "out of order, or a double");
+    for (; seq < next; seq++) {
+        WANT(transients && is_over(message_at(ch, life_of(ch, p->got_epoch)->base, seq)), "a hole");
+        p->got_holes++;
+    }
+}
+
 /* The list of messages: in order of their timestamps, each channel without a hole. */
 static void verify_messages(conn *c, request *r, uint64_t count)
 {
@@ -891,14 +964,15 @@ static void verify_messages(conn *c, request *r, uint64_t count)
         carry(c, index);
         WANT(m->timestamp_us > before_us ||
              (m->timestamp_us == before_us && at >= before_place), "out of order");
-        WANT(seqs[at] == UINT64_MAX || m->seq == seqs[at] + 1, "a hole, or a double");
+        if (seqs[at] == UINT64_MAX) r->at[at].got_first = m->seq;
+        else verify_hole(&r->at[at], seqs[at] + 1, m->seq);
         seqs[at] = m->seq;
         before_us = m->timestamp_us;
         before_place = at;
         bytes += m->length;
     }
     for (i = 0; i < r->count; i++)
-        WANT(seqs[i] == UINT64_MAX || seqs[i] == r->at[i].got_seq, "last_id is not the last id");
+        if (seqs[i] != UINT64_MAX) verify_hole(&r->at[i], seqs[i] + 1, r->at[i].got_seq + 1);
     WANT(count <= r->limit, "more than limit= allows");
     WANT(count <= 1 || bytes <= S->config.reply_bytes_max, "more than reply_bytes_max");
     if (count) WANT(r->timestamp_us == before_us, "timestamp is not the last message's");
@@ -1059,7 +1133,7 @@ static void verify_poll(conn *c, request *r)
         r->at[i].got_epoch = eat_epoch();
         EXPECT("-");
         r->at[i].got_seq = eat_uint();
-        r->at[i].got_count = 0;
+        r->at[i].got_count = r->at[i].got_holes = 0;
         r->at[i].reason = 0;
     }
     EXPECT("\",\"timestamp\":");
@@ -1279,7 +1353,7 @@ static void verify_info(int i, const lp_channel_info *info, int exact)
     MUST(!strcmp(info->first_id, first), "first_id is %s, not %s", info->first_id, first);
     MUST(!strcmp(info->last_id, last) || (!*info->last_id && S->hub.stores),
          "last_id is %s, not %s", info->last_id, last);
-    SAME(info->held, ch->last - ch->floor, "held");
+    if (!transients) SAME(info->held, ch->last - ch->floor, "held");
     SAME(info->timestamp_us, ch->latest_us, "a channel's timestamp");
     SAME(info->waiters, count_waiters(ch), "a channel's waiters");
 }
@@ -1530,6 +1604,18 @@ static uint32_t event_place(const request *r)
     bad_reply(__LINE__, "of a channel that was not asked for");
 }
 
+/* The place before an event is where the stream stood; but for texts that are gone, of which a reset
+   has told. */
+static void verify_follows(const request *r, const place *p, uint64_t epoch, uint64_t seq)
+{
+    const channel *ch = &M.channel[p->channel];
+    uint64_t at = p->got_seq;
+    WANT(epoch == p->got_epoch && seq >= at && (seq == at || (transients && r->reset_told)),
+         "an id that does not follow");
+    for (; at < seq; at++)
+        WANT(is_over(message_at(ch, life_of(ch, epoch)->base, at + 1)), "a message is left out");
+}
+
 /* One event of a stream. Its id is the cursor after it: each message is the next of its channel,
    or a reset says that this is not so. */
 static void verify_event(conn *c, request *r, const char *text)
@@ -1560,8 +1646,7 @@ static void verify_event(conn *c, request *r, const char *text)
         const life *l = life_of(ch, e.at[i].epoch);
         WANT(l && l->base + e.at[i].seq <= ch->count, "a cursor that is none");
         if (p->got_count && !reset)
-            WANT(e.at[i].epoch == p->got_epoch && e.at[i].seq == p->got_seq + (i == which),
-                 "an id that does not follow");
+            verify_follows(r, p, e.at[i].epoch, e.at[i].seq - (i == which));
         if (p->got_count && reset && e.at[i].epoch == p->got_epoch)
             WANT(e.at[i].seq >= p->got_seq, "a reset goes back");
         known = known && p->got_count;
@@ -1574,7 +1659,8 @@ static void verify_event(conn *c, request *r, const char *text)
         at_text--; /* the empty line */
     } else if (reset) {
         const char *end = (const char *)memmem(at_text, (size_t)(end_text - at_text), "\n\n", 2);
-        WANT(end && *at_text == '{' && (moved || !known), "a reset of nothing");
+        WANT(end && *at_text == '{' && (moved || !known || transients), "a reset of nothing");
+        r->reset_told = 1;
         at_text = end;
         M.resets++;
     } else {
@@ -1967,12 +2053,15 @@ static void publish_direct(int i)
         json[length - 2] = ')';
         too_many = LP_ERR_JSON;
     }
-    if (n % 16 == 1 && too_many == LP_OK) {
+    if (n % 16 == 1 && too_many == LP_OK && !M.payload[n].transient) {
         publish_told(n, json, length);
         cur->excuses = excuses;
         return;
     }
-    result = lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
+    result = M.payload[n].transient
+                 ? lp_publish_transient(S, lp_s(names[i].name), lpi_slice(json, length), &out)
+                 : lp_publish(S, lp_s(names[i].name), lpi_slice(json, length), &out);
+    transient_count += M.payload[n].transient;
     trace("lp_publish %s %u: %d", names[i].name, n, result);
     MUST(result != LP_OK || !stopped, "published after the end");
     if (too_many) MUST(result == too_many || (result == LP_ERR_NOMEM && cur->excuses > excuses) ||
@@ -2128,7 +2217,7 @@ static void hear(void *ctx, const lp_message *m)
     MUST(m->json.length == is->length && !memcmp(m->json.bytes, M.text + is->text, is->length),
          "a message is told, and not as it was published");
     SAME(m->timestamp_us, is->timestamp_us, "the timestamp that is told");
-    if (h->count) SAME(is->seq, M.messages[h->before].seq + 1, "a gap in what is told");
+    if (h->count && !transients) SAME(is->seq, M.messages[h->before].seq + 1, "a gap in what is told");
     h->before = (uint32_t)(is - M.messages);
     h->indices[h->count++] = h->before;
 }
@@ -2148,7 +2237,8 @@ static void messages_direct(int i)
     MUST(result == LP_OK || result == LP_ERR_NOT_FOUND ||
          (result == LP_ERR_NOMEM && cur->excuses > excuses), "lp_messages_read returns %d", result);
     MUST(h->count <= max, "more is told than was asked for");
-    if (others == M.releases - cur->releases && others == cur->others && result == LP_OK) {
+    if (!transients && others == M.releases - cur->releases && others == cur->others &&
+        result == LP_OK) {
         last = ch->last;
         held = ch->last - ch->floor;
         messages_told++;
@@ -2176,7 +2266,7 @@ static void receipts_direct(void)
         uint32_t from = page->position;
         result = lp_receipts_read(S, lp_s(names[M.payload[m->payload].channel].name), lp_s(id), page);
         MUST(result == LP_OK || result == LP_ERR_NOT_FOUND, "lp_receipts_read returns %d", result);
-        if (!undisturbed()) return;
+        if (!undisturbed() || is_over(m)) return;
         for (k = m->first_receipt; k && from; from--) k = receipts[k].next;
         SAME(result == LP_OK, message_is_held(m), "whether it is held");
         if (result != LP_OK) return;

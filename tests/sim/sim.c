@@ -564,6 +564,11 @@ static void run_world(uint64_t seed)
     if (hooks) cfg.watch.channel = watch;
     if (hooks) cfg.log.write = log_write;
     policies = seed % 5 == 3; /* likewise */
+    transients = seed % 4 == 1;
+    if (transients) {
+        cfg.transient_ms = PICK(0, 1, 20, 300);
+        cfg.track_receipts = 0;
+    }
     if (policies) cfg.policy.ask = policy_told;
     requests_told = 0;
     memset(deferrals, 0, sizeof deferrals);
@@ -576,7 +581,7 @@ static void run_world(uint64_t seed)
     create(&cfg);
     model_begins();
     if (policies) choose_policies();
-    if (one_in(6)) {
+    if (one_in(6) && !transients) {
         store_open(&S->hub);
         deletions = 0; /* that is the store's work */
         S->config.history_bytes = LP_UNLIMITED; /* the ring is all that the store has */
@@ -652,6 +657,9 @@ static void report(void)
     line("deferred", "504", deferral_counts[3]);
     line("messages", "told exactly", messages_told);
     line("channels", "rechecked", rechecked_polls);
+    line("messages", "transient", transient_count);
+    line("texts gone", "told", marks_flagged);
+    line("texts gone", "passed", marks_passed);
     line("receipts", "read", admin_counts[R_RECEIPTS]);
     line("receipts", "noted", handed_count);
     line("receipts", "dropped as oldest", lost_count);

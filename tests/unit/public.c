@@ -34,6 +34,7 @@ static const field fields[] = {
     FIELD(reply_bytes_max, 1048576, 0, 0),
     FIELD(history_count, 1000, 0, 0),
     FIELD(history_age_ms, 300000, 0, 1),
+    FIELD(transient_ms, 2000, 0, 0),
     FIELD(history_bytes, 67108864, 0, 1),
     FIELD(message_bytes_max, 65536, 0, 0),
     FIELD(track_receipts, 0, 0, 0),

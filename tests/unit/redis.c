@@ -1514,6 +1514,17 @@ TEST(redis_recheck_of_a_poll_that_fetches) {
     close_redis();
 }
 
+TEST(redis_has_no_transient_messages) {
+    peer *c;
+    open_redis();
+    CHECK_INT(lp_publish_transient(w.s, lp_s("a"), lp_s("{}"), NULL), LP_ERR_ARG);
+    c = dial(&w);
+    post(c, "/api/publish/a?transient=1", "{}");
+    settle(&w);
+    CHECK_STR(take(c)->body, "{\"error\":\"Bad transient\"}");
+    close_redis();
+}
+
 TEST(redis_policy_of_age) {
     open_redis_policy();
     publish_number("brief", 1);

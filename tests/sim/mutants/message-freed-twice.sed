@@ -1,2 +1,2 @@
 # an evicted message is released twice
-/^static.* \**lpi_channel_evict(/,/^}/ s/lpi_message_unref([^;]*;/& &/
+/^static.* \**lpi_channel_evict_one(/,/^}/ s/lpi_message_unref([^;]*;/& &/

@@ -1,2 +1,2 @@
 # a message that is dropped keeps its receipts
-/^static.* \**lpi_channel_evict(/,/^}/ s/while (LPI_ADMINISTERED/while (0/
+/^static.* \**lpi_channel_evict_one(/,/^}/ s/while (LPI_ADMINISTERED/while (0/

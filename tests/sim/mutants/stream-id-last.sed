@@ -1,2 +1,2 @@
 # each event of a reply has the cursor after the last of them
-/^static void lpi_stream_start(/,/^}/ s/at\[channels\[i\]\]\.seq--;/at[channels[i]].seq -= 0;/
+/^static lp_slice lpi_stream_render(lpi_loop \*loop, const lpi_reply \*reply)$/,/^}/ s/batch->messages\[reply->first + i\]->seq;/reply->at[channels[i]].seq;/

@@ -1,0 +1,2 @@
+# a mark stays when nothing stands before it
+/^static.* \**lpi_channel_evict(/,/^}/ s/while (ch->held && .*/while (0);/

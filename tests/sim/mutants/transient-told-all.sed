@@ -1,0 +1,2 @@
+# who asks for all that is held is told of texts that are gone
+/^static.* \**lpi_reply_pass_mark(/,/^}/ s/ && !at->fresh//
