@@ -816,6 +816,13 @@ static void place_before(const place *p, uint64_t *least, uint64_t *most)
     *least = seq < *most ? seq : *most;
 }
 
+/* Is no cursor given? Then it is not told what it goes past. */
+static int is_fresh(const place *p)
+{
+    return p->kind == LPI_FROM_START || p->kind == LPI_FROM_NOW ||
+           (p->kind == LPI_FROM_TIME && !p->seq);
+}
+
 /* May the reply have gone past a mark? */
 static int may_pass_mark(const place *p)
 {
@@ -852,9 +859,8 @@ static uint32_t place_reasons(const place *p, uint64_t was_epoch, int same)
 static void verify_marks(const place *p, uint64_t low, uint64_t high)
 {
     const channel *ch = &M.channel[p->channel];
-    int fresh = p->kind == LPI_FROM_START || p->kind == LPI_FROM_NOW ||
-                (p->kind == LPI_FROM_TIME && !p->seq);
     uint64_t least, most, at = UINT64_MAX;
+    int fresh = is_fresh(p);
     place_before(p, &least, &most);
     if (p->kind == LPI_FROM_CURSOR && p->got_epoch == p->epoch) at = p->seq;
     if (p->kind == LPI_FROM_TIME && p->seq)
@@ -863,7 +869,13 @@ static void verify_marks(const place *p, uint64_t low, uint64_t high)
         low = low < at ? low : at;
         high = lpi_max64(high, at);
     }
-    WANT(least <= high && most >= low, "it goes on from somewhere else");
+    if (p->reason == LPI_EVICTED && fresh) high = cur->reply.at[p->channel].last; /* it was parked */
+    if (least > high || most < low)
+        fail_at(__LINE__,
+                "connection %u: \"%s\" goes on from %" PRIu64 " to %" PRIu64 ", not from %" PRIu64
+                " to %" PRIu64 " (%" PRIu64 " messages up to %" PRIu64 ", requested %d, reset %s)",
+                conn_index(reading), names[p->channel].name, least, most, low, high,
+                (uint64_t)p->got_count, p->got_seq, p->kind, reason_of[p->reason]);
     if (p->reason || p->was_deletions != ch->deletions) return;
     if (fresh) {
         marks_passed += p->got_holes != 0;
@@ -1610,7 +1622,7 @@ static void verify_follows(const request *r, const place *p, uint64_t epoch, uin
 {
     const channel *ch = &M.channel[p->channel];
     uint64_t at = p->got_seq;
-    WANT(epoch == p->got_epoch && seq >= at && (seq == at || (transients && r->reset_told)),
+    WANT(epoch == p->got_epoch && seq >= at && (seq == at || (transients && (r->reset_told || is_fresh(p)))),
          "an id that does not follow");
     for (; at < seq; at++)
         WANT(is_over(message_at(ch, life_of(ch, epoch)->base, at + 1)), "a message is left out");

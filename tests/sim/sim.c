@@ -110,7 +110,7 @@ static void choose_policies(void)
     for (i = 0; i < CHANNELS; i++) {
         lp_policy *p = &M.policy[i];
         p->history_count = lpi_policy_cut(PICK(0, 1, 2, 3, 7), most.history_count);
-        p->history_age_ms = lpi_policy_cut(PICK(0, 1, 50, 300, 2000), most.history_age_ms);
+        p->history_age_ms = lpi_policy_cut(PICK(0, 100, 300, 2000), most.history_age_ms);
         p->waiters_max = lpi_policy_cut(PICK(0, 0, 1, 4), most.waiters_max);
     }
 }
