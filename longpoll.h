@@ -9746,26 +9746,6 @@ static lp_result lpi_hub_publish(lpi_hub *hub, lp_slice channel,
     return result;
 }
 
-/* What a channel of that name may take, on any thread: what it has been made
-   with, or else what the hook says. */
-static lp_result lpi_hub_policy(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
-                                lp_policy *out)
-{
-    uint64_t hash = lpi_channel_hash(hub, channel);
-    uint32_t index;
-    if (!hub->config->policy.ask) {
-        *out = hub->policy;
-        return LP_OK;
-    }
-    lpi_hub_lock(hub);
-    index = lpi_channel_find(hub, channel, hash, now_ms);
-    if (index != LPI_NONE)
-        *out = *lpi_channel_policy(hub, lpi_channel_at(hub, index));
-    lpi_hub_unlock_and_signal(hub);
-    return index != LPI_NONE ? LP_OK
-                             : lpi_policy_ask(hub->config, channel, out);
-}
-
 /* A connection reads for the client of that name from now on, or for none if
    that has no bytes; *index is LPI_NONE, or the name that it had before, and
    receives the new one. 0, or -1 without memory. */
@@ -10174,6 +10154,26 @@ static uint64_t lpi_hub_seen_us(lpi_hub *hub, uint64_t us)
     us = hub->forgotten_us = lpi_max64(hub->forgotten_us, us);
     lpi_hub_unlock(hub);
     return us;
+}
+
+/* What a channel of that name may take, on any thread: what it has been made
+   with, or else what the hook says. */
+static lp_result lpi_hub_policy(lpi_hub *hub, lp_slice channel, uint64_t now_ms,
+                                lp_policy *out)
+{
+    uint64_t hash = lpi_channel_hash(hub, channel);
+    uint32_t index;
+    if (!hub->config->policy.ask) {
+        *out = hub->policy;
+        return LP_OK;
+    }
+    lpi_hub_lock(hub);
+    index = lpi_channel_find(hub, channel, hash, now_ms);
+    if (index != LPI_NONE)
+        *out = *lpi_channel_policy(hub, lpi_channel_at(hub, index));
+    lpi_hub_unlock_and_signal(hub);
+    return index != LPI_NONE ? LP_OK
+                             : lpi_policy_ask(hub->config, channel, out);
 }
 
 static void lpi_hub_count_unknown(lpi_hub *hub, uint32_t count)

@@ -35,6 +35,7 @@ const build = block('sh', 'make run');
 const program = block('c', 'lp_publish(server');
 const site = block('c', 'lp_reply_file');
 const compile = block('sh', './hello');
+const policy = block('c', 'channel_is_known');
 const hello = block('sh', 'localhost:8081');
 const poll = block('sh', "'localhost:8080/api/poll/news'");
 const publish = block('sh', `'{"text":"hello"}'`);
@@ -144,6 +145,14 @@ async function first(t, text, name, command) {
 }
 
 test('the first program, in C', (t) => first(t, program, 'hello.c', compile));
+
+test('the first program, with a policy', async (t) => {
+  const [hook, setting] = policy.split('\ncfg.');
+  const known = '#include <string.h>\n\nstatic int channel_is_known(void *ctx, lp_slice channel)\n' +
+    '{\n    return !ctx && channel.length == 4 && memcmp(channel.bytes, "news", 4) == 0;\n}\n';
+  const hooked = change(program, 'int main', `${known}\n${hook}\nint main`);
+  await first(t, change(hooked, 'lp_config cfg = {0};', `lp_config cfg = {0};\n    cfg.${setting}`), 'hello.c', compile);
+});
 
 test('the first program, in C++', async (t) => {
   const config = spans.find((span) => span.startsWith('lp_config cfg{'));
