@@ -1121,6 +1121,16 @@ static void verify_access(const request *r)
              "a message is given though access is to be asked for again");
 }
 
+/* How often a channel was rechecked, with the call that has counted itself and still holds the
+   mutex: what the hook says from then on is what its caller wants. */
+static uint32_t rechecks_begun(int i)
+{
+    int k, begun = 0;
+    for (k = 0; S->hub.rechecks != M.rechecks && k < THREADS; k++)
+        if (threads[k].rechecks == i + 1 && threads[k].held_count) begun = 1;
+    return M.channel[i].rechecks + (uint32_t)begun;
+}
+
 /* The authorize hook is asked about a poll. */
 static void model_asked(lp_request *r, int i)
 {
@@ -1128,7 +1138,7 @@ static void model_asked(lp_request *r, int i)
     request *of = (request *)&c->requests[c->streams ? 0 : c->replied % REQUESTS];
     uint32_t k;
     for (k = 0; k < of->count; k++)
-        if (of->at[k].channel == i) of->at[k].asked = M.channel[i].rechecks;
+        if (of->at[k].channel == i) of->at[k].asked = rechecks_begun(i);
 }
 
 static void verify_poll(conn *c, request *r)
