@@ -1054,8 +1054,9 @@ LPDEF lp_kind lp_json_kind(lp_slice value);
        while (lp_json_next(&it)) use(it.key, it.value);
        if (it.result != LP_OK) ...
 
-   A member whose key comes again is given each time. The text must stay as it
-   is until the end. */
+   Each value is a text for the functions above: lp_json_get_int(it.value, "",
+   &n). A member whose key comes again is given each time. The text must stay as
+   it is until the end. */
 typedef struct lp_json_iter {
     lp_slice key;      /* as it stands, without its quotes; in an array bytes is
                           NULL                                               */
@@ -2129,6 +2130,19 @@ static size_t lpi_utf8(const char *text, size_t length)
     for (i = 2; i < n; i++)
         if (p[i] < 0x80 || p[i] > 0xBF) return 0;
     return n;
+}
+
+/* The character that the text begins with, one that is not ASCII; UINT32_MAX if
+   that is a byte which is not UTF-8. *length receives how many bytes it has. */
+static uint32_t lpi_utf8_code(lp_slice text, size_t *length)
+{
+    size_t n = lpi_utf8(text.bytes, text.length), i;
+    uint32_t code = (uint8_t)*text.bytes & (0x7Fu >> n);
+    *length = n ? n : 1;
+    if (!n) return UINT32_MAX;
+    for (i = 1; i < n; i++)
+        code = code << 6 | ((uint8_t)text.bytes[i] & 0x3Fu);
+    return code;
 }
 
 /* SipHash-1-3 (Aumasson and Bernstein, 2012). Clients choose the names that are
@@ -3834,24 +3848,20 @@ static uint32_t lpi_json_escaped(lp_slice text, size_t *length)
    that is not UTF-8. */
 static uint32_t lpi_json_character(lp_slice *text, int escapes)
 {
-    const char *at = text->bytes;
-    size_t n = lpi_utf8(at, text->length), i;
-    uint32_t code = n ? (uint8_t)*at : UINT32_MAX;
-    if (code == '\\' && escapes) {
-        code = lpi_json_escaped(*text, &n);
-    } else if (n > 1) {
-        code &= 0x7Fu >> n;
-        for (i = 1; i < n; i++) code = code << 6 | ((uint8_t)at[i] & 0x3Fu);
-    }
-    if (!n) n = 1;
-    *text = lpi_slice(at + n, text->length - n);
+    uint32_t code = (uint8_t)*text->bytes;
+    size_t n = 1;
+    if (code == '\\' && escapes) code = lpi_json_escaped(*text, &n);
+    else if (code >= 0x80) code = lpi_utf8_code(*text, &n);
+    *text = lpi_slice(text->bytes + n, text->length - n);
     return code;
 }
 
 /* Does the inside of a string, which was found good, stand for that name? With
-   `escapes`, the name is the inside of such a string too. */
+   `escapes`, the name is the inside of such a string too. No text is longer
+   than what it is written as, so that most names are refused by the length. */
 static int lpi_json_same(lp_slice raw, lp_slice name, int escapes)
 {
+    if (raw.length < name.length && !escapes) return 0;
     while (raw.length && name.length)
         if (lpi_json_character(&raw, 1) != lpi_json_character(&name, escapes))
             return 0;
@@ -3861,11 +3871,14 @@ static int lpi_json_same(lp_slice raw, lp_slice name, int escapes)
 /* Is it the key of a member that the server sets itself? */
 static int lpi_json_scan_gives_way(lp_slice raw)
 {
+    static const char *const names[] = {"id", "channel", "timestamp"};
     char first = raw.length ? *raw.bytes : 0;
-    if (first != 'i' && first != 'c' && first != 't' && first != '\\') return 0;
-    return lpi_json_same(raw, LPI_S("id"), 0) ||
-           lpi_json_same(raw, LPI_S("channel"), 0) ||
-           lpi_json_same(raw, LPI_S("timestamp"), 0);
+    size_t i;
+    for (i = 0; i < LPI_COUNT(names); i++)
+        if ((first == *names[i] || first == '\\') &&
+            lpi_json_same(raw, lp_s(names[i]), 0))
+            return 1;
+    return 0;
 }
 
 static int lpi_json_scan_key(lpi_json_scan *s)

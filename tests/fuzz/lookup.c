@@ -282,6 +282,9 @@ static void check_each(lp_slice value, int good)
              i);
         if (!it.key.bytes) continue;
         check_string(it.key, &it);
+        memcpy(name, it.key.bytes, it.key.length);
+        name[it.key.length] = 0;
+        if (strchr(name, '\\')) MUST(!lp_json_key_is(&it, name), "a key as it is written");
         if (!meaning(it.key, name, &length) || memchr(name, 0, length)) continue;
         name[length] = 0;
         MUST(lp_json_key_is(&it, name), "a key is another");

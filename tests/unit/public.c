@@ -396,7 +396,7 @@ TEST(null_is_misuse_not_a_crash) {
 
 TEST(every_result_has_a_text) {
     int i, k;
-    for (i = 0; i >= LP_ERR_OS; i--) {
+    for (i = 0; i >= LP_ERR_TYPE; i--) {
         CHECK(*lp_strerror((lp_result)i));
         CHECK(strcmp(lp_strerror((lp_result)i), "Unknown result"));
         for (k = 0; k > i; k--)
