@@ -251,12 +251,14 @@
      lp_channel_read, lp_channels_read, lp_channel_delete and lp_receipts_read
      are safe on any thread between lp_create and lp_destroy; lp_stop in a
      signal handler too.
-     All else belongs to the thread that runs the server. With cfg.loops above
-     1 lp_run starts the threads that it needs beside its own: handlers and
-     hooks then run on any of them, several at once, each with a request of its
-     own; but the hook of `watch` is called on lp_run's own thread alone. No
-     hook is called while a lock is held, except lp_memory's and the clocks and
-     random bytes of lp_os; so a handler or a hook may publish.
+     What needs no server (lp_s, lp_json_* and the like) is safe on any thread,
+     with data that no other uses. All else belongs to the thread that runs the
+     server. With cfg.loops above 1 lp_run starts the threads that it needs
+     beside its own: handlers and hooks then run on any of them, several at
+     once, each with a request of its own; but the hook of `watch` is called on
+     lp_run's own thread alone. No hook is called while a lock is held, except
+     lp_memory's and the clocks and random bytes of lp_os; so a handler or a
+     hook may publish.
 
      A thread may be cancelled (pthread_cancel, not asynchronously). No call of
      the library is a cancellation point: the thread is cancelled only after
@@ -275,8 +277,9 @@
    OWNERSHIP
 
      Inputs are copied before the call returns. What a request accessor
-     returns is valid until its handler returns. Strings in lp_config are
-     read during lp_create alone.
+     returns is valid until its handler returns; what the JSON reader returns
+     stands in the text that it was given. Strings in lp_config are read
+     during lp_create alone.
 
    ERRORS
 
@@ -291,7 +294,7 @@
 
    WHAT IT IS NOT
 
-     No TLS (put nginx or HAProxy in front), no HTTP/2, no cookies, and no
+     No TLS (put nginx or HAProxy in front), no HTTP/2, no sessions, and no
      server of large files: see PAGES AND FILES.
      It makes no tokens, keeps no list of those taken back (let them expire
      soon), and knows one secret and no other algorithm than HS256.
@@ -336,8 +339,10 @@ typedef enum lp_result {
     LP_ERR_ARG = -1,      /* a function's comment forbids this argument      */
     LP_ERR_CONFIG = -2,   /* a field of lp_config is bad: the log says which */
     LP_ERR_NOMEM = -3,    /* memory, or a limit on it, is exhausted          */
-    LP_ERR_JSON = -4,     /* not a JSON object, or an array of some          */
-    LP_ERR_TOO_LARGE = -5,/* more than message_bytes_max, or too many        */
+    LP_ERR_JSON = -4,     /* not a JSON object, or an array of some; of what
+                             is read or emitted: not JSON                    */
+    LP_ERR_TOO_LARGE = -5,/* more than message_bytes_max, or too many, or than
+                             a buffer has room for                           */
     LP_ERR_FULL = -6,     /* channels_max is reached and none is idle        */
     LP_ERR_STOPPED = -7,  /* the server has stopped                          */
     LP_ERR_IN_USE = -8,   /* the address is taken                            */
@@ -347,7 +352,9 @@ typedef enum lp_result {
                              published                                       */
     LP_ERR_UNKNOWN = -12, /* Redis was lost before it answered: it may or may
                              not be published                                */
-    LP_ERR_NOT_FOUND = -13,/* no such channel, or message, is known here     */
+    LP_ERR_NOT_FOUND = -13, /* no such channel, message or value is here     */
+    LP_ERR_TYPE = -14,    /* the value is there, but of another type, or out of
+                             range                                           */
     LP_ERR_GONE = -15     /* nobody waits for that answer any more           */
 } lp_result;
 
@@ -364,8 +371,10 @@ typedef struct lp_slice {
     size_t length;
 } lp_slice;
 
-/* A slice of a C string; NULL gives an empty one. */
+/* A slice of a C string, NULL giving an empty one; and of any bytes. Both only
+   point at them. Thread: any. */
 LPDEF lp_slice lp_s(const char *text);
+LPDEF lp_slice lp_sn(const char *bytes, size_t length);
 
 /* An IPv6 address, or an IPv4 one mapped into it (::ffff:a.b.c.d). */
 typedef struct lp_address {
@@ -751,6 +760,24 @@ LPDEF lp_slice lp_body(const lp_request *request);
 LPDEF lp_slice lp_client(lp_request *request); /* its address, or the one that
                                           a trusted proxy gives              */
 
+/* The value of a cookie (RFC 6265), of the first if several have that name; not
+   decoded, but without the quotes around it. */
+LPDEF lp_slice lp_cookie(const lp_request *request, const char *name);
+
+/* A field of a form, if the body is of the type
+   application/x-www-form-urlencoded: decoded; the first, if several have that
+   name, which has up to 64 bytes. A page of any other site can have a browser
+   send a form, with the cookies that it keeps for yours: where that matters,
+   compare lp_header(request, "Origin"). */
+LPDEF lp_slice lp_form(lp_request *request, const char *name);
+
+/* A whole number in the query: decimal digits, with no zeros before them, and
+   perhaps a '-'. LP_OK; LP_ERR_NOT_FOUND if there is no such name;
+   LP_ERR_TYPE if its value is anything else, or is below -2^63 or above
+   2^63 - 1. */
+LPDEF lp_result lp_query_int(const lp_request *request, const char *name,
+                             int64_t *out);
+
 /* Answer. `type` is the Content-Type; NULL for none. LP_ERR_ARG if the request
    has been answered or is not a handler's to answer, the status is not 200 to
    599, the type could not stand in a header, or the body is over 2 GiB. */
@@ -886,9 +913,102 @@ LPDEF void lp_json_null(lp_json *json);
 LPDEF void lp_json_raw(lp_json *json, lp_slice value); /* valid JSON already */
 LPDEF lp_slice lp_json_text(const lp_json *json); /* until the next call  */
 
+/* Answer with what was written, as application/json, and free it, also after an
+   error: one of lp_reply; LP_ERR_JSON if it is not one whole value, or
+   LP_ERR_NOMEM if there was no memory to write it. */
+LPDEF lp_result lp_reply_json(lp_request *request, int status, lp_json *json);
+
 /* Exactly one JSON value (RFC 8259), strictly: UTF-8, depth at most 64.
    LP_OK, or LP_ERR_JSON and the offset of the first bad byte. Thread: any. */
 LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
+
+/* --- the JSON reader ---
+
+   Takes values out of a text, such as lp_body(), which need not have been
+   checked: if it is not exactly one JSON value, by the rules of
+   lp_json_check(), there is nothing in it for any of these functions. None of
+   them allocates, and slices point into the text. Each lookup reads the whole
+   text: to take much out of a large one, use lp_json_each().
+
+   A path leads to a value: "user.tags[0]". Names of members have '.' between,
+   elements of an array are counted from 0, and "" is the whole text. A name
+   that is empty, or has one of . [ ] " in it, is written as a JSON string in
+   brackets: ["a.b"]. If an object has a key twice, the last one counts, as in
+   JavaScript; escapes in keys mean what they stand for.
+
+   Thread:   any.
+   Returns:  LP_OK, or with *out unchanged
+             LP_ERR_ARG        not a path
+             LP_ERR_JSON       the text is not JSON
+             LP_ERR_NOT_FOUND  nothing is there
+             LP_ERR_TYPE       of the typed ones: it is of another type, such as
+                               null, or out of range                         */
+
+/* The text of a value, as it stands: of a string with its quotes. */
+LPDEF lp_result lp_json_get(lp_slice json, const char *path, lp_slice *out);
+
+/* A string, decoded into a buffer, where *out will point, and ended by a NUL
+   which is not counted; it may have others in it (\u0000). A string with half
+   a surrogate pair in it (\uD800) stands for no text: LP_ERR_TYPE.
+   LP_ERR_TOO_LARGE if it needs more than `size` bytes, with the NUL. After an
+   error what the buffer has means nothing. */
+LPDEF lp_result lp_json_get_string(lp_slice json, const char *path,
+                                   char *buffer, size_t size, lp_slice *out);
+
+/* A number, if it is whole and in range. No digit is lost: 1.0 and 1e2 are
+   whole, 1.5 and 1e-1 are not, and 2^63 is out of the range of int64_t. */
+LPDEF lp_result lp_json_get_int(lp_slice json, const char *path, int64_t *out);
+LPDEF lp_result lp_json_get_uint(lp_slice json, const char *path,
+                                 uint64_t *out);
+
+/* The double that is nearest to a number, whatever the locale. It is found by
+   the C library's strtod, which is given the digits without a point. A number
+   that is too large for a double is LP_ERR_TYPE; one that is too near zero is
+   zero. */
+LPDEF lp_result lp_json_get_double(lp_slice json, const char *path,
+                                   double *out);
+LPDEF lp_result lp_json_get_bool(lp_slice json, const char *path, int *out);
+
+/* Of what kind is a value that one of these functions gave? Only the first byte
+   is looked at. LP_JSON_NONE: no value begins with it. */
+typedef enum lp_kind {
+    LP_JSON_NONE = 0,
+    LP_JSON_NULL = 1,
+    LP_JSON_BOOL = 2,
+    LP_JSON_NUMBER = 3,
+    LP_JSON_STRING = 4,
+    LP_JSON_ARRAY = 5,
+    LP_JSON_OBJECT = 6
+} lp_kind;
+
+LPDEF lp_kind lp_json_kind(lp_slice value);
+
+/* All members of an object, or elements of an array, in their order:
+
+       lp_json_iter it;
+       lp_json_each(&it, value);
+       while (lp_json_next(&it)) use(it.key, it.value);
+       if (it.result != LP_OK) ...
+
+   A member whose key comes again is given each time. The text must stay as it
+   is until the end. */
+typedef struct lp_json_iter {
+    lp_slice key;      /* as it stands, without its quotes; in an array bytes is
+                          NULL                                               */
+    lp_slice value;
+    lp_result result;  /* LP_OK; LP_ERR_JSON, or LP_ERR_TYPE if the text is
+                          neither an object nor an array: there is no next   */
+    lp_slice rest;     /* the library's own                                  */
+} lp_json_iter;
+
+LPDEF void lp_json_each(lp_json_iter *it, lp_slice json);
+LPDEF int lp_json_next(lp_json_iter *it); /* 0: there is no next             */
+
+/* Is that the key of the member? And the key, decoded, with the errors of
+   lp_json_get_string(); LP_ERR_NOT_FOUND in an array. */
+LPDEF int lp_json_key_is(const lp_json_iter *it, const char *name);
+LPDEF lp_result lp_json_key_text(const lp_json_iter *it, char *buffer,
+                                 size_t size, lp_slice *out);
 
 /* ==========================================================================
    PUBLISH                                                      >>publish-api
@@ -1698,6 +1818,11 @@ LPDEF lp_slice lp_s(const char *text)
     return lpi_slice(text, text ? strlen(text) : 0);
 }
 
+LPDEF lp_slice lp_sn(const char *bytes, size_t length)
+{
+    return lpi_slice(bytes, length);
+}
+
 #define LPI_S(literal) lpi_slice("" literal, sizeof(literal) - 1)
 
 static inline int lpi_equal(lp_slice a, lp_slice b)
@@ -1792,6 +1917,25 @@ static int lpi_parse_uint(lp_slice s, uint64_t *out)
     }
     *out = value;
     return 0;
+}
+
+/* The number of that magnitude, if an int64_t can hold it. 0 or -1. */
+static int lpi_signed(int negative, uint64_t magnitude, int64_t *out)
+{
+    if (magnitude > (uint64_t)INT64_MAX + (uint64_t)(negative != 0)) return -1;
+    if (!negative) *out = (int64_t)magnitude;
+    else *out = magnitude ? -(int64_t)(magnitude - 1) - 1 : 0;
+    return 0;
+}
+
+/* Likewise with a '-' before the digits, or without. */
+static int lpi_parse_int(lp_slice s, int64_t *out)
+{
+    uint64_t magnitude;
+    size_t sign = s.length && *s.bytes == '-';
+    s = lpi_slice(s.bytes + sign, s.length - sign);
+    if (lpi_parse_uint(s, &magnitude)) return -1;
+    return lpi_signed(sign != 0, magnitude, out);
 }
 
 /* --- putting text where there is room for it ---
@@ -2565,6 +2709,23 @@ static int lpi_http_next(const lpi_http *h, const char *bytes, size_t *at,
     return 1;
 }
 
+/* The value of a cookie in a Cookie field (RFC 6265 4.2.1), without the quotes
+   around it; its bytes are NULL if there is none. */
+static lp_slice lpi_http_cookie(lp_slice list, lp_slice name)
+{
+    lp_slice pair, key;
+    while (lpi_split(&list, ';', &pair)) {
+        pair = lpi_trim(pair);
+        lpi_split(&pair, '=', &key);
+        if (!pair.bytes || !key.length || !lpi_equal(key, name)) continue;
+        if (pair.length > 1 && *pair.bytes == '"' &&
+            pair.bytes[pair.length - 1] == '"')
+            pair = lpi_slice(pair.bytes + 1, pair.length - 2);
+        return pair;
+    }
+    return lpi_slice(NULL, 0);
+}
+
 /* The value of the last such field before the one that has `value`; its bytes
    are NULL if there is none. Each call reads the head from its beginning: it is
    only for fields of a trusted proxy, which sends few. */
@@ -3121,6 +3282,18 @@ static int lpi_query_name_is(lp_slice raw, lp_slice name)
     return !lpi_query_name(text, &raw) && lpi_equal(raw, name);
 }
 
+/* The value of that name in a query or a form, as it stands; of the first, if
+   there are several. Its bytes are NULL if there is none. */
+static lp_slice lpi_query_find(lp_slice query, lp_slice name)
+{
+    lp_slice part, key;
+    while (query.length && lpi_split(&query, '&', &part)) {
+        key = lpi_query_pair(&part);
+        if (lpi_query_name_is(key, name)) return part;
+    }
+    return lpi_slice(NULL, 0);
+}
+
 /* Is it a channel's name: 1 to 255 bytes of UTF-8 without control characters
    (U+0000 to U+001F, U+007F to U+009F)? */
 static int lpi_channel_name_good(lp_slice name)
@@ -3412,13 +3585,14 @@ static int lpi_address_host_is_literal(lp_slice name)
    The scanner checks a text (RFC 8259) in one pass, without recursion, and
    copies the members of the top-level object byte for byte, without those that
    the server sets itself: id, channel and timestamp. The reader takes a text
-   apart that was found good. The emitter writes JSON into a text that grows.
+   apart that the scanner has found good, without changing it. The emitter
+   writes JSON into a text that grows.
 
    Uses      >>memory >>text
    Touches   the text, and the room for the members.
    Promises  The scanner accepts nothing that RFC 8259 forbids, and the emitter
-             writes nothing else, if lp_json_raw is given valid JSON. No number
-             is converted.
+             writes nothing else, if lp_json_raw is given valid JSON. Numbers
+             are converted by lp_json_get_int and the like alone.
    ========================================================================== */
 
 enum { LPI_JSON_DEPTH = 64 };
@@ -3513,23 +3687,67 @@ static int lpi_json_scan_literal(lpi_json_scan *s, const char *word)
     return 0;
 }
 
-/* Does the raw text of a key mean `name`, which is all ASCII letters? */
-static int lpi_json_scan_key_is(lp_slice raw, const char *name)
+/* The number of a \u escape whose digits begin there. */
+static uint32_t lpi_json_code(const char *digits)
 {
-    size_t i;
-    for (i = 0; i < raw.length && *name; i++, name++) {
-        int c = (uint8_t)raw.bytes[i];
-        if (c == '\\') { /* of the escapes only \u can mean a letter */
-            if (raw.bytes[i + 1] != 'u') return 0;
-            c = lpi_hex_value(raw.bytes[i + 2]) << 12 |
-                lpi_hex_value(raw.bytes[i + 3]) << 8 |
-                lpi_hex_value(raw.bytes[i + 4]) << 4 |
-                lpi_hex_value(raw.bytes[i + 5]);
-            i += 5;
-        }
-        if (c != *name) return 0;
+    uint32_t code = 0;
+    int i;
+    for (i = 0; i < 4; i++)
+        code = code << 4 | lpi_hex_digit((uint8_t)digits[i]);
+    return code;
+}
+
+/* Is it half of a surrogate pair, by itself no character? */
+static int lpi_json_is_half(uint32_t code) { return code >> 11 == 0x1B; }
+
+/* The character that an escape stands for, or the half of a surrogate pair if
+   its other half does not follow. *length receives how many bytes that took. */
+static uint32_t lpi_json_escaped(lp_slice text, size_t *length)
+{
+    static const char letters[] = "bfnrt", controls[] = "\b\f\n\r\t";
+    const char *at = text.bytes + 1, *known = strchr(letters, *at);
+    uint32_t code, low;
+    *length = 2;
+    if (*at != 'u')
+        return (uint8_t)(known ? controls[known - letters] : *at);
+    *length = 6;
+    code = lpi_json_code(at + 1);
+    if (code >> 10 != 0x36 || text.length < 12 || at[5] != '\\' ||
+        at[6] != 'u')
+        return code;
+    low = lpi_json_code(at + 7);
+    if (low >> 10 != 0x37) return code;
+    *length = 12;
+    return 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* Take the first character off a text. With `escapes` that is what stands
+   between the quotes of a string which was found good. UINT32_MAX for a byte
+   that is not UTF-8. */
+static uint32_t lpi_json_character(lp_slice *text, int escapes)
+{
+    const char *at = text->bytes;
+    size_t n = lpi_utf8(at, text->length), i;
+    uint32_t code = n ? (uint8_t)*at : UINT32_MAX;
+    if (code == '\\' && escapes) {
+        code = lpi_json_escaped(*text, &n);
+    } else if (n > 1) {
+        code &= 0x7Fu >> n;
+        for (i = 1; i < n; i++) code = code << 6 | ((uint8_t)at[i] & 0x3Fu);
     }
-    return i == raw.length && !*name;
+    if (!n) n = 1;
+    *text = lpi_slice(at + n, text->length - n);
+    return code;
+}
+
+/* Does the inside of a string, which was found good, stand for that name? With
+   `escapes`, the name is the inside of such a string too. */
+static int lpi_json_same(lp_slice raw, lp_slice name, int escapes)
+{
+    while (raw.length && name.length)
+        if (lpi_json_character(&raw, 1) != lpi_json_character(&name, escapes))
+            return 0;
+    return !raw.length && !name.length;
 }
 
 /* Is it the key of a member that the server sets itself? */
@@ -3537,9 +3755,9 @@ static int lpi_json_scan_gives_way(lp_slice raw)
 {
     char first = raw.length ? *raw.bytes : 0;
     if (first != 'i' && first != 'c' && first != 't' && first != '\\') return 0;
-    return lpi_json_scan_key_is(raw, "id") ||
-           lpi_json_scan_key_is(raw, "channel") ||
-           lpi_json_scan_key_is(raw, "timestamp");
+    return lpi_json_same(raw, LPI_S("id"), 0) ||
+           lpi_json_same(raw, LPI_S("channel"), 0) ||
+           lpi_json_same(raw, LPI_S("timestamp"), 0);
 }
 
 static int lpi_json_scan_key(lpi_json_scan *s)
@@ -3706,16 +3924,6 @@ static int lpi_json_take(lpi_json_scan *s, lp_slice *key, lp_slice *value)
     return 1;
 }
 
-/* The number of a \u escape whose digits begin there. */
-static uint32_t lpi_json_code(const char *digits)
-{
-    uint32_t code = 0;
-    int i;
-    for (i = 0; i < 4; i++)
-        code = code << 4 | lpi_hex_digit((uint8_t)digits[i]);
-    return code;
-}
-
 static char *lpi_json_put_code(char *to, uint32_t code) /* as UTF-8 */
 {
     int shift = code < 0x80 ? 0 : code < 0x800 ? 6 : code < 0x10000 ? 12 : 18;
@@ -3728,37 +3936,334 @@ static char *lpi_json_put_code(char *to, uint32_t code) /* as UTF-8 */
     return to;
 }
 
-/* Decode a string, without its quotes, to where it stands. Returns its length,
-   or -1 if it has half a surrogate pair, which is no character. */
-static long lpi_json_decode(char *text, size_t length)
+/* The text between the quotes of a string. */
+static lp_slice lpi_json_inside(lp_slice string)
 {
-    static const char letters[] = "bfnrt", controls[] = "\b\f\n\r\t";
-    const char *at = text, *end = text + length, *known;
-    char *to = text;
-    while (at < end) {
-        uint32_t code = (uint8_t)*at++, low;
-        if (code != '\\') {
-            *to++ = (char)code;
-        } else if (*at != 'u') {
-            known = strchr(letters, *at);
-            *to++ = known ? controls[known - letters] : *at;
-            at++;
-        } else {
-            code = lpi_json_code(at + 1);
-            at += 5;
-            if (code >= 0xD800 && code < 0xE000) {
-                if (code >= 0xDC00 || end - at < 6 || at[0] != '\\' ||
-                    at[1] != 'u')
-                    return -1;
-                low = lpi_json_code(at + 2);
-                if (low < 0xDC00 || low >= 0xE000) return -1;
-                code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-                at += 6;
-            }
-            to = lpi_json_put_code(to, code);
-        }
+    return lpi_slice(string.bytes + 1, string.length - 2);
+}
+
+/* Decode the inside of a string into `to`, which has room for `size` bytes and
+   may be where it stands. LP_ERR_TYPE if it has half a surrogate pair, which is
+   no character; LP_ERR_TOO_LARGE. */
+static lp_result lpi_json_decode(lp_slice raw, char *to, size_t size,
+                                 lp_slice *out)
+{
+    size_t length = 0;
+    while (raw.length) {
+        char text[4];
+        uint32_t code = lpi_json_character(&raw, 1);
+        size_t n = (size_t)(lpi_json_put_code(text, code) - text);
+        if (lpi_json_is_half(code)) return LP_ERR_TYPE;
+        if (n > size - length) return LP_ERR_TOO_LARGE;
+        memcpy(to + length, text, n);
+        length += n;
     }
-    return (long)(to - text);
+    *out = lpi_slice(to, length);
+    return LP_OK;
+}
+
+/* Likewise, with a NUL behind it. */
+static lp_result lpi_json_decode_ended(lp_slice raw, char *to, size_t size,
+                                       lp_slice *out)
+{
+    lp_result result = size ? lpi_json_decode(raw, to, size - 1, out)
+                            : LP_ERR_TOO_LARGE;
+    if (!result) to[out->length] = '\0';
+    return result;
+}
+
+/* Check a text that is to be one value, and cut off the space around it. 0 or
+   -1. */
+static int lpi_json_validate(lp_slice *text)
+{
+    lpi_json_scan s;
+    if (lpi_json_scan_text(&s, *text, NULL)) return -1;
+    while ((uint8_t)*text->bytes <= ' ') text->bytes++, text->length--;
+    while ((uint8_t)text->bytes[text->length - 1] <= ' ') text->length--;
+    return 0;
+}
+
+/* One step of a path: to a member, or to an element. */
+typedef struct lpi_json_step {
+    lp_slice key;   /* its bytes are NULL for an element                     */
+    int escapes;    /* the key was written as a JSON string                  */
+    uint64_t index;
+} lpi_json_step;
+
+/* Read what stands in brackets in a path, from the opening one on. 0 or -1. */
+static int lpi_json_path_brackets(lpi_json_scan *path, lpi_json_step *step)
+{
+    const char *begin = ++path->at;
+    step->escapes = 1;
+    step->key = lpi_slice(NULL, 0);
+    if (path->at < path->end && *path->at == '"') {
+        if (lpi_json_scan_string(path)) return -1;
+        step->key = lpi_json_inside(lpi_slice_to(begin, path->at));
+    } else if (lpi_json_scan_digits(path) ||
+               lpi_parse_uint(lpi_slice_to(begin, path->at), &step->index)) {
+        return -1;
+    }
+    return path->at < path->end && *path->at++ == ']' ? 0 : -1;
+}
+
+/* Read the next step of a path that begins at `begin`. Returns 1, 0 if there is
+   none left, or -1. */
+static int lpi_json_path_step(lpi_json_scan *path, const char *begin,
+                              lpi_json_step *step)
+{
+    if (path->at == path->end) return 0;
+    if (*path->at == '[') return lpi_json_path_brackets(path, step) ? -1 : 1;
+    if (path->at > begin && *path->at++ != '.') return -1;
+    step->escapes = 0;
+    step->key = lpi_slice(path->at, strcspn(path->at, ".[]\""));
+    path->at += step->key.length;
+    return step->key.length ? 1 : -1;
+}
+
+/* The value in another where that step leads; its bytes are NULL if there is
+   none. */
+static lp_slice lpi_json_find(lp_slice in, const lpi_json_step *step)
+{
+    lp_slice found = lpi_slice(NULL, 0), key, value;
+    int object = step->key.bytes != NULL;
+    uint64_t i = 0;
+    lpi_json_scan s;
+    lpi_json_scan_init(&s, in);
+    if (*s.at != (object ? '{' : '[')) return found;
+    while (lpi_json_take(&s, object ? &key : NULL, &value))
+        if (object ? lpi_json_same(key, step->key, step->escapes)
+                   : i++ == step->index)
+            found = value;
+    return found;
+}
+
+LPDEF lp_result lp_json_get(lp_slice json, const char *path, lp_slice *out)
+{
+    lpi_json_scan steps;
+    lpi_json_step step;
+    int bad = lpi_json_validate(&json), more;
+    if (bad) json = lpi_slice(NULL, 0);
+    if (!path) return LP_ERR_ARG;
+    lpi_json_scan_init(&steps, lp_s(path));
+    while ((more = lpi_json_path_step(&steps, path, &step)) > 0)
+        if (json.bytes) json = lpi_json_find(json, &step);
+    if (more) return LP_ERR_ARG;
+    if (!json.bytes) return bad ? LP_ERR_JSON : LP_ERR_NOT_FOUND;
+    *out = json;
+    return LP_OK;
+}
+
+LPDEF lp_kind lp_json_kind(lp_slice value)
+{
+    if (!value.length) return LP_JSON_NONE;
+    switch (*value.bytes) {
+    case 'n': return LP_JSON_NULL;
+    case 't':
+    case 'f': return LP_JSON_BOOL;
+    case '"': return LP_JSON_STRING;
+    case '[': return LP_JSON_ARRAY;
+    case '{': return LP_JSON_OBJECT;
+    default: break;
+    }
+    return *value.bytes == '-' || (*value.bytes >= '0' && *value.bytes <= '9')
+               ? LP_JSON_NUMBER : LP_JSON_NONE;
+}
+
+static lp_result lpi_json_get_kind(lp_slice json, const char *path,
+                                   lp_kind kind, lp_slice *out)
+{
+    lp_result result = lp_json_get(json, path, out);
+    return !result && lp_json_kind(*out) != kind ? LP_ERR_TYPE : result;
+}
+
+LPDEF lp_result lp_json_get_string(lp_slice json, const char *path,
+                                   char *buffer, size_t size, lp_slice *out)
+{
+    lp_slice string;
+    lp_result result = lpi_json_get_kind(json, path, LP_JSON_STRING, &string);
+    if (result) return result;
+    return lpi_json_decode_ended(lpi_json_inside(string), buffer, size, out);
+}
+
+LPDEF lp_result lp_json_get_bool(lp_slice json, const char *path, int *out)
+{
+    lp_slice word;
+    lp_result result = lpi_json_get_kind(json, path, LP_JSON_BOOL, &word);
+    if (!result) *out = *word.bytes == 't';
+    return result;
+}
+
+/* Digits of a number that decide which double is nearest: a number that lies in
+   the middle between two doubles has fewer (767). Of what is behind them only
+   whether it is zero matters. */
+enum { LPI_JSON_DIGITS = 768 };
+
+/* A number: its digits, as a whole number, times ten to the exponent. Neither
+   the first digit nor the last is a zero, but those of zero are "0". */
+typedef struct lpi_json_number {
+    int64_t exponent;
+    size_t count; /* of digits */
+    int negative;
+    char digits[LPI_JSON_DIGITS + 24]; /* a last one for all that is cut off,
+                              and room for what strtod wants behind them     */
+} lpi_json_number;
+
+/* Read what stands behind the e. It is cut at a number of digits that no text
+   has. */
+static int64_t lpi_json_exponent(lp_slice text)
+{
+    int negative = *text.bytes == '-';
+    size_t i = negative || *text.bytes == '+';
+    int64_t value = 0;
+    for (; i < text.length; i++)
+        if (value < INT64_C(100000000000000000))
+            value = value * 10 + (text.bytes[i] - '0');
+    return negative ? -value : value;
+}
+
+/* Read the digits up to the e. Returns where they end. */
+static size_t lpi_json_number_digits(lpi_json_number *n, lp_slice text)
+{
+    size_t i = *text.bytes == '-';
+    int behind_point = 0, more = 0;
+    for (; i < text.length && (text.bytes[i] | 0x20) != 'e'; i++) {
+        char c = text.bytes[i];
+        if (c == '.') {
+            behind_point = 1;
+            continue;
+        }
+        n->exponent -= behind_point;
+        if (n->count == LPI_JSON_DIGITS) n->exponent++, more |= c != '0';
+        else if (n->count || c != '0') n->digits[n->count++] = c;
+    }
+    if (more) n->digits[n->count++] = '1', n->exponent--;
+    while (n->count && n->digits[n->count - 1] == '0')
+        n->count--, n->exponent++;
+    return i;
+}
+
+static void lpi_json_number_read(lpi_json_number *n, lp_slice text)
+{
+    size_t end;
+    n->exponent = 0;
+    n->count = 0;
+    n->negative = *text.bytes == '-';
+    end = lpi_json_number_digits(n, text) + 1;
+    if (end < text.length)
+        n->exponent += lpi_json_exponent(
+            lpi_slice(text.bytes + end, text.length - end));
+    if (n->count) return;
+    n->digits[n->count++] = '0';
+    n->exponent = 0;
+}
+
+/* Its magnitude, if it is whole and below 2^64. 0 or -1. */
+static int lpi_json_number_whole(lpi_json_number *n, uint64_t *out)
+{
+    size_t zeros = (size_t)n->exponent;
+    if (n->count > 20 || n->exponent < 0 || n->exponent > 20) return -1;
+    memset(n->digits + n->count, '0', zeros);
+    return lpi_parse_uint(lpi_slice(n->digits, n->count + zeros), out);
+}
+
+/* The nearest double, which may be infinite. With an exponent, and without a
+   point, the text means the same to strtod in every locale. Where the exponent
+   is cut the number is zero or infinite, however many digits it has. */
+static double lpi_json_number_double(lpi_json_number *n)
+{
+    char *to = n->digits + n->count;
+    int64_t limit = 9999, exponent = n->exponent;
+    double value;
+    if (exponent > limit) exponent = limit;
+    if (exponent < -limit) exponent = -limit;
+    *to++ = 'e';
+    if (exponent < 0) *to++ = '-';
+    to = lpi_put_uint(to, (uint64_t)(exponent < 0 ? -exponent : exponent));
+    *to = '\0';
+    value = strtod(n->digits, NULL);
+    return n->negative ? -value : value;
+}
+
+static lp_result lpi_json_get_number(lp_slice json, const char *path,
+                                     lpi_json_number *n)
+{
+    lp_slice text;
+    lp_result result = lpi_json_get_kind(json, path, LP_JSON_NUMBER, &text);
+    if (!result) lpi_json_number_read(n, text);
+    return result;
+}
+
+LPDEF lp_result lp_json_get_int(lp_slice json, const char *path, int64_t *out)
+{
+    lpi_json_number n;
+    uint64_t magnitude;
+    lp_result result = lpi_json_get_number(json, path, &n);
+    if (result) return result;
+    return lpi_json_number_whole(&n, &magnitude) ||
+                   lpi_signed(n.negative, magnitude, out) ? LP_ERR_TYPE : LP_OK;
+}
+
+LPDEF lp_result lp_json_get_uint(lp_slice json, const char *path, uint64_t *out)
+{
+    lpi_json_number n;
+    uint64_t magnitude;
+    lp_result result = lpi_json_get_number(json, path, &n);
+    if (result) return result;
+    if (lpi_json_number_whole(&n, &magnitude) || (n.negative && magnitude))
+        return LP_ERR_TYPE;
+    *out = magnitude;
+    return LP_OK;
+}
+
+LPDEF lp_result lp_json_get_double(lp_slice json, const char *path, double *out)
+{
+    lpi_json_number n;
+    double value;
+    lp_result result = lpi_json_get_number(json, path, &n);
+    if (result) return result;
+    value = lpi_json_number_double(&n);
+    if (!(value - value == 0)) return LP_ERR_TYPE;
+    *out = value;
+    return LP_OK;
+}
+
+LPDEF void lp_json_each(lp_json_iter *it, lp_slice json)
+{
+    int object;
+    memset(it, 0, sizeof *it);
+    if (lpi_json_validate(&json)) {
+        it->result = LP_ERR_JSON;
+        return;
+    }
+    object = *json.bytes == '{';
+    if (object) it->key = LPI_S("");
+    if (object || *json.bytes == '[') it->rest = json;
+    else it->result = LP_ERR_TYPE;
+}
+
+LPDEF int lp_json_next(lp_json_iter *it)
+{
+    lpi_json_scan s;
+    lpi_json_scan_init(&s, it->rest);
+    if (!it->rest.length ||
+        !lpi_json_take(&s, it->key.bytes ? &it->key : NULL, &it->value)) {
+        it->key = it->value = it->rest = lpi_slice(NULL, 0);
+        return 0;
+    }
+    it->rest = lpi_slice_to(s.at, s.end);
+    return 1;
+}
+
+LPDEF int lp_json_key_is(const lp_json_iter *it, const char *name)
+{
+    return it->key.bytes && lpi_json_same(it->key, lp_s(name), 0);
+}
+
+LPDEF lp_result lp_json_key_text(const lp_json_iter *it, char *buffer,
+                                 size_t size, lp_slice *out)
+{
+    if (!it->key.bytes) return LP_ERR_NOT_FOUND;
+    return lpi_json_decode_ended(it->key, buffer, size, out);
 }
 
 /* --- the emitter --- */
@@ -4715,10 +5220,10 @@ static int lpi_token_read_channels(lpi_token *t, lp_slice list)
     if (*s.at != '[') return -1;
     while (lpi_json_take(&s, NULL, &value)) {
         char *text = t->payload + (value.bytes + 1 - t->payload);
-        long n = *value.bytes == '"' ? lpi_json_decode(text, value.length - 2)
-                                     : -1;
-        if (n < 0 || t->pattern_count == LPI_TOKEN_PATTERNS) return -1;
-        t->patterns[t->pattern_count++] = lpi_slice(text, (size_t)n);
+        lp_slice *out = &t->patterns[t->pattern_count];
+        if (t->pattern_count++ == LPI_TOKEN_PATTERNS || *value.bytes != '"' ||
+            lpi_json_decode(lpi_json_inside(value), text, value.length, out))
+            return -1;
     }
     return t->pattern_count ? 0 : -1;
 }
@@ -4733,9 +5238,8 @@ static int lpi_token_read_actions(lpi_token *t, lp_slice list)
     if (*s.at != '[') return -1;
     while (lpi_json_take(&s, NULL, &value)) {
         if (*value.bytes != '"') return -1;
-        value = lpi_slice(value.bytes + 1, value.length - 2);
         for (i = 0; i < LPI_COUNT(names); i++)
-            if (lpi_json_scan_key_is(value, names[i])) break;
+            if (lpi_json_same(lpi_json_inside(value), lp_s(names[i]), 0)) break;
         if (i == LPI_COUNT(names)) return -1;
         t->actions |= 1u << i;
     }
@@ -4765,7 +5269,7 @@ static int lpi_token_read_payload(lpi_token *t, lp_slice payload)
     if (*s.at != '{') return -1;
     while (lpi_json_take(&s, &key, &value)) {
         for (i = 0; i < LPI_TOKEN_MEMBERS; i++)
-            if (lpi_json_scan_key_is(key, names[i])) break;
+            if (lpi_json_same(key, lp_s(names[i]), 0)) break;
         if (i == LPI_TOKEN_MEMBERS) continue;
         if (seen >> i & 1 || lpi_token_read_member(t, i, value)) return -1;
         seen |= 1u << i;
@@ -10118,12 +10622,13 @@ static lpi_why lpi_route_token_refused(lp_request *r, lp_action action,
 static lp_slice lpi_route_bearer(const lp_request *r);
 static lpi_why lpi_route_query_token(lp_request *r, lp_slice *given);
 static lpi_why lpi_route_token_read(lp_request *r, lp_slice text);
-static int lpi_route_type_is_json(lp_slice type);
+static int lpi_route_type_is(const lp_request *r, lp_slice wanted);
 static void lpi_route_hint_proxy(const lp_request *r);
 static lp_slice lpi_route_last(const lp_request *r);
 static lp_slice lpi_route_part(const lp_request *r, lp_slice name);
 static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out);
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus);
+static int lpi_route_decode_always(lp_request *r, lp_slice *part, int plus);
 static size_t lpi_route_literal(lp_slice pattern);
 static int lpi_route_takes_rest(lp_slice pattern);
 static int lpi_route_pattern_good(lp_slice pattern);
@@ -11504,8 +12009,7 @@ static int lpi_route_publish_refused(lp_request *r)
     } else if (lpi_route_channel(r, text, &name)) {
         lpi_write_error(r, 400, "Bad channel name");
     } else if (lpi_route_permitted(r, LP_PUBLISH, name)) {
-        if (!lpi_route_type_is_json(
-                lpi_http_field(r->http, r->bytes, LPI_F_TYPE)))
+        if (!lpi_route_type_is(r, LPI_S("application/json")))
             lpi_write_error(r, 415, "Content-Type must be application/json");
         else if (coding.bytes && !lpi_alike(coding, LPI_S("identity")))
             lpi_write_error(r, 415, "Content-Encoding not supported");
@@ -11672,11 +12176,13 @@ static lpi_why lpi_route_token_read(lp_request *r, lp_slice text)
     return LPI_WHY_NONE;
 }
 
-static int lpi_route_type_is_json(lp_slice type)
+/* Is that the type of the body? Parameters behind it do not count. */
+static int lpi_route_type_is(const lp_request *r, lp_slice wanted)
 {
-    lp_slice json = LPI_S("application/json"), media;
-    return lpi_equal(type, json) ||
-           (lpi_split(&type, ';', &media) && lpi_alike(lpi_trim(media), json));
+    lp_slice type = lpi_http_field(r->http, r->bytes, LPI_F_TYPE), media;
+    return lpi_equal(type, wanted) ||
+           (lpi_split(&type, ';', &media) &&
+            lpi_alike(lpi_trim(media), wanted));
 }
 
 /* A forwarded address is ignored if the peer is not a trusted proxy, so that
@@ -11743,10 +12249,14 @@ static int lpi_route_channel(const lp_request *r, char *text, lp_slice *out)
    0, -EINVAL or -ENOMEM. */
 static int lpi_route_decode(lp_request *r, lp_slice *part, int plus)
 {
-    char *to;
-    long n;
     if (!part->bytes || !r->http->escaped) return 0;
-    to = lpi_arena_take(&r->loop->arena, part->length + 1);
+    return lpi_route_decode_always(r, part, plus);
+}
+
+static int lpi_route_decode_always(lp_request *r, lp_slice *part, int plus)
+{
+    long n;
+    char *to = lpi_arena_take(&r->loop->arena, part->length + 1);
     if (!to) return -ENOMEM;
     n = lpi_percent_decode(to, *part, plus);
     if (n < 0) return -EINVAL;
@@ -16536,6 +17046,7 @@ LPDEF const char *lp_strerror(lp_result result)
     case LP_ERR_UNKNOWN: return "Outcome unknown";
     case LP_ERR_NOT_FOUND: return "Not found";
     case LP_ERR_GONE: return "Nobody waits for the answer";
+    case LP_ERR_TYPE: return "Value of another type, or out of range";
     }
     return "Unknown result";
 }
@@ -17294,15 +17805,27 @@ LPDEF lp_slice lp_param(lp_request *r, const char *name)
     return lpi_route_decode(r, &part, 0) ? lpi_slice(NULL, 0) : part;
 }
 
+static lp_slice lpi_query_raw(const lp_request *r, const char *name)
+{
+    return lpi_query_find(lpi_text_of(r->bytes, r->http->query), lp_s(name));
+}
+
 LPDEF lp_slice lp_query(lp_request *r, const char *name)
 {
-    lp_slice query = lpi_text_of(r->bytes, r->http->query), part, key;
-    while (query.length && lpi_split(&query, '&', &part)) {
-        key = lpi_query_pair(&part);
-        if (!lpi_query_name_is(key, lp_s(name))) continue;
-        return lpi_route_decode(r, &part, 1) ? lpi_slice(NULL, 0) : part;
-    }
-    return lpi_slice(NULL, 0);
+    lp_slice value = lpi_query_raw(r, name);
+    return lpi_route_decode(r, &value, 1) ? lpi_slice(NULL, 0) : value;
+}
+
+LPDEF lp_result lp_query_int(const lp_request *r, const char *name,
+                             int64_t *out)
+{
+    char text[3 * 20]; /* "-9223372036854775808", each byte of it escaped */
+    lp_slice value = lpi_query_raw(r, name);
+    long n = value.length <= sizeof text ? lpi_percent_decode(text, value, 1)
+                                         : -1;
+    if (!value.bytes) return LP_ERR_NOT_FOUND;
+    return n < 0 || lpi_parse_int(lpi_slice(text, (size_t)n), out) ? LP_ERR_TYPE
+                                                                   : LP_OK;
 }
 
 LPDEF lp_slice lp_header(const lp_request *r, const char *name)
@@ -17314,7 +17837,29 @@ LPDEF lp_slice lp_header(const lp_request *r, const char *name)
     return lpi_slice(NULL, 0);
 }
 
+LPDEF lp_slice lp_cookie(const lp_request *r, const char *name)
+{
+    size_t at = r->http->fields;
+    lp_slice field, list, value;
+    while (lpi_http_next(r->http, r->bytes, &at, &field, &list)) {
+        if (!lpi_alike(field, LPI_S("cookie"))) continue;
+        value = lpi_http_cookie(list, lp_s(name));
+        if (value.bytes) return value;
+    }
+    return lpi_slice(NULL, 0);
+}
+
 LPDEF lp_slice lp_body(const lp_request *r) { return r->body; }
+
+LPDEF lp_slice lp_form(lp_request *r, const char *name)
+{
+    lp_slice value = lpi_slice(NULL, 0);
+    if (lpi_route_type_is(r, LPI_S("application/x-www-form-urlencoded")))
+        value = lpi_query_find(r->body, lp_s(name));
+    if (!value.bytes || lpi_route_decode_always(r, &value, 1))
+        return lpi_slice(NULL, 0);
+    return value;
+}
 
 LPDEF lp_slice lp_client(lp_request *r)
 {
@@ -17487,6 +18032,15 @@ LPDEF lp_result lp_reply_file(lp_request *r, const char *folder, lp_slice path)
 }
 
 #endif /* LONGPOLL_NO_FILES */
+
+LPDEF lp_result lp_reply_json(lp_request *r, int status, lp_json *json)
+{
+    lp_slice text = lp_json_text(json);
+    lp_result result = json->text.failed ? LP_ERR_NOMEM : LP_ERR_JSON;
+    if (text.length) result = lp_reply(r, status, "application/json", text);
+    lp_json_free(json);
+    return result;
+}
 
 /* --- publish */
 

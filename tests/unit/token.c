@@ -179,11 +179,12 @@ TEST(token_strings_are_decoded) {
     for (i = 0; i < LPI_COUNT(cases); i++) {
         size_t length = strlen(cases[i].raw);
         char *text = (char *)malloc(length + 1); /* not a byte more */
-        long n;
+        lp_slice got;
+        lp_result result;
         memcpy(text, cases[i].raw, length);
-        n = lpi_json_decode(text, length);
-        if (!cases[i].want) CHECK_INT(n, -1);
-        else CHECK_BYTES(text, (size_t)n, cases[i].want, strlen(cases[i].want));
+        result = lpi_json_decode(lpi_slice(text, length), text, length, &got);
+        CHECK_INT(result, cases[i].want ? LP_OK : LP_ERR_TYPE);
+        if (cases[i].want) CHECK_STR(got, cases[i].want);
         free(text);
     }
 }
