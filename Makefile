@@ -27,7 +27,8 @@ KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
 # The version is written in one place, the header.
 VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 
-DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
+DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c demo/examples/*.c)))
+EXAMPLES = $(filter build/examples/%,$(DEMO))
 UNIT     = build/unit/all
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
 BENCH    = $(patsubst tests/%.c,build/%,$(sort $(filter-out tests/bench/trace.c,$(wildcard tests/bench/*.c))))
@@ -110,7 +111,7 @@ build/web.h: $(WEB) Makefile
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
 servers: build/server build/server-asan build/server-tsan build/server-nothreads
-live-programs: servers $(LIVE) $(LIVE:=-asan)
+live-programs: servers $(LIVE) $(LIVE:=-asan) $(EXAMPLES) $(EXAMPLES:=-asan) $(EXAMPLES:=-tsan)
 live-programs: $(patsubst %,build/live/%-tsan,server abuse-inside cancel fanout fork)
 ifeq ($(shell uname),Linux)
 servers: build/server-kqueue
