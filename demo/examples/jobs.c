@@ -132,7 +132,7 @@ static void start(lp_request *request, void *ctx)
     } else if (lp_json_get(body, "name", &name) != LP_OK ||
                lp_json_kind(name) != LP_JSON_STRING ||
                name.length >= sizeof j->name) {
-        lp_reply_error(request, 400, "name is to be a short string");
+        lp_reply_error(request, 400, "JSON is wanted, with a short name");
     } else if (lp_json_get_int(body, "steps", &steps) != LP_OK ||
                steps < 1 || steps > 100) {
         lp_reply_error(request, 400, "steps is to be from 1 to 100");

@@ -112,7 +112,7 @@ test('jobs: two sessions do not see each other\'s', async (t) => {
 test('jobs: what is wrong with an order is said, and nothing begins', async (t) => {
   const server = await start(t, JOBS);
   const visitor = await visit(server);
-  const name = 'name is to be a short string', steps = 'steps is to be from 1 to 100';
+  const name = 'JSON is wanted, with a short name', steps = 'steps is to be from 1 to 100';
   for (const [body, error] of [
     ['', name], ['{"name":"tea"', name], ['[]', name], [{ steps: 3 }, name], [{ name: 7, steps: 3 }, name],
     [{ name: 'x'.repeat(78), steps: 3 }, name],
