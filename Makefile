@@ -18,7 +18,14 @@ TSAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG -fsanitize=thread $(COMMON)
 TEST     = -std=gnu99 -O1 -g $(COMMON)
 MSAN     = -std=gnu99 -O1 -g -fsanitize=memory -fno-omit-frame-pointer $(COMMON)
 
+# In C++ it is all of that but what is only C's.
+ONLY_C   = -std=c99 -Wstrict-prototypes -Wmissing-prototypes
+CXX_PLAIN = -std=c++17 $(filter-out $(ONLY_C),$(PLAIN))
+CXX_ASAN = -std=c++17 $(filter-out $(ONLY_C),$(ASAN))
+CXX_TSAN = -std=c++17 $(filter-out $(ONLY_C),$(TSAN))
+
 BUILD    = @mkdir -p $(@D) && echo "  cc  $@" && $(CC)
+BUILD_CXX = @mkdir -p $(@D) && echo "  c++ $@" &&
 BUILD_MSAN = @mkdir -p $(@D) && echo "  cc  $@" && clang
 
 # The poller of macOS and the BSDs, on Linux: see tests/build/kqueue.
@@ -27,27 +34,40 @@ KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
 # The version is written in one place, the header.
 VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
 
-DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c demo/examples/*.c)))
-EXAMPLES = $(filter build/examples/%,$(DEMO))
+DEMO     = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/*.c)))
+EXAMPLES = $(patsubst demo/%.c,build/%,$(sort $(wildcard demo/examples/*.c)))
 UNIT     = build/unit/all
 LIVE     = $(patsubst tests/%.c,build/%,$(sort $(wildcard tests/live/*.c)))
 BENCH    = $(patsubst tests/%.c,build/%,$(sort $(filter-out tests/bench/trace.c,$(wildcard tests/bench/*.c))))
 WEB      = $(sort $(wildcard demo/web/*)) demo/client/longpoll.js
 
+# Of the examples one wants libuv, and one, with the tests of what it stands on, C++.
+UV      := $(shell pkg-config --cflags --libs libuv 2>/dev/null || \
+             { printf '\043include <uv.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -luv; })
+ifeq ($(UV),)
+EXAMPLES := $(filter-out build/examples/uv,$(EXAMPLES))
+endif
+ifneq ($(shell command -v $(CXX)),)
+CXX17    = build/examples/chat build/live/wrapper
+endif
+
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: all run test check unit wire live browser build-matrix \
+.PHONY: all examples run test check unit wire live browser build-matrix \
         unit-programs check-programs servers live-programs \
         fuzz redis redis-programs sim sim-programs many many-programs million faults \
         fault-programs mutants model bench bench-programs trace chaos install uninstall clean help always
 
 all: $(DEMO)
 
+examples: $(EXAMPLES) $(filter build/examples/%,$(CXX17))
+
 run: all
 	@build/server $(ARGS)
 
 help:
-	@echo 'make                 build the demo, build/server, and the small examples'
+	@echo 'make                 build the demo, build/server'
+	@echo 'make examples        build those of demo/examples, as build/examples/NAME'
 	@echo 'make run             serve it on http://127.0.0.1:8080   (ARGS="--port 9000" ...)'
 	@echo 'build/server --help  its options, all of which ARGS may have'
 	@echo 'make test            every test; as root on Debian it first installs what they need'
@@ -69,10 +89,10 @@ help:
 # ---- the demo
 
 build/%-asan: demo/%.c
-	$(BUILD) $(ASAN) $< -o $@
+	$(BUILD) $(ASAN) $< $(LIBS) -o $@
 
 build/%-tsan: demo/%.c
-	$(BUILD) $(TSAN) $< -o $@
+	$(BUILD) $(TSAN) $< $(LIBS) -o $@
 
 build/%-nothreads: demo/%.c
 	$(BUILD) $(PLAIN) -DLONGPOLL_NO_THREADS $< -o $@
@@ -84,7 +104,23 @@ build/%-kqueue: demo/%.c build/kqueue.o
 	$(BUILD) $(PLAIN) $(KQUEUE) $< build/kqueue.o -o $@
 
 build/%: demo/%.c
-	$(BUILD) $(PLAIN) $< -o $@
+	$(BUILD) $(PLAIN) $< $(LIBS) -o $@
+
+build/examples/uv build/examples/uv-asan build/examples/uv-tsan: LIBS = $(UV)
+
+vpath %.cpp demo tests
+
+build/%-clang-asan: %.cpp
+	$(BUILD_CXX) clang++ $(CXX_ASAN) $< -o $@
+
+build/%-asan: %.cpp
+	$(BUILD_CXX) $(CXX) $(CXX_ASAN) $< -o $@
+
+build/%-tsan: %.cpp
+	$(BUILD_CXX) $(CXX) $(CXX_TSAN) $< -o $@
+
+build/%: %.cpp
+	$(BUILD_CXX) $(CXX) $(CXX_PLAIN) $< -o $@
 
 build/server build/server-asan build/server-tsan build/server-msan build/server-kqueue build/server-nothreads: build/web.h
 
@@ -112,6 +148,7 @@ unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
 servers: build/server build/server-asan build/server-tsan build/server-nothreads
 live-programs: servers $(LIVE) $(LIVE:=-asan) $(EXAMPLES) $(EXAMPLES:=-asan) $(EXAMPLES:=-tsan)
+live-programs: $(CXX17) $(CXX17:=-asan) $(CXX17:=-tsan)
 live-programs: $(patsubst %,build/live/%-tsan,server abuse-inside cancel fanout fork)
 ifeq ($(shell uname),Linux)
 servers: build/server-kqueue
@@ -119,7 +156,7 @@ live-programs: build/live/server-kqueue build/live/fork-kqueue
 ifneq ($(shell command -v clang),)
 unit-programs: $(UNIT:=-msan)
 servers: build/server-msan
-live-programs: build/live/server-msan build/live/fanout-msan
+live-programs: build/live/server-msan build/live/fanout-msan $(CXX17:=-clang-asan)
 endif
 endif
 
@@ -303,4 +340,4 @@ uninstall:
 clean:
 	rm -rf build
 
--include $(wildcard build/*.d build/unit/*.d build/live/*.d build/redis/*.d build/bench/*.d)
+-include $(wildcard build/*.d build/examples/*.d build/unit/*.d build/live/*.d build/redis/*.d build/bench/*.d)

@@ -156,9 +156,11 @@ const asWords = (options) => Object.entries(options)
   .flatMap(([name, value]) => (value === true ? [name] : [name, String(value)]));
 
 export class Server {
-  /* `files` limits the descriptors: a number, or 'max' for all that may be. */
+  /* `options` is an object, or the words of a program that has others than the demo's.
+     `files` limits the descriptors: a number, or 'max' for all that may be. */
   static async start(binary, options = {}, { files } = {}) {
-    let words = [...WRAP, binary, ...asWords({ port: 0, loops: env.LONGPOLL_LOOPS || undefined, ...options })];
+    const own = Array.isArray(options) ? options : asWords({ port: 0, loops: env.LONGPOLL_LOOPS || undefined, ...options });
+    let words = [...WRAP, binary, ...own];
     if (files !== undefined) {
       const limit = files === 'max' ? '$(ulimit -Hn)' : files;
       words = ['sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh', ...words];
