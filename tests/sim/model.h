@@ -1323,7 +1323,11 @@ static int pinned_full(const conn *c, uint64_t bytes)
 /* ---- administration ---- */
 
 /* No other thread has had the hub's mutex since this one had it last. */
-static int undisturbed(void) { return M.releases - cur->releases == cur->others; }
+static int undisturbed(void)
+{
+    const thread *owner = S->hub.mutex.owner; /* who has it may be amid a change */
+    return M.releases - cur->releases == cur->others && (!owner || owner == cur);
+}
 
 /* A deletion, on this thread, has returned so. */
 static void verify_deletion(int i, lp_result result)
