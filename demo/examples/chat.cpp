@@ -1,11 +1,12 @@
-// A chat with dice, by longpoll.hpp: what is said comes to all who poll.
+// A chat with dice, by longpoll.hpp and later.hpp: what is said comes to
+// all who poll.
 //   c++ -std=c++17 -pthread chat.cpp -o chat
 //   curl localhost:8080/api/poll/inn
 //   curl -d '{"who":"ann","text":"hello"}' localhost:8080/rooms/inn
 //   curl -d '' 'localhost:8080/rooms/inn/dice?sides=20'
 
 #define LONGPOLL_IMPLEMENTATION
-#include "longpoll.hpp"
+#include "later.hpp"
 
 #include <algorithm>
 #include <chrono>

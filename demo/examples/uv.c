@@ -16,9 +16,7 @@ static void turn(uv_prepare_t *p) /* before the loop sleeps */
     else uv_timer_start(&deadline, wake, (uint64_t)lp_wait_ms(server), 0);
 }
 static void tick(uv_timer_t *t) /* the message's timestamp is the time */
-{
-    (void)t, lp_publish(server, lp_s("clock"), lp_s("{}"), NULL);
-}
+{ (void)t, lp_publish(server, lp_s("clock"), lp_s("{}"), NULL); }
 int main(int argc, char **argv)
 {
     lp_config cfg = {.port = (uint16_t)(argc > 1 ? atoi(argv[1]) : 8080)};

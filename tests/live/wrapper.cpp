@@ -1,8 +1,8 @@
-// What demo/examples/longpoll.hpp promises, for examples.test.mjs: each route does one thing that its
-// users could.
+// What demo/examples/longpoll.hpp and later.hpp promise, for examples.test.mjs: each route does one
+// thing that their users could.
 
 #define LONGPOLL_IMPLEMENTATION
-#include "demo/examples/longpoll.hpp"
+#include "demo/examples/later.hpp"
 
 #include <chrono>
 #include <csignal>
