@@ -147,8 +147,8 @@ build/web.h: $(WEB) Makefile
 unit-programs: $(UNIT) $(UNIT:=-asan) build/unit/threads-tsan
 check-programs: $(UNIT:=-asan) build/server-asan build/sim
 servers: build/server build/server-asan build/server-tsan build/server-nothreads
-live-programs: servers $(LIVE) $(LIVE:=-asan) $(EXAMPLES) $(EXAMPLES:=-asan) $(EXAMPLES:=-tsan)
-live-programs: $(CXX17) $(CXX17:=-asan) $(CXX17:=-tsan)
+live-programs: servers $(LIVE) $(LIVE:=-asan) $(EXAMPLES) $(EXAMPLES:=-asan)
+live-programs: $(CXX17) $(CXX17:=-asan)
 live-programs: $(patsubst %,build/live/%-tsan,server abuse-inside cancel fanout fork)
 ifeq ($(shell uname),Linux)
 servers: build/server-kqueue

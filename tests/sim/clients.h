@@ -923,7 +923,7 @@ static deferral *deferral_place(void)
 }
 
 /* Put a request off. 0 if that was not possible. */
-static int deferral_begin(lp_request *r, uint32_t payload)
+static int deferral_begin(lp_request *r, uint32_t number)
 {
     static const uint32_t times_ms[] = {0, LP_OFF, 1, 20, 300, 2000};
     conn *c = kernel_stream(&OS, lpi_connection_at(r->loop, r->connection)->fd);
@@ -947,7 +947,7 @@ static int deferral_begin(lp_request *r, uint32_t payload)
     d->handle = handle;
     d->conn = conn_index(c);
     d->generation = c->generation;
-    d->payload = payload;
+    d->payload = number;
     d->timeout_ms = timeout_ms ? timeout_ms : S->config.later_ms;
     d->begun_ns = K.now_ns;
     c->later = (uint8_t)(1 + (d - deferrals));

@@ -416,13 +416,13 @@ TEST(several_loops)
     }
     CHECK_INT(later_count, 3);
     for (i = 0; i < 3; i++) {
-        char body[8];
+        char body[16];
         snprintf(body, sizeof body, "%d", i);
         CHECK_INT(give_answer(i, body), LP_OK);
     }
     settle(&w);
     for (i = 0; i < 3; i++) {
-        char body[8];
+        char body[16];
         snprintf(body, sizeof body, "%d", i);
         CHECK_STR(take(c[i])->body, body);
     }
