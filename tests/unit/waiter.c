@@ -1134,7 +1134,7 @@ TEST(waiter_model) {
     w.cfg.history_count = HELD;
     w.cfg.history_age_ms = LP_UNLIMITED;
     w.cfg.history_bytes = BUDGET * model.size[1];
-    w.cfg.waiters_max = 14;
+    w.cfg.waiters_max = 12;
     w.cfg.waiters_per_client = 3;
     w.cfg.waiters_per_channel = 6;
     w.cfg.waiters_per_address = 7;
