@@ -1217,9 +1217,9 @@ typedef void (*lp_message_fn)(void *ctx, const lp_message *message);
 /* Tell `fn` of the newest messages that the channel holds, at most `max`, the
    oldest of them first and without a gap, but for transient ones whose text was
    dropped; LP_UNLIMITED for all. What is published meanwhile is not among them,
-   and if the oldest are dropped meanwhile there are fewer. No lock is held while `fn` is called: it may
-   publish, and call whatever any thread may. With Redis they are those that are
-   cached here.
+   and if the oldest are dropped meanwhile there are fewer. No lock is held
+   while `fn` is called: it may publish, and call whatever any thread may. With
+   Redis they are those that are cached here.
 
    Thread:   any; `fn` is called on it.
    Blocks:   never on the network; takes the hub once for each 64 messages.
