@@ -1180,6 +1180,8 @@ class Group {
     this.leading = false;
     this.#queue = new AbortController();
     this.#await({ signal: this.#queue.signal });
+    /* The new leader may have spoken while we still thought that we led. */
+    this.ask(false);
     this.#on.change();
   }
 

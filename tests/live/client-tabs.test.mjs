@@ -720,6 +720,37 @@ test('a leader that is robbed does not keep its stream', LIMIT, async (t) => {
   world.live.forEach(check);
 });
 
+/* A tab that was stopped may hear the new leader before it learns that it leads
+   no more: what it heard until then it must ask for. */
+test('a leader that is robbed asks at once where the new one stands', LIMIT,
+  async (t) => {
+    const world = new World(t, 14);
+    const { clock, server, locks } = world;
+    const ada = await world.open(['a']);
+    await clock.run(50);
+    const { name } = locks.held.find((lock) => lock.mode === 'exclusive');
+    const thief = { dead: false };
+    const line = new (lines(world, thief))(name);
+    const say = (from, to, messages = []) => line.postMessage({
+      from: new Map([['a', from]]), to: new Map([['a', to]]), messages,
+      reset: {}, waited: false, over: [] });
+    let id = null;
+    line.onmessage = ({ data }) => { if (data.ask) say(id, id); };
+    server.parked.clear();            /* it does not hear by itself */
+    const { delay } = world;
+    world.delay = () => 100;
+    locks.request(thief, name, { steal: true }, () => new Promise(() => {}));
+    world.delay = delay;
+    const before = ada.client.lastId;
+    id = server.publish('a');
+    say(before, id, [{ id, channel: 'a' }]);
+    await clock.run(50);
+    assert.deepEqual(ids(ada), [], 'it does not yet know');
+    await clock.run(100);
+    assert.deepEqual(ids(ada), [id]);
+    check(ada);
+  });
+
 test('who comes late has all at once, also by replies of one message', LIMIT,
   async (t) => {
     for (const transport of ['poll', 'stream', 'auto']) {
