@@ -107,7 +107,7 @@
        and a text of its own, or have something else published in its place.
        If cfg.publish is "off" there is no such path: only C code publishes.
        transient=1 (query) they are delivered and not kept: see
-                 lp_publish_transient. Not with Redis: 400.
+                 lp_publish_transient
        Idempotency-Key (header, with Redis) 1 to 128 visible bytes: publishing
                  again with the same key, within redis_retry_ms, publishes
                  nothing and gives the first one's id; or ids, if that was an
@@ -1109,9 +1109,12 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
    missed it is told: a reply that goes past it, from a cursor before it, has
    all that came before and after, each once and in order, and the reset
    "evicted". To who asks for 0 or now that is not said. It counts as one
-   message of the history until those before it are gone.
+   message of the history until those before it are gone. With Redis its text is
+   never stored: it is delivered to who waits at any instance, and an instance
+   that was cut off from Redis, or has just begun with the channel, goes past it
+   like those whose time is over.
 
-   Returns:  as lp_publish; with Redis LP_ERR_ARG                            */
+   Returns:  as lp_publish                                                   */
 LPDEF lp_result lp_publish_transient(lp_server *server, lp_slice channel,
                                      lp_slice json, lp_published *out);
 
@@ -6620,12 +6623,11 @@ static lpi_message *lpi_message_new(const lp_memory *memory, lp_slice channel,
     return m;
 }
 
-/* A message without text, but for its id, that stands in the place of a
-   transient one; NULL without memory. */
+/* A message without text, but for its id, that stands in the place of `m`,
+   which is transient; NULL without memory. */
 static lpi_message *lpi_message_mark(const lp_memory *memory,
-                                     const lpi_message *m)
+                                     const lpi_message *m, lp_slice id)
 {
-    lp_slice id = lpi_message_id(m);
     size_t size = sizeof *m + 7 + id.length; /* as lpi_message_id() finds it */
     lpi_message *mark = (lpi_message *)lpi_alloc(memory, size);
     if (!mark) return NULL;
@@ -6634,6 +6636,7 @@ static lpi_message *lpi_message_mark(const lp_memory *memory,
     mark->size = (uint32_t)size;
     mark->at = sizeof *m;
     mark->length = 0;
+    mark->id_length = (uint8_t)id.length;
     mark->first_receipt = mark->last_receipt = LPI_NONE;
     memcpy((char *)(mark + 1) + 7, id.bytes, id.length);
     return mark;
@@ -7328,9 +7331,10 @@ static void lpi_channel_next_transient(lpi_hub *hub, const lpi_channel *ch)
     LPI_HELD(hub);
     lpi_extra *extra = lpi_extra_at(hub, ch->extra);
     uint64_t seq = extra->transient_seq;
+    const lpi_message *m;
     if (!--extra->transients) return;
-    do seq++;
-    while (!lpi_channel_message(ch, seq)->transient);
+    do m = lpi_channel_message(ch, ++seq);
+    while (!m->transient || !m->length);
     extra->transient_seq = seq;
 }
 
@@ -7339,7 +7343,7 @@ static void lpi_channel_next_transient(lpi_hub *hub, const lpi_channel *ch)
 static int lpi_channel_mark(lpi_hub *hub, lpi_channel *ch, lpi_message *m)
 {
     LPI_HELD(hub);
-    lpi_message *mark = lpi_message_mark(hub->memory, m);
+    lpi_message *mark = lpi_message_mark(hub->memory, m, lpi_message_id(m));
     uint64_t i = m->seq - lpi_channel_ring_floor(ch) - 1 + ch->ring_at;
     if (!mark) return -1;
     ch->ring[i < ch->ring_size ? i : i - ch->ring_size] = mark;
@@ -7499,7 +7503,8 @@ static void lpi_channel_forget(lpi_hub *hub, uint32_t index)
     lpi_channel_add_event(hub, index);
 }
 
-/* Drop the texts of transient messages whose time is over. */
+/* Drop the texts of transient messages whose time is over. A store that is
+   elsewhere still holds what is before them. */
 static void lpi_channel_end_transients(lpi_hub *hub, uint32_t index,
                                        uint64_t now_ms)
 {
@@ -7509,7 +7514,8 @@ static void lpi_channel_end_transients(lpi_hub *hub, uint32_t index,
     while (extra->transients) {
         lpi_message *m = lpi_channel_message(ch, extra->transient_seq);
         if (now_ms < lpi_message_over_ms(hub, m)) return;
-        if (m == ch->ring[ch->ring_at]) lpi_channel_evict(hub, m, 1, now_ms);
+        if (m == ch->ring[ch->ring_at])
+            lpi_channel_evict(hub, m, !LPI_REMOTE(ch->remote), now_ms);
         else if (lpi_channel_mark(hub, ch, m)) return;
     }
 }
@@ -7647,12 +7653,14 @@ static lp_result lpi_channel_make(lpi_hub *hub, const lpi_wanted *want,
     return LP_OK;
 }
 
-/* The channel's newest message is transient; there is an lpi_extra. */
+/* The channel's newest message is transient, or a mark of one; there is an
+   lpi_extra. */
 static void lpi_channel_add_transient(lpi_hub *hub, const lpi_channel *ch)
 {
     LPI_HELD(hub);
     lpi_extra *extra = lpi_extra_at(hub, ch->extra);
-    if (!extra->transients++) extra->transient_seq = ch->last;
+    if (!hub->newest->length) extra->marks++;
+    else if (!extra->transients++) extra->transient_seq = ch->last;
 }
 
 /* Give the message, which is the channel's next, its place in the ring, for
@@ -8469,7 +8477,8 @@ static void lpi_remote_delay(lpi_hub *hub, uint32_t index, int which,
     lpi_hub_want_sweep(hub, now_ms, ms);
 }
 
-/* Append a message that is the next, and is taken over. */
+/* Append a message that is the next, and is taken over. A mark that would be
+   the first of the ring is not kept: the ring begins behind it. */
 static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
                               uint64_t now_ms)
 {
@@ -8477,16 +8486,23 @@ static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_channel *ch = lpi_channel_at(hub, index);
     lpi_remote *r = ch->remote;
     LP_ASSERT(m->seq == ch->last + 1);
-    if (lpi_channel_reserve(hub, ch, 1)) {
+    if (lpi_channel_reserve(hub, ch, 1) ||
+        (m->transient && !lpi_channel_extra(hub, index))) {
         lpi_message_unref(hub->memory, m);
         lpi_remote_doubt(r);
         lpi_remote_delay(hub, index, LPI_DELAYED_GAP, now_ms);
         return;
     }
     hub->forgotten_us = lpi_max64(hub->forgotten_us, m->timestamp_us);
+    r->store_last = lpi_max64(r->store_last, m->seq);
+    if (!m->length && !ch->held) {
+        ch->last = m->seq;
+        ch->last_us = m->timestamp_us;
+        lpi_message_unref(hub->memory, m);
+        return;
+    }
     if (hub->newest) /* one of a page may be older */
         m->appended_us = lpi_max64(m->appended_us, hub->newest->appended_us);
-    r->store_last = lpi_max64(r->store_last, m->seq);
     lpi_channel_add(hub, index, m, now_ms);
     lpi_history_limit(hub, now_ms);
 }
@@ -9047,10 +9063,13 @@ static void lpi_hub_want_pages(lpi_hub *hub, lpi_poll_request *ask,
     }
 }
 
-/* Go past the marks that come next. Returns the reason, if that is one now. */
+/* Go past the marks that come next, as far as they are here. Returns the
+   reason, if that is one now. */
 static lpi_reason lpi_hub_pass_marks(const lpi_channel *ch, lpi_cursor *at)
 {
-    while (at->seq < ch->last && !lpi_channel_message(ch, at->seq + 1)->length)
+    const lpi_message *m;
+    while (at->seq < ch->last && (m = lpi_channel_get(ch, at->seq + 1)) &&
+           !m->length)
         lpi_reply_pass_mark(at);
     return (lpi_reason)at->reason;
 }
@@ -9082,7 +9101,7 @@ static lpi_judged lpi_hub_judge(lpi_hub *hub, lpi_poll_request *ask,
         at[i].fresh = requested->kind == LPI_FROM_START ||
                       requested->kind == LPI_FROM_NOW ||
                       (requested->kind == LPI_FROM_TIME && !requested->seq);
-        if (ask->basic && !LPI_REMOTE(ch->remote))
+        if (ask->basic && reason != LPI_UNKNOWN)
             reason = lpi_hub_pass_marks(ch, &at[i]);
         if (LPI_REMOTE(reason == LPI_UNKNOWN)) {
             unknown = 1;
@@ -11322,11 +11341,10 @@ static lp_slice lpi_publish_render(lpi_loop *loop,
                                    const lp_published *published,
                                    int is_array);
 static char *lpi_publish_put_ids(char *to, const lp_published *published);
-static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, const lpi_outcome *outcome,
-                                  lp_published *out);
-static lp_result lpi_publish_transient(lp_server *server, lp_slice channel,
-                                       lp_slice json, lp_published *out);
+static lp_result lpi_publish_chain(lp_server *server, lp_slice channel,
+                                   lpi_message *first,
+                                   const lpi_outcome *outcome,
+                                   lp_published *out);
 static lp_result lpi_publish_messages(lp_server *server, lp_slice channel,
                                       lp_slice json, lpi_message **out,
                                       size_t *offset);
@@ -13663,8 +13681,7 @@ static int lpi_publish_transient_refused(lp_request *r, int *transient)
     lp_slice value = lp_query(r, "transient");
     *transient = value.bytes != NULL;
     if (r->no_memory) lpi_publish_failed(r, LP_ERR_NOMEM, 0);
-    else if (value.bytes && (LPI_REMOTE(r->server->stores) ||
-                             !lpi_equal(value, LPI_S("1"))))
+    else if (value.bytes && !lpi_equal(value, LPI_S("1")))
         lpi_write_error(r, 400, "Bad transient");
     return r->answered;
 }
@@ -13788,19 +13805,15 @@ static char *lpi_publish_put_ids(char *to, const lp_published *published)
     return to;
 }
 
-/* Publish on any thread, for C code: LP_OK with *out; or, with Redis,
-   LP_PENDING, the outcome being told to whom `outcome` says, unless that is
-   NULL. */
-static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
-                                  lp_slice json, const lpi_outcome *outcome,
-                                  lp_published *out)
+/* Publish a chain of messages on any thread, for C code: LP_OK with *out; or,
+   with Redis, LP_PENDING, the outcome being told to whom `outcome` says, unless
+   that is NULL; or they are freed. */
+static lp_result lpi_publish_chain(lp_server *server, lp_slice channel,
+                                   lpi_message *first,
+                                   const lpi_outcome *outcome,
+                                   lp_published *out)
 {
-    uint64_t now_us = server->os.monotonic_us(server->os.ctx);
-    lpi_message *first;
-    size_t offset;
-    lp_result result = lpi_publish_messages(server, channel, json, &first,
-                                            &offset);
-    if (result != LP_OK) return result;
+    lp_result result;
     if (LPI_REMOTE(server->stores)) {
         lpi_call call;
         lpi_call_init(&call, channel);
@@ -13808,25 +13821,10 @@ static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
         if (outcome) call.outcome = *outcome;
         result = lpi_stores_publish(server, &call);
     } else {
-        result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
+        result = lpi_hub_publish(&server->hub, channel, first,
+                                 server->os.monotonic_us(server->os.ctx), out);
     }
     if (result < 0) lpi_message_unref_all(&server->memory, first);
-    return result;
-}
-
-/* Likewise what is transient, without Redis. */
-static lp_result lpi_publish_transient(lp_server *server, lp_slice channel,
-                                       lp_slice json, lp_published *out)
-{
-    uint64_t now_us = server->os.monotonic_us(server->os.ctx);
-    lpi_message *first;
-    size_t offset;
-    lp_result result = lpi_publish_messages(server, channel, json, &first,
-                                            &offset);
-    if (result != LP_OK) return result;
-    lpi_message_set_transient(first);
-    result = lpi_hub_publish(&server->hub, channel, first, now_us, out);
-    if (result != LP_OK) lpi_message_unref_all(&server->memory, first);
     return result;
 }
 
@@ -15612,7 +15610,8 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
                        b the epoch's birth, pe ps the epoch before and its last
                        SEQ, o: nothing held is older
      Px:NAME  stream   ID SEQ-TIMESTAMP, field m: the text that is published
-     P:NAME   pub/sub  "EPOCH SEQ TIMESTAMP {...}"
+     P:NAME   pub/sub  "EPOCH SEQ TIMESTAMP {...}", with "~" before a message
+                       that is transient; the stream then has the "~" alone
      Pi:NAME\nKEY      "EPOCH SEQ TIMESTAMP MESSAGES", for an Idempotency-Key
 
    Uses      >>resp >>hub >>inbox, and >>publish to answer
@@ -15627,10 +15626,15 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
    saw, 6 how many messages are held, 7 for how long, 8 for how long the hash is
    kept (both in ms; 0: for ever; publishing renews that once a second, so it is
    a second more than it must be), 9 the pub/sub channel. If that is not empty:
-   10 for how long the idempotency key is kept, and from 11 on JSON objects;
-   without any the channel's history is dropped, by a new epoch. Else: 10 the
-   SEQ that the page begins with (empty: the newest), 11 how many messages it
-   has, 12 for how long an empty channel is kept. */
+   10 for how long the idempotency key is kept, and from 11 on JSON objects,
+   with "~" before each if they are transient; without any the channel's history
+   is dropped, by a new epoch. Else: 10 the SEQ that the page begins with
+   (empty: the newest), 11 how many messages it has, 12 for how long an empty
+   channel is kept.
+
+   A transient message leaves a mark in the stream, so that SEQs have no holes;
+   none where nothing is held before it, and an open drops those that nothing is
+   before any more. A page of nothing but marks is as long as may be. */
 static const char lpi_store_call_script[] =
     "local h,x,i=KEYS[1],KEYS[2],KEYS[3]\n"
     "local epoch,wb,ws,wt=ARGV[1],ARGV[2]+0,ARGV[3]+0,ARGV[4]+0\n"
@@ -15686,12 +15690,17 @@ static const char lpi_store_call_script[] =
     "if publishes then\n"
     "  if dup then expire(h,keep) return {r,dup} end\n"
     "  local ss,st,k\n"
+    "  local transient=string.byte(publishes)==126\n"
+    "  if transient then n=n or redis.call('XLEN',x) end\n"
     "  for a=11,#ARGV do\n"
     "    s=s+1\n"
     "    t=math.max(now,t+1)\n"
     "    ss,st=str(s),str(t)\n"
     "    local text=e..' '..ss..' '..st..' '..ARGV[a]\n"
-    "    redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',text)\n"
+    "    if n~=0 or not transient then\n"
+    "      redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',\n"
+    "        transient and e..' '..ss..' '..st..' ~' or text)\n"
+    "    end\n"
     "    k=redis.call('PUBLISH',channel,text)\n"
     "  end\n"
     "  trim(8)\n"
@@ -15713,13 +15722,29 @@ static const char lpi_store_call_script[] =
     "  return {r,e,str(s),st,\n"
     "    redis.call('PUBLISH',channel,e..' 0 '..st..' {}')}\n"
     "end\n"
+    "local function mark(text) return string.byte(text,-1)==126 end\n"
     "while n>0 and trim(64) do end\n"
     "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
     "expire(h,s>0 and keep or ARGV[12])\n"
     "local page,first={},redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
+    "while first and mark(first[2][2]) do\n"
+    "  local head=redis.call('XRANGE',x,'-','+','COUNT',64)\n"
+    "  local k=1\n"
+    "  while head[k] and mark(head[k][2][2]) do k=k+1 end\n"
+    "  n=n-(k-1)\n"
+    "  redis.call('XTRIM',x,'MAXLEN',str(n))\n"
+    "  first=head[k] or redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
+    "end\n"
     "if ARGV[10]~='' then\n"
-    "  local got=redis.call('XRANGE',x,ARGV[10],'+','COUNT',ARGV[11])\n"
-    "  for k=1,#got do page[k]=got[k][2][2] end\n"
+    "  local from,seen=ARGV[10],false\n"
+    "  repeat\n"
+    "    local got=redis.call('XRANGE',x,from,'+','COUNT',ARGV[11])\n"
+    "    for k=1,#got do\n"
+    "      page[#page+1]=got[k][2][2]\n"
+    "      seen=seen or not mark(got[k][2][2])\n"
+    "      from='('..got[k][1]\n"
+    "    end\n"
+    "  until seen or not got[1] or #page>=1024\n"
     "else\n"
     "  local got=redis.call('XREVRANGE',x,'+','-','COUNT',ARGV[11])\n"
     "  for k=#got,1,-1 do page[#page+1]=got[k][2][2] end\n"
@@ -16426,8 +16451,9 @@ static int lpi_store_send_publish(lpi_store *store, lpi_task *task)
     lpi_store_word_key(store, out, 0, name);
     lpi_resp_word_uint(out, store->server->config.redis_retry_ms);
     for (; m; m = m->newer) {
-        lpi_resp_head(out, '$', m->length + 2);
-        lpi_text_add(out, LPI_S("{"));
+        lp_slice begin = m->transient ? LPI_S("~{") : LPI_S("{");
+        lpi_resp_head(out, '$', begin.length + m->length + 1);
+        lpi_text_add(out, begin);
         lpi_text_add(out, lpi_slice((const char *)m + m->members_at,
                                     m->length + 1));
         lpi_text_add(out, LPI_S("\r\n"));
@@ -16451,21 +16477,44 @@ static int lpi_store_read_id(lp_slice *text, uint64_t *epoch, uint64_t *seq,
     return *us ? 0 : -1;
 }
 
+/* The mark of a transient message that the store does not hold; NULL without
+   memory. */
+static lpi_message *lpi_store_mark(lpi_store *store, uint64_t epoch,
+                                   uint64_t seq, uint64_t us)
+{
+    char id[40];
+    lpi_message m;
+    memset(&m, 0, sizeof m);
+    m.seq = seq;
+    m.timestamp_us = us;
+    return lpi_message_mark(&store->server->memory, &m,
+                            lpi_slice_to(id, lpi_put_id(id, epoch, seq)));
+}
+
 /* The message that the text is, sealed; NULL with LP_ERR_NOMEM or LP_ERR_JSON
    in *result. */
 static lpi_message *lpi_store_message(lpi_store *store, lp_slice name,
                                       lp_slice text, uint64_t appended_us,
                                       lp_result *result)
 {
-    const lp_memory *memory = &store->server->memory;
     uint64_t epoch, seq, us;
     size_t offset;
     lpi_message *m;
+    int transient;
     *result = LP_ERR_JSON;
     if (lpi_store_read_id(&text, &epoch, &seq, &us) || !seq) return NULL;
-    m = lpi_message_new(memory, name, text, result, &offset);
+    transient = lpi_starts(text, LPI_S("~"));
+    if (transient) text = lpi_slice(text.bytes + 1, text.length - 1);
+    if (transient && !text.length) {
+        m = lpi_store_mark(store, epoch, seq, us);
+        *result = m ? LP_OK : LP_ERR_NOMEM;
+    } else {
+        m = lpi_message_new(&store->server->memory, name, text, result,
+                            &offset);
+        if (m) lpi_message_seal(m, name, epoch, seq, us);
+    }
     if (!m) return NULL;
-    lpi_message_seal(m, name, epoch, seq, us);
+    m->transient = transient != 0;
     m->appended_us = appended_us;
     return m;
 }
@@ -18771,34 +18820,36 @@ LPDEF lp_result lp_reply_json(lp_request *r, int status, lp_json *json)
 
 /* --- publish */
 
-LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
-                           lp_published *out)
+static lp_result lpi_publish_json(lp_server *server, lp_slice channel,
+                                  lp_slice json, int transient,
+                                  lp_published *out)
 {
     lp_published published;
+    lpi_message *first;
     lp_result result;
+    size_t offset;
     int cancel;
     if (!server || !lpi_channel_name_good(channel)) return LP_ERR_ARG;
     cancel = lpi_cancel_defer();
-    result = lpi_publish_json(server, channel, json, NULL, &published);
+    result = lpi_publish_messages(server, channel, json, &first, &offset);
+    if (transient) lpi_message_set_transient(first);
+    if (result == LP_OK)
+        result = lpi_publish_chain(server, channel, first, NULL, &published);
     lpi_cancel_restore(cancel);
     if (result == LP_OK && out) *out = published;
     return result;
 }
 
+LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
+                           lp_published *out)
+{
+    return lpi_publish_json(server, channel, json, 0, out);
+}
+
 LPDEF lp_result lp_publish_transient(lp_server *server, lp_slice channel,
                                      lp_slice json, lp_published *out)
 {
-    lp_published published;
-    lp_result result;
-    int cancel;
-    if (!server || LPI_REMOTE(server->stores) ||
-        !lpi_channel_name_good(channel))
-        return LP_ERR_ARG;
-    cancel = lpi_cancel_defer();
-    result = lpi_publish_transient(server, channel, json, &published);
-    lpi_cancel_restore(cancel);
-    if (result == LP_OK && out) *out = published;
-    return result;
+    return lpi_publish_json(server, channel, json, 1, out);
 }
 
 LPDEF lp_result lp_channel_read(lp_server *server, lp_slice channel,
@@ -18921,6 +18972,8 @@ LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel)
 LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
                                  lp_slice json, lp_published_fn fn, void *ctx)
 {
+    lpi_message *first;
+    size_t offset;
     lpi_task *task;
     lpi_outcome *outcome;
     int cancel;
@@ -18934,8 +18987,11 @@ LPDEF lp_result lp_publish_async(lp_server *server, lp_slice channel,
     cancel = lpi_cancel_defer();
     outcome->result = LP_ERR_ARG;
     if (lpi_channel_name_good(channel))
-        outcome->result = lpi_publish_json(server, channel, json, outcome,
-                                           &outcome->published);
+        outcome->result = lpi_publish_messages(server, channel, json, &first,
+                                               &offset);
+    if (outcome->result == LP_OK)
+        outcome->result = lpi_publish_chain(server, channel, first, outcome,
+                                            &outcome->published);
     if (outcome->result == LP_ERR_STOPPED || outcome->result == LP_PENDING) {
         lp_result result = outcome->result == LP_PENDING ? LP_OK
                                                          : LP_ERR_STOPPED;

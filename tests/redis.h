@@ -1717,7 +1717,7 @@ typedef struct redis_call {
     double wb, ws, wt, seen, age;
     double now, n, s, t, b, ps, o;
     redis_bytes e, pe, r0;      /* copies, since what the keys hold changes     */
-    int has_e, has_r0;
+    int has_e, has_r0, has_n;
     redis_bytes dup;
     int has_i, has_dup;
     int renewed;                /* when the hash expires was set in this second */
@@ -1752,8 +1752,10 @@ static int redis_call_publishes(const redis_run *run)
 static int redis_call_count(redis_run *run, redis_call *d, int nth)
 {
     redis_key *x;
+    if (d->has_n) return 0;
     if (redis_run_look(run, "'XLEN'", nth, 2, REDIS_STREAM, &x)) return -1;
     d->n = x ? (double)x->count : 0;
+    d->has_n = 1;
     return 0;
 }
 
@@ -1830,7 +1832,7 @@ static int redis_call_is_new(const redis_run *run, const redis_call *d)
 
 static int redis_call_begin_epoch(redis_run *run, redis_call *d)
 {
-    if (redis_call_publishes(run) && redis_call_count(run, d, 2)) return -1;
+    if (redis_call_count(run, d, 2)) return -1;
     if (d->n > 0) {
         const redis_key *x = redis_look(run->redis, run->conn->db, d->x);
         redis_id last = redis_stream_entry(x, x->count - 1)->id;
@@ -1936,6 +1938,34 @@ static void redis_call_told(redis_run *run, const redis_call *d, int64_t k)
     redis_conn_number(run->conn, k);
 }
 
+static int redis_call_is_transient(const redis_run *run)
+{
+    return run->args[11].length && *run->args[11].at == '~';
+}
+
+/* Does a mark of a transient message stand there? */
+static int redis_call_is_mark(const redis_entry *entry)
+{
+    return entry->length && entry->text[entry->length - 1] == '~';
+}
+
+/* Store `text`, of which the first `id` bytes are its epoch, SEQ and timestamp; of a transient
+   message a mark, unless nothing is before it. */
+static int redis_call_store(redis_run *run, const redis_call *d, const char *s, const char *t,
+                            const redis_bytes *text, size_t id)
+{
+    redis_bytes mark;
+    int failed;
+    if (!redis_call_is_transient(run)) return redis_call_xadd(run, d, s, t, redis_view(text));
+    if (d->n == 0) return 0;
+    memset(&mark, 0, sizeof mark);
+    redis_append(&mark, text->at, id);
+    redis_append(&mark, " ~", 2);
+    failed = redis_call_xadd(run, d, s, t, redis_view(&mark));
+    redis_bytes_free(&mark);
+    return failed;
+}
+
 /* Publish ARGV[a]; its epoch, SEQ and timestamp are left in `text`. Returns -1 after an error. */
 static int redis_call_publish_text(redis_run *run, redis_call *d, size_t a, redis_bytes *text,
                                    int64_t *k)
@@ -1951,7 +1981,7 @@ static int redis_call_publish_text(redis_run *run, redis_call *d, size_t a, redi
     id = text->length;
     redis_append(text, " ", 1);
     redis_append(text, run->args[a].at, run->args[a].length);
-    if (redis_call_xadd(run, d, s, t, redis_view(text))) return -1;
+    if (redis_call_store(run, d, s, t, text, id)) return -1;
     if (redis_run_may(run, "'PUBLISH'", 1)) return -1;
     *k = redis_publish(run->redis, run->args[9], redis_view(text));
     text->length = id;
@@ -1964,6 +1994,7 @@ static void redis_call_publish_texts(redis_run *run, redis_call *d, redis_bytes 
     int64_t k = 0;
     size_t a;
     int trimmed;
+    if (redis_call_is_transient(run) && redis_call_count(run, d, 3)) return;
     for (a = 11; a <= run->arg_count; a++)
         if (redis_call_publish_text(run, d, a, text, &k)) return;
     if (redis_call_trim(run, d, 8) < 0) return;
@@ -2024,13 +2055,49 @@ static void redis_call_publish(redis_run *run, redis_call *d)
     redis_bytes_free(&text);
 }
 
+/* Drop the marks that nothing is before. Returns -1 after an error. */
+static int redis_call_drop_marks(redis_run *run, redis_call *d)
+{
+    redis_effect e = redis_effect_of(REDIS_OP_XTRIM, run->conn->db, d->x);
+    const redis_key *x;
+    size_t k, head;
+    if (redis_run_may(run, "'XRANGE'", 2)) return -1;
+    for (;;) {
+        x = redis_look(run->redis, run->conn->db, d->x);
+        if (!x || !x->count || !redis_call_is_mark(redis_stream_entry(x, 0))) return 0;
+        if (redis_run_may(run, "'XRANGE'", 3) || redis_run_may(run, "'XTRIM'", 2)) return -1;
+        head = x->count < 64 ? x->count : 64;
+        for (k = 1; k < head && redis_call_is_mark(redis_stream_entry(x, k)); k++) {}
+        d->n -= (double)k;
+        e.id = redis_stream_entry(x, k - 1)->id;
+        e.id.seq++;
+        if (!e.id.seq) e.id.ms++;
+        redis_do(run->redis, &e);
+        if (k == head && redis_run_may(run, "'XRANGE'", 4)) return -1;
+    }
+}
+
+/* Where the page ends that begins at entry `from`: with so many entries; or with more, if all of
+   those are marks. */
+static size_t redis_call_page_end(const redis_key *x, size_t from, size_t max)
+{
+    size_t to = from, next;
+    int seen = 0;
+    do {
+        next = x->count - to < max ? x->count : to + max;
+        if (next == to) break;
+        for (; to < next; to++) seen |= !redis_call_is_mark(redis_stream_entry(x, to));
+    } while (!seen && to - from < 1024);
+    return to;
+}
+
 /* The page: from an ID on, or the newest. Returns -1 after an error. */
 static int redis_call_page(redis_run *run, const redis_call *d, const redis_key **x, size_t *from,
                            size_t *to)
 {
     const int newest = !run->args[10].length;
     const char *what = newest ? "'XREVRANGE'" : "'XRANGE'";
-    const int nth = newest ? 2 : 3;
+    const int nth = newest ? 2 : 5;
     redis_id low = {0, 0}, high = {UINT64_MAX, UINT64_MAX};
     int64_t max;
     *from = *to = 0;
@@ -2043,7 +2110,9 @@ static int redis_call_page(redis_run *run, const redis_call *d, const redis_key 
     if (*x && max <= 0)
         return redis_run_break(run, "#got", newest ? 2 : 1,
                                "attempt to get length of local 'got' (a boolean value)");
-    if (*x) redis_stream_range(*x, low, high, max, newest, from, to);
+    if (!*x) return 0;
+    redis_stream_range(*x, low, high, max, newest, from, to);
+    if (!newest && *to > *from) *to = redis_call_page_end(*x, *from, (size_t)max);
     return 0;
 }
 
@@ -2065,7 +2134,7 @@ static void redis_call_open(redis_run *run, redis_call *d)
         redis_call_hset_number(run, d, "o", d->o);
     }
     if (redis_call_expire(run, d->h, d->s > 0 ? run->args[8] : run->args[12])) return;
-    if (redis_run_may(run, "'XRANGE'", 2) || redis_call_page(run, d, &x, &from, &to)) return;
+    if (redis_call_drop_marks(run, d) || redis_call_page(run, d, &x, &from, &to)) return;
     if (redis_run_look(run, "'HMGET'", 2, 1, REDIS_HASH, &h)) return;
     redis_call_text(h, "pe", &d->pe);
     if (redis_call_field(run, h, "ps", &d->ps)) return;

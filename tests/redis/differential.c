@@ -503,6 +503,7 @@ enum { CHANNELS = 4, TRIES = 3, ARGS_MAX = 24 };
 static struct {
     int channels;
     int64_t count, age, keep, empty, retry, page;
+    uint64_t transient;         /* of a hundred publishing calls                */
     int garbage;                /* one argument in so many is odd; 0: none is   */
     int db;
     int burst;                  /* one channel, and nothing is odd              */
@@ -585,7 +586,7 @@ static void add_witness(words *w, int channel)
     for (i = 0; i < 4; i++) word_number(w, known[i]);
 }
 
-static redis_slice random_body(void)
+static redis_slice random_body(int transient)
 {
     static char bodies[8][80000]; /* one call has fewer than so many */
     static unsigned turn;
@@ -595,6 +596,8 @@ static redis_slice random_body(void)
     s.at = body;
     s.length = (size_t)(one_in(500) ? below(sizeof bodies[0]) : one_in(10) ? below(2000) : below(120));
     for (i = 0; i < s.length; i++) body[i] = (char)(one_in(20) ? below(256) : 'a' + below(26));
+    if (transient) *body = '~';
+    if (transient && !s.length) s.length = 1;
     return s;
 }
 
@@ -643,8 +646,9 @@ static void give_call(int publish)
     word(&w, publish ? name : "");
     if (publish) { /* without a body the history is dropped */
         uint64_t bodies = one_in(20) ? 0 : one_in(5) ? 1 + below(5) : 1;
+        int transient = below(100) < round_of.transient;
         word_number(&w, SOMETIMES(round_of.retry, 0, 1, 300000));
-        while (bodies--) w.at[w.n++] = random_body();
+        while (bodies--) w.at[w.n++] = random_body(transient);
     } else {
         add_page(&w, channel);
         word_number(&w, SOMETIMES(round_of.empty, 0, 1, 300000));
@@ -911,6 +915,7 @@ static void round_begin(void)
     round_of.empty = times[below(6)];
     round_of.retry = times[1 + below(5)];
     round_of.page = one_in(4) ? 64 : 16;
+    round_of.transient = one_in(3) ? 0 : one_in(2) ? 20 : 95;
     round_of.garbage = one_in(3) ? 0 : one_in(2) ? 1000 : 60;
     round_of.db = one_in(4) ? (int)below(16) : 0;
     set_clock(INT64_C(1500000000000000) + (int64_t)below(INT64_C(500000000000000)));
@@ -954,6 +959,7 @@ static const char *beat_line(void)
 }
 
 #define PUBLISH_LINE call_line("0123456789abcdef 0 0 0 0 10 1000 2000 lp1:s 0 body")
+#define TRANSIENT_LINE call_line("0123456789abcdef 0 0 0 0 5000 100000 200000 lp1:s 0 ~body")
 #define DROP_LINE call_line("00112233445566ff 0 0 0 0 10 1000 2000 lp1:s 0")
 #define OPEN_LINE call_line("fedcba9876543210 0 0 0 0 10 1000 2000 \"\" \"\" 16 1000")
 
@@ -967,6 +973,7 @@ static void every_command(void)
     both(COMMAND, "SELECT 3");
     both(COMMAND, "SELECT 0");
     both(COMMAND, PUBLISH_LINE);
+    both(COMMAND, TRANSIENT_LINE);
     both(COMMAND, OPEN_LINE);
     both(COMMAND, DROP_LINE);
     both(COMMAND, OPEN_LINE);
@@ -1362,6 +1369,33 @@ static void scenario_commands(void)
     }
 }
 
+/* More marks than a page has room for, behind a message and then at the head. */
+static void scenario_marks(void)
+{
+    static const char *const froms[] = {"1", "2", "3", "70", "1200", "2000", "2600", "\"\""};
+    char line[160];
+    size_t i;
+    int n;
+    both(COMMAND, TRANSIENT_LINE); /* none is left where nothing is held */
+    both(COMMAND, OPEN_LINE);
+    both(COMMAND, call_line("0123456789abcdef 0 0 0 0 5000 100000 200000 lp1:s 0 body"));
+    for (n = 0; n < 2500; n++) {
+        both(COMMAND, TRANSIENT_LINE);
+        if (n % 50 == 0) settle();
+    }
+    both(COMMAND, call_line("0123456789abcdef 0 0 0 0 5000 100000 200000 lp1:s 0 body"));
+    for (i = 0; i < sizeof froms / sizeof *froms; i++) {
+        snprintf(line, sizeof line, "fedcba9876543210 0 0 0 0 5000 100000 200000 \"\" %s 64 1000",
+                 froms[i]);
+        both(COMMAND, call_line(line));
+    }
+    both(COMMAND, call_line("0123456789abcdef 0 0 0 0 2500 100000 200000 lp1:s 0 body"));
+    both(COMMAND, OPEN_LINE);
+    both(COMMAND, "XLEN lp1:{001}x:s");
+    both(COMMAND, "XRANGE lp1:{001}x:s - + COUNT 2");
+}
+
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -1371,7 +1405,8 @@ static const struct {
                  {"replica", scenario_replica}, {"no replicas", scenario_replicas_missing},
                  {"misconf", scenario_misconf}, {"busy", scenario_busy},
                  {"loading", scenario_loading}, {"identity", scenario_identity},
-                 {"info", scenario_info}, {"commands", scenario_commands}};
+                 {"info", scenario_info}, {"commands", scenario_commands},
+                 {"marks", scenario_marks}};
 
 /* ---- the run ---- */
 

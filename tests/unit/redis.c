@@ -1514,12 +1514,213 @@ TEST(redis_recheck_of_a_poll_that_fetches) {
     close_redis();
 }
 
-TEST(redis_has_no_transient_messages) {
+/* A transient message {"n":N}, of whose outcome nobody is told. */
+static void publish_transient(const char *channel, int n) {
+    char json[40];
+    sprintf(json, "{\"n\":%d}", n);
+    CHECK_INT(lp_publish_transient(w.s, lp_s(channel), lp_s(json), NULL), LP_PENDING);
+    pass(&w, 1);
+}
+
+/* These messages follow behind that cursor of channel news, with that reason of a reset, in a few
+   replies at most. */
+static void check_news(const char *query, const char *ns, const char *reason) {
+    char got[200] = "", text[60], next[80];
+    int replies, more = 1, resets = 0;
+    sprintf(text, "\"reset\":{\"news\":\"%s\"}", reason);
+    for (replies = 0; more; replies++) {
+        answer *a = askf(&w, dial(&w), "/api/poll/news?timeout=0&limit=1000&%s",
+                         replies ? next : query);
+        CHECK_INT(a->status, 200);
+        if (*got && *ns_of(a)) strcat(got, ",");
+        strcat(got, ns_of(a));
+        more = has(a->body, "\"more\":true");
+        resets += has(a->body, "\"reset\"");
+        if (*reason && has(a->body, "\"reset\"")) CHECK(has(a->body, text));
+        sprintf(next, "last_id=%s", text_of(a->body, "last_id"));
+        CHECK(replies < 3);
+    }
+    CHECK_STR(lp_s(got), ns);
+    /* Marks behind the first message that was asked for are told of. */
+    if (!strcmp(query, "last_id=0") && replies > 1) return;
+    CHECK_INT(resets != 0, *reason != 0);
+}
+
+static void check_news_of(const char *epoch, int seq, const char *ns, const char *reason) {
+    char query[60];
+    sprintf(query, "last_id=%s-%d", epoch, seq);
+    check_news(query, ns, reason);
+}
+
+/* Who waits has it; who comes in time, too; then it is gone here. In the store it never was. */
+TEST(redis_transient_is_there_for_a_moment) {
+    char epoch[17];
     peer *c;
+    w.cfg.waiters_per_client = LP_UNLIMITED;
     open_redis();
-    CHECK_INT(lp_publish_transient(w.s, lp_s("a"), lp_s("{}"), NULL), LP_ERR_ARG);
+    strcpy(epoch, store_epoch_of(publish_and_look("news", 1)));
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    publish_transient("news", 2);
+    CHECK_STR(lp_s(ns_of(take(c))), "2");
+    publish_number("news", 3);
+    CHECK(!strstr(store_tell("XRANGE|lp1:{e54}x:news|-|+"), "\"n\":2"));
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":3\r\n");
+    pass(&w, 1990);
+    check_news_of(epoch, 1, "2,3", "");
+    pass(&w, 10);
+    check_news_of(epoch, 1, "3", "evicted");
+    check_news_of(epoch, 2, "3", "");
+    check_news("last_id=0", "1,3", "");
+    check_news("last_id=now", "", "");
+    pass(&w, 10000); /* the channel is forgotten here */
+    CHECK_INT(stats_of(&w).channels, 0);
+    check_news_of(epoch, 1, "3", "evicted");
+    check_news_of(epoch, 2, "3", "");
+    check_news("last_id=0", "1,3", "");
+    close_redis();
+}
+
+/* As the oldest that is cached it goes without a mark; the store still has those before it. */
+TEST(redis_transient_is_the_oldest_that_is_cached) {
+    char epoch[17];
+    open_redis();
+    publish_number("news", 1);
+    publish_number("news", 2);
+    strcpy(epoch, store_epoch_of(look(&w, "news", "now")));
+    check_news("last_id=0", "1,2", "");
+    get(dial(&w), "/api/poll/news?timeout=60&last_id=now");
+    settle(&w);
+    lpi_hub_lock(&w.s->hub);
+    while (w.s->hub.oldest) lpi_channel_evict(&w.s->hub, w.s->hub.oldest, 0, now_ms(&w));
+    lpi_hub_unlock(&w.s->hub);
+    publish_transient("news", 3);
+    publish_transient("news", 4);
+    pass(&w, 3100);
+    CHECK_INT(stats_of(&w).messages, 0);
+    check_news_of(epoch, 0, "1,2", "evicted");
+    check_news_of(epoch, 3, "", "evicted");
+    check_news_of(epoch, 4, "", "");
+    check_news("last_id=0", "1,2", "");
+    close_redis();
+}
+
+/* It comes by another instance, with its text or as a mark. */
+TEST(redis_transient_of_another_instance) {
+    char epoch[17];
+    unsigned long long us = 1732412400000000ULL;
+    peer *c;
+    w.cfg.waiters_per_client = LP_UNLIMITED;
+    open_redis();
+    strcpy(epoch, store_epoch_of(publish_and_look("news", 1)));
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    store_tellf("PUBLISH|lp1:{e54}:news|%s 2 %llu ~{\"n\":2}", epoch, us + 2);
+    settle(&w);
+    CHECK_STR(lp_s(ns_of(take(c))), "2");
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    store_tellf("PUBLISH|lp1:{e54}:news|%s 3 %llu ~", epoch, us + 3);
+    settle(&w);
+    CHECK(has(take(c)->body, "\"evicted\""));
+    store_tellf("PUBLISH|lp1:{e54}:news|%s 4 %llu {\"n\":4}", epoch, us + 4);
+    settle(&w);
+    check_news_of(epoch, 1, "2,4", "evicted");
+    pass(&w, 2000);
+    check_news_of(epoch, 1, "4", "evicted");
+    check_news_of(epoch, 3, "4", "");
+    CHECK_INT(stats_of(&w).messages, 4);
+    close_redis();
+}
+
+/* Where nothing else is held, nothing is left of them, and a cursor before them is told. */
+TEST(redis_transient_ones_alone_leave_nothing) {
+    char epoch[17];
+    int n;
+    open_redis();
+    strcpy(epoch, store_epoch_of(look(&w, "news", "now")));
+    for (n = 1; n <= 50; n++) publish_transient("news", n);
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":0\r\n");
+    pass(&w, 2100);
+    check_news_of(epoch, 7, "", "evicted");
+    check_news_of(epoch, 50, "", "");
+    check_news("last_id=0", "", "");
+    publish_number("news", 51);
+    check_news_of(epoch, 50, "51", "");
+    check_news("last_id=0", "51", "");
+    close_redis();
+}
+
+/* Far more of them than a page has messages, amid others. */
+TEST(redis_transient_ones_in_pages) {
+    static const int runs[] = {15, 17, 64, 150, 900};
+    char epoch[17], us[20], since[40], want[60];
+    size_t i;
+    int n;
+    for (i = 0; i < LPI_COUNT(runs); i++) {
+        answer *a;
+        open_redis();
+        a = publish_and_look("news", 1);
+        strcpy(epoch, store_epoch_of(a));
+        sprintf(us, "%.17s", text_of(a->body, "timestamp"));
+        for (n = 0; n < runs[i]; n++) publish_transient("news", 2 + n);
+        publish_number("news", 2 + n);
+        pass(&w, 10000); /* the channel is forgotten here */
+        CHECK_INT(stats_of(&w).channels, 0);
+        sprintf(want, "1,%d", 2 + n);
+        check_news("last_id=0", want, "");
+        check_news_of(epoch, 1, want + 2, "evicted");
+        check_news_of(epoch, 2 + n / 2, want + 2, "evicted");
+        check_news_of(epoch, 1 + n, want + 2, "");
+        sprintf(since, "since=%s", us);
+        sprintf(want, "\"n\":%d}", 2 + n);
+        a = askf(&w, dial(&w), "/api/poll/news?timeout=0&%s", since);
+        CHECK(has(a->body, want) && has(a->body, "\"evicted\""));
+        close_redis();
+    }
+}
+
+/* Marks that nothing is before any more are dropped when the channel is opened. */
+TEST(redis_transient_ones_behind_what_has_gone) {
+    static const int runs[] = {1, 63, 64, 65, 130};
+    char epoch[17];
+    size_t i;
+    int n;
+    for (i = 0; i < LPI_COUNT(runs); i++) {
+        w.cfg.history_count = (uint32_t)runs[i] + 2;
+        open_redis();
+        strcpy(epoch, store_epoch_of(publish_and_look("news", 1)));
+        for (n = 0; n < runs[i]; n++) publish_transient("news", 2 + n);
+        publish_number("news", 1001);
+        publish_number("news", 1002);
+        pass(&w, 10000);
+        check_news("last_id=0", "1001,1002", "");
+        CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":2\r\n");
+        check_news_of(epoch, 1, "1001,1002", "evicted");
+        check_news_of(epoch, 1 + runs[i], "1001,1002", "");
+        close_redis();
+    }
+}
+
+/* Over HTTP, several at a time, and a second time with the same key. */
+TEST(redis_transient_over_http) {
+    peer *c = NULL, *p;
+    char first[200];
+    answer *a;
+    open_redis();
+    p = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
     c = dial(&w);
-    post(c, "/api/publish/a?transient=1", "{}");
+    post_key(c, "/api/publish/news?transient=1", "[{\"n\":1},{\"n\":2}]", "key");
+    settle(&w);
+    a = take(c);
+    CHECK_INT(a->status, 200);
+    CHECK(has(a->body, "-1\",\"") && has(a->body, "-2\"]"));
+    CHECK(has(a->body, "\"waiters\":1"));
+    strcpy(first, text_of(a->body, "timestamp"));
+    CHECK_STR(lp_s(ns_of(take(p))), "1,2");
+    post_key(c, "/api/publish/news?transient=1", "[{\"n\":1},{\"n\":2}]", "key");
+    settle(&w);
+    a = take(c);
+    CHECK_STR(lp_s(text_of(a->body, "timestamp")), first);
+    CHECK_STR(lp_s(store_tell("XLEN|lp1:{e54}x:news")), ":0\r\n");
+    post(c, "/api/publish/news?transient=2", "{}");
     settle(&w);
     CHECK_STR(take(c)->body, "{\"error\":\"Bad transient\"}");
     close_redis();
@@ -2853,6 +3054,7 @@ static void do_it_all(void) {
         pass(&w, 50);
         lp_publish(w.s, lp_s("news"), lp_s(json), NULL);
         lp_publish(w.s, lp_s("third"), lp_s("[{},{}]"), NULL);
+        lp_publish_transient(w.s, lp_s("news"), lp_s(json), NULL);
         pass(&w, 200);
     }
     lp_channel_delete(w.s, lp_s("news"));
