@@ -3493,6 +3493,7 @@ typedef struct lpi_requested {
                           reset                                              */
     uint64_t after;    /* LPI_FROM_TIME: SEQ of a message that is not newer, */
     uint64_t before;   /* and of the last that may be no newer               */
+    int passed;        /* likewise: newer marks before that were passed      */
     uint64_t until_ms; /* when the poll's timeout has passed                 */
     uint64_t ends_ms;  /* when its token ends; UINT64_MAX: it does not       */
 } lpi_requested;
@@ -7683,6 +7684,7 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     if (hub->newest) hub->newest->newer = m;
     else hub->oldest = m;
     hub->newest = m;
+    LP_ASSERT(ch->ring[ch->ring_at]->length); /* the oldest is no mark */
     hub->stats.history_bytes += m->size;
     hub->stats.messages++;
     hub->stats.published++;
@@ -8347,11 +8349,6 @@ static int lpi_remote_seq_at(const lpi_channel *ch, lpi_requested *requested,
     if (us >= ch->last_us) return 1;
     *seq = lpi_channel_seq_at(ch, us);
     if (*seq > ring) return 1;
-    if (requested->epoch != ch->epoch) { /* the bounds are of another history */
-        requested->epoch = ch->epoch;
-        requested->after = 0;
-        requested->before = UINT64_MAX;
-    }
     low = lpi_max64(requested->after, ch->remote->floor);
     high = requested->before < ring ? requested->before : ring;
     for (m = ch->remote->page; m && m->timestamp_us <= us; m = m->newer)
@@ -8396,10 +8393,19 @@ static lpi_reason lpi_remote_judge_cursor(const lpi_channel *ch,
 static lpi_reason lpi_remote_judge_time(const lpi_channel *ch,
                                         lpi_requested *requested, uint64_t *seq)
 {
+    lpi_reason reason;
+    if (requested->epoch != ch->epoch) { /* the bounds are of another history */
+        requested->epoch = ch->epoch;
+        requested->after = 0;
+        requested->before = UINT64_MAX;
+        requested->passed = 0;
+    }
+    *seq = lpi_max64(ch->remote->floor, requested->after);
     if (!requested->seq) return LPI_NO_RESET;
     if (!lpi_remote_seq_at(ch, requested, requested->seq, seq))
         return LPI_UNKNOWN;
-    return lpi_channel_judge_time(ch, requested->seq);
+    reason = lpi_channel_judge_time(ch, requested->seq);
+    return !reason && requested->passed ? LPI_EVICTED : reason;
 }
 
 /* Judge what is requested, like lpi_channel_judge(). LPI_UNKNOWN if an open is
@@ -8418,7 +8424,7 @@ static lpi_reason lpi_remote_judge_known(lpi_hub *hub, const lpi_channel *ch,
     *seq = ch->last;
     if (!r->known || (!caught_up && requested->kind != LPI_FROM_CURSOR))
         return LPI_UNKNOWN;
-    *seq = lpi_max64(r->floor, requested->after);
+    *seq = r->floor;
     if (requested->kind == LPI_FROM_CURSOR)
         reason = lpi_remote_judge_cursor(ch, requested, opened, seq);
     else if (!opened && !live) return LPI_UNKNOWN;
@@ -8856,7 +8862,9 @@ static void lpi_reply_pass_mark(lpi_cursor *at)
     if (!at->reason && !at->fresh) at->reason = LPI_EVICTED;
 }
 
-/* Take the messages, in the order of their timestamps, and move `at` on. */
+/* Take the messages, in the order of their timestamps, and move `at` on. In the
+   basic dialect a client goes on from its one message, so that what is behind
+   that is left for the next poll. */
 static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
                              lpi_cursor *at, uint32_t count)
 {
@@ -8869,7 +8877,7 @@ static void lpi_reply_gather(lpi_hub *hub, lpi_batch *batch, lpi_reply *reply,
            count) {
         lpi_message *m = lpi_channel_get(lpi_channel_at(hub, at[i].channel),
                                          at[i].seq + 1);
-        if (!m->length) {
+        if (!m->length && !(reply->basic && reply->count)) {
             lpi_reply_pass_mark(&at[i]);
             continue;
         }
@@ -9063,14 +9071,21 @@ static void lpi_hub_want_pages(lpi_hub *hub, lpi_poll_request *ask,
     }
 }
 
-/* Go past the marks that come next, as far as they are here. Returns the
-   reason, if that is one now. */
-static lpi_reason lpi_hub_pass_marks(const lpi_channel *ch, lpi_cursor *at)
+/* Go past the marks that come next, as far as they are here; if more have to be
+   fetched, the poll goes on behind these. Returns the reason, if that is one
+   now. */
+static lpi_reason lpi_hub_pass_marks(const lpi_channel *ch,
+                                     lpi_requested *requested, lpi_cursor *at)
 {
     const lpi_message *m;
+    uint64_t from = at->seq;
     while (at->seq < ch->last && (m = lpi_channel_get(ch, at->seq + 1)) &&
            !m->length)
         lpi_reply_pass_mark(at);
+    if (at->seq > from) {
+        requested->after = requested->before = at->seq;
+        requested->passed = 1;
+    }
     return (lpi_reason)at->reason;
 }
 
@@ -9102,7 +9117,7 @@ static lpi_judged lpi_hub_judge(lpi_hub *hub, lpi_poll_request *ask,
                       requested->kind == LPI_FROM_NOW ||
                       (requested->kind == LPI_FROM_TIME && !requested->seq);
         if (ask->basic && reason != LPI_UNKNOWN)
-            reason = lpi_hub_pass_marks(ch, &at[i]);
+            reason = lpi_hub_pass_marks(ch, requested, &at[i]);
         if (LPI_REMOTE(reason == LPI_UNKNOWN)) {
             unknown = 1;
         } else if (LPI_REMOTE(ch->remote) && at[i].seq < ch->last &&
@@ -9133,6 +9148,7 @@ static void lpi_hub_begin_fetch(lpi_hub *hub, lpi_poll_request *ask,
         ask->requested[i].open = lpi_remote_next_open(r);
         ask->requested[i].after = 0;
         ask->requested[i].before = UINT64_MAX;
+        ask->requested[i].passed = 0;
         ask->requested[i].until_ms = /* now_ms is rounded down */
             ask->now_ms + ask->wait_ms + (ask->wait_ms != 0);
         ask->requested[i].ends_ms = ask->ends_ms;
@@ -15634,7 +15650,9 @@ static void lpi_loop_do_tasks(lpi_loop *loop, uint32_t max)
 
    A transient message leaves a mark in the stream, so that SEQs have no holes;
    none where nothing is held before it, and an open drops those that nothing is
-   before any more. A page of nothing but marks is as long as may be. */
+   before any more. A page of nothing but marks is as long as may be. The first
+   command that writes is one that Redis refuses when it has no memory: it
+   refuses none that follow. */
 static const char lpi_store_call_script[] =
     "local h,x,i=KEYS[1],KEYS[2],KEYS[3]\n"
     "local epoch,wb,ws,wt=ARGV[1],ARGV[2]+0,ARGV[3]+0,ARGV[4]+0\n"
@@ -15697,12 +15715,11 @@ static const char lpi_store_call_script[] =
     "    t=math.max(now,t+1)\n"
     "    ss,st=str(s),str(t)\n"
     "    local text=e..' '..ss..' '..st..' '..ARGV[a]\n"
-    "    if n~=0 or not transient then\n"
-    "      redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',\n"
-    "        transient and e..' '..ss..' '..st..' ~' or text)\n"
-    "    end\n"
+    "    redis.call('XADD',x,'MAXLEN',count,ss..'-'..st,'m',\n"
+    "      transient and e..' '..ss..' '..st..' ~' or text)\n"
     "    k=redis.call('PUBLISH',channel,text)\n"
     "  end\n"
+    "  if transient and n==0 then redis.call('DEL',x) end\n"
     "  trim(8)\n"
     "  if o~=was then redis.call('HSET',h,'s',ss,'t',st,'o',str(o))\n"
     "  else redis.call('HSET',h,'s',ss,'t',st) end\n"

@@ -1950,14 +1950,13 @@ static int redis_call_is_mark(const redis_entry *entry)
 }
 
 /* Store `text`, of which the first `id` bytes are its epoch, SEQ and timestamp; of a transient
-   message a mark, unless nothing is before it. */
+   message a mark. */
 static int redis_call_store(redis_run *run, const redis_call *d, const char *s, const char *t,
                             const redis_bytes *text, size_t id)
 {
     redis_bytes mark;
     int failed;
     if (!redis_call_is_transient(run)) return redis_call_xadd(run, d, s, t, redis_view(text));
-    if (d->n == 0) return 0;
     memset(&mark, 0, sizeof mark);
     redis_append(&mark, text->at, id);
     redis_append(&mark, " ~", 2);
@@ -1997,6 +1996,10 @@ static void redis_call_publish_texts(redis_run *run, redis_call *d, redis_bytes 
     if (redis_call_is_transient(run) && redis_call_count(run, d, 3)) return;
     for (a = 11; a <= run->arg_count; a++)
         if (redis_call_publish_text(run, d, a, text, &k)) return;
+    if (redis_call_is_transient(run) && d->n == 0) {
+        if (redis_run_may(run, "'DEL'", 3)) return;
+        redis_delete(run->redis, run->conn->db, d->x);
+    }
     if (redis_call_trim(run, d, 8) < 0) return;
     trimmed = d->o < was || d->o > was;
     if (redis_run_may(run, "'HSET'", trimmed ? 2 : 3)) return;
@@ -2018,7 +2021,7 @@ static void redis_call_drop(redis_run *run, redis_call *d)
         redis_assign(&d->e, run->args[1]);
         d->t = redis_call_max(d->now, redis_call_max(d->t + 1, d->seen + 1));
     }
-    if (redis_run_may(run, "'DEL'", 3)) return;
+    if (redis_run_may(run, "'DEL'", 4)) return;
     redis_delete(run->redis, run->conn->db, d->x);
     if (redis_run_may(run, "'HSET'", 4)) return;
     redis_call_hset(run, d, "e", redis_view(&d->e));

@@ -292,6 +292,7 @@ typedef struct message {
     int channel, server;
     uint64_t epoch, seq, us, at_us;
     uint32_t n;
+    int transient;           /* a mark stands in its place where it is gone     */
     int hook_told;           /* after_publish was told of it                    */
 } message;
 
@@ -310,7 +311,7 @@ enum outcome { PENDING, PUBLISHED, AWAY, OUTCOME_UNKNOWN, NEVER_TOLD };
 
 /* A message that somebody wants to be published. */
 typedef struct attempt {
-    int channel, keyed, appended, told;
+    int channel, keyed, appended, told, transient;
     uint32_t first, count;   /* of the array that it came in                    */
     int is_array;
     enum outcome outcome;
@@ -358,8 +359,9 @@ static int ending;            /* everything is mended                           
 static struct {
     uint64_t replies, resets[4], timeouts, refused, published, away, unknown, messages, since,
         pages, evicted_early, empty_more, since_back, deletions, deletions_away, arrays, kills, stops, faults, opens, epochs, gaps, connects, publishes,
-        hook_told;
+        hook_told, transients, marks_passed, in_time;
 } counts;
+static uint64_t transients; /* of a hundred messages                            */
 
 static message **bucket_of(int channel, uint64_t epoch, uint64_t seq)
 {
@@ -572,7 +574,8 @@ static void deleted(int server, int channel, const char *text)
     say("    %s on server %d: deleted, epoch %016" PRIx64, channels[channel].name, server, epoch);
 }
 
-/* "EPOCH SEQ TIMESTAMP {"n":N,..." is appended. */
+/* "EPOCH SEQ TIMESTAMP {"n":N,..." is appended; or with ~ before the object it is published alone,
+   since it is transient. */
 static void appended(int server, int channel, const char *at, size_t length)
 {
     const char *end = at + length;
@@ -587,7 +590,10 @@ static void appended(int server, int channel, const char *at, size_t length)
     m->seq = decimal(&at, end);
     at++;
     m->us = decimal(&at, end);
-    MUST(!memcmp(at, " {\"n\":", 6), "what is appended? %.*s", (int)(end - at), at);
+    m->transient = at[1] == '~';
+    at += m->transient;
+    counts.transients += (uint64_t)m->transient;
+    MUST(!memcmp(at + 1, "{\"n\":", 5), "what is appended? %.*s", (int)(end - at), at);
     at += 6;
     m->n = (uint32_t)decimal(&at, end);
     MUST(!message_find(channel, m->epoch, m->seq), "%016" PRIx64 "-%" PRIu64 " is given twice",
@@ -595,6 +601,7 @@ static void appended(int server, int channel, const char *at, size_t length)
     MUST(m->n < attempt_count, "nobody published message %u", m->n);
     a = &attempts[m->n];
     MUST(a->channel == channel, "message %u is appended to another channel", m->n);
+    MUST(a->transient == m->transient, "message %u is not what it should be", m->n);
     MUST(a->outcome != AWAY || a->keyed, "message %u was refused, and is appended", m->n);
     if (a->appended++) {
         MUST(a->keyed, "message %u is appended twice", m->n);
@@ -628,8 +635,10 @@ static void on_effect(void *ctx, redis *s, const redis_effect *e)
     }
     if (channel < 0) return;
     if (e->op == REDIS_OP_PUBLISH) {
-        if (!(s->replica && s->link_up) && e->value.length > 19 && !memcmp(e->value.at + 16, " 0 ", 3))
-            deleted(server, channel, e->value.at);
+        if ((s->replica && s->link_up) || e->value.length < 20) return;
+        if (!memcmp(e->value.at + 16, " 0 ", 3)) deleted(server, channel, e->value.at);
+        else if (memchr(e->value.at, '~', 60 < e->value.length ? 60 : e->value.length))
+            appended(server, channel, e->value.at, e->value.length);
         return;
     }
     /* Another script may have begun an epoch a moment ago, that is to be noted before it is gone. */
@@ -637,7 +646,8 @@ static void on_effect(void *ctx, redis *s, const redis_effect *e)
         (e->op == REDIS_OP_DEL || (e->op == REDIS_OP_HSET && e->field.length == 1 && *e->field.at == 'e')))
         observe(server, channel);
     channels[channel].dirty[server] = 1;
-    if (e->op == REDIS_OP_XADD && !(s->replica && s->link_up))
+    if (e->op == REDIS_OP_XADD && !(s->replica && s->link_up) &&
+        e->value.at[e->value.length - 1] != '~')
         appended(server, channel, e->value.at, e->value.length);
 }
 
@@ -655,6 +665,7 @@ static uint32_t attempt_new(int channel, int keyed, instance *in)
     a->instance = in;
     a->first = attempt_count;
     a->count = 1;
+    a->transient = !ending && between(0, 99) < transients;
     counts.publishes++;
     return attempt_count++;
 }
@@ -669,6 +680,7 @@ static uint32_t attempts_new(int channel, int keyed, instance *in, uint32_t coun
         attempts[n].first = first;
         attempts[n].count = count;
         attempts[n].is_array = is_array;
+        attempts[n].transient = attempts[first].transient;
     }
     return first;
 }
@@ -1104,9 +1116,10 @@ static void client_publish(client *c)
     c->tries--;
     bodies_of(body, c->n);
     if (attempts[c->n].keyed) sprintf(key, "Idempotency-Key: key%u\r\n", c->n);
-    sprintf(text, "POST /api/publish/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+    sprintf(text, "POST /api/publish/%s%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
             "application/json\r\n%sContent-Length: %zu\r\n\r\n%s",
-            channels[attempts[c->n].channel].name, key, strlen(body), body);
+            channels[attempts[c->n].channel].name, attempts[c->n].transient ? "?transient=1" : "",
+            key, strlen(body), body);
     say("client %d at instance %d publishes message %u on %s%s", c->index, c->instance->index, c->n,
         channels[attempts[c->n].channel].name, attempts[c->n].keyed ? " with a key" : "");
     client_say(c, text);
@@ -1249,6 +1262,17 @@ static int may_be_gone(int channel, const era *e, uint64_t seq)
     return !m || m->us + (uint64_t)base_config.history_age_ms * 1000 <= wall_us() + 3000;
 }
 
+/* Are all messages up to that one gone, but for transient ones that are not before `from`? */
+static int may_be_past(int channel, const era *e, uint64_t from, uint64_t seq)
+{
+    const message *m;
+    for (; seq > from; seq--) {
+        m = lineage(channel, e, seq);
+        if (!m || !m->transient) break;
+    }
+    return seq <= from || may_be_gone(channel, e, seq);
+}
+
 /* Is the instance's store not well, or has it not been so for long? Whatever had been lost
    before would have been noticed by a heartbeat. */
 static int is_troubled(const instance *in, int k, uint64_t us)
@@ -1259,17 +1283,40 @@ static int is_troubled(const instance *in, int k, uint64_t us)
 /* Has nothing been amiss since then? */
 static int calm_since(uint64_t us) { return troubled_us + 20000000 < us; }
 
+/* Likewise; or any of that number, where the hash was lost and with it what was before. */
+static message *lineage_or_any(int channel, const era *e, uint64_t seq)
+{
+    message *m = lineage(channel, e, seq);
+    const era *other = seq <= e->base ? channels[channel].eras : NULL;
+    for (; !m && other; other = other->next) m = message_find(channel, other->epoch, seq);
+    return m;
+}
+
+/* The text of a transient message was not given. Whoever has waited for long must have it. */
+static void judge_passed(const client *c, int channel, const era *e, uint64_t seq, int told)
+{
+    const message *m = lineage_or_any(channel, e, seq);
+    MUST(m && m->transient, "%s: message %" PRIu64 " is passed over", channels[channel].name, seq);
+    MUST(told, "%s: message %" PRIu64 " is passed over without a word", channels[channel].name, seq);
+    counts.marks_passed++;
+    MUST(c->sent_us + 5000000 > m->at_us || !calm_since(c->sent_us) || c->count > 1 || c->limit ||
+             c->instance->cfg.history_bytes || base_config.reply_bytes_max,
+         "%s: message %" PRIu64 " was waited for, and is passed over", channels[channel].name, seq);
+}
+
 static void judge_messages(client *c, int i, const heard *h, const era *e)
 {
     uint64_t seq = h->first;
     uint32_t k;
     int channel = c->channel[i];
+    int told = h->reset || (c->basic ? !c->since_us : c->at[i].kind != CURSOR);
     for (k = 0; k < list_count; k++) {
         const listed *l = &list[k];
         const message *m;
         if (l->which != i) continue;
-        MUST(l->seq == seq, "%s: message %" PRIu64 " comes where %" PRIu64 " is next",
+        MUST(l->seq >= seq, "%s: message %" PRIu64 " comes where %" PRIu64 " is next",
              channels[channel].name, l->seq, seq);
+        for (; seq < l->seq; seq++) judge_passed(c, channel, e, seq, told);
         seq++;
         m = message_find(channel, l->epoch, l->seq);
         MUST(m, "%s: there is no message %016" PRIx64 "-%" PRIu64, channels[channel].name,
@@ -1277,9 +1324,11 @@ static void judge_messages(client *c, int i, const heard *h, const era *e)
         MUST(m->n == l->n && m->us == l->us, "%s: message %016" PRIx64 "-%" PRIu64
              " is %u of %" PRIu64 ", not %u of %" PRIu64, channels[channel].name, l->epoch, l->seq,
              m->n, m->us, l->n, l->us);
+        counts.in_time += (uint64_t)m->transient;
         MUST((l->seq > e->base) == (l->epoch == e->epoch), "%s: %" PRIu64 " is of epoch %016" PRIx64
              " in epoch %016" PRIx64, channels[channel].name, l->seq, l->epoch, e->epoch);
     }
+    for (; h->count && seq <= h->seq; seq++) judge_passed(c, channel, e, seq, told);
     MUST(h->count ? seq - 1 == h->seq : 1, "%s: the cursor is %" PRIu64 " after message %" PRIu64,
          channels[channel].name, h->seq, seq - 1);
 }
@@ -1314,8 +1363,10 @@ static void judge_cursor(client *c, int i, const heard *h, int timeout)
     if (h->reset) {
         MUST(was->kind == CURSOR || clock_us > c->sent_us, "%s: reset of nothing", name);
         /* A parked poll is told of whatever its channel is found to be, by an open too that
-           was sent before it came. */
-        MUST(era_was_since(e, c->sent_us) || (clock_us > c->sent_us && era_may_be_known(e, c->sent_us)),
+           was sent before it came. That a mark is passed is no other epoch. */
+        MUST(era_was_since(e, c->sent_us) ||
+                 (clock_us > c->sent_us && era_may_be_known(e, c->sent_us)) ||
+                 (was->kind == CURSOR && h->epoch == was->epoch && h->seq - was->seq > h->count),
              "%s: reset to an epoch that is past", name);
     } else if (was->kind == CURSOR) {
         MUST(h->epoch == was->epoch, "%s: another epoch without a reset", name);
@@ -1326,8 +1377,8 @@ static void judge_cursor(client *c, int i, const heard *h, int timeout)
              "%s: begins in an epoch that is past", name);
     }
     if (was->kind == START && !h->reset)
-        MUST(may_be_gone(channel, e, start), "%s: begins after %" PRIu64 ", which is held", name,
-             start);
+        MUST(may_be_past(channel, e, 0, start), "%s: begins after %" PRIu64 ", which is held",
+             name, start);
     if (!h->reset) {
         if (timeout) judge_missed(c, channel, e, h->seq);
         return;
@@ -1339,21 +1390,29 @@ static void judge_cursor(client *c, int i, const heard *h, int timeout)
             uint64_t from = was->seq < e->base ? was->seq : e->base;
             MUST(start >= from, "%s: after a reset from %" PRIu64 " on, which it had; not from %"
                  PRIu64, name, start, from);
-            MUST(start == from || may_be_gone(channel, e, start),
+            MUST(start == from || may_be_past(channel, e, from, start),
                  "%s: after a reset from %" PRIu64 " on, not from %" PRIu64, name, start, from);
         } else {
-            MUST(may_be_gone(channel, e, start),
+            MUST(may_be_past(channel, e, 0, start),
                  "%s: after a reset from %" PRIu64 " on, which is not all", name, start);
         }
     } else if (!strcmp(h->reset, "evicted")) {
         MUST(h->epoch == was->epoch, "%s: evicted, and another epoch", name);
-        MUST(may_be_gone(channel, e, was->seq + 1), "%s: message %" PRIu64 " is held, and evicted",
-             name, was->seq + 1);
-        MUST(start > was->seq && may_be_gone(channel, e, start),
+        MUST(may_be_gone(channel, e, was->seq + 1) || h->seq - was->seq > h->count,
+             "%s: message %" PRIu64 " is held, and evicted", name, was->seq + 1);
+        MUST(start >= was->seq && may_be_past(channel, e, was->seq, start),
              "%s: evicted, from %" PRIu64 " on", name, start);
     } else {
         FAIL("%s: ahead, with a cursor that was given", name);
     }
+}
+
+/* May a reply go on behind that message, to who had all that is not newer than `t`? */
+static int since_past(int channel, const era *e, uint64_t seq, uint64_t t)
+{
+    const message *m;
+    while ((m = lineage(channel, e, seq)) && m->transient && m->us > t) seq--;
+    return !m || m->us <= t || may_be_gone(channel, e, seq);
 }
 
 static void judge_since(client *c, const heard *h, int timeout, uint64_t us)
@@ -1391,7 +1450,7 @@ static void judge_since(client *c, const heard *h, int timeout, uint64_t us)
                  " without a reset", name, t, h->seq - 1);
             MUST(t >= e->birth_us || c->sent_us + 0 < clock_us, "%s: since before the epoch", name);
         } else if (!back && (h->seq - 1 > e->base || before)) {
-            MUST(!before || before->us <= t || may_be_gone(channel, e, h->seq - 1),
+            MUST(!before || before->us <= t || since_past(channel, e, h->seq - 1, t),
                  "%s: since %" PRIu64 " goes on after %" PRIu64 ", which is held", name, t,
                  h->seq - 1);
         }
@@ -1725,6 +1784,7 @@ static uint32_t publish_async(instance *in, int channel)
     char body[BODY];
     uint32_t n = ending ? attempt_new(channel, 0, in) : choose_attempts(channel, 0, in), i;
     lp_result result;
+    for (i = 0; i < attempts[n].count; i++) attempts[n + i].transient = 0;
     bodies_of(body, n);
     attempts[n].told = 1;
     result = lp_publish_async(in->s, lp_s(channels[channel].name), lp_s(body), on_published,
@@ -1758,10 +1818,13 @@ static void publish_somewhere(void)
         if (one_in(8)) { /* and nobody is to be told */
             char body[256];
             uint32_t n = attempt_new(channel, 0, in);
+            lp_slice name = lp_s(channels[channel].name);
             lp_published published;
             lp_result result;
             body_of(body, n);
-            result = lp_publish(in->s, lp_s(channels[channel].name), lp_s(body), &published);
+            if (attempts[n].transient)
+                result = lp_publish_transient(in->s, name, lp_s(body), &published);
+            else result = lp_publish(in->s, name, lp_s(body), &published);
             say("instance %d publishes message %u on %s: %d", in->index, n, channels[channel].name,
                 result);
             MUST(result == LP_PENDING || result == LP_ERR_AWAY || result == LP_ERR_STOPPED,
@@ -2155,6 +2218,8 @@ static void world_choose(void)
     cfg->reply_bytes_max = (uint32_t)PICK(0, 0, 300, 1000);
     cfg->admin_token = "secret";
     cfg->track_receipts = (uint32_t)PICK(0, 0, 3, 100);
+    cfg->transient_ms = (uint32_t)PICK(2000, 50, 500, 10000);
+    transients = PICK(0, 5, 30, 90);
     deletes = PICK(0, 5, 30, 30);
     store_count = (int)between(1, STORES);
     instance_count = (int)between(1, INSTANCES);
@@ -2465,8 +2530,10 @@ int main(int argc, char **argv)
            counts.pages, counts.gaps, counts.connects, counts.faults, counts.kills, counts.stops,
            counts.since, counts.evicted_early, counts.empty_more, counts.since_back);
     printf("%" PRIu64 " arrays; %" PRIu64 " deletions, and %" PRIu64 " refused; %" PRIu64
-           " messages told afterwards\n", counts.arrays, counts.deletions, counts.deletions_away,
-           counts.hook_told);
+           " messages told afterwards; %" PRIu64 " transient ones, given %" PRIu64
+           " times and passed over %" PRIu64 " times\n", counts.arrays, counts.deletions,
+           counts.deletions_away, counts.hook_told, counts.transients, counts.in_time,
+           counts.marks_passed);
     printf("%" PRIu64 " passed, 0 failed, 0 skipped\n", worlds);
     return 0;
 }

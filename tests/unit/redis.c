@@ -1677,6 +1677,32 @@ TEST(redis_transient_ones_in_pages) {
     }
 }
 
+/* Where there is no room for more than a message at a time, one who asks since a time goes on
+   behind the marks that it has passed, and is told. */
+TEST(redis_transient_ones_and_since) {
+    char us[20], want[40];
+    int count;
+    for (count = 1; count < 12; count++) {
+        answer *a;
+        int n;
+        w.cfg.history_bytes = 1000;
+        open_redis();
+        a = publish_and_look("news", 1);
+        sprintf(us, "%.17s", text_of(a->body, "timestamp"));
+        for (n = 0; n < count; n++) publish_transient("news", 2 + n);
+        for (; n < count + 8; n++) publish_number("news", 2 + n);
+        n = count;
+        pass(&w, 10000); /* the channel is forgotten here */
+        a = askf(&w, dial(&w), "/api/poll/news?timeout=0&since=%s", us);
+        CHECK_INT(a->status, 200);
+        sprintf(want, "\"n\":%d}", 2 + n);
+        CHECK(has(a->body, want) && has(a->body, "\"evicted\""));
+        if (count == 11) CHECK(stats_of(&w).redis_pages > 4);
+        CHECK(stats_of(&w).redis_pages < 24);
+        close_redis();
+    }
+}
+
 /* Marks that nothing is before any more are dropped when the channel is opened. */
 TEST(redis_transient_ones_behind_what_has_gone) {
     static const int runs[] = {1, 63, 64, 65, 130};

@@ -225,6 +225,11 @@ TEST(transient_ones_and_since) {
     CHECK_STR(lp_s(ns_of(a)), "3");
     CHECK(has(a->body, EVICTED));
     CHECK_STR(lp_s(ns_of(since(0, ""))), "1");
+    /* What is behind the message is left for the poll after it. */
+    publish_now("a", 10);
+    tick(&w, 2000);
+    a = since(first.timestamp_us, "");
+    CHECK_STR(member(a->body, "last_id"), last.id);
     publish_now("a", 4);
     tick(&w, 2000);
     /* Nothing but a mark: the reset rides on the reply that ends the wait. */

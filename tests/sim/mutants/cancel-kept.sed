@@ -1,2 +1,2 @@
 # a thread that has published cannot be cancelled any more
-/^LPDEF lp_result lp_publish(/,/^}/ s/lpi_cancel_restore(/(void)(/
+/^static.* \**lpi_publish_json(/,/^}/ s/lpi_cancel_restore(/(void)(/
