@@ -10,7 +10,7 @@ import { LongPollingClient } from '../../demo/client/longpoll.js';
 import { Crowd, chance, SEED } from './crowd.mjs';
 import { FRONTS, front, missing } from './fronts.mjs';
 import {
-  PASS, Raw, Reader, SLOW, atEnd, cpuMs, epochOf, freePort, post, publishTarget, scaled, seqOf, sleep, until,
+  LIVE, PASS, Raw, Reader, SLOW, atEnd, cpuMs, epochOf, freePort, post, publishTarget, scaled, seqOf, sleep, until,
 } from './harness.mjs';
 import { INSTANCE, Instance, Redis, Relay, instances, skip } from './redis.mjs';
 
@@ -91,6 +91,59 @@ live('what was published is seen at once on the same instance', async (t) => {
     const { message_id } = await server.say(`room-${n}`, {});
     assert.equal((await server.ask(`room-${n}`, { timeout: 0 })).last_id, message_id);
   }
+});
+
+/* Publish what is delivered and not kept. */
+const transient = (server, channel, body) => server.request('POST', `${publishTarget(channel)}?transient=1`, {
+  headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+});
+
+live('transient messages reach who waits at any instance, and who missed one is told', async (t) => {
+  const ms = 300 * SLOW;
+  const { servers, redis } = await many(t, { options: { 'transient-ms': ms } });
+  const [a, b, c] = servers.map(({ server }) => server);
+  const { message_id: first } = await a.say('mice', { n: 1 });
+  for (const server of [a, b, c]) await server.ask('mice', { last_id: first, timeout: 0 });
+  const waits = [a, b, c].map((server) => server.poll('mice', { last_id: first, timeout: 20 }));
+  await sleep(100 * SLOW);
+  const answer = await transient(b, 'mice', { n: 2 });
+  assert.equal(answer.status, 200, answer.text);
+  for (const { json } of await Promise.all(waits)) assert.deepEqual(json.messages.map(({ n }) => n), [2]);
+  await a.say('mice', { n: 3 });
+  const stored = JSON.stringify(await redis.call('XRANGE', await redis.key('x', 'mice'), '-', '+'));
+  assert.ok(stored.includes('n\\":3') && !stored.includes('n\\":2'), stored);
+  await sleep(ms + 200);
+  /* One that has never heard of the channel, too. */
+  const { server: fresh } = await Instance.start(t, redis.url);
+  await until(async () => (await fresh.poll('mice', { timeout: 0 })).status === 200, 'it to be up', READY_MS);
+  for (const server of [a, b, c, fresh]) {
+    const seen = async (last_id) => {
+      const { messages, reset } = await server.ask('mice', { last_id, timeout: 0 });
+      return [messages.map(({ n }) => n), reset];
+    };
+    assert.deepEqual(await seen(first), [[3], { mice: 'evicted' }]);
+    assert.deepEqual(await seen(answer.json.message_id), [[3], undefined]);
+    assert.deepEqual(await seen('0'), [[1, 3], undefined]);
+  }
+});
+
+live('a policy lowers what a channel holds in Redis', async (t) => {
+  const redis = await Redis.start(t);
+  const options = { policy: 'on', 'no-limits': false, 'waiters-per-client': 'unlimited' };
+  const [{ server: a }, { server: b }] = await Promise.all([1, 2].map(() => Instance.start(t, redis.url, options, LIVE)));
+  for (const server of [a, b])
+    await until(async () => (await server.publish('ready', {})).status === 200, 'publishing to work', READY_MS);
+  const ids = [];
+  for (let n = 1; n <= 5; n += 1) ids.push((await (n % 2 ? a : b).say('small', { n })).message_id);
+  assert.equal(await redis.call('XLEN', await redis.key('x', 'small')), 2);
+  for (const server of [a, b]) {
+    const { messages, reset } = await server.ask('small', { last_id: ids[0], timeout: 0 });
+    assert.deepEqual([messages.map(({ n }) => n), reset], [[4, 5], { small: 'evicted' }]);
+    (await server.publish('unknown', {})).refuses(403);
+    (await server.poll('unknown', { timeout: 0 })).refuses(403);
+  }
+  await sleep(600);
+  for (const server of [a, b]) assert.deepEqual((await server.ask('small', { timeout: 0 })).messages, []);
 });
 
 live('a parked poll hears of what another instance published', async (t) => {
@@ -526,6 +579,21 @@ live('a Redis that is full: publishing is refused, reading goes on', async (t) =
   }
   await redis.call('CONFIG', 'SET', 'maxmemory', '0');
   await until(async () => (await server.publish('room', { text })).status === 200, 'publishing to work', READY_MS);
+});
+
+/* Of a refused call nothing may be heard, or a later message would have the same number. */
+live('a Redis that is full publishes nothing that is transient either', async (t) => {
+  const { redis, servers: [{ server }, { server: other }] } = await many(t, { n: 2, redis: { options: { maxmemory: '5mb' } } });
+  const { last_id: cursor } = await server.ask('mice', { last_id: 'now', timeout: 0 });
+  const hears = other.poll('mice', { last_id: cursor, timeout: 30 });
+  await sleep(100 * SLOW);
+  await redis.call('CONFIG', 'SET', 'maxmemory', '1mb');
+  for (let n = 0; n < 5; n += 1) away(await transient(server, 'mice', { n: -1 }));
+  await redis.call('CONFIG', 'SET', 'maxmemory', '0');
+  await until(async () => (await transient(server, 'mice', { n: 1 })).status === 200, 'publishing to work', READY_MS);
+  const { json } = await hears;
+  assert.deepEqual(json.messages.map(({ n }) => n), [1]);
+  assert.equal(seqOf(json.last_id), 1);
 });
 
 live('a full Redis and one that evicts are told in the log', async (t) => {
