@@ -5911,12 +5911,12 @@ typedef struct lpi_cursor {
 /* One reply to be rendered: all that it needs to know of the hub. */
 typedef struct lpi_reply {
     uint32_t channel;      /* polls on this channel alone, with equal from,
-                              limit, basic, stream and reason, share the
-                              reply                                          */
+                              limit, basic, stream, reason and fresh, share
+                              the reply                                      */
     uint64_t from;
     uint16_t limit;
     uint8_t basic, reason;
-    uint8_t stream;
+    uint8_t stream, fresh;
     uint8_t channel_count;
     uint8_t more;          /* the limit cut it                               */
     uint8_t resets;        /* some cursor has a reason                       */
@@ -8828,7 +8828,8 @@ static int lpi_reply_fits(const lpi_reply *reply, const lpi_wait *wait,
     return count == 1 && reply->channel_count == 1 &&
            reply->channel == at->channel && reply->from == at->seq &&
            reply->limit == wait->limit && reply->reason == at->reason &&
-           reply->basic == wait->basic && reply->stream == wait->stream;
+           reply->basic == wait->basic && reply->stream == wait->stream &&
+           reply->fresh == at->fresh;
 }
 
 /* Of the channels that have more, the one whose next message is the oldest;
@@ -8935,6 +8936,7 @@ static uint32_t lpi_reply_make(lpi_hub *hub, lpi_batch *batch,
     reply->channel = from->channel;
     reply->from = from->seq;
     reply->reason = from->reason;
+    reply->fresh = from->fresh;
     reply->limit = wait->limit;
     reply->basic = wait->basic;
     reply->stream = wait->stream;
@@ -15743,19 +15745,23 @@ static const char lpi_store_call_script[] =
     "while n>0 and trim(64) do end\n"
     "if o~=was then redis.call('HSET',h,'o',str(o)) end\n"
     "expire(h,s>0 and keep or ARGV[12])\n"
-    "local page,first={},redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
+    "local function get(from,max)\n"
+    "  return redis.call('XRANGE',x,from,'+','COUNT',max)\n"
+    "end\n"
+    "local page,first={},get('-',1)[1]\n"
     "while first and mark(first[2][2]) do\n"
-    "  local head=redis.call('XRANGE',x,'-','+','COUNT',64)\n"
+    "  local head=get('-',64)\n"
     "  local k=1\n"
     "  while head[k] and mark(head[k][2][2]) do k=k+1 end\n"
     "  n=n-(k-1)\n"
-    "  redis.call('XTRIM',x,'MAXLEN',str(n))\n"
-    "  first=head[k] or redis.call('XRANGE',x,'-','+','COUNT',1)[1]\n"
+    "  if n>0 then redis.call('XTRIM',x,'MAXLEN',str(n))\n"
+    "  else redis.call('DEL',x) end\n"
+    "  first=head[k] or get('-',1)[1]\n"
     "end\n"
     "if ARGV[10]~='' then\n"
     "  local from,seen=ARGV[10],false\n"
     "  repeat\n"
-    "    local got=redis.call('XRANGE',x,from,'+','COUNT',ARGV[11])\n"
+    "    local got=get(from,ARGV[11])\n"
     "    for k=1,#got do\n"
     "      page[#page+1]=got[k][2][2]\n"
     "      seen=seen or not mark(got[k][2][2])\n"

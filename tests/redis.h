@@ -2068,15 +2068,17 @@ static int redis_call_drop_marks(redis_run *run, redis_call *d)
     for (;;) {
         x = redis_look(run->redis, run->conn->db, d->x);
         if (!x || !x->count || !redis_call_is_mark(redis_stream_entry(x, 0))) return 0;
-        if (redis_run_may(run, "'XRANGE'", 3) || redis_run_may(run, "'XTRIM'", 2)) return -1;
+        if (redis_run_may(run, "'XRANGE'", 2)) return -1;
         head = x->count < 64 ? x->count : 64;
         for (k = 1; k < head && redis_call_is_mark(redis_stream_entry(x, k)); k++) {}
         d->n -= (double)k;
+        if (redis_run_may(run, d->n > 0 ? "'XTRIM'" : "'DEL'", d->n > 0 ? 2 : 5)) return -1;
         e.id = redis_stream_entry(x, k - 1)->id;
         e.id.seq++;
         if (!e.id.seq) e.id.ms++;
-        redis_do(run->redis, &e);
-        if (k == head && redis_run_may(run, "'XRANGE'", 4)) return -1;
+        if (d->n > 0) redis_do(run->redis, &e);
+        else redis_delete(run->redis, run->conn->db, d->x);
+        if (k == head && redis_run_may(run, "'XRANGE'", 2)) return -1;
     }
 }
 
@@ -2100,7 +2102,7 @@ static int redis_call_page(redis_run *run, const redis_call *d, const redis_key 
 {
     const int newest = !run->args[10].length;
     const char *what = newest ? "'XREVRANGE'" : "'XRANGE'";
-    const int nth = newest ? 2 : 5;
+    const int nth = 2;
     redis_id low = {0, 0}, high = {UINT64_MAX, UINT64_MAX};
     int64_t max;
     *from = *to = 0;

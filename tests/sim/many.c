@@ -340,6 +340,7 @@ static store stores[STORES];
 static int store_count, channel_count;
 static struct {
     int store;
+    uint32_t history_count, history_age_ms; /* as its policy has it             */
     char name[24], h[48], x[48], p[48];
     era *eras;
     uint64_t messages;
@@ -362,6 +363,7 @@ static struct {
         hook_told, transients, marks_passed, in_time;
 } counts;
 static uint64_t transients; /* of a hundred messages                            */
+static int policies;        /* a channel may hold less than others              */
 
 static message **bucket_of(int channel, uint64_t epoch, uint64_t seq)
 {
@@ -720,6 +722,18 @@ static void log_write(void *ctx, lp_log_level level, const char *line)
     (void)level;
 }
 
+/* All instances have the same policy. */
+static int policy_told(void *ctx, lp_slice name, lp_policy *policy)
+{
+    int c = 0;
+    (void)ctx;
+    while (c < channel_count && !lpi_equal(name, lp_s(channels[c].name))) c++;
+    MUST(c < channel_count, "the policy of another channel is asked for");
+    policy->history_count = channels[c].history_count;
+    policy->history_age_ms = channels[c].history_age_ms;
+    return 1;
+}
+
 static void fiber_main(unsigned low, unsigned high)
 {
     fiber *f = (fiber *)((uintptr_t)low | (uintptr_t)high << 32);
@@ -775,6 +789,7 @@ static void instance_begin(instance *in)
     in->cfg.log.ctx = in;
     in->cfg.after_publish.tell = tell_after;
     in->cfg.after_publish.ctx = in;
+    if (policies) in->cfg.policy.ask = policy_told;
     memset(in->told_us, 0, sizeof in->told_us);
     *in->urls = 0;
     for (k = 0; k < store_count; k++)
@@ -1064,7 +1079,7 @@ static uint32_t choose_attempts(int channel, int keyed, instance *in)
 {
     uint32_t count = one_in(6) ? (uint32_t)between(1, PICK(3, 8, ARRAY)) : 0;
     if (!count) return attempt_new(channel, keyed, in);
-    if (count > base_config.history_count) count = base_config.history_count;
+    if (count > channels[channel].history_count) count = channels[channel].history_count;
     return attempts_new(channel, keyed, in, count, 1);
 }
 
@@ -1257,19 +1272,26 @@ static int may_be_gone(int channel, const era *e, uint64_t seq)
 {
     const message *m;
     if (seq <= e->floor) return 1;
-    if (base_config.history_age_ms == LP_UNLIMITED) return 0;
+    if (channels[channel].history_age_ms == LP_UNLIMITED) return 0;
     m = lineage(channel, e, seq);
-    return !m || m->us + (uint64_t)base_config.history_age_ms * 1000 <= wall_us() + 3000;
+    return !m || m->us + (uint64_t)channels[channel].history_age_ms * 1000 <= wall_us() + 3000;
+}
+
+/* Was the message of that number transient; or any, where the hash was lost and with it what was
+   before? */
+static message *lineage_transient(int channel, const era *e, uint64_t seq)
+{
+    message *m = lineage(channel, e, seq);
+    const era *other = m || seq > e->base ? NULL : channels[channel].eras;
+    for (; other && !(m && m->transient); other = other->next)
+        m = message_find(channel, other->epoch, seq);
+    return m && m->transient ? m : NULL;
 }
 
 /* Are all messages up to that one gone, but for transient ones that are not before `from`? */
 static int may_be_past(int channel, const era *e, uint64_t from, uint64_t seq)
 {
-    const message *m;
-    for (; seq > from; seq--) {
-        m = lineage(channel, e, seq);
-        if (!m || !m->transient) break;
-    }
+    while (seq > from && lineage_transient(channel, e, seq)) seq--;
     return seq <= from || may_be_gone(channel, e, seq);
 }
 
@@ -1283,20 +1305,11 @@ static int is_troubled(const instance *in, int k, uint64_t us)
 /* Has nothing been amiss since then? */
 static int calm_since(uint64_t us) { return troubled_us + 20000000 < us; }
 
-/* Likewise; or any of that number, where the hash was lost and with it what was before. */
-static message *lineage_or_any(int channel, const era *e, uint64_t seq)
-{
-    message *m = lineage(channel, e, seq);
-    const era *other = seq <= e->base ? channels[channel].eras : NULL;
-    for (; !m && other; other = other->next) m = message_find(channel, other->epoch, seq);
-    return m;
-}
-
 /* The text of a transient message was not given. Whoever has waited for long must have it. */
 static void judge_passed(const client *c, int channel, const era *e, uint64_t seq, int told)
 {
-    const message *m = lineage_or_any(channel, e, seq);
-    MUST(m && m->transient, "%s: message %" PRIu64 " is passed over", channels[channel].name, seq);
+    const message *m = lineage_transient(channel, e, seq);
+    MUST(m, "%s: message %" PRIu64 " is passed over", channels[channel].name, seq);
     MUST(told, "%s: message %" PRIu64 " is passed over without a word", channels[channel].name, seq);
     counts.marks_passed++;
     MUST(c->sent_us + 5000000 > m->at_us || !calm_since(c->sent_us) || c->count > 1 || c->limit ||
@@ -1411,7 +1424,8 @@ static void judge_cursor(client *c, int i, const heard *h, int timeout)
 static int since_past(int channel, const era *e, uint64_t seq, uint64_t t)
 {
     const message *m;
-    while ((m = lineage(channel, e, seq)) && m->transient && m->us > t) seq--;
+    while ((m = lineage_transient(channel, e, seq)) && m->us > t) seq--;
+    m = lineage(channel, e, seq);
     return !m || m->us <= t || may_be_gone(channel, e, seq);
 }
 
@@ -2220,6 +2234,7 @@ static void world_choose(void)
     cfg->track_receipts = (uint32_t)PICK(0, 0, 3, 100);
     cfg->transient_ms = (uint32_t)PICK(2000, 50, 500, 10000);
     transients = PICK(0, 5, 30, 90);
+    policies = one_in(3);
     deletes = PICK(0, 5, 30, 30);
     store_count = (int)between(1, STORES);
     instance_count = (int)between(1, INSTANCES);
@@ -2246,6 +2261,14 @@ static void world_choose(void)
         char name[16];
         sprintf(name, "c%d", i);
         strcpy(channels[i].name, name);
+        channels[i].history_count = cfg->history_count;
+        channels[i].history_age_ms = cfg->history_age_ms;
+        if (policies) {
+            channels[i].history_count = lpi_policy_cut((uint32_t)PICK(0, 1, 2, 20),
+                                                       cfg->history_count);
+            channels[i].history_age_ms = lpi_policy_cut((uint32_t)PICK(0, 300, 2000, 10000),
+                                                        cfg->history_age_ms);
+        }
         slot = (uint32_t)(lpi_store_hash(lp_s(channels[i].name)) >> 52);
         channels[i].store = (int)lpi_store_index(lp_s(channels[i].name), (uint32_t)store_count);
         sprintf(channels[i].h, "lp1:{%03x}h:%s", slot, name);

@@ -1725,6 +1725,56 @@ TEST(redis_transient_ones_behind_what_has_gone) {
     }
 }
 
+/* An empty stream would remember the last number, and refuse those of a channel whose hash was
+   evicted. */
+TEST(redis_transient_ones_leave_no_empty_stream) {
+    w.cfg.history_age_ms = 60000;
+    w.cfg.redis_keep_ms = 60000;
+    open_redis();
+    publish_number("news", 1);
+    pass(&w, 59000);
+    publish_transient("news", 2);
+    publish_transient("news", 3);
+    pass(&w, 2000); /* the message is too old */
+    check_news("last_id=0", "", "");
+    CHECK_STR(lp_s(store_tell("EXISTS|lp1:{e54}x:news")), ":0\r\n");
+    redis_evict(store, 0, "lp1:{e54}h:news");
+    pass(&w, 10000);
+    publish_number("news", 1);
+    check_news("last_id=0", "1", "");
+    close_redis();
+}
+
+/* Two that wait for the same messages: only who had a cursor is told of what it missed. */
+TEST(redis_transient_ones_and_who_asks_for_all) {
+    int turn, i;
+    for (turn = 0; turn < 2; turn++) {
+        char target[2][80], epoch[17];
+        peer *c[2];
+        open_redis();
+        strcpy(epoch, store_epoch_of(publish_and_look("news", 1)));
+        publish_transient("news", 2);
+        publish_number("news", 3);
+        pass(&w, 10000);
+        sprintf(target[turn], "/api/poll/news?timeout=0&last_id=0");
+        sprintf(target[!turn], "/api/poll/news?timeout=0&last_id=%s-0", epoch);
+        path->held = 1;
+        for (i = 0; i < 2; i++) {
+            c[i] = dial(&w);
+            get(c[i], target[i]);
+            settle(&w);
+        }
+        path->held = 0;
+        pass(&w, 100);
+        for (i = 0; i < 2; i++) {
+            answer *a = take(c[i]);
+            CHECK_STR(lp_s(ns_of(a)), "1,3");
+            CHECK_INT(has(a->body, "\"evicted\""), i != turn);
+        }
+        close_redis();
+    }
+}
+
 /* Over HTTP, several at a time, and a second time with the same key. */
 TEST(redis_transient_over_http) {
     peer *c = NULL, *p;
