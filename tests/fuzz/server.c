@@ -7,13 +7,16 @@
        ^0 to ^7   that connection is the current one; it is opened if need be
        ^F ^R      it finishes; it resets
        ^W ^B n    it reads n bytes more; it sends n bytes at a time (n: a byte, see sizes[])
-       ^E         it asks for an echo: the replies must come in this order
+       ^E ^I      it asks for an echo: the replies must come in this order; one that is given
+                  later
+       ^J         the oldest that is to be given later is given now
        ^G         it polls the subscriber's channel from the subscriber's cursor, if that is
                   free: every message must come once and in order, or a reset be told
        ^D ^d      it publishes, but for the last byte; the last byte
        ^L n       it says so many bytes of filler (sizes[])
        ^P ^Q      publish there; publish on "a", which anybody may name
        ^M ^C      publish three messages there at once; drop that channel's history
+       ^N ^K      publish what is transient on "a"; ask anew who may poll the subscriber's channel
        ^S ^s      let the server do all that it can; one step
        ^T n       let time pass (times_ms[])
        ^A n       the n-th allocation from here fails; ^a: and all that follow, until ^A
@@ -36,7 +39,7 @@
 #undef main
 #undef _exit
 
-enum { SLOTS = 8, CLIENTS = 32, STEPS = 400, NONE = -1 };
+enum { SLOTS = 8, CLIENTS = 32, STEPS = 400, LATER = 64, NONE = -1 };
 
 typedef struct client {
     peer *c;
@@ -44,7 +47,7 @@ typedef struct client {
     int broken;               /* it reset or finished                         */
     int reset, narrow;        /* it reset; it may have read too slowly        */
     int half;                 /* of a request the last byte is missing        */
-    int told_close, streams;
+    int told_close, streams, waits; /* it has asked for what is given later   */
     uint32_t poll;            /* which of its requests is the subscriber's    */
     uint32_t asked, answered;
     uint32_t echo;            /* the last that was answered                   */
@@ -56,11 +59,14 @@ static struct state {
     int count, slots[SLOTS], current;
     uint64_t nonce;
     uint32_t echoes;
+    lp_deferred later[LATER]; /* echoes that are to be given, a ring of them  */
+    char later_text[LATER][64];
+    uint32_t later_first, later_count;
     int excused;              /* something was made to fail, or to end        */
     /* the subscriber */
     char channel[32], cursor[128];
     int poller;               /* the client that it polls on                  */
-    uint32_t published, heard;
+    uint32_t published, heard, told; /* the last that lp_after_publish was told */
     uint32_t published_before; /* the poll was asked                          */
     int parked;               /* the server has read the poll, and keeps it    */
     int anywhere;             /* whatever comes next does not follow on `heard` */
@@ -99,6 +105,30 @@ static void echo(lp_request *r, void *ctx)
     lp_json_free(&j);
 }
 
+static void give_later(void)
+{
+    uint32_t i = st.later_first++ % LATER;
+    lp_result result = lp_reply_later(w.s, st.later[i], 200, "application/json",
+                                      lp_s(st.later_text[i]));
+    st.later_count--;
+    MUST(result == LP_OK || result == LP_ERR_GONE || (st.excused && result == LP_ERR_NOMEM),
+         "lp_reply_later: %s", lp_strerror(result));
+}
+
+static void later(lp_request *r, void *ctx)
+{
+    lp_slice n = lp_param(r, "n");
+    uint32_t i;
+    (void)ctx;
+    if (st.later_count == LATER) give_later();
+    i = (st.later_first + st.later_count) % LATER;
+    sprintf(st.later_text[i], "{\"echo\":\"%.*s\"}", n.length < 40 ? (int)n.length : 0, n.bytes);
+    if (!n.bytes || lp_json_check(lp_s(st.later_text[i]), NULL) != LP_OK)
+        lp_reply_error(r, 400, "It is no number");
+    else if (lp_defer(r, n.length % 2 ? 0 : 3000, &st.later[i]) == LP_OK) st.later_count++;
+    else lp_reply_error(r, 503, "Out of memory");
+}
+
 /* A page, which may be there already. */
 static void page(lp_request *r, void *ctx)
 {
@@ -112,6 +142,39 @@ static int ask_hook(void *ctx, lp_request *r, lp_action action, lp_slice name)
     if (action == LP_ADMIN && !name.length) return 0; /* it is about none */
     MUST(lpi_channel_name_good(name), "a bad name is asked about");
     return name.bytes[0] == 'd' ? 403 : name.bytes[0] == 'u' ? 401 : 0;
+}
+
+/* Channels that begin with b refuse, those with e have something else published. */
+static int before_hook(void *ctx, lp_request *r, lp_slice channel, lp_slice *json,
+                       const char **text)
+{
+    (void)ctx;
+    MUST(lpi_channel_name_good(channel), "a bad name is published to");
+    MUST(lp_json_check(*json, NULL) == LP_OK, "what is no JSON is to be published");
+    MUST(lp_body(r).length >= json->length, "more is published than came");
+    if (channel.bytes[0] == 'e') *json = lp_s(channel.length > 3 ? "[{},{}]" : "{\"e\":1}");
+    if (channel.bytes[0] == 'b' && channel.length > 3) *text = "No";
+    return channel.bytes[0] == 'b' ? 403 : 0;
+}
+
+/* Each in its order, and a text that can be read. */
+static void after_hook(void *ctx, const lp_message *m)
+{
+    uint64_t n;
+    lp_slice k = lpi_slice(NULL, 0);
+    (void)ctx;
+    MUST(lp_json_check(m->json, NULL) == LP_OK, "what is no JSON was published");
+    if (!lpi_equal(m->channel, lp_s(st.channel))) return;
+    if (lp_json_get(m->json, "k", &k) != LP_OK) return;
+    MUST(lp_json_get_uint(k, "", &n) == LP_OK && n == ++st.told, "message %u is told, not %u",
+         (unsigned)n, st.told);
+}
+
+static int policy_hook(void *ctx, lp_slice channel, lp_policy *policy)
+{
+    (void)ctx;
+    if (channel.bytes[0] == 's') policy->history_count = 2, policy->waiters_max = 1;
+    return channel.bytes[0] != 'n';
 }
 
 static void watch_hook(void *ctx, lp_channel_event event, lp_slice name)
@@ -324,12 +387,13 @@ static void use(int slot)
     st.current = i;
 }
 
-static void ask_echo(client *k)
+static void ask_echo(client *k, const char *from)
 {
     if (k->broken || k->half || k->c->closed) return;
-    sayf(k->c, "GET /echo/%016" PRIx64 "-%u HTTP/1.1\r\nHost: localhost\r\n\r\n", st.nonce,
+    sayf(k->c, "GET /%s/%016" PRIx64 "-%u HTTP/1.1\r\nHost: localhost\r\n\r\n", from, st.nonce,
          ++st.echoes);
     k->asked++;
+    k->waits |= *from == 'l';
 }
 
 /* On a connection of which all is known, and nothing else is asked until the reply. A body
@@ -468,6 +532,9 @@ static int act(char op, unsigned n)
     else if (op == 's') turn(&w, 0);
     else if (op == 'P') publish_known();
     else if (op == 'Q') lp_publish(w.s, lp_s("a"), lp_s("{\"a\":1}"), NULL);
+    else if (op == 'N') lp_publish_transient(w.s, lp_s("a"), lp_s("{\"a\":2}"), NULL);
+    else if (op == 'K') lp_recheck(w.s, lp_s(st.channel));
+    else if (op == 'J' && st.later_count) give_later();
     else if (op == 'M') publish_three();
     else if (op == 'C') drop_history();
     else if (op == 'a') fail_allocations(1, 1);
@@ -485,7 +552,8 @@ static int act(char op, unsigned n)
     if (op == 'D') ask_publish(k);
     if (op == 'd') ask_last_byte(k);
     if (op == 'L') return say_filler(k, sizes[n & 15]), 1;
-    if (op == 'E') ask_echo(k);
+    if (op == 'E') ask_echo(k, "echo");
+    if (op == 'I') ask_echo(k, "later");
     if (op == 'G') ask_poll(k);
     if (op == '^') say_raw(k, '^');
     if (op == 'W') return k->narrow = 1, widen(k->c, sizes[n & 15]), 1;
@@ -526,8 +594,15 @@ static void configure(int bits)
         cfg->hosts = "h";
         cfg->trusted_proxies = "127.0.0.2,10.0.0.0/8";
     }
-    if (bits & 64) cfg->authorize.ask = ask_hook;
-    if (bits & 128) cfg->watch.channel = watch_hook;
+    if (bits & 64) {
+        cfg->authorize.ask = ask_hook;
+        cfg->before_publish.ask = before_hook;
+    }
+    if (bits & 128) {
+        cfg->watch.channel = watch_hook;
+        cfg->after_publish.tell = after_hook;
+        cfg->policy.ask = policy_hook;
+    }
 }
 
 static uint64_t nonce_of(const uint8_t *data, size_t size)
@@ -552,6 +627,7 @@ static void begin(const uint8_t *data, size_t size)
     open_world(&w);
     w.unchecked = 1;
     CHECK_INT(lp_on(w.s, "GET", "/echo/{n}", echo, NULL), LP_OK);
+    CHECK_INT(lp_on(w.s, "GET", "/later/{n}", later, NULL), LP_OK);
     CHECK_INT(lp_on(w.s, "GET", "/{page...}", page, NULL), LP_OK);
 }
 
@@ -577,7 +653,7 @@ static void run(const uint8_t *data, size_t size)
 static void check_answers(const client *k)
 {
     if (k->raw || k->reset || k->told_close) return;
-    if (k->c->closed && (!k->broken || k->narrow || k->poll || k->half)) return;
+    if (k->c->closed && (!k->broken || k->narrow || k->poll || k->half || k->waits)) return;
     MUST(k->answered == k->asked, "%u of %u requests are answered", k->answered, k->asked);
     MUST(!unheard(k->c).length, "half a reply");
 }
@@ -604,6 +680,10 @@ static void end(void)
     memset(w.k.faults, 0, sizeof w.k.faults);
     if (st.nonce & 1) check_deadlines();
     for (i = 0; i < st.count; i++) widen(st.clients[i].c, SIZE_MAX);
+    while (st.later_count) { /* behind which others may wait to be given later */
+        give_later();
+        settle(&w);
+    }
     pass(&w, 1500);
     pass(&w, 1500);
     check();
