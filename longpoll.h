@@ -1110,9 +1110,9 @@ LPDEF lp_result lp_publish(lp_server *server, lp_slice channel, lp_slice json,
    all that came before and after, each once and in order, and the reset
    "evicted". To who asks for 0 or now that is not said. It counts as one
    message of the history until those before it are gone. With Redis its text is
-   never stored: it is delivered to who waits at any instance, and an instance
-   that was cut off from Redis, or has just begun with the channel, goes past it
-   like those whose time is over.
+   never stored: who waits at any instance gets it, but an instance that was cut
+   off from Redis when it was published, or did not follow the channel yet,
+   takes it for one whose time is over.
 
    Returns:  as lp_publish                                                   */
 LPDEF lp_result lp_publish_transient(lp_server *server, lp_slice channel,
