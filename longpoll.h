@@ -1864,52 +1864,58 @@ static size_t lpi_count_plain(const char *bytes, size_t length)
                            LPI_ONES * '\\');
 }
 
-/* Bytes of LPI_TOKEN. In names of fields nearly all are letters and hyphens, so
-   the test of a word is for others, which are then looked up. */
-static size_t lpi_count_token(const char *bytes, size_t length)
+/* A test of eight bytes for others than letters and hyphens, which nearly all
+   bytes of a field's name are. It finds the other bytes of LPI_TOKEN, too. */
+static uint64_t lpi_token_others(const char *bytes)
 {
-    size_t i = 0;
-    while (i + 8 <= length) {
-        uint64_t word = lpi_word(bytes + i), lower = word | LPI_ONES * 0x20;
-        uint64_t letters = (lower + LPI_ONES * (0x80 - 'a')) &
-                           ~(lower + LPI_ONES * (0x7f - 'z'));
-        uint64_t no_hyphen = (word ^ LPI_ONES * '-') + LPI_ONES * 0x7f;
-        uint64_t others = ((no_hyphen & ~letters) | word) & LPI_TOPS;
-        if (!others) {
-            i += 8;
-            continue;
-        }
-        i += lpi_lowest(others) / 8;
-        if (bytes[i] == ':' || !lpi_is(bytes[i], LPI_TOKEN)) return i;
-        i++;
-    }
-    return i + lpi_count_of(bytes + i, length - i, LPI_TOKEN);
+    uint64_t word = lpi_word(bytes), lower = word | LPI_ONES * 0x20;
+    uint64_t from_a = lower + LPI_ONES * (0x80 - 'a');
+    uint64_t above_z = lower + LPI_ONES * (0x7f - 'z');
+    uint64_t no_hyphen = (word ^ LPI_ONES * '-') + LPI_ONES * 0x7f;
+    return ((from_a ^ above_z ^ no_hyphen) | word) & LPI_TOPS;
 }
 
-/* A test of eight bytes for others than LPI_VALUE. It finds control characters
-   and DEL, but also HTAB and bytes that are not ASCII. */
+/* Likewise for others than LPI_VALUE: control characters and DEL. It finds HTAB
+   and bytes that are not ASCII, too. */
 static uint64_t lpi_value_others(const char *bytes)
 {
     uint64_t word = lpi_word(bytes);
     return ((word - LPI_ONES * ' ') | (word + LPI_ONES)) & LPI_TOPS;
 }
 
-/* Bytes of LPI_VALUE, two words at a time. What the test finds is looked up. */
-static size_t lpi_count_value(const char *bytes, size_t length)
+/* Bytes of that class, LPI_TOKEN or LPI_VALUE, two words at a time. What the
+   test finds is looked up, unless it is `end`, which is not of the class. */
+static inline size_t lpi_count_words(const char *bytes, size_t length,
+                                     uint8_t classes, char end)
 {
     size_t i = 0;
     while (i + 16 <= length) {
-        uint64_t others = lpi_value_others(bytes + i);
-        uint64_t more = lpi_value_others(bytes + i + 8);
-        if (!(others | more)) {
-            i += 16;
+        uint64_t others = classes == LPI_TOKEN ? lpi_token_others(bytes + i)
+                                               : lpi_value_others(bytes + i);
+        if (!others) {
+            i += 8;
+            others = classes == LPI_TOKEN ? lpi_token_others(bytes + i)
+                                          : lpi_value_others(bytes + i);
+        }
+        if (!others) {
+            i += 8;
             continue;
         }
-        i += others ? lpi_lowest(others) / 8 : 8 + lpi_lowest(more) / 8;
-        if (bytes[i] == '\r' || !lpi_is(bytes[i], LPI_VALUE)) return i;
+        i += lpi_lowest(others) / 8;
+        if (bytes[i] == end || !lpi_is(bytes[i], classes)) return i;
         i++;
     }
-    return i + lpi_count_of(bytes + i, length - i, LPI_VALUE);
+    return i + lpi_count_of(bytes + i, length - i, classes);
+}
+
+static size_t lpi_count_token(const char *bytes, size_t length)
+{
+    return lpi_count_words(bytes, length, LPI_TOKEN, ':');
+}
+
+static size_t lpi_count_value(const char *bytes, size_t length)
+{
+    return lpi_count_words(bytes, length, LPI_VALUE, '\r');
 }
 
 static lp_slice lpi_slice(const char *bytes, size_t length)
@@ -3045,8 +3051,10 @@ static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
 /* Read the lines of fields, from h->line on, to the empty line that ends the
    head. Returns 1 if the head is complete, 0 for more, or -STATUS. A bad line
    is refused only when its end is here, so that the answer does not depend on
-   how the text was cut. A line's end is looked for from its beginning, so that
-   a processor can read the name while it already looks at the next line. */
+   how the text was cut. A line's end is looked for from its beginning, and the
+   name's too, so that a processor can do both at once and go on to the next
+   line. The name ends with its line at the latest: what no value has, no token
+   has either. */
 static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
 {
     if (h->scanned > h->line && /* this line was found incomplete before */
@@ -3055,7 +3063,7 @@ static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
     while (h->line < seen && bytes[h->line] != '\r') {
         const char *line = bytes + h->line;
         size_t left = seen - h->line, end = lpi_count_value(line, left);
-        size_t name = lpi_count_token(line, end);
+        size_t name = lpi_count_token(line, left);
         int bad;
         if (!name || name == end || line[name] != ':' || left - end < 2 ||
             memcmp(line + end, "\r\n", 2))
