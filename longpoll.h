@@ -3035,19 +3035,6 @@ static int lpi_http_note(lpi_http *h, lpi_field field, const char *bytes,
     return 0;
 }
 
-/* Take in a field whose line, at h->line, is good. `name` and `value` are the
-   lengths before and behind the colon. Returns 0 or -STATUS. */
-static int lpi_http_field_add(lpi_http *h, const char *bytes, size_t name,
-                              size_t value)
-{
-    const char *line = bytes + h->line;
-    uint8_t field = lpi_http_field_known(lpi_slice(line, name));
-    if (h->field_count++ == LPI_FIELDS_MAX) return -431;
-    if (field == LPI_F_KNOWN) return 0;
-    return lpi_http_note(h, (lpi_field)field, bytes,
-                         lpi_slice(line + name + 1, value));
-}
-
 /* Read the lines of fields, from h->line on, to the empty line that ends the
    head. Returns 1 if the head is complete, 0 for more, or -STATUS. A bad line
    is refused only when its end is here, so that the answer does not depend on
@@ -3064,11 +3051,18 @@ static int lpi_http_fields(lpi_http *h, const char *bytes, size_t seen)
         const char *line = bytes + h->line;
         size_t left = seen - h->line, end = lpi_count_value(line, left);
         size_t name = lpi_count_token(line, left);
+        uint8_t field;
         int bad;
         if (!name || name == end || line[name] != ':' || left - end < 2 ||
             memcmp(line + end, "\r\n", 2))
             return memchr(line, '\n', left) ? -400 : 0;
-        bad = lpi_http_field_add(h, bytes, name, end - name - 1);
+        if (h->field_count == LPI_FIELDS_MAX) return -431;
+        h->field_count++;
+        field = lpi_http_field_known(lpi_slice(line, name));
+        bad = field == LPI_F_KNOWN
+                  ? 0 : lpi_http_note(h, (lpi_field)field, bytes,
+                                      lpi_slice(line + name + 1,
+                                                end - name - 1));
         if (bad) return bad;
         h->line += (uint32_t)end + 2;
     }
