@@ -1819,12 +1819,12 @@ static uint64_t lpi_special(uint64_t word, uint64_t least, uint64_t a,
                             uint64_t b)
 {
     return ((word - least) | ((word ^ a) - LPI_ONES) |
-            ((word ^ b) - LPI_ONES) | (word + LPI_ONES) | word) & LPI_TOPS;
+            ((word ^ b) - LPI_ONES) | (word + LPI_ONES)) & LPI_TOPS;
 }
 
 /* Here: bytes that lpi_special() does not find. */
-static size_t lpi_count_clear(const char *bytes, size_t length, uint64_t least,
-                              uint64_t a, uint64_t b)
+static inline size_t lpi_count_clear(const char *bytes, size_t length,
+                                     uint64_t least, uint64_t a, uint64_t b)
 {
     size_t i = 0;
     uint64_t special;
