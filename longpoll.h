@@ -11480,8 +11480,10 @@ static void lpi_write_content(lp_request *r, const char *type,
 static int lpi_request_has_tag(const lp_request *r, lp_slice etag);
 static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
                            lp_slice body, lpi_send_buffer **shared);
-static void lpi_write_note_taken(lpi_loop *loop, uint32_t index);
-static void lpi_write_finish(lpi_loop *loop, uint32_t index);
+static void lpi_write_note_taken(lpi_loop *loop, const lpi_connection *c,
+                                 uint32_t index);
+static void lpi_write_finish(lpi_loop *loop, lpi_connection *c,
+                             uint32_t index);
 static void lpi_write_linger(lpi_loop *loop, uint32_t index);
 static void lpi_write_error(lp_request *r, int status, const char *text);
 static void lpi_write_error_note(lp_request *r, int status, const char *text);
@@ -15209,22 +15211,22 @@ static void lpi_write_send(lpi_loop *loop, uint32_t index, lp_slice head,
         lpi_write_queue_unsent(loop, index, head, body, (size_t)n, shared);
         return;
     }
-    lpi_write_note_taken(loop, index);
-    lpi_write_finish(loop, index);
+    lpi_write_note_taken(loop, c, index);
+    lpi_write_finish(loop, c, index);
 }
 
 /* The socket has taken the last byte of a reply. This comes before all else
    that follows, since the connection may fail in that. */
-static void lpi_write_note_taken(lpi_loop *loop, uint32_t index)
+static void lpi_write_note_taken(lpi_loop *loop, const lpi_connection *c,
+                                 uint32_t index)
 {
-    if (LPI_ADMINISTERED && lpi_connection_at(loop, index)->flags & LPI_READER)
+    if (LPI_ADMINISTERED && c->flags & LPI_READER)
         lpi_reader_handed(loop, index);
 }
 
 /* The reply is out. */
-static void lpi_write_finish(lpi_loop *loop, uint32_t index)
+static void lpi_write_finish(lpi_loop *loop, lpi_connection *c, uint32_t index)
 {
-    lpi_connection *c = lpi_connection_at(loop, index);
     if (c->flags & LPI_CLOSE) {
         if (LPI_STREAMING(c->flags & LPI_STREAM && !loop->drain_ms))
             lpi_set_phase(loop, c, LPI_IDLE); /* lpi_read_resume() goes on */
@@ -15446,7 +15448,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
     lpi_request_buffer *buffer = c->buffer;
-    lpi_write_note_taken(loop, index);
+    lpi_write_note_taken(loop, c, index);
     if (buffer->out_appended_us) {
         uint64_t us = loop->os->monotonic_us(loop->os->ctx) -
                       buffer->out_appended_us;
@@ -15458,7 +15460,7 @@ static void lpi_write_drained(lpi_loop *loop, uint32_t index)
     if (!buffer->in_length) lpi_request_buffer_drop(loop, c);
     lpi_set_interest(loop, index, c->interest & ~LP_WRITE);
     if (lpi_is_closed(c)) return;
-    lpi_write_finish(loop, index);
+    lpi_write_finish(loop, c, index);
     lpi_read_resume(loop, index);
 }
 

@@ -1,2 +1,2 @@
 # a reply that the socket took in parts has no receipts
-/^static.* \**lpi_write_drained(/,/^}/ s/lpi_write_note_taken(loop, index);//
+/^static.* \**lpi_write_drained(/,/^}/ s/lpi_write_note_taken(loop, c, index);//
