@@ -2096,11 +2096,13 @@ static char *lpi_put_id(char *to, uint64_t epoch, uint64_t seq)
 
 static char *lpi_put_seconds(char *to, uint64_t us)
 {
-    uint32_t fraction = (uint32_t)(us % 1000000), unit = 100000;
+    uint32_t fraction = (uint32_t)(us % 1000000);
+    int i;
     to = lpi_put_uint(to, us / 1000000);
     *to++ = '.';
-    for (; unit; unit /= 10) *to++ = (char)('0' + fraction / unit % 10);
-    return to;
+    for (i = 5; i >= 0; i--, fraction /= 10)
+        to[i] = (char)('0' + fraction % 10);
+    return to + 6;
 }
 
 /* Read an epoch: 16 hexadecimal digits in lower case. Returns 0 or -1. */
