@@ -2272,11 +2272,15 @@ static char *lpi_arena_take(lpi_arena *arena, size_t length)
     return (char *)block + arena->used - size;
 }
 
-/* Free everything. With `keep`, the oldest block stays for what comes next. */
+enum { LPI_ARENA_KEPT = 65536 };
+
+/* Free everything. With `keep`, the oldest block stays for what comes next,
+   unless it is large. */
 static void lpi_arena_clear(lpi_arena *arena, int keep)
 {
-    while (arena->blocks && (arena->blocks->next || !keep)) {
-        lpi_block *block = arena->blocks;
+    lpi_block *block;
+    while ((block = arena->blocks) &&
+           (block->next || !keep || block->size > LPI_ARENA_KEPT)) {
         arena->blocks = block->next;
         lpi_free(arena->memory, block, block->size);
     }
@@ -15525,11 +15529,12 @@ static void lpi_close_record(lpi_loop *loop, uint32_t index)
 enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 
 /* At the end of a step: give back the records of connections that were closed
-   in it, and what they held. */
+   in it, and what they held; and what was decoded of requests. */
 static void lpi_close_reap(lpi_loop *loop)
 {
     uint32_t index;
     if (loop->json.text.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
+    lpi_arena_clear(&loop->arena, 1);
     while ((index = loop->closed.head) != LPI_NONE) {
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_list_remove(&loop->closed, &loop->links, index);

@@ -811,6 +811,31 @@ TEST(forms) {
     close_world(&w);
 }
 
+static void count_form(lp_request *r, void *ctx) {
+    (void)ctx;
+    sprintf(heard, "%lu", (unsigned long)lp_form(r, "a").length);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+/* A loop keeps nothing of a field that was large, the first of all or a later one. */
+TEST(a_large_field_of_a_form_leaves_no_memory) {
+    static char body[300000];
+    size_t before;
+    int round;
+    memset(body, 'x', sizeof body - 1);
+    memcpy(body, "a=", 2);
+    w.cfg.body_bytes_max = 1 << 20;
+    open_world(&w);
+    on("POST", "/f", count_form, "");
+    for (round = 0; round < 3; round++) {
+        before = w.m.bytes;
+        CHECK_STR(request("POST", "/f", FORM, body)->body, "299997");
+        CHECK(w.m.bytes < before + 100000);
+        if (round) CHECK_STR(request("POST", "/f", FORM, "a=1")->body, "1");
+    }
+    close_world(&w);
+}
+
 static void tell_long_name(lp_request *r, void *ctx) {
     heard[0] = 0;
     note("query", lp_query(r, (const char *)ctx));
