@@ -928,10 +928,11 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
    all that might lead elsewhere: a part of the path that is empty, or begins
    with '.' (".." and hidden files too), a NUL, a backslash, a symbolic link
    below the folder, what is not a regular file, and a request whose own path
-   has an escaped slash (%2F). 500, or 503 without memory or descriptors, and a
-   line of the log, at most one a second, if the folder cannot be opened, the
-   file cannot be read, or is larger than file_bytes_max. None of these answers
-   has the fields that lp_reply_header has set.
+   has an escaped slash (%2F). 500, or 503 without memory or descriptors or if
+   another process has a lease on the file, and a line of the log, at most one a
+   second, if the folder cannot be opened, the file cannot be read, or is larger
+   than file_bytes_max. None of these answers has the fields that
+   lp_reply_header has set.
 
    Thread:   the request's, within its handler.
    Blocks:   on the disk, for as long as it takes to open and read the file, and
@@ -11095,7 +11096,8 @@ static int lpi_file_enter(int folder, lp_slice part, int flags)
     }
     close(folder);
     if (fd >= 0) return fd;
-    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO)
+    if (error == EMFILE || error == ENFILE || error == ENOMEM ||
+        error == EIO || error == EAGAIN) /* another process has a lease on it */
         return -error;
     return error == EOVERFLOW ? -EFBIG : -ENOENT;
 }
@@ -18794,7 +18796,8 @@ static void lpi_file_reply_error(lp_request *r, int status, const char *text)
    why. `error` is an errno, negated. */
 static void lpi_file_failed(lp_request *r, lp_slice name, int error)
 {
-    int is_busy = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    int is_busy = error == -ENOMEM || error == -EMFILE || error == -ENFILE ||
+                  error == -EAGAIN;
     int status = is_busy ? 503 : 500;
     char detail[64];
     snprintf(detail, sizeof detail, "%.*s: %s",

@@ -336,6 +336,31 @@ TEST(without_descriptors_a_file_is_503) {
     file_close_world();
 }
 
+#ifdef F_SETLEASE
+/* What Samba does for a client that writes: until that is asked to stop, the file is there and
+   cannot be opened without waiting. */
+TEST(a_file_on_lease_is_503) {
+    answer *a;
+    int fd, is_leased;
+    file_open_world();
+    file_on();
+    CHECK(signal(SIGIO, SIG_IGN) != SIG_ERR); /* which asks the holder for it */
+    fd = open(file_path("a.css"), O_RDWR);
+    CHECK(fd >= 0);
+    is_leased = !fcntl(fd, F_SETLEASE, F_WRLCK);
+    if (is_leased) {
+        a = file_get("/f/a.css");
+        CHECK_INT(a->status, 503);
+        CHECK_STR(heading(a, "Retry-After"), "5");
+        CHECK_INT(fcntl(fd, F_SETLEASE, F_UNLCK), 0);
+    }
+    close(fd);
+    CHECK_STR(file_get("/f/a.css")->body, "a {}");
+    file_close_world();
+    if (!is_leased) SKIP("no leases on this file system");
+}
+#endif
+
 TEST(without_memory_a_file_is_503_or_the_end) {
     size_t k;
     for (k = 1; k < 8; k++) {
