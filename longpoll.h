@@ -278,9 +278,9 @@
      whenever they change may set Cache-Control: max-age=31536000, immutable.
 
      Ranges are ignored: the answer is always the whole. Nothing is compressed,
-     listed or redirected. What a slow reader has not taken yet is kept in
-     memory, and counts as history_bytes says: large downloads are for the proxy
-     in front.
+     listed or redirected. What the reader's socket does not take at once is
+     kept in memory, and counts as history_bytes says: large downloads are for
+     the proxy in front.
 
    THREADS
 
@@ -645,13 +645,15 @@ typedef struct lp_config {
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
     uint32_t body_bytes_max;      /* of a request to one of your own routes;
-                                     beyond it 413. Never unlimited, and of
+                                     beyond it 413. At most 256 MiB, and of
                                      little use above an eighth of
                                      partial_bytes_max               [65536] */
     uint32_t file_bytes_max;      /* of what lp_reply_file answers with; beyond
-                                     it 500. Never unlimited; a slow reader gets
-                                     no more than an eighth of history_bytes
-                                                                   [8388608] */
+                                     it 500. Below 2 GiB, and of little use
+                                     above an eighth of history_bytes: if more
+                                     than that is left of an answer once the
+                                     socket has taken its first part, the reader
+                                     is cut off, a fast one too    [8388608] */
     /* Deadlines: may all be LP_OFF. */
     uint32_t head_ms;             /* from a request's first byte to the end of
                                      its head; then 408              [10000] */
@@ -812,7 +814,9 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
-/* Accessors. If there is no such thing, bytes is NULL; if it is empty, not. */
+/* Accessors. If there is no such thing, bytes is NULL; if it is empty, not.
+   Bytes is NULL also if it cannot be decoded (a % without two digits behind
+   it), or for lack of memory. */
 LPDEF lp_slice lp_method(const lp_request *request);
 LPDEF lp_slice lp_path(const lp_request *request);       /* as sent          */
 LPDEF lp_slice lp_param(lp_request *request, const char *name);   /* decoded */
@@ -933,6 +937,10 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
    second, if the folder cannot be opened, the file cannot be read, or is larger
    than file_bytes_max. None of these answers has the fields that
    lp_reply_header has set.
+
+   Keep fifos and devices out of the folder: to find out what it is, each is
+   opened for a moment, and who waits to write to a fifo takes that for its
+   reader.
 
    Thread:   the request's, within its handler.
    Blocks:   on the disk, for as long as it takes to open and read the file, and
