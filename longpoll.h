@@ -4742,9 +4742,9 @@ static const char *lpi_type_of(lp_slice name)
 {
     size_t n = name.length, i;
     lp_slice extension;
-    while (n && name.bytes[n - 1] != '.' && name.bytes[n - 1] != '/') n--;
+    while (n && name.bytes[n - 1] != '.') n--;
     extension = lpi_slice(name.bytes + n, name.length - n);
-    if (n && name.bytes[n - 1] == '.')
+    if (n)
         for (i = 0; i < LPI_COUNT(lpi_types); i++)
             if (lpi_alike(extension, lp_s(lpi_types[i].extension)))
                 return lpi_types[i].type;
