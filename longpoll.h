@@ -1001,7 +1001,8 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
    checked: if it is not exactly one JSON value, by the rules of
    lp_json_check(), there is nothing in it for any of these functions. None of
    them allocates, and slices point into the text. Each lookup reads the whole
-   text: to take much out of a large one, use lp_json_each().
+   text, and then, for each step of the path, the object or array in which that
+   step is made: to take much out of a large text, use lp_json_each().
 
    A path leads to a value: "user.tags[0]". Names of members have '.' between,
    elements of an array are counted from 0, and "" is the whole text. A name
