@@ -281,6 +281,26 @@ TEST(a_folder_that_is_none_is_told) {
     file_close_world();
 }
 
+static void file_serve_to_one(lp_request *r, void *ctx) {
+    (void)ctx;
+    CHECK_INT(lp_reply_header(r, "Access-Control-Allow-Origin", lp_s("https://one")), LP_OK);
+    CHECK_INT(lp_reply_file(r, file_folder, lp_param(r, "path")), LP_OK);
+}
+
+/* An error has the library's own, which a page needs to read it. */
+TEST(an_allowed_origin_is_for_the_file) {
+    answer *a;
+    w.cfg.cors = "*";
+    file_open_world();
+    CHECK_INT(lp_on(w.s, "GET", "/f/{path...}", file_serve_to_one, NULL), LP_OK);
+    a = file_request("GET", "/f/a.css", "Origin: https://two\r\n");
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://one");
+    a = file_request("GET", "/f/none", "Origin: https://two\r\n");
+    CHECK_INT(a->status, 404);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "*");
+    file_close_world();
+}
+
 TEST(file_bytes_max_at_its_edge) {
     answer *a;
     w.cfg.file_bytes_max = 5000;
