@@ -807,10 +807,10 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
    Thread:   the server's, or any before lp_run. With several loops, only before
              lp_run; afterwards LP_ERR_ARG.
    Returns:  LP_OK, LP_ERR_NOMEM, or LP_ERR_ARG: method not one of GET POST PUT
-             PATCH DELETE; a pattern that no path can match (no leading '/', a
-             '*', a brace that is not around a whole part, {x...} before the
-             last part, a byte that a path cannot have); an earlier route of the
-             method, with the same kind of last part, matches all of it      */
+             PATCH DELETE; not a pattern (no leading '/', a '*', a brace that is
+             not around a whole part, {x...} before the last part, no name in
+             the braces, a byte that a path cannot have); an earlier route of
+             the method, with the same kind of last part, matches all of it  */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
@@ -12966,9 +12966,9 @@ static int lpi_route_takes_rest(lp_slice pattern)
     return lpi_ends_with(pattern, LPI_S("...}"));
 }
 
-/* Can a path match the pattern? It holds only bytes that a path may have, and
-   braces stand around whole parts, of which only the last may end with three
-   dots. */
+/* Is it a pattern? It holds only bytes that a path may have, but no '*', which
+   elsewhere stands for more than itself; and braces stand around whole parts,
+   of which only the last may end with three dots. */
 static int lpi_route_pattern_good(lp_slice pattern)
 {
     lp_slice part;
