@@ -52,8 +52,8 @@
        LONGPOLL_NO_STREAM        without GET /api/stream
        LONGPOLL_NO_ADMIN         without /api/channels and receipts
        LONGPOLL_NO_TOKEN         without signed tokens: token_secret is an error
-       LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz, and
-                                 cfg.access_log
+       LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz,
+                                 cfg.access_log and lp_access_common, _json
        LONGPOLL_NO_FILES         without lp_reply_file: nothing reads the disk
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
@@ -918,6 +918,7 @@ LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
 LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
                                lp_slice bytes);
 
+#ifndef LONGPOLL_NO_FILES
 /* Answer with a file: what lp_reply_asset does, for a file on the disk.
 
    folder    a path; a relative one begins at the current folder of the process.
@@ -950,6 +951,7 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
              is not to be answered, or `folder` is NULL                      */
 LPDEF lp_result lp_reply_file(lp_request *request, const char *folder,
                               lp_slice path);
+#endif
 
 /* --- the JSON emitter ---
 
@@ -1311,10 +1313,12 @@ LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
    Returns:  the length of the line.                                         */
 enum { LP_ACCESS_LINE = 2048, LP_ACCESS_LINE_MIN = 400 };
 
+#ifndef LONGPOLL_NO_MONITOR
 LPDEF size_t lp_access_common(char *buffer, size_t size,
                               const lp_access *access);
 LPDEF size_t lp_access_json(char *buffer, size_t size,
                             const lp_access *access);
+#endif
 
 /* ==========================================================================
    ADVANCED                                                        >>advanced
