@@ -3431,6 +3431,7 @@ static lp_slice lpi_query_find(lp_slice query, lp_slice name)
 {
     lp_slice part, key;
     while (query.length && lpi_split(&query, '&', &part)) {
+        if (!part.length) continue; /* no pair: a&&b has two */
         key = lpi_query_pair(&part);
         if (lpi_query_name_is(key, name)) return part;
     }

@@ -811,6 +811,23 @@ TEST(forms) {
     close_world(&w);
 }
 
+static void tell_query_and_form(lp_request *r, void *ctx) {
+    heard[0] = 0;
+    note("query", lp_query(r, (const char *)ctx));
+    note("form", lp_form(r, (const char *)ctx));
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+/* A name may be empty (application/x-www-form-urlencoded parsing, URL standard 5.1). */
+TEST(nothing_between_two_ampersands_is_no_pair) {
+    open_world(&w);
+    on("POST", "/f", tell_query_and_form, "");
+    CHECK_STR(request("POST", "/f?&a=1&", FORM, "&&a=1&")->body, "query=none;form=none;");
+    CHECK_STR(request("POST", "/f?&=1&=2", FORM, "&&=3&=4")->body, "query=[1];form=[3];");
+    CHECK_STR(request("POST", "/f?=", FORM, "=&=1")->body, "query=[];form=[];");
+    close_world(&w);
+}
+
 static void count_form(lp_request *r, void *ctx) {
     (void)ctx;
     sprintf(heard, "%lu", (unsigned long)lp_form(r, "a").length);
@@ -836,13 +853,6 @@ TEST(a_large_field_of_a_form_leaves_no_memory) {
     close_world(&w);
 }
 
-static void tell_long_name(lp_request *r, void *ctx) {
-    heard[0] = 0;
-    note("query", lp_query(r, (const char *)ctx));
-    note("form", lp_form(r, (const char *)ctx));
-    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
-}
-
 TEST(names_in_forms_have_64_bytes) {
     char name[66], encoded[200] = "", target[300], body[220];
     int n, i;
@@ -852,7 +862,7 @@ TEST(names_in_forms_have_64_bytes) {
         for (i = 0; i < n; i++) name[i] = 'a', memcpy(encoded + 3 * i, "%61", 4);
         name[n] = 0;
         sprintf(pattern, "/%d", n);
-        on("POST", pattern, tell_long_name, name);
+        on("POST", pattern, tell_query_and_form, name);
         sprintf(target, "/%d?%s=1", n, encoded);
         sprintf(body, "%s=2", encoded);
         CHECK_STR(request("POST", target, FORM, body)->body,
