@@ -52,8 +52,8 @@
        LONGPOLL_NO_STREAM        without GET /api/stream
        LONGPOLL_NO_ADMIN         without /api/channels and receipts
        LONGPOLL_NO_TOKEN         without signed tokens: token_secret is an error
-       LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz, and
-                                 cfg.access_log
+       LONGPOLL_NO_MONITOR       without /metrics, /api/stats, /healthz,
+                                 cfg.access_log and lp_access_common, _json
        LONGPOLL_NO_FILES         without lp_reply_file: nothing reads the disk
        LONGPOLL_DEBUG            LP_ASSERT checks internal invariants (abort())
        LP_ASSERT(x)              your own assertion in its place
@@ -278,9 +278,9 @@
      whenever they change may set Cache-Control: max-age=31536000, immutable.
 
      Ranges are ignored: the answer is always the whole. Nothing is compressed,
-     listed or redirected. What a slow reader has not taken yet is kept in
-     memory, and counts as history_bytes says: large downloads are for the proxy
-     in front.
+     listed or redirected. What the reader's socket does not take at once is
+     kept in memory, and counts as history_bytes says: large downloads are for
+     the proxy in front.
 
    THREADS
 
@@ -645,13 +645,15 @@ typedef struct lp_config {
     uint32_t head_bytes_max;      /* beyond it 431 or 414; 64 to 65535, never
                                      unlimited                       [16384] */
     uint32_t body_bytes_max;      /* of a request to one of your own routes;
-                                     beyond it 413. Never unlimited, and of
+                                     beyond it 413. At most 256 MiB, and of
                                      little use above an eighth of
                                      partial_bytes_max               [65536] */
     uint32_t file_bytes_max;      /* of what lp_reply_file answers with; beyond
-                                     it 500. Never unlimited; a slow reader gets
-                                     no more than an eighth of history_bytes
-                                                                   [8388608] */
+                                     it 500. Below 2 GiB, and of little use
+                                     above an eighth of history_bytes: if more
+                                     than that is left of an answer once the
+                                     socket has taken its first part, the reader
+                                     is cut off, a fast one too    [8388608] */
     /* Deadlines: may all be LP_OFF. */
     uint32_t head_ms;             /* from a request's first byte to the end of
                                      its head; then 408              [10000] */
@@ -805,14 +807,16 @@ typedef void (*lp_handler)(lp_request *request, void *ctx);
    Thread:   the server's, or any before lp_run. With several loops, only before
              lp_run; afterwards LP_ERR_ARG.
    Returns:  LP_OK, LP_ERR_NOMEM, or LP_ERR_ARG: method not one of GET POST PUT
-             PATCH DELETE; a pattern that no path can match (no leading '/', a
-             '*', a brace that is not around a whole part, {x...} before the
-             last part, a byte that a path cannot have); an earlier route of the
-             method, with the same kind of last part, matches all of it      */
+             PATCH DELETE; not a pattern (no leading '/', a '*', a brace that is
+             not around a whole part, {x...} before the last part, no name in
+             the braces, a byte that a path cannot have); an earlier route of
+             the method, with the same kind of last part, matches all of it  */
 LPDEF lp_result lp_on(lp_server *server, const char *method,
                       const char *pattern, lp_handler handler, void *ctx);
 
-/* Accessors. If there is no such thing, bytes is NULL; if it is empty, not. */
+/* Accessors. If there is no such thing, bytes is NULL; if it is empty, not.
+   Bytes is NULL also if it cannot be decoded (a % without two digits behind
+   it), or for lack of memory. */
 LPDEF lp_slice lp_method(const lp_request *request);
 LPDEF lp_slice lp_path(const lp_request *request);       /* as sent          */
 LPDEF lp_slice lp_param(lp_request *request, const char *name);   /* decoded */
@@ -914,6 +918,7 @@ LPDEF lp_result lp_reply_later(lp_server *server, lp_deferred request,
 LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
                                lp_slice bytes);
 
+#ifndef LONGPOLL_NO_FILES
 /* Answer with a file: what lp_reply_asset does, for a file on the disk.
 
    folder    a path; a relative one begins at the current folder of the process.
@@ -928,10 +933,15 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
    all that might lead elsewhere: a part of the path that is empty, or begins
    with '.' (".." and hidden files too), a NUL, a backslash, a symbolic link
    below the folder, what is not a regular file, and a request whose own path
-   has an escaped slash (%2F). 500, or 503 without memory or descriptors, and a
-   line of the log, at most one a second, if the folder cannot be opened, the
-   file cannot be read, or is larger than file_bytes_max. None of these answers
-   has the fields that lp_reply_header has set.
+   has an escaped slash (%2F). 500, or 503 without memory or descriptors or if
+   another process has a lease on the file, and a line of the log, at most one a
+   second, if the folder cannot be opened, the file cannot be read, or is larger
+   than file_bytes_max. None of these answers has the fields that
+   lp_reply_header has set.
+
+   Keep fifos and devices out of the folder: to find out what it is, each is
+   opened for a moment, and who waits to write to a fifo takes that for its
+   reader.
 
    Thread:   the request's, within its handler.
    Blocks:   on the disk, for as long as it takes to open and read the file, and
@@ -941,6 +951,7 @@ LPDEF lp_result lp_reply_asset(lp_request *request, const char *name,
              is not to be answered, or `folder` is NULL                      */
 LPDEF lp_result lp_reply_file(lp_request *request, const char *folder,
                               lp_slice path);
+#endif
 
 /* --- the JSON emitter ---
 
@@ -992,7 +1003,8 @@ LPDEF lp_result lp_json_check(lp_slice text, size_t *out_offset);
    checked: if it is not exactly one JSON value, by the rules of
    lp_json_check(), there is nothing in it for any of these functions. None of
    them allocates, and slices point into the text. Each lookup reads the whole
-   text: to take much out of a large one, use lp_json_each().
+   text, and then, for each step of the path, the object or array in which that
+   step is made: to take much out of a large text, use lp_json_each().
 
    A path leads to a value: "user.tags[0]". Names of members have '.' between,
    elements of an array are counted from 0, and "" is the whole text. A name
@@ -1301,10 +1313,12 @@ LPDEF uint64_t lp_latency_percentile_us(const uint64_t latencies[LP_LATENCIES],
    Returns:  the length of the line.                                         */
 enum { LP_ACCESS_LINE = 2048, LP_ACCESS_LINE_MIN = 400 };
 
+#ifndef LONGPOLL_NO_MONITOR
 LPDEF size_t lp_access_common(char *buffer, size_t size,
                               const lp_access *access);
 LPDEF size_t lp_access_json(char *buffer, size_t size,
                             const lp_access *access);
+#endif
 
 /* ==========================================================================
    ADVANCED                                                        >>advanced
@@ -2280,11 +2294,15 @@ static char *lpi_arena_take(lpi_arena *arena, size_t length)
     return (char *)block + arena->used - size;
 }
 
-/* Free everything. With `keep`, the oldest block stays for what comes next. */
+enum { LPI_ARENA_KEPT = 65536 };
+
+/* Free everything. With `keep`, the oldest block stays for what comes next,
+   unless it is large. */
 static void lpi_arena_clear(lpi_arena *arena, int keep)
 {
-    while (arena->blocks && (arena->blocks->next || !keep)) {
-        lpi_block *block = arena->blocks;
+    lpi_block *block;
+    while ((block = arena->blocks) &&
+           (block->next || !keep || block->size > LPI_ARENA_KEPT)) {
         arena->blocks = block->next;
         lpi_free(arena->memory, block, block->size);
     }
@@ -3417,6 +3435,7 @@ static lp_slice lpi_query_find(lp_slice query, lp_slice name)
 {
     lp_slice part, key;
     while (query.length && lpi_split(&query, '&', &part)) {
+        if (!part.length) continue; /* no pair: a&&b has two */
         key = lpi_query_pair(&part);
         if (lpi_query_name_is(key, name)) return part;
     }
@@ -4733,9 +4752,9 @@ static const char *lpi_type_of(lp_slice name)
 {
     size_t n = name.length, i;
     lp_slice extension;
-    while (n && name.bytes[n - 1] != '.' && name.bytes[n - 1] != '/') n--;
+    while (n && name.bytes[n - 1] != '.') n--;
     extension = lpi_slice(name.bytes + n, name.length - n);
-    if (n && name.bytes[n - 1] == '.')
+    if (n)
         for (i = 0; i < LPI_COUNT(lpi_types); i++)
             if (lpi_alike(extension, lp_s(lpi_types[i].extension)))
                 return lpi_types[i].type;
@@ -11097,7 +11116,8 @@ static int lpi_file_enter(int folder, lp_slice part, int flags)
     }
     close(folder);
     if (fd >= 0) return fd;
-    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO)
+    if (error == EMFILE || error == ENFILE || error == ENOMEM ||
+        error == EIO || error == EAGAIN) /* another process has a lease on it */
         return -error;
     return error == EOVERFLOW ? -EFBIG : -ENOENT;
 }
@@ -12959,9 +12979,9 @@ static int lpi_route_takes_rest(lp_slice pattern)
     return lpi_ends_with(pattern, LPI_S("...}"));
 }
 
-/* Can a path match the pattern? It holds only bytes that a path may have, and
-   braces stand around whole parts, of which only the last may end with three
-   dots. */
+/* Is it a pattern? It holds only bytes that a path may have, but no '*', which
+   elsewhere stands for more than itself; and braces stand around whole parts,
+   of which only the last may end with three dots. */
 static int lpi_route_pattern_good(lp_slice pattern)
 {
     lp_slice part;
@@ -15533,11 +15553,12 @@ static void lpi_close_record(lpi_loop *loop, uint32_t index)
 enum { LPI_SCRATCH_MAX = 4 << 20 }; /* what a loop may keep between replies */
 
 /* At the end of a step: give back the records of connections that were closed
-   in it, and what they held. */
+   in it, and what they held; and what was decoded of requests. */
 static void lpi_close_reap(lpi_loop *loop)
 {
     uint32_t index;
     if (loop->json.text.capacity > LPI_SCRATCH_MAX) lp_json_free(&loop->json);
+    lpi_arena_clear(&loop->arena, 1);
     while ((index = loop->closed.head) != LPI_NONE) {
         lpi_connection *c = lpi_connection_at(loop, index);
         lpi_list_remove(&loop->closed, &loop->links, index);
@@ -18801,7 +18822,8 @@ static void lpi_file_reply_error(lp_request *r, int status, const char *text)
    why. `error` is an errno, negated. */
 static void lpi_file_failed(lp_request *r, lp_slice name, int error)
 {
-    int is_busy = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    int is_busy = error == -ENOMEM || error == -EMFILE || error == -ENFILE ||
+                  error == -EAGAIN;
     int status = is_busy ? 503 : 500;
     char detail[64];
     snprintf(detail, sizeof detail, "%.*s: %s",

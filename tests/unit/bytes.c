@@ -492,3 +492,20 @@ TEST(bytes_arena_keeps_one_block) {
     CHECK_INT(m.calls, 1);
     lpi_arena_clear(&arena, 0);
 }
+
+/* But a large one would stay for ever, however seldom it is of use. */
+TEST(bytes_arena_keeps_no_large_block) {
+    unit_memory m = {0};
+    lp_memory memory = unit_memory_of(&m);
+    lpi_arena arena = {NULL, NULL, 0};
+    int larger;
+    arena.memory = &memory;
+    for (larger = 0; larger < 2; larger++) {
+        size_t size = LPI_ARENA_KEPT - sizeof(lpi_block) + (size_t)larger;
+        CHECK(lpi_arena_take(&arena, size) != NULL);
+        CHECK(lpi_arena_take(&arena, 1) != NULL);
+        lpi_arena_clear(&arena, 1);
+        CHECK_INT(m.blocks, !larger);
+        lpi_arena_clear(&arena, 0);
+    }
+}

@@ -281,6 +281,26 @@ TEST(a_folder_that_is_none_is_told) {
     file_close_world();
 }
 
+static void file_serve_to_one(lp_request *r, void *ctx) {
+    (void)ctx;
+    CHECK_INT(lp_reply_header(r, "Access-Control-Allow-Origin", lp_s("https://one")), LP_OK);
+    CHECK_INT(lp_reply_file(r, file_folder, lp_param(r, "path")), LP_OK);
+}
+
+/* An error has the library's own, which a page needs to read it. */
+TEST(an_allowed_origin_is_for_the_file) {
+    answer *a;
+    w.cfg.cors = "*";
+    file_open_world();
+    CHECK_INT(lp_on(w.s, "GET", "/f/{path...}", file_serve_to_one, NULL), LP_OK);
+    a = file_request("GET", "/f/a.css", "Origin: https://two\r\n");
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "https://one");
+    a = file_request("GET", "/f/none", "Origin: https://two\r\n");
+    CHECK_INT(a->status, 404);
+    CHECK_STR(heading(a, "Access-Control-Allow-Origin"), "*");
+    file_close_world();
+}
+
 TEST(file_bytes_max_at_its_edge) {
     answer *a;
     w.cfg.file_bytes_max = 5000;
@@ -310,6 +330,20 @@ TEST(file_bytes_max_at_its_edge) {
     file_close_world();
 }
 
+/* As is one that is cut while it is read. Files of sysfs say that they have a page. */
+TEST(a_file_that_is_shorter_than_it_says) {
+    struct stat about;
+    answer *a;
+    file_served_from = "/sys/devices/system/cpu";
+    if (stat("/sys/devices/system/cpu/online", &about) || about.st_size < 1000) SKIP("no sysfs");
+    file_open_world();
+    file_on();
+    a = file_get("/f/online");
+    CHECK_INT(a->status, 200);
+    CHECK(a->body.length > 1 && a->body.length < 1000);
+    file_close_world();
+}
+
 TEST(without_descriptors_a_file_is_503) {
     struct rlimit limit, less;
     int lowest, i;
@@ -336,6 +370,31 @@ TEST(without_descriptors_a_file_is_503) {
     file_close_world();
 }
 
+#ifdef F_SETLEASE
+/* What Samba does for a client that writes: until that is asked to stop, the file is there and
+   cannot be opened without waiting. */
+TEST(a_file_on_lease_is_503) {
+    answer *a;
+    int fd, is_leased;
+    file_open_world();
+    file_on();
+    CHECK(signal(SIGIO, SIG_IGN) != SIG_ERR); /* which asks the holder for it */
+    fd = open(file_path("a.css"), O_RDWR);
+    CHECK(fd >= 0);
+    is_leased = !fcntl(fd, F_SETLEASE, F_WRLCK);
+    if (is_leased) {
+        a = file_get("/f/a.css");
+        CHECK_INT(a->status, 503);
+        CHECK_STR(heading(a, "Retry-After"), "5");
+        CHECK_INT(fcntl(fd, F_SETLEASE, F_UNLCK), 0);
+    }
+    close(fd);
+    CHECK_STR(file_get("/f/a.css")->body, "a {}");
+    file_close_world();
+    if (!is_leased) SKIP("no leases on this file system");
+}
+#endif
+
 TEST(without_memory_a_file_is_503_or_the_end) {
     size_t k;
     for (k = 1; k < 8; k++) {
@@ -350,7 +409,7 @@ TEST(without_memory_a_file_is_503_or_the_end) {
         lowest = dup(0);
         close(lowest);
         w.m.fail_at = w.m.calls + k;
-        get(c, "/f/large.bin");
+        get(c, "/f/l%61rge.bin"); /* a path that must be decoded */
         settle(&w);
         if (w.m.failed && !c->closed) CHECK_INT(take(c)->status, 503);
         if (!w.m.failed) CHECK_INT(take(c)->status, 200);

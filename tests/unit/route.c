@@ -811,11 +811,46 @@ TEST(forms) {
     close_world(&w);
 }
 
-static void tell_long_name(lp_request *r, void *ctx) {
+static void tell_query_and_form(lp_request *r, void *ctx) {
     heard[0] = 0;
     note("query", lp_query(r, (const char *)ctx));
     note("form", lp_form(r, (const char *)ctx));
     CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+/* A name may be empty (application/x-www-form-urlencoded parsing, URL standard 5.1). */
+TEST(nothing_between_two_ampersands_is_no_pair) {
+    open_world(&w);
+    on("POST", "/f", tell_query_and_form, "");
+    CHECK_STR(request("POST", "/f?&a=1&", FORM, "&&a=1&")->body, "query=none;form=none;");
+    CHECK_STR(request("POST", "/f?&=1&=2", FORM, "&&=3&=4")->body, "query=[1];form=[3];");
+    CHECK_STR(request("POST", "/f?=", FORM, "=&=1")->body, "query=[];form=[];");
+    close_world(&w);
+}
+
+static void count_form(lp_request *r, void *ctx) {
+    (void)ctx;
+    sprintf(heard, "%lu", (unsigned long)lp_form(r, "a").length);
+    CHECK_INT(lp_reply(r, 200, "text/plain", lp_s(heard)), LP_OK);
+}
+
+/* A loop keeps nothing of a field that was large, the first of all or a later one. */
+TEST(a_large_field_of_a_form_leaves_no_memory) {
+    static char body[300000];
+    size_t before;
+    int round;
+    memset(body, 'x', sizeof body - 1);
+    memcpy(body, "a=", 2);
+    w.cfg.body_bytes_max = 1 << 20;
+    open_world(&w);
+    on("POST", "/f", count_form, "");
+    for (round = 0; round < 3; round++) {
+        before = w.m.bytes;
+        CHECK_STR(request("POST", "/f", FORM, body)->body, "299997");
+        CHECK(w.m.bytes < before + 100000);
+        if (round) CHECK_STR(request("POST", "/f", FORM, "a=1")->body, "1");
+    }
+    close_world(&w);
 }
 
 TEST(names_in_forms_have_64_bytes) {
@@ -827,7 +862,7 @@ TEST(names_in_forms_have_64_bytes) {
         for (i = 0; i < n; i++) name[i] = 'a', memcpy(encoded + 3 * i, "%61", 4);
         name[n] = 0;
         sprintf(pattern, "/%d", n);
-        on("POST", pattern, tell_long_name, name);
+        on("POST", pattern, tell_query_and_form, name);
         sprintf(target, "/%d?%s=1", n, encoded);
         sprintf(body, "%s=2", encoded);
         CHECK_STR(request("POST", target, FORM, body)->body,
