@@ -7247,15 +7247,15 @@ static int lpi_channel_reserve(lpi_hub *hub, lpi_channel *ch, uint32_t count)
     return lpi_channel_resize(hub, ch, size);
 }
 
-/* Halve a ring that is mostly empty, so that rings take no more memory than
-   what history_bytes bounds does. */
+/* Halve a ring that is mostly empty, more than once if need be, so that rings
+   take no more memory than what history_bytes bounds does. */
 static void lpi_channel_trim(lpi_hub *hub, lpi_channel *ch)
 {
     LPI_HELD(hub);
     uint32_t size = ch->ring_size;
-    if (size <= LPI_RING_MIN || ch->held > size / 4) return;
-    size /= 2;
+    while (size > LPI_RING_MIN && ch->held <= size / 4) size /= 2;
     if (size < LPI_RING_MIN) size = LPI_RING_MIN;
+    if (size >= ch->ring_size) return;
     lpi_channel_resize(hub, ch, size); /* without memory it stays as it is */
 }
 
@@ -7410,20 +7410,29 @@ static void lpi_channel_evict_one(lpi_hub *hub, lpi_message *m, int gone,
     hub->stats.history_bytes -= m->size;
     hub->stats.messages--;
     hub->stats.evicted++;
-    lpi_channel_trim(hub, ch);
     if (!ch->held) lpi_channel_update_lists(hub, m->channel, now_ms);
     lpi_message_unref(hub->memory, m);
 }
 
-/* Drop the oldest messages of a channel: that one, and the marks behind it.
-   `gone`: the store, if it is elsewhere, drops it too. */
+/* Drop the oldest message of a channel, and the marks behind it. `gone`: the
+   store, if it is elsewhere, drops it too. */
+static void lpi_channel_evict_oldest(lpi_hub *hub, lpi_channel *ch, int gone,
+                                     uint64_t now_ms)
+{
+    LPI_HELD(hub);
+    do lpi_channel_evict_one(hub, ch->ring[ch->ring_at], gone, now_ms);
+    while (ch->held && !ch->ring[ch->ring_at]->length);
+}
+
+/* Likewise `m`, which is the oldest of its channel; not while others are being
+   appended, since the ring may become smaller. */
 static void lpi_channel_evict(lpi_hub *hub, lpi_message *m, int gone,
                               uint64_t now_ms)
 {
     LPI_HELD(hub);
-    const lpi_channel *ch = lpi_channel_at(hub, m->channel);
-    do lpi_channel_evict_one(hub, ch->ring[ch->ring_at], gone, now_ms);
-    while (ch->held && !ch->ring[ch->ring_at]->length);
+    lpi_channel *ch = lpi_channel_at(hub, m->channel);
+    lpi_channel_evict_oldest(hub, ch, gone, now_ms);
+    lpi_channel_trim(hub, ch);
 }
 
 /* `now_ms` may be a little before appended_us, since loops and publishers read
@@ -7696,7 +7705,7 @@ static void lpi_channel_add(lpi_hub *hub, uint32_t index, lpi_message *m,
     lpi_channel *ch = lpi_channel_at(hub, index);
     uint32_t end;
     if (ch->held >= lpi_channel_policy(hub, ch)->history_count)
-        lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
+        lpi_channel_evict_oldest(hub, ch, 1, now_ms);
     ch->last = m->seq;
     ch->last_us = m->timestamp_us;
     m->channel = index;

@@ -165,6 +165,31 @@ TEST(transient_marks_in_the_history) {
     close_world(&w);
 }
 
+/* An array that makes a full history of marks go has room for all of its messages, though the ring
+   is mostly empty before they come. */
+TEST(transient_marks_make_way_for_an_array) {
+    lp_published first;
+    char json[400] = "[{\"n\":65}", *to = json + strlen(json), ns[200] = "65";
+    int n;
+    w.cfg.history_count = 64;
+    open_transient();
+    first = publish_n(&w, "a", 1);
+    for (n = 2; n <= 64; n++) publish_now("a", n);
+    tick(&w, 2000);
+    check_behind("a", "0", "1", "");
+    for (n = 66; n <= 95; n++) {
+        to += sprintf(to, ",{\"n\":%d}", n);
+        sprintf(ns + strlen(ns), ",%d", n);
+    }
+    strcpy(to, "]");
+    CHECK_INT(lp_publish(w.s, lp_s("a"), lp_s(json), NULL), LP_OK);
+    check_behind("a", first.id, ns, EVICTED);
+    check_behind("a", "0", ns, "");
+    pass(&w, 300000);
+    CHECK_INT(stats_of(&w).messages, 0);
+    close_world(&w);
+}
+
 /* A sweep drops the text, though nobody asks; a mark is small. */
 TEST(transient_texts_are_swept) {
     lp_published first;
