@@ -8536,6 +8536,7 @@ static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     if (!m->length && !ch->held) {
         ch->last = m->seq;
         ch->last_us = m->timestamp_us;
+        ch->waiters_since_publish = 0;
         lpi_message_unref(hub->memory, m);
         return;
     }

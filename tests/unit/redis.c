@@ -1630,6 +1630,25 @@ TEST(redis_transient_of_another_instance) {
     close_redis();
 }
 
+/* Who was woken by a mark that is not kept, and has gone, does not count as woken by the message
+   after it. */
+TEST(redis_transient_and_how_many_waited) {
+    char epoch[17];
+    peer *c;
+    open_redis();
+    strcpy(epoch, store_epoch_of(look(&w, "news", "now")));
+    c = park_new(&w, "/api/poll/news?timeout=60&last_id=now");
+    store_tellf("PUBLISH|lp1:{e54}:news|%s 1 1732412400000001 ~", epoch);
+    settle(&w);
+    CHECK(has(take(c)->body, "\"more\":true")); /* which asks the store */
+    CHECK_INT(stats_of(&w).waiters, 0);
+    store_tellf("PUBLISH|lp1:{e54}:news|%s 2 1732412400000002 {\"n\":2}", epoch);
+    settle(&w);
+    CHECK_INT(w.s->hub.newest->seq, 2);
+    CHECK_INT(w.s->hub.newest->woken, 0);
+    close_redis();
+}
+
 /* Where nothing else is held, nothing is left of them, and a cursor before them is told. */
 TEST(redis_transient_ones_alone_leave_nothing) {
     char epoch[17];
