@@ -7266,7 +7266,11 @@ static uint64_t lpi_message_over_ms(const lpi_hub *hub, const lpi_message *m)
     return m->appended_us / 1000 + hub->config->transient_ms;
 }
 
-enum { LPI_SWEEP_MS = 1000, LPI_SWEEP_MAX = 256 };
+enum {
+    LPI_SWEEP_MS = 1000,
+    LPI_SWEEP_MS_MAX = 1 << 29, /* so that a wheel can tell its times apart  */
+    LPI_SWEEP_MAX = 256
+};
 
 /* A sweep is wanted in `in_ms`. If none is planned so early, the first loop has
    to know, since it may sleep longer. */
@@ -7328,6 +7332,8 @@ static void lpi_channel_arm(lpi_hub *hub, uint32_t index, uint64_t now_ms)
         if (over_ms < when_ms) when_ms = over_ms;
     }
     if (when_ms == UINT64_MAX) return;
+    if (when_ms > now_ms + LPI_SWEEP_MS_MAX) /* it is armed again then */
+        when_ms = now_ms + LPI_SWEEP_MS_MAX;
     if (lpi_wheel_wait(&hub->due) == UINT32_MAX) /* empty: jump to now */
         hub->due.now = (uint32_t)now_ms;
     lpi_wheel_arm(&hub->due, ch->extra, (uint32_t)when_ms);

@@ -313,6 +313,22 @@ TEST(policy_sweeps_look_again) {
     close_world(&w);
 }
 
+/* 30 days are more than a wheel tells apart. */
+TEST(policy_age_may_be_very_long) {
+    const uint64_t days = UINT64_C(30) * 86400000;
+    w.cfg.history_age_ms = LP_UNLIMITED;
+    open_policies(0, (uint32_t)days, 0);
+    publish_n(&w, "own", 1);
+    CHECK_INT(lp_publish_transient(w.s, lp_s("a"), lp_s("{}"), NULL), LP_OK);
+    CHECK(pass(&w, 10000) < 10);
+    CHECK_INT(stats_of(&w).messages, 1);
+    CHECK(pass(&w, days - 12000) < 3000);
+    CHECK_INT(stats_of(&w).messages, 1);
+    CHECK(pass(&w, 5000) < 10);
+    CHECK_INT(stats_of(&w).messages, 0);
+    close_world(&w);
+}
+
 /* ---- without memory ---- */
 
 TEST(policy_without_memory) {
