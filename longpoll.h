@@ -6653,9 +6653,11 @@ static lpi_message *lpi_message_mark(const lp_memory *memory,
                                      const lpi_message *m, lp_slice id)
 {
     size_t size = sizeof *m + 7 + id.length; /* as lpi_message_id() finds it */
+    size_t skip = offsetof(lpi_message, channel);
     lpi_message *mark = (lpi_message *)lpi_alloc(memory, size);
     if (!mark) return NULL;
-    *mark = *m;
+    /* All but the references of `m`, which other threads may be giving back. */
+    memcpy((char *)mark + skip, (const char *)m + skip, sizeof *m - skip);
     mark->refs = 1;
     mark->size = (uint32_t)size;
     mark->at = sizeof *m;

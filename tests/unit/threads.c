@@ -261,6 +261,48 @@ TEST(many_threads_answer_what_was_put_off)
     CHECK_INT(gone, DEFERRED * (ANSWERERS - 1));
 }
 
+/* --- transient messages, whose texts go while others have them */
+
+static uint32_t reading_ends; /* atomic */
+
+static void hear_brief(void *ctx, const lp_message *message)
+{
+    (void)ctx;
+    if (!memmem(message->json.bytes, message->json.length, "\"n\":", 4))
+        lpi_atomic_add(&errors, 1);
+}
+
+static void *hear_all(void *ctx)
+{
+    (void)ctx;
+    while (!lpi_atomic_get(&reading_ends))
+        lp_messages_read(server, lp_s("brief"), LP_UNLIMITED, hear_brief, NULL);
+    return NULL;
+}
+
+TEST(texts_go_while_other_threads_read_them)
+{
+    pthread_t loop, hearers[2];
+    int i;
+    lp_config cfg = {0};
+    cfg.drain_ms = 1;
+    cfg.transient_ms = 1;
+    CHECK_INT(lp_create(&server, &cfg), LP_OK);
+    pthread_create(&loop, NULL, serve, NULL);
+    CHECK_INT(lp_publish(server, lp_s("brief"), lp_s("{\"n\":0}"), NULL), LP_OK);
+    for (i = 0; i < 2; i++) pthread_create(&hearers[i], NULL, hear_all, NULL);
+    for (i = 1; i < 900; i++) {
+        CHECK_INT(lp_publish_transient(server, lp_s("brief"), lp_s("{\"n\":1}"), NULL), LP_OK);
+        if (i % 10 == 0) usleep(1200);
+    }
+    lpi_atomic_set(&reading_ends, 1);
+    for (i = 0; i < 2; i++) pthread_join(hearers[i], NULL);
+    lp_stop(server);
+    pthread_join(loop, NULL);
+    lp_destroy(server);
+    CHECK_INT(errors, 0);
+}
+
 TEST(a_stop_from_another_thread_ends_a_sleeping_loop)
 {
     pthread_t loop;
