@@ -13740,8 +13740,10 @@ static void lpi_publish_here(lp_request *r, lp_slice channel,
 /* Is it to be transient? 1 if the request was refused. */
 static int lpi_publish_transient_refused(lp_request *r, int *transient)
 {
-    lp_slice value = lp_query(r, "transient");
+    lp_slice value = lpi_query_find(lpi_text_of(r->bytes, r->http->query),
+                                    LPI_S("transient"));
     *transient = value.bytes != NULL;
+    (void)lpi_route_decode(r, &value, 1); /* else it is as sent: not "1" */
     if (r->no_memory) lpi_publish_failed(r, LP_ERR_NOMEM, 0);
     else if (value.bytes && !lpi_equal(value, LPI_S("1")))
         lpi_write_error(r, 400, "Bad transient");

@@ -330,9 +330,11 @@ TEST(transient_over_http) {
     post(c, "/api/publish/a?transient=1", "[{\"n\":2},{\"n\":3}]");
     post(c, "/api/publish/a?x=1", "{\"n\":4}");
     post(c, "/api/publish/a?transient=yes", "{\"n\":5}");
+    post(c, "/api/publish/a?transient=%1", "{\"n\":6}");
     settle(&w);
     CHECK(has(take(c)->body, "\"message_ids\""));
     CHECK_INT(take(c)->status, 200);
+    CHECK_STR(take(c)->body, "{\"error\":\"Bad transient\"}");
     CHECK_STR(take(c)->body, "{\"error\":\"Bad transient\"}");
     check_behind("a", first.id, "2,3,4", "");
     tick(&w, 2000);
