@@ -188,9 +188,9 @@
      Unless a token is set, anybody may poll and publish whom lp_authorize lets
      pass, and nobody has administration. With poll_token, publish_token or
      admin_token that action wants Authorization: Bearer TOKEN. The last to be
-     asked about what is published is lp_before_publish. With cfg.publish
-     "token" a server without a token for it does not start. C code is never
-     asked.
+     asked about what is published is lp_before_publish; only cfg.policy may
+     refuse it after that. With cfg.publish "token" a server without a token
+     for it does not start. C code is never asked.
 
      With token_secret each of them wants a signed token, or its own, if it is
      set. A signed token is a JSON Web Token (RFC 7519) of at most 4096 bytes.
@@ -487,7 +487,8 @@ typedef struct lp_authorize {
              The hook may set it to other JSON, which is then published in its
              place: bytes of its own, which are copied before the hook is called
              again on that thread. If that is no object or array of some, or too
-             large, the client gets 500, and lp_log is told.
+             large, the client gets 500, and lp_log is told; if it is only more
+             objects than cfg.policy lets the channel hold, 413.
 
    With Redis a request that is made again with its Idempotency-Key is asked
    about again. */
@@ -1263,7 +1264,9 @@ LPDEF lp_result lp_channel_delete(lp_server *server, lp_slice channel);
    poll that waits for Redis to tell where its cursor stands is answered then.
    With Redis this is about who waits on this instance: call it on each.
 
-   Thread:   any.
+   Thread:   any. If lp_authorize calls it for the channel that it is asked
+             about, it is asked again; if it does so each time, the poll gets
+             503 after a few.
    Returns:  LP_OK, also if nobody waits there; LP_ERR_ARG: bad name         */
 LPDEF lp_result lp_recheck(lp_server *server, lp_slice channel);
 
@@ -13641,8 +13644,9 @@ static void lpi_stream_render_data(lp_json *j, lp_slice message)
    came over HTTP.
 
    Promises  what was answered with 200 has been appended; with any other
-             status, nothing has. lp_before_publish sees only what could be
-             published, and no lock is held meanwhile.
+             status, nothing has, but for 504, which says that it may have
+             been. lp_before_publish sees only good JSON of a good size, and no
+             lock is held meanwhile.
    ========================================================================== */
 
 static void lpi_publish(lp_request *r)
