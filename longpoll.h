@@ -8527,7 +8527,8 @@ static void lpi_remote_delay(lpi_hub *hub, uint32_t index, int which,
 }
 
 /* Append a message that is the next, and is taken over. A mark that would be
-   the first of the ring is not kept: the ring begins behind it. */
+   the first of the ring, once others have made way for it, is not kept: the
+   ring begins behind it. */
 static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
                               uint64_t now_ms)
 {
@@ -8544,6 +8545,8 @@ static void lpi_remote_append(lpi_hub *hub, uint32_t index, lpi_message *m,
     }
     hub->forgotten_us = lpi_max64(hub->forgotten_us, m->timestamp_us);
     r->store_last = lpi_max64(r->store_last, m->seq);
+    if (!m->length && ch->held >= lpi_channel_policy(hub, ch)->history_count)
+        lpi_channel_evict(hub, ch->ring[ch->ring_at], 1, now_ms);
     if (!m->length && !ch->held) {
         ch->last = m->seq;
         ch->last_us = m->timestamp_us;

@@ -1836,6 +1836,24 @@ TEST(redis_policy_of_age) {
     close_redis();
 }
 
+/* Another instance, whose policy is not the same for a while, has the store hold more: a mark is not
+   kept here where all before it goes. */
+TEST(redis_policy_and_marks) {
+    char epoch[17];
+    unsigned key = (unsigned)(lpi_store_hash(lp_s("two")) >> 52);
+    int n;
+    open_redis_policy();
+    strcpy(epoch, store_epoch_of(publish_and_look("two", 1)));
+    park_new(&w, "/api/poll/two?timeout=60&last_id=now");
+    for (n = 2; n < 6; n++) {
+        store_tellf("PUBLISH|lp1:{%03x}:two|%s %d %llu ~", key, epoch, n, 1732412400000000ULL + (unsigned)n);
+        settle(&w);
+        CHECK_INT(stats_of(&w).messages, n == 2 ? 2 : 0);
+        park_new(&w, "/api/poll/two?timeout=60&last_id=now");
+    }
+    close_redis();
+}
+
 TEST(redis_policy_of_waiters_and_refusals) {
     peer *c;
     open_redis_policy();
