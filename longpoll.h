@@ -10189,7 +10189,8 @@ static uint32_t lpi_hub_append(lpi_hub *hub, lp_slice name, lpi_message *m,
     if (ours && m->seq == ch->last + 1) {
         uint64_t seq = m->seq;
         lpi_remote_append(hub, index, m, now_ms);
-        if (ch->last == seq) woken = m->woken;
+        if (ch->last == seq && ch->held) /* else it was not kept */
+            woken = lpi_channel_message(ch, seq)->woken;
         lpi_remote_take_early(hub, index, now_ms);
         lpi_channel_wake(hub, ch);
     } else if (ours && m->seq <= ch->last) {
