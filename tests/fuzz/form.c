@@ -47,7 +47,7 @@ BLIND static int simple_find(lp_slice pairs, lp_slice name, lp_slice *out)
         lp_slice one = strict_cut(pairs, 0, strict_find(pairs, '&'));
         size_t equals = strict_find(one, '=');
         long n = strict_decode(text, strict_cut(one, 0, equals), 1);
-        if (n >= 0 && equals <= 3 * 64 && fuzz_same(lpi_slice(text, (size_t)n), name)) {
+        if (n >= 0 && one.length && equals <= 3 * 64 && fuzz_same(lpi_slice(text, (size_t)n), name)) {
             *out = strict_cut(one, equals < one.length ? equals + 1 : equals, one.length);
             return 1;
         }

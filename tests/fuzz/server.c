@@ -115,6 +115,15 @@ static void give_later(void)
          "lp_reply_later: %s", lp_strerror(result));
 }
 
+/* Behind one that waits others may wait, too. */
+static void give_all_later(void)
+{
+    while (st.later_count) {
+        give_later();
+        settle(&w);
+    }
+}
+
 static void later(lp_request *r, void *ctx)
 {
     lp_slice n = lp_param(r, "n");
@@ -680,11 +689,9 @@ static void end(void)
     memset(w.k.faults, 0, sizeof w.k.faults);
     if (st.nonce & 1) check_deadlines();
     for (i = 0; i < st.count; i++) widen(st.clients[i].c, SIZE_MAX);
-    while (st.later_count) { /* behind which others may wait to be given later */
-        give_later();
-        settle(&w);
-    }
+    give_all_later();
     pass(&w, 1500);
+    give_all_later(); /* behind a poll that has ended */
     pass(&w, 1500);
     check();
     for (i = 0; i < st.count && !st.excused; i++) check_answers(&st.clients[i]);
