@@ -581,7 +581,7 @@ live('a Redis that is full: publishing is refused, reading goes on', async (t) =
   await until(async () => (await server.publish('room', { text })).status === 200, 'publishing to work', READY_MS);
 });
 
-/* Of a refused call nothing may be heard, or a later message would have the same number. */
+/* Of a refused call nothing is heard, and it takes no number. */
 live('a Redis that is full publishes nothing that is transient either', async (t) => {
   const { redis, servers: [{ server }, { server: other }] } = await many(t, { n: 2, redis: { options: { maxmemory: '5mb' } } });
   const { last_id: cursor } = await server.ask('mice', { last_id: 'now', timeout: 0 });
