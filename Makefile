@@ -13,10 +13,10 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 
 COMMON   = -pthread $(WARNINGS) $(WERROR) -I. -Ibuild -MMD -MP -MT $@ -MF $@.d
 PLAIN    = -std=c99 $(CFLAGS) $(COMMON)
-ASAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG $(SANITIZE) $(COMMON)
-TSAN     = -std=c99 -O1 -g -DLONGPOLL_DEBUG -fsanitize=thread $(COMMON)
-TEST     = -std=gnu99 -O1 -g $(COMMON)
-MSAN     = -std=gnu99 -O1 -g -fsanitize=memory -fno-omit-frame-pointer $(COMMON)
+ASAN     = -std=c99 -O1 -g1 -DLONGPOLL_DEBUG $(SANITIZE) $(COMMON)
+TSAN     = -std=c99 -O1 -g1 -DLONGPOLL_DEBUG -fsanitize=thread $(COMMON)
+TEST     = -std=gnu99 -O1 -g1 $(COMMON)
+MSAN     = -std=gnu99 -O1 -g1 -fsanitize=memory -fno-omit-frame-pointer $(COMMON)
 
 # In C++ it is all of that but what is only C's.
 ONLY_C   = -std=c99 -Wstrict-prototypes -Wmissing-prototypes
@@ -30,6 +30,10 @@ BUILD_MSAN = @mkdir -p $(@D) && echo "  cc  $@" && clang
 
 # The poller of macOS and the BSDs, on Linux: see tests/build/kqueue.
 KQUEUE   = -DLONGPOLL_KQUEUE -Itests/build/kqueue
+
+# The tests' programs are linked with the library, so that the header is compiled once a
+# pass and not once a program. What users build, and what looks inside, has it whole.
+LINKED   = -Itests/build/linked
 
 # The version is written in one place, the header.
 VERSION  = $(shell sed -n 's/^.define LP_VERSION  *"\(.*\)".*/\1/p' longpoll.h)
@@ -88,20 +92,35 @@ help:
 
 # ---- the demo
 
-build/%-asan: demo/%.c
-	$(BUILD) $(ASAN) $< $(LIBS) -o $@
+build/library-asan.o: tests/build/implementation.c Makefile
+	$(BUILD) $(ASAN) -c $< -o $@
 
-build/%-tsan: demo/%.c
-	$(BUILD) $(TSAN) $< $(LIBS) -o $@
+build/library-tsan.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TSAN) -c $< -o $@
+
+build/library-msan.o: tests/build/implementation.c Makefile
+	$(BUILD_MSAN) $(MSAN) -c $< -o $@
+
+build/library-kqueue.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TEST) $(KQUEUE) -c $< -o $@
+
+build/library.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TEST) -c $< -o $@
+
+build/%-asan: demo/%.c build/library-asan.o
+	$(BUILD) $(LINKED) $(ASAN) $< build/library-asan.o $(LIBS) -o $@
+
+build/%-tsan: demo/%.c build/library-tsan.o
+	$(BUILD) $(LINKED) $(TSAN) $< build/library-tsan.o $(LIBS) -o $@
 
 build/%-nothreads: demo/%.c
 	$(BUILD) $(PLAIN) -DLONGPOLL_NO_THREADS $< -o $@
 
-build/%-msan: demo/%.c
-	$(BUILD_MSAN) $(MSAN) $< -o $@
+build/%-msan: demo/%.c build/library-msan.o
+	$(BUILD_MSAN) $(LINKED) $(MSAN) $< build/library-msan.o -o $@
 
-build/%-kqueue: demo/%.c build/kqueue.o
-	$(BUILD) $(PLAIN) $(KQUEUE) $< build/kqueue.o -o $@
+build/%-kqueue: demo/%.c build/library-kqueue.o build/kqueue.o
+	$(BUILD) $(LINKED) $(TEST) $(KQUEUE) $< build/library-kqueue.o build/kqueue.o -o $@
 
 build/%: demo/%.c
 	$(BUILD) $(PLAIN) $< $(LIBS) -o $@
@@ -111,13 +130,16 @@ build/examples/uv build/examples/uv-asan build/examples/uv-tsan: LIBS = $(UV)
 vpath %.cpp demo tests
 
 build/%-clang-asan: %.cpp
-	$(BUILD_CXX) clang++ $(CXX_ASAN) $< -o $@
+	$(BUILD_CXX) clang++ $(CXX_ASAN) -O0 $< -o $@
 
-build/%-asan: %.cpp
-	$(BUILD_CXX) $(CXX) $(CXX_ASAN) $< -o $@
+build/%-asan: %.cpp build/library-asan.o
+	$(BUILD_CXX) $(CXX) $(LINKED) $(CXX_ASAN) $< build/library-asan.o -o $@
 
-build/%-tsan: %.cpp
-	$(BUILD_CXX) $(CXX) $(CXX_TSAN) $< -o $@
+build/%-tsan: %.cpp build/library-tsan.o
+	$(BUILD_CXX) $(CXX) $(LINKED) $(CXX_TSAN) $< build/library-tsan.o -o $@
+
+build/live/%: tests/live/%.cpp build/library.o
+	$(BUILD_CXX) $(CXX) $(LINKED) $(CXX_PLAIN) $< build/library.o -o $@
 
 build/%: %.cpp
 	$(BUILD_CXX) $(CXX) $(CXX_PLAIN) $< -o $@
@@ -192,20 +214,20 @@ build/unit/%-tsan: tests/unit/%.c Makefile
 build/unit/%: tests/unit/%.c Makefile
 	$(BUILD) $(TEST) $< -o $@
 
-build/live/%-asan: tests/live/%.c Makefile
-	$(BUILD) $(TEST) $(SANITIZE) $< -o $@
+build/live/%-asan: tests/live/%.c build/library-asan.o
+	$(BUILD) $(LINKED) $(TEST) $(SANITIZE) $< build/library-asan.o -o $@
 
-build/live/%-tsan: tests/live/%.c Makefile
-	$(BUILD) $(TEST) -fsanitize=thread $< -o $@
+build/live/%-tsan: tests/live/%.c build/library-tsan.o
+	$(BUILD) $(LINKED) $(TEST) -fsanitize=thread $< build/library-tsan.o -o $@
 
-build/live/%-msan: tests/live/%.c Makefile
-	$(BUILD_MSAN) $(MSAN) $< -o $@
+build/live/%-msan: tests/live/%.c build/library-msan.o
+	$(BUILD_MSAN) $(LINKED) $(MSAN) $< build/library-msan.o -o $@
 
-build/live/%-kqueue: tests/live/%.c build/kqueue.o Makefile
-	$(BUILD) $(TEST) $(KQUEUE) $< build/kqueue.o -o $@
+build/live/%-kqueue: tests/live/%.c build/library-kqueue.o build/kqueue.o
+	$(BUILD) $(LINKED) $(TEST) $(KQUEUE) $< build/library-kqueue.o build/kqueue.o -o $@
 
-build/live/%: tests/live/%.c Makefile
-	$(BUILD) $(TEST) $< -o $@
+build/live/%: tests/live/%.c build/library.o
+	$(BUILD) $(LINKED) $(TEST) $< build/library.o -o $@
 
 build/kqueue.o: tests/build/kqueue/kqueue.c Makefile
 	$(BUILD) $(TEST) $(KQUEUE) -c $< -o $@

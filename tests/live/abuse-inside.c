@@ -14,8 +14,9 @@
      abuse-inside compare GIVEN TOKEN
          Compares as the token is compared, in a function named compare. */
 
+#define LONGPOLL_STATIC /* it is linked with a library that it does not need */
 #define LONGPOLL_IMPLEMENTATION
-#include "longpoll.h"
+#include "../../longpoll.h"
 
 #include <signal.h>
 #include <stdio.h>

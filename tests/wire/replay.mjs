@@ -17,7 +17,7 @@ const top = path.resolve(here, '../..')
 const program = process.env.LONGPOLL_SERVER ?? path.join(top, 'build/server')
 const wrap = (process.env.LONGPOLL_WRAP ?? '').split(' ').filter(Boolean)
 const { seed } = workerData
-const fewer = wrap.length > 0 || process.env.LONGPOLL_PASS === 'kqueue'
+const fewer = wrap.length > 0 || ['kqueue', 'msan'].includes(process.env.LONGPOLL_PASS)
 const cutsMost = Number(process.env.LONGPOLL_CUTS ?? (fewer ? 25 : 600)) // of a case
 const patience = wrap.length ? 10 : 1
 
