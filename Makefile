@@ -92,21 +92,6 @@ help:
 
 # ---- the demo
 
-build/library-asan.o: tests/build/implementation.c Makefile
-	$(BUILD) $(ASAN) -c $< -o $@
-
-build/library-tsan.o: tests/build/implementation.c Makefile
-	$(BUILD) $(TSAN) -c $< -o $@
-
-build/library-msan.o: tests/build/implementation.c Makefile
-	$(BUILD_MSAN) $(MSAN) -c $< -o $@
-
-build/library-kqueue.o: tests/build/implementation.c Makefile
-	$(BUILD) $(TEST) $(KQUEUE) -c $< -o $@
-
-build/library.o: tests/build/implementation.c Makefile
-	$(BUILD) $(TEST) -c $< -o $@
-
 build/%-asan: demo/%.c build/library-asan.o
 	$(BUILD) $(LINKED) $(ASAN) $< build/library-asan.o $(LIBS) -o $@
 
@@ -163,6 +148,23 @@ build/web.h: $(WEB) Makefile
 	     echo "    {\"$$path\", \"$$name\", {(const char *)$$id, sizeof $$id}},"; \
 	   done; \
 	   echo '};'; } > $@
+
+# ---- the library by itself, for the tests' programs
+
+build/library-asan.o: tests/build/implementation.c Makefile
+	$(BUILD) $(ASAN) -c $< -o $@
+
+build/library-tsan.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TSAN) -c $< -o $@
+
+build/library-msan.o: tests/build/implementation.c Makefile
+	$(BUILD_MSAN) $(MSAN) -c $< -o $@
+
+build/library-kqueue.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TEST) $(KQUEUE) -c $< -o $@
+
+build/library.o: tests/build/implementation.c Makefile
+	$(BUILD) $(TEST) -c $< -o $@
 
 # ---- the tests' programs; tests/run runs them
 

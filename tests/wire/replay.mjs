@@ -17,8 +17,8 @@ const top = path.resolve(here, '../..')
 const program = process.env.LONGPOLL_SERVER ?? path.join(top, 'build/server')
 const wrap = (process.env.LONGPOLL_WRAP ?? '').split(' ').filter(Boolean)
 const { seed } = workerData
-const all = !wrap.length && [undefined, 'asan'].includes(process.env.LONGPOLL_PASS)
-const cutsMost = Number(process.env.LONGPOLL_CUTS ?? (all ? 600 : 25)) // of a case
+const everywhere = !wrap.length && [undefined, 'asan'].includes(process.env.LONGPOLL_PASS)
+const cutsMost = Number(process.env.LONGPOLL_CUTS ?? (everywhere ? 600 : 25)) // of a case
 const patience = wrap.length ? 10 : 1
 
 const replyMs = 10_000 * patience // a reply, or the end, that takes longer is not coming
