@@ -1335,6 +1335,7 @@ LPDEF size_t lp_access_json(char *buffer, size_t size,
 #define LP_READ 1u   /* readable, or the peer has ended its stream           */
 #define LP_WRITE 2u  /* writable                                             */
 #define LP_HANGUP 4u /* the peer has ended its stream, or it broke           */
+#define LP_EDGE 8u   /* for poller_set: report what comes, not what is left  */
 
 typedef struct lp_event {
     uint32_t tag;
@@ -1370,9 +1371,12 @@ struct lp_os {
     void (*close)(void *ctx, int fd);
     int (*reserve)(void *ctx); /* a descriptor to give up when none are left */
 
-    /* Level-triggered. `was` and `want` are masks of LP_READ, LP_WRITE and
-       LP_HANGUP; was 0 adds, want 0 removes. A descriptor is removed before it
-       is closed: closing does not remove it while a child has a copy.
+    /* Level-triggered, but where LP_EDGE is wanted. `was` and `want` are masks;
+       was 0 adds, want 0 removes. A descriptor is removed before it is closed:
+       closing does not remove it while a child has a copy. LP_EDGE comes with
+       LP_READ | LP_HANGUP: what was reported need not be reported again, until
+       more comes or poller_set is called once more, `was` and `want` the same.
+       A poller may ignore it.
        poller_wait waits for an event, until the time until_us of monotonic_us:
        0 means not at all, UINT64_MAX for ever. It may return sooner with no
        event, but not again and again; and of one descriptor it reports LP_READ
@@ -10824,7 +10828,9 @@ static void lpi_os_wake_clear(void *ctx, int fd)
    D2  POLLER                                                        >>poller
 
    The poller of lp_os, on epoll or kqueue. It is level-triggered, so that what
-   a step leaves unread is reported again.
+   a step leaves unread is reported again. For that, epoll looks at whatever it
+   has reported a second time, in the next wait: connections that are read have
+   it done only when they ask (LP_EDGE), which is seldom.
 
    With a timeout, epoll_wait would set a kernel timer for each wait and cancel
    it when an event comes first. Instead a timerfd in the epoll set is set once
@@ -10931,6 +10937,7 @@ static int lpi_os_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
     if (want & LP_READ) event.events |= (uint32_t)EPOLLIN;
     if (want & LP_WRITE) event.events |= (uint32_t)EPOLLOUT;
     if (want & LP_HANGUP) event.events |= (uint32_t)EPOLLRDHUP;
+    if (want & LP_EDGE) event.events |= (uint32_t)EPOLLET;
     return epoll_ctl(poller->fd, op, fd, &event) ? -errno : 0;
 }
 
@@ -11218,8 +11225,10 @@ static void lpi_loop_now(lpi_loop *loop);
 static void lpi_arm(lpi_loop *loop, uint32_t index, uint32_t ms);
 static uint32_t lpi_tag_of(const lpi_connection *c, uint32_t index);
 static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag);
+static uint32_t lpi_poller_mask(uint32_t interest);
 static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want);
 static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want);
+static void lpi_poller_repeat(lpi_loop *loop, uint32_t index);
 static int lpi_try_again(long error);
 static lp_json *lpi_body_begin(lpi_loop *loop);
 static lp_slice lpi_body_end(lpi_loop *loop);
@@ -11619,6 +11628,14 @@ static uint32_t lpi_tag_connection(lpi_loop *loop, uint32_t tag)
                                                                 : LPI_NONE;
 }
 
+/* What poller_set is told. A connection that is only read is reported once when
+   something comes: whoever may have left some of it calls
+   lpi_poller_repeat(). */
+static uint32_t lpi_poller_mask(uint32_t interest)
+{
+    return interest == (LP_READ | LP_HANGUP) ? interest | LP_EDGE : interest;
+}
+
 /* Have the poller watch for `want` instead. 0, or -1 with nothing changed. */
 static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
 {
@@ -11626,7 +11643,7 @@ static int lpi_poller_change(lpi_loop *loop, uint32_t index, uint32_t want)
     lpi_connection *c = lpi_connection_at(loop, index);
     if (want == c->interest) return 0;
     if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_tag_of(c, index),
-                       c->interest, want))
+                       lpi_poller_mask(c->interest), lpi_poller_mask(want)))
         return -1;
     c->interest = want & 7u;
     return 0;
@@ -11638,6 +11655,20 @@ static void lpi_set_interest(lpi_loop *loop, uint32_t index, uint32_t want)
 {
     if (lpi_is_closed(lpi_connection_at(loop, index))) return;
     if (lpi_poller_change(loop, index, want)) lpi_close(loop, index);
+}
+
+/* An event may have told of more than was read: have the poller look at the
+   connection again. If it cannot, the connection is closed, so this comes after
+   all else that is done to it. */
+static void lpi_poller_repeat(lpi_loop *loop, uint32_t index)
+{
+    const lp_os *os = loop->os;
+    lpi_connection *c = lpi_connection_at(loop, index);
+    uint32_t mask = lpi_poller_mask(c->interest);
+    if (lpi_is_closed(c) || !(mask & LP_EDGE)) return;
+    if (os->poller_set(os->ctx, &loop->poller, c->fd, lpi_tag_of(c, index),
+                       mask, mask))
+        lpi_close(loop, index);
 }
 
 /* Does the error only mean that the call may succeed later? */
@@ -12002,7 +12033,7 @@ static void lpi_read_ready(lpi_loop *loop, uint32_t index)
     } else if (!n) {
         lpi_read_stream_ended(loop, index);
     } else if (c->phase == LPI_LINGERING) {
-        return; /* not read as a request */
+        /* It is not read as a request. */
     } else if (receiving && head == kept) {
         lpi_read_arrived(loop, index, head + (size_t)n);
     } else if (lpi_read_keep_more(loop, c, in, (size_t)n)) {
@@ -12012,6 +12043,9 @@ static void lpi_read_ready(lpi_loop *loop, uint32_t index)
     } else {
         lpi_read_set_interest(loop, index);
     }
+    /* A short read has taken all that was there (epoll(7), question 9), but of
+       urgent data, which is no part of HTTP. */
+    if (n < 0 || (size_t)n == room - head) lpi_poller_repeat(loop, index);
 }
 
 /* The next bytes in the loop's buffer are of that connection. There is room for
@@ -12487,12 +12521,14 @@ static void lpi_read_stream_ended(lpi_loop *loop, uint32_t index)
     lpi_set_interest(loop, index, c->interest & LP_WRITE);
 }
 
-/* The peer has ended its stream, or it broke, and we are not reading. */
+/* The peer has ended its stream, or it broke. If we are reading, its last bytes
+   may have been read, but not yet its end. */
 static void lpi_read_hangup(lpi_loop *loop, uint32_t index)
 {
     lpi_connection *c = lpi_connection_at(loop, index);
-    if (lpi_is_closed(c) || c->interest & LP_READ) return;
-    if (lpi_is_answering(c))
+    if (lpi_is_closed(c)) return;
+    if (c->interest & LP_READ) lpi_poller_repeat(loop, index);
+    else if (lpi_is_answering(c))
         lpi_set_interest(loop, index, c->interest & LP_WRITE);
     else lpi_close(loop, index);
 }

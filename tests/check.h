@@ -304,7 +304,7 @@ static void check_connection(lpi_loop *loop, uint32_t index, const lpi_connectio
         return;
     }
     d = kernel_at(recount.kernel, c->fd, K_SOCKET);
-    CHECK_SAME(d->watched, c->interest, "what is watched");
+    CHECK_SAME(d->watched, lpi_poller_mask(c->interest), "what is watched");
     CHECK_SAME(d->slot, loop->index, "whose poller watches");
     CHECK_MUST(!c->interest || d->tag == lpi_tag_of(c, index), "the tag");
     CHECK_MUST((c->phase == LPI_WRITING) == (c->buffer && c->buffer->out), "a reply that is written");

@@ -71,6 +71,9 @@ typedef struct description {
     int slot;         /* of the poller that it is, or that watches it; -1: none */
     int ready_at;     /* in that poller's list; -1: it is not ready             */
     int wakes;        /* of a pipe: the description of the end that it wakes    */
+    uint8_t told;     /* with LP_EDGE: an event told of those ends of the       */
+    uint8_t told_ends;   /* stream and of that many bytes that are not read     */
+    size_t told_bytes;
     uint32_t tag;
     stream *stream;   /* of a socket that was accepted; else NULL               */
 } description;
@@ -100,6 +103,7 @@ typedef struct kernel {
         int *ready;          /* descriptions, in no order                       */
         int count, capacity, used;
     } pollers[KERNEL_POLLERS];
+    int *taken, taken_capacity; /* by kernel_take_events: whose each event is   */
     int poller;              /* the descriptor of the first of them, or -1      */
     int listening;           /* the description that takes connections, or -1   */
     stream *queue, **queue_end;
@@ -240,8 +244,9 @@ static description *kernel_at(kernel *k, int fd, kernel_kind kind)
 
 /* ---- what is ready ---- */
 
-/* What epoll would tell: a reset, or an end on both sides, even unasked. */
-static uint32_t kernel_ready(const kernel *k, const description *d)
+/* What is true of it, whether or not it was told: a reset, or an end on both sides, even
+   unasked. */
+static uint32_t kernel_level(const kernel *k, const description *d)
 {
     const stream *s = d->stream;
     uint32_t what = 0;
@@ -256,6 +261,22 @@ static uint32_t kernel_ready(const kernel *k, const description *d)
     if (s->in_at != s->in_length) what |= LP_READ;
     if (s->window) what |= LP_WRITE;
     return what & d->watched;
+}
+
+static uint8_t kernel_ends_of(const stream *s)
+{
+    return (uint8_t)(s->ended | (s->fin ? 4 : 0) | (s->rst ? 8 : 0));
+}
+
+static size_t kernel_left(const stream *s) { return s->in_length - s->in_at; }
+
+/* What epoll would tell. With LP_EDGE nothing, unless something came since it last told. */
+static uint32_t kernel_ready(const kernel *k, const description *d)
+{
+    if (d->told && kernel_left(d->stream) <= d->told_bytes &&
+        d->told_ends == kernel_ends_of(d->stream))
+        return 0;
+    return kernel_level(k, d);
 }
 
 /* Something happened to it: its poller has it in the list, or not. */
@@ -285,12 +306,40 @@ KERNEL_UNUSED static void kernel_refresh_stream(kernel *k, const stream *s)
     if (s->description >= 0) kernel_refresh(k, s->description);
 }
 
-/* What is ready, from the `from`th of them on, and around. */
+/* The server has been told what is true of it. */
+static void kernel_told(kernel *k, int id)
+{
+    description *d = &k->all[id];
+    if (!(d->watched & LP_EDGE)) return;
+    d->told = 1;
+    d->told_bytes = kernel_left(d->stream);
+    d->told_ends = kernel_ends_of(d->stream);
+    kernel_refresh(k, id);
+}
+
+/* A connection of that poller that would wait for ever: it was told of once, and not all was read.
+   -1: there is none. */
+KERNEL_UNUSED static int kernel_unread(const kernel *k, int slot)
+{
+    int id;
+    for (id = 0; id < k->count; id++) {
+        const description *d = &k->all[id];
+        if (d->slot == slot && d->watched & LP_EDGE && kernel_level(k, d) && !kernel_ready(k, d))
+            return id;
+    }
+    return -1;
+}
+
+/* What is ready, from the `from`th of them on, and around. The caller calls kernel_told() for
+   what it passes on: k->taken[i] is whose the ith event is. */
 static int kernel_take_events(kernel *k, int slot, int from, lp_event *events, int max)
 {
     int i, n = k->pollers[slot].count;
     for (i = 0; i < n && i < max; i++) {
         const description *d = &k->all[k->pollers[slot].ready[(from + i) % n]];
+        if (i == k->taken_capacity)
+            k->taken = (int *)kernel_grow(k->taken, &k->taken_capacity, sizeof(int));
+        k->taken[i] = (int)(d - k->all);
         events[i].tag = d->tag;
         events[i].what = kernel_ready(k, d);
     }
@@ -474,6 +523,7 @@ KERNEL_UNUSED static void kernel_answered(kernel *k, stream *s, int error)
 static long kernel_recv(void *ctx, int fd, void *bytes, size_t size)
 {
     kernel *k = (kernel *)ctx;
+    description *d;
     stream *s;
     size_t n, first;
     int error;
@@ -493,6 +543,9 @@ static long kernel_recv(void *ctx, int fd, void *bytes, size_t size)
         memcpy(bytes, s->in + s->in_at % s->in_size, first);
         memcpy((char *)bytes + first, s->in, n - first);
         s->in_at += n;
+        d = &k->all[k->fds[fd]];
+        d->told_bytes -= n < d->told_bytes ? n : d->told_bytes;
+        if (n < size && kernel_left(s)) d->told = 0; /* as if the rest came after the call */
     }
     if (!s->dialled) kernel_received(k, s, n);
     kernel_refresh(k, k->fds[fd]);
@@ -632,12 +685,13 @@ static int kernel_poller_set(void *ctx, lp_poller *poller, int fd, uint32_t tag,
     KERNEL_RULE(d, "a descriptor is watched that is not open");
     KERNEL_RULE(d->slot < 0 || d->slot == slot, "two pollers watch a descriptor");
     KERNEL_RULE(was == d->watched, "poller_set: it was not watched so");
-    KERNEL_RULE(was != want, "poller_set changes nothing");
+    KERNEL_RULE(was != want || want & LP_EDGE, "poller_set changes nothing");
     error = kernel_fault(k, K_POLLER_SET, d->stream, want);
     if (error && want) return -error;
     d->slot = slot;
     kernel_watched(k, d, want);
     d->watched = (uint8_t)want;
+    d->told = 0;
     d->tag = tag;
     kernel_refresh(k, k->fds[fd]);
     return 0;
@@ -733,8 +787,11 @@ KERNEL_UNUSED static void kernel_free_all(kernel *k)
         k->pollers[i].ready = NULL;
         k->pollers[i].capacity = 0;
     }
+    free(k->taken);
     free(k->fds);
     free(k->all);
+    k->taken = NULL;
+    k->taken_capacity = 0;
     k->fds = NULL;
     k->all = NULL;
     k->fd_count = k->count = 0;

@@ -133,7 +133,7 @@ static int spurious_events(lp_event *events, int max) {
         const description *d = &w.k.all[i];
         uint32_t what = d->watched & (LP_READ | LP_WRITE);
         if (d->kind == K_FREE || !what) continue;
-        if (d->kind == K_SOCKET) what |= kernel_ready(&w.k, d);
+        if (d->kind == K_SOCKET) what |= kernel_level(&w.k, d);
         events[n].tag = d->tag;
         events[n++].what = what;
     }

@@ -293,6 +293,8 @@ static void check_deadline(int i, const thread *const *asleep)
     if (!c->used || c->fd < 0 || !c->known) return;
     check_token(c);
     t = asleep[OS.all[c->description].slot];
+    MUST(!t || !kernel_level(&OS, &OS.all[c->description]),
+         "it sleeps, and connection %d has more to read", i);
     if (!t || !lpi_timer_armed(&loop_of(c)->wheel, index_of(c))) return;
     left = (int32_t)(lpi_timer_at(&loop_of(c)->wheel, index_of(c))->deadline - (uint32_t)now_ms());
     if (left < 0) left = 0;

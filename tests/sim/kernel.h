@@ -959,6 +959,7 @@ static int events_take(int slot, lp_event *events, int max, int n)
                                      events + n, max - n);
     for (i = n; i < end; i++) {
         if (K.faults && strikes(F_MISSING)) continue;
+        kernel_told(&OS, OS.taken[i - untrue]);
         if (untrue && events[0].tag == events[i].tag) events[0].what = events[i].what; /* true */
         else events[n++] = events[i];
     }

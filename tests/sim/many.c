@@ -239,14 +239,16 @@ static int kernel_poller_wait(void *ctx, lp_poller *poller, lp_event *events_out
                               uint64_t until_us)
 {
     kernel *k = (kernel *)ctx;
-    int slot = kernel_slot(k, poller), n;
+    int slot = kernel_slot(k, poller), n, i;
     fiber *f = &k->instance->fibers[slot];
     event_count++;
     for (;;) {
         n = k->pollers[slot].count;
         if (n) n = kernel_take_events(k, slot, (int)between(0, (uint64_t)n - 1), events_out, max);
+        for (i = 0; i < n; i++) kernel_told(k, k->taken[i]);
         if (n || until_us <= clock_us) break;
         MUST(running == f, "a poller waits on another thread");
+        MUST(kernel_unread(k, slot) < 0, "a poller waits, and a connection has more to read");
         f->asleep = 1;
         f->until_us = until_us;
         swapcontext(&f->context, &scheduler);

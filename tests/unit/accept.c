@@ -31,11 +31,11 @@ TEST(one_poller_set_per_connection) {
     settle(&w);
     CHECK_INT(take(c)->status, 404);
     CHECK_INT(c->sets, 1);
+    CHECK_INT(w.k.all[c->description].watched, LP_READ | LP_HANGUP | LP_EDGE);
     CHECK_INT(c->recvs, 1);
     CHECK_INT(c->sends, 1);
     CHECK_INT(stats_of(&w).connections, 1);
     close_world(&w);
-
 }
 
 TEST(a_bounded_number_is_accepted_per_step) {

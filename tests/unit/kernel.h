@@ -247,12 +247,15 @@ static int kernel_events_of(kernel *k, int slot, lp_event *events, int max) {
     kernel_refresh_all(k);
     ready = k->pollers[slot].ready;
     n = k->pollers[slot].count;
+    KERNEL_RULE(n || kernel_unread(k, slot) < 0, "it waits, and a connection has more to read");
     if (!events || !n) return n;
     while (from < n && ready[from] < k->turn) from++;
     from %= n;
     if (max > n) max = n;
     k->turn = ready[(from + max - 1) % n] + 1;
-    return kernel_take_events(k, slot, from, events, max);
+    n = kernel_take_events(k, slot, from, events, max);
+    for (from = 0; from < n; from++) kernel_told(k, k->taken[from]);
+    return n;
 }
 
 /* Whether any loop has an event. */

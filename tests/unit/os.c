@@ -16,6 +16,12 @@
 
 static const lp_os *os = &lpi_real_os;
 
+#ifdef LONGPOLL_KQUEUE
+enum { TELLS_ONCE = 0 }; /* LP_EDGE is ignored */
+#else
+enum { TELLS_ONCE = 1 };
+#endif
+
 static lp_address address_of(const char *text, uint16_t port) {
     lp_address at;
     memset(&at, 0, sizeof at);
@@ -337,6 +343,40 @@ TEST(poller_reports_what_is_wanted_until_it_is_gone) {
     CHECK_INT(wait_for(&poller, 70000, 0), LP_READ);
     CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), 3);
     CHECK_INT(wait_for(&poller, 70000, 0), 0);
+    close_both(fds);
+    os->poller_close(os->ctx, &poller);
+}
+
+/* With LP_EDGE: what is left is told of again once it is asked for, or more comes. */
+TEST(poller_repeats_what_is_left_when_it_is_asked) {
+    const uint32_t edge = LP_READ | LP_HANGUP | LP_EDGE;
+    lp_poller poller = open_poller();
+    int fds[2];
+    char bytes[10];
+    pair(fds);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, 0, edge), 0);
+    CHECK_INT(wait_for(&poller, 5, 0), 0);
+    CHECK_INT(send(fds[1], "hello", 5, 0), 5);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ);
+    if (TELLS_ONCE) CHECK_INT(wait_for(&poller, 5, 0), 0);
+    CHECK_INT(os->recv(os->ctx, fds[0], bytes, 2), 2);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, edge, edge), 0);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ);
+    if (TELLS_ONCE) CHECK_INT(wait_for(&poller, 5, 0), 0);
+    CHECK_INT(send(fds[1], "!", 1, 0), 1);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ);
+    CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), 4);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, edge, edge), 0);
+    CHECK_INT(wait_for(&poller, 5, 0), 0); /* nothing is left */
+    CHECK_INT(send(fds[1], "bye", 3, 0), 3);
+    CHECK_INT(shutdown(fds[1], SHUT_WR), 0);
+    usleep(2000);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ | LP_HANGUP);
+    CHECK_INT(os->recv(os->ctx, fds[0], bytes, 10), 3);
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, edge, edge), 0);
+    CHECK_INT(wait_for(&poller, 5, 1000), LP_READ | LP_HANGUP); /* the end is left */
+    CHECK_INT(os->poller_set(os->ctx, &poller, fds[0], 5, edge, 0), 0);
+    CHECK_INT(wait_for(&poller, 5, 0), 0);
     close_both(fds);
     os->poller_close(os->ctx, &poller);
 }

@@ -256,6 +256,55 @@ TEST(a_client_that_left_while_reading_paused_is_seen) {
     }
 }
 
+/* The poller tells once of what comes, and is asked again when a read may have left something. */
+TEST(a_read_that_fills_its_room_is_followed_by_another) {
+    static const int left[] = {-1, 0, 1, LPI_READ_SIZE};
+    static char body[3 * LPI_READ_SIZE];
+    size_t i;
+    w.cfg.message_bytes_max = 4 * LPI_READ_SIZE;
+    open_world(&w);
+    memset(body, 'x', sizeof body);
+    memcpy(body, "{\"n\":\"", 6);
+    memcpy(body + sizeof body - 2, "\"}", 2);
+    for (i = 0; i < LPI_COUNT(left); i++) {
+        peer *c = dial(&w);
+        size_t first;
+        settle(&w);
+        CHECK_INT(c->sets, 1);
+        sayf(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+                "Content-Type: application/json\r\nContent-Length: %lu\r\n\r\n",
+             (unsigned long)sizeof body);
+        first = (size_t)(LPI_READ_SIZE + left[i]) - c->in_length;
+        say_bytes(c, body, first);
+        settle(&w);
+        CHECK_INT(c->in_length - c->in_at, 0);
+        CHECK_INT(c->sets, 1 + (size_t)(LPI_READ_SIZE + left[i]) / LPI_READ_SIZE);
+        CHECK_INT(c->recvs, 1 + (left[i] > 0));
+        say_bytes(c, body + first, sizeof body - first);
+        settle(&w);
+        CHECK_INT(take(c)->status, 200);
+        finish(c);
+        settle(&w);
+        CHECK(c->closed);
+    }
+    close_world(&w);
+}
+
+/* The last bytes and the end come in one event. */
+TEST(an_end_that_comes_with_the_last_bytes_is_read) {
+    peer *c;
+    open_world(&w);
+    c = dial(&w);
+    settle(&w);
+    get(c, "/api/poll/news?timeout=60");
+    finish(c);
+    settle(&w);
+    CHECK(c->closed);
+    CHECK_INT(stats_of(&w).waiters, 0);
+    CHECK_INT(c->recvs, 2);
+    close_world(&w);
+}
+
 TEST(interrupted_and_empty_reads_are_tried_again) {
     static const int errors[] = {EAGAIN, EINTR};
     size_t i;
