@@ -1,2 +1,3 @@
 # what HEAD asked for has receipts
+# seed 202
 /^static.* \**lpi_reader_begin(/,/^}/ s/if (.*LPI_HEAD_REQUEST) return;//
