@@ -2,7 +2,7 @@
    for where they listen and where the instances are. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -45,6 +45,24 @@ const answers = (port) => new Promise((done) => {
   probe.on('error', () => done(false));
 });
 
+/* Does one of that group of processes listen there? The port was free, but another test may have
+   been quicker. Only Linux tells. */
+function holds(group, port) {
+  if (process.platform !== 'linux') return true;
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const socket = readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/))
+    .find(([, at, , state]) => at === local && state === '0A')?.[9];
+  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).some((pid) => {
+    try {
+      const [, , itsGroup] = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+      return Number(itsGroup) === group && readdirSync(`/proc/${pid}/fd`)
+        .some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${socket}]`);
+    } catch {
+      return false; /* it has ended */
+    }
+  });
+}
+
 const groups = new Set();
 process.on('exit', () => groups.forEach(endGroup));
 function endGroup(pid) {
@@ -68,8 +86,9 @@ export async function front(t, name, ports, change = (text) => text) {
       await program.ended;
       rmSync(dir, { recursive: true, force: true });
     });
-    const up = await until(() => program.code !== undefined || answers(port), 'the proxy');
-    if (up && program.code === undefined) {
+    await until(async () => program.code !== undefined || (await answers(port) && holds(program.pid, port)),
+      'the proxy');
+    if (program.code === undefined) {
       return { port, program, reload: () => process.kill(program.pid, reload) };
     }
     if (tries === 3) throw new Error(`the proxy does not start: ${program.stdout}${program.stderr}`);
