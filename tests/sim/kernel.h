@@ -264,6 +264,7 @@ static int model_reply(conn *c, const char *text, size_t length);
 static void model_sent(conn *c);
 static void model_clock(uint64_t now_us);
 static void model_closing(conn *c);
+static void model_notes_waiters(void);
 static void client_happens(int client, uint32_t generation);
 static void client_hears(conn *c);
 static void client_lost(conn *c, int reset);
@@ -334,6 +335,7 @@ static void kernel_called(kernel *k, kernel_call kind)
          "a thread that is cancelled here leaves something behind");
     if (kind == K_WALL || kind == K_RANDOM) preempt();
     else called_out();
+    if (cur->slot >= 0 && cur->busy && cur != threads) model_notes_waiters();
     event_count++;
     call_counts[kind]++;
     if (kind == K_CLOSE) cur->progress++;

@@ -1999,6 +1999,16 @@ static void hub_released(void)
 
 /* ---- steps ---- */
 
+/* Polls come and go within a step: those that are parked are noted at each call. */
+static void model_notes_waiters(void)
+{
+    uint32_t i;
+    if (S->hub.mutex.owner) return;
+    for (i = 0; i < world_channels; i++)
+        if (M.channel[i].exists && lpi_channel_at(&S->hub, M.channel[i].index)->waiters)
+            M.channel[i].waited_ms = now_ms();
+}
+
 static void model_step_ends(void)
 {
     uint32_t i;
@@ -2009,7 +2019,6 @@ static void model_step_ends(void)
         if (!ch->exists) continue;
         is = lpi_channel_at(&S->hub, ch->index);
         if (is->held || is->waiters) ch->busy_ms = now_ms();
-        if (is->waiters) ch->waited_ms = now_ms();
     }
 }
 

@@ -290,6 +290,39 @@ TEST(a_read_that_fills_its_room_is_followed_by_another) {
     close_world(&w);
 }
 
+/* What was kept of the refused request leaves room to read. */
+TEST(a_refusal_that_is_not_sent_at_once_reads_on) {
+    static char body[5000];
+    size_t kept;
+    for (kept = 1023; kept <= 1025; kept++) {
+        peer *c;
+        w.cfg.head_bytes_max = 1024;
+        open_world(&w);
+        c = dial(&w);
+        sayf(c, "POST /api/publish/news HTTP/1.1\r\nHost: localhost\r\n"
+                "Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n");
+        say_bytes(c, body, kept - c->in_length);
+        settle(&w);
+        CHECK_INT(lpi_connection_at(&w.s->loops[0], 0)->buffer->in_length, kept);
+        widen(c, 10);
+        w.m.fail_at = w.m.calls + 1;
+        say_bytes(c, body, sizeof body);
+        settle(&w);
+        w.m.fail_at = 0;
+        say_bytes(c, body, 100);
+        settle(&w);
+        CHECK_INT(c->in_length - c->in_at, 0);
+        widen(c, SIZE_MAX);
+        settle(&w);
+        CHECK_INT(take(c)->status, 503);
+        finish(c);
+        settle(&w);
+        CHECK(c->closed);
+        CHECK(!c->cut);
+        close_world(&w);
+    }
+}
+
 /* The last bytes and the end come in one event. */
 TEST(an_end_that_comes_with_the_last_bytes_is_read) {
     peer *c;
