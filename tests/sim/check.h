@@ -279,7 +279,7 @@ static void check_token(const conn *c)
 /* No answer waits for a loop that sleeps. */
 static void check_deferral(const deferral *d, const thread *const *asleep)
 {
-    const conn *c = d->used && d->answered && !d->over ? deferral_conn(d) : NULL;
+    const conn *c = d->used && (d->answered || d->gone) && !d->over ? deferral_conn(d) : NULL;
     if (!c || !c->known || !c->later || !asleep[d->handle.loop]) return;
     MUST(record_of(c)->phase != LPI_DEFERRED,
          "it sleeps, and connection %u is not given its answer", conn_index(c));

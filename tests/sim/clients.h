@@ -863,12 +863,12 @@ static void admin_happens(void)
     happen(K.now_ns + (uint64_t)below(admin_us) * 1000, H_JOB, J_ADMIN, 0, 0);
 }
 
-/* A loop that has no memory may be closing any of its connections just now. */
-static int loop_lacks_memory(uint32_t slot)
+/* A loop amid a step may be closing any of its connections just now. */
+static int loop_is_busy(uint32_t slot)
 {
     int i;
     for (i = FIRST_LOOP; i < FIRST_OTHER; i++)
-        if (threads[i].slot == (int)slot && threads[i].busy && threads[i].excuses) return 1;
+        if (threads[i].slot == (int)slot && threads[i].busy) return 1;
     return 0;
 }
 
@@ -897,10 +897,11 @@ static void deferral_answer(deferral *d)
         return;
     }
     MUST(result == LP_ERR_GONE, "lp_reply_later returns %d", result);
+    d->gone = 1; /* check_deferral sees that it is */
     MUST(d->answered || d->calling || d->over || deferral_is_due(d) || S->hub.stopped ||
              !deferral_conn(d) || deferral_conn(d)->fin || deferral_conn(d)->rst ||
              deferral_conn(d)->faulty || deferral_conn(d)->end_read ||
-             loop_lacks_memory(d->handle.loop),
+             loop_is_busy(d->handle.loop),
          "lp_reply_later says that connection %u has gone, and it waits", d->conn);
     deferral_counts[2]++;
 }

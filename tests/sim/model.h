@@ -1035,6 +1035,7 @@ typedef struct deferral {
     uint32_t calling;          /* calls of lp_reply_later under way                */
     uint8_t used, answered;    /* the program was told that its answer counts      */
     uint8_t over;              /* a reply was sent                                 */
+    uint8_t gone;              /* the program was told that it comes too late      */
 } deferral;
 
 enum { DEFERRALS = 32 };
