@@ -1071,10 +1071,13 @@ static uint64_t fetch_ns(const request *r)
     return (uint64_t)(r->wait_ms && r->wait_ms < ms ? r->wait_ms : ms) * 1000000;
 }
 
-/* How late what is sent on the connection may be. */
+/* How late what is sent on the connection may be. While more is ready than one wait tells of, an
+   event may be passed over by several. */
 static uint64_t slack_ns(void)
 {
-    return 4000000 + 3 * late_ns() + K.stalled_ns + (uint64_t)((uint32_t)OS.open_of[K_SOCKET] / 16) * 1000000;
+    uint32_t sockets = (uint32_t)OS.open_of[K_SOCKET];
+    return 4000000 + (3 + 2 * (sockets / LPI_EVENTS)) * late_ns() + K.stalled_ns +
+           (uint64_t)(sockets / 16) * 1000000;
 }
 
 /* Never early; late by a millisecond, what the wait rounds up to, and the steps. With a token
