@@ -12436,7 +12436,7 @@ static void lpi_read_keep_failed(lpi_loop *loop, uint32_t index)
         int began =
             c->phase == LPI_READING_HEAD || c->phase == LPI_READING_BODY;
         lpi_write_refusal(loop, index, began ? &c->buffer->http : NULL, 503);
-        if (c->buffer) c->buffer->in_length = 0; /* it is over with these */
+        if (c->buffer) c->buffer->in_length = 0; /* nothing behind it is read */
         return;
     }
     lpi_note_refusal(loop, 0, "Cut off, since it sends too much at once",
